@@ -1,0 +1,200 @@
+package api
+
+import "time"
+
+// Problem is an error (RFC 9457, application/problem+json).
+type Problem struct {
+	Type   string `json:"type,omitempty"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	Code   string `json:"code,omitempty"` // stable: "E-POOL-UNKNOWN"
+	Hint   string `json:"hint,omitempty"`
+}
+
+// Error returns the detail, or the title when there is none.
+func (p *Problem) Error() string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return p.Title
+}
+
+// Node is one machine.
+type Node struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	MAC       string            `json:"mac"`
+	UUID      string            `json:"uuid"`
+	Addr      string            `json:"addr"`
+	Trust     int               `json:"trust"`
+	Stage     string            `json:"stage"`
+	Pool      string            `json:"pool"`
+	Role      string            `json:"role"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	State     string            `json:"state"`
+	Phase     string            `json:"phase"`
+	Progress  int               `json:"progress"`
+	Failure   *Failure          `json:"failure,omitempty"`
+	Run       string            `json:"run,omitempty"`
+	BMC       string            `json:"bmc"` // address only
+	Approved  bool              `json:"approved"`
+	Inventory Inventory         `json:"inventory"`
+	Image     string            `json:"image,omitempty"`
+	Digest    string            `json:"digest,omitempty"`
+	Cluster   string            `json:"cluster,omitempty"`
+	Member    string            `json:"member,omitempty"` // ID in the cluster
+	FirstSeen time.Time         `json:"first_seen"`
+	LastSeen  time.Time         `json:"last_seen"`
+	Revision  int64             `json:"revision"`
+}
+
+// Failure says why something stopped.
+type Failure struct {
+	Code  string `json:"code"`
+	Phase string `json:"phase,omitempty"`
+	Text  string `json:"text"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// NodeList is a page of nodes.
+type NodeList struct {
+	Nodes []Node `json:"nodes"`
+	Total int    `json:"total"`
+	Next  string `json:"next,omitempty"` // cursor of the next page
+}
+
+// Pool is one pool with its counts.
+type Pool struct {
+	Name     string         `json:"name"`
+	Stage    string         `json:"stage"`
+	Profile  string         `json:"profile"`
+	Image    string         `json:"image"`
+	Cluster  string         `json:"cluster"`
+	Managers int            `json:"managers"`
+	Nodes    map[string]int `json:"nodes"` // by state
+	Run      string         `json:"run,omitempty"`
+}
+
+// Plan is what a run would do.
+type Plan struct {
+	Pool       string     `json:"pool"`
+	Hash       string     `json:"hash"`
+	AsDeclared bool       `json:"as_declared"`
+	Image      string     `json:"image"`
+	Digest     string     `json:"digest"`
+	Run        string     `json:"run,omitempty"`    // the run that is under way in the pool
+	Estimate   int        `json:"estimate_seconds"` // 0: no earlier boots to estimate from
+	Items      []PlanItem `json:"items"`
+}
+
+// PlanItem is what a plan does with one node.
+type PlanItem struct {
+	Node   string `json:"node"`
+	Title  string `json:"title"`
+	Name   string `json:"name"`
+	Class  string `json:"class"` // keep add join skip replace! remove!
+	Role   string `json:"role"`
+	Reason string `json:"reason"`
+	Disk   string `json:"disk,omitempty"`
+}
+
+// StartRun starts the plan with exactly this hash, or attaches to a run of
+// the pool that carries it out already.
+type StartRun struct {
+	Plan        string `json:"plan"`
+	Destructive bool   `json:"destructive"` // replace! and remove! are approved too
+	Key         string `json:"key,omitempty"`
+}
+
+// Run is one convergence of one pool.
+type Run struct {
+	ID      string    `json:"id"`
+	Pool    string    `json:"pool"`
+	Plan    string    `json:"plan"`
+	State   string    `json:"state"` // pending running done failed canceled
+	Actor   string    `json:"actor"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Done    int       `json:"done"`
+	Failed  int       `json:"failed"`
+	Working int       `json:"working"`
+	Held    int       `json:"held"`
+	Nodes   []RunNode `json:"nodes"`
+
+	Revision string `json:"revision"` // differs after every change, progress included
+}
+
+// RunNode is one node's part of a run.
+type RunNode struct {
+	Node     string      `json:"node"`
+	Name     string      `json:"name"`
+	Class    string      `json:"class"`
+	Role     string      `json:"role"`
+	State    string      `json:"state"` // pending running done failed canceled held
+	Phase    string      `json:"phase"`
+	Progress int         `json:"progress"`
+	Attempt  int         `json:"attempt"`
+	Failure  *Failure    `json:"failure,omitempty"`
+	Times    []PhaseTime `json:"times,omitempty"`
+	Started  time.Time   `json:"started"`
+	Ended    time.Time   `json:"ended,omitzero"`
+}
+
+// PhaseTime is when a phase was reached.
+type PhaseTime struct {
+	Phase string    `json:"phase"`
+	At    time.Time `json:"at"`
+}
+
+// PowerRequest switches a node.
+type PowerRequest struct {
+	Op string `json:"op"` // on off cycle status pxe-next
+}
+
+// PowerReply is the power state after it, read back from the BMC.
+type PowerReply struct {
+	State string `json:"state"` // on, off, unknown
+}
+
+// ApplyRequest is a whole site.yaml.
+type ApplyRequest struct {
+	YAML   string `json:"yaml"`
+	DryRun bool   `json:"dry_run"`
+}
+
+// ApplyReply says what changes, or changed: "+ pool prd", "~ subnet rack".
+type ApplyReply struct {
+	Changes []string `json:"changes"`
+}
+
+// Image is one image of the store.
+type Image struct {
+	Name    string    `json:"name"`
+	Kind    string    `json:"kind"`
+	Digest  string    `json:"digest"`
+	Size    int64     `json:"size"`
+	Stored  int64     `json:"stored"`
+	Chunks  int       `json:"chunks"`
+	Created time.Time `json:"created"`
+}
+
+// Event is a fact about a node, a run or a user's act.
+type Event struct {
+	Seq   int64     `json:"seq"`
+	At    time.Time `json:"at"`
+	Type  string    `json:"type"`
+	Node  string    `json:"node,omitempty"`
+	Pool  string    `json:"pool,omitempty"`
+	Run   string    `json:"run,omitempty"`
+	Actor string    `json:"actor,omitempty"`
+	Text  string    `json:"text"`
+}
+
+// Version says what is running.
+type Version struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	Go      string `json:"go"`
+	Server  string `json:"server,omitempty"` // version of the server, if one was asked
+}
