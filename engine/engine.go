@@ -1,0 +1,88 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// Options are what an engine works with. Those without a remark must be set.
+type Options struct {
+	Store   Store
+	Power   Power
+	Images  Images
+	Seeds   Seeds
+	Joiner  Joiner
+	Rotator Rotator
+	Prober  Prober       // nil: BMCs are not looked at before they are needed
+	Log     *slog.Logger // nil: silent
+
+	Parallel int           // nodes worked on at a time in one run; 0: 20
+	Patience time.Duration // added to every deadline, for slow machines; 0: none
+}
+
+// An Engine drives all nodes of a site.
+type Engine struct {
+	Options
+	world   *world
+	links   *links
+	bus     *bus
+	sights  chan fleet.Evidence
+	dropped atomic.Int64 // sightings that did not fit into the queue
+
+	writing sync.Mutex // held while one change is decided and stored
+	forming sync.Mutex // held while a first manager forms its cluster
+
+	runs    sync.WaitGroup
+	started chan struct{}   // closed when Run has loaded the world
+	running context.Context //nolint:containedctx // the life of the engine, which runs started by requests outlive requests in
+}
+
+// New returns an engine that does nothing until [Engine.Run].
+func New(o Options) *Engine {
+	if o.Parallel == 0 {
+		o.Parallel = 20
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Engine{
+		Options: o,
+		world:   newWorld(),
+		links:   newLinks(),
+		bus:     newBus(),
+		sights:  make(chan fleet.Evidence, 4096),
+		started: make(chan struct{}),
+	}
+}
+
+// Run loads the world, goes on with the runs that were under way, and drains
+// sightings until ctx is done. It returns when everything that it started has
+// stopped; the runs stay as they are in the store.
+func (e *Engine) Run(ctx context.Context) error {
+	w, err := e.Store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	e.world.load(w)
+	e.running = ctx
+	for _, r := range e.Runs() {
+		if !r.State.Over() {
+			e.Log.InfoContext(ctx, "run resumed", "run", r.ID)
+			e.launch(r.ID)
+		}
+	}
+	close(e.started)
+	e.drainSightings(ctx)
+	e.bus.close()
+	e.runs.Wait()
+	return nil
+}
+
+// Started is closed once the world is loaded: before that nothing is known,
+// so nobody should be answered.
+func (e *Engine) Started() <-chan struct{} { return e.started }

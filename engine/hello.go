@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+const (
+	helloLife  = 15 * time.Minute // from the script to the agent's hello, on slow machines
+	maxTickets = 1 << 16
+)
+
+// MintHello makes the ticket with which the machine that boots with this MAC
+// from this address may say hello, once.
+func (e *Engine) MintHello(ctx context.Context, mac fleet.MAC, addr netip.Addr) (string, error) {
+	secret, hash := fleet.NewSecret()
+	err := e.update(ctx, func(t *tx) error {
+		t.w.forgetTickets(t.now)
+		if t.w.ticketCount() >= maxTickets {
+			return &fleet.Error{Kind: fleet.Conflict, Code: "E-TICKETS", Op: "make boot ticket", On: string(mac), Err: errors.New("too many boots under way")}
+		}
+		t.tickets[hash] = fleet.Ticket{Hash: hash, Purpose: fleet.TicketHello, MAC: mac, Addr: addr, Expires: t.now.Add(helloLife)}
+		return nil
+	})
+	return secret, err
+}
+
+// forgetTickets drops what has expired from memory; the store does so when
+// it is loaded.
+func (w *world) forgetTickets(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for h, t := range w.tickets {
+		if now.After(t.Expires) {
+			delete(w.tickets, h)
+		}
+	}
+}
+
+func (w *world) ticketCount() int {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return len(w.tickets)
+}
+
+// Hello redeems a boot ticket and makes the machine a node. The first
+// redemption wins; whoever holds the same key may repeat it (its answer may
+// have been lost), anybody else's second redemption puts the node into
+// quarantine and stops its run.
+func (e *Engine) Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error) {
+	var node fleet.Node
+	var stolen bool
+	err := e.update(ctx, func(t *tx) error {
+		ticket, err := t.w.ticket(fleet.HashSecret(h.Ticket), fleet.TicketHello, t.now)
+		if err != nil {
+			return err
+		}
+		if ticket.MAC != h.MAC || ticket.Addr != h.Addr {
+			return badTicket(fmt.Errorf("it was made for %s at %s", ticket.MAC, ticket.Addr))
+		}
+		n, known := e.NodeByMAC(h.MAC)
+		if !ticket.Redeemed.IsZero() && ticket.Key != h.Key {
+			stolen = true
+			return e.quarantine(t, n, known)
+		}
+		ticket.Redeemed, ticket.Key = t.now, h.Key
+		t.tickets[ticket.Hash] = ticket
+		node, err = e.greet(t, n, known, h)
+		return err
+	})
+	if err == nil && stolen {
+		err = badTicket(errors.New("it was redeemed before, by somebody else"))
+	}
+	if err != nil {
+		return fleet.Node{}, err
+	}
+	e.probe(node)
+	e.Log.InfoContext(ctx, "agent said hello", "mac", node.MAC, "node", node.ID, "state", node.State)
+	return node, nil
+}
+
+func badTicket(err error) error {
+	return &fleet.Error{Kind: fleet.Denied, Code: "E-TICKET", Op: "redeem ticket", Err: err, Hint: "boot the machine again"}
+}
+
+func (w *world) ticket(hash [32]byte, p fleet.Purpose, now time.Time) (fleet.Ticket, error) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	t, ok := w.tickets[hash]
+	if !ok || t.Purpose != p || now.After(t.Expires) {
+		return fleet.Ticket{}, badTicket(errors.New("it is unknown or has expired"))
+	}
+	return t, nil
+}
+
+func (e *Engine) quarantine(t *tx, n fleet.Node, known bool) error {
+	if !known || !fleet.CanFollow(n.State, fleet.Quarantined) {
+		return nil
+	}
+	n.Failure = fleet.Failure{
+		Code: "E-TICKET-TWICE", Phase: n.Phase, Text: "its boot ticket was redeemed twice, with different keys",
+		Hint: "find out who else is on its network, then release the node from quarantine",
+	}
+	n.State = fleet.Quarantined
+	t.put(n)
+	t.event(fleet.EventFailed, n, "engine", n.Failure.Text)
+	return nil
+}
+
+// greet makes or refreshes the node that said hello.
+func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.Node, error) {
+	inv := h.Inventory.Clean()
+	if !known {
+		n = fleet.Node{ID: fleet.NewNodeID(), MAC: h.MAC, UUID: h.UUID, State: fleet.Discovered, FirstSeen: t.now, BMC: fleet.BMC{CipherSuite: -1}}
+	}
+	if known && identityChanged(n, h.UUID, inv) {
+		n.Failure = fleet.Failure{
+			Code: "E-IDENTITY", Phase: fleet.PhaseHello,
+			Text: fmt.Sprintf("this MAC was serial %q, now %q says hello", n.Inventory.Serial, inv.Serial),
+			Hint: "if the machine was replaced, retire the old node first",
+		}
+		if fleet.CanFollow(n.State, fleet.Quarantined) {
+			n.State = fleet.Quarantined
+		}
+		t.put(n)
+		t.event(fleet.EventUnexpected, n, "engine", n.Failure.Text)
+		return n, nil
+	}
+	n.Inventory, n.UUID, n.Addr, n.LastSeen = inv, h.UUID, h.Addr, t.now
+	n.Trust = fleet.T0
+	if n.Run != "" && n.State == fleet.Installing {
+		n.Trust = fleet.T1 // inside the window that our own power-on opened
+	}
+	n.MACs = macs(n.MAC, inv)
+	e.classify(t, &n)
+	t.put(n)
+	if !known {
+		t.event(fleet.EventDiscovered, n, "node", fmt.Sprintf("%s %s, serial %s", inv.Vendor, inv.Product, inv.Serial))
+	}
+	return n, t.reach(n, fleet.PhaseHello)
+}
+
+// identityChanged reports whether another machine uses the node's MAC: both
+// its UUID and its serial number are others. One alone changes when a board
+// is repaired.
+func identityChanged(n fleet.Node, uuid string, inv fleet.Inventory) bool {
+	return n.UUID != "" && uuid != "" && n.UUID != uuid &&
+		n.Inventory.Serial != "" && inv.Serial != "" && n.Inventory.Serial != inv.Serial
+}
+
+// macs returns the node's cards. Cards that other nodes have already are
+// left out by index order only: a MAC belongs to whoever booted from it.
+func macs(boot fleet.MAC, inv fleet.Inventory) []fleet.MAC {
+	out := []fleet.MAC{boot}
+	for _, nic := range inv.NICs {
+		if nic.MAC != "" && !slices.Contains(out, nic.MAC) {
+			out = append(out, nic.MAC)
+		}
+	}
+	return out
+}
+
+// classify lets the first matching rule say what a discovered machine is.
+// Nodes that have a place keep it.
+func (e *Engine) classify(t *tx, n *fleet.Node) {
+	site := e.Site()
+	if t.site != nil {
+		site = *t.site
+	}
+	r, ok := site.MatchRule(*n)
+	if !ok {
+		return
+	}
+	if addr := n.Inventory.BMC.Address; addr != "" && r.BMC.Username != "" {
+		n.BMC.Address, n.BMC.Username, n.BMC.SealedPassword = addr, r.BMC.Username, r.BMC.SealedPassword
+	}
+	if n.State != fleet.Discovered {
+		return
+	}
+	if p, ok := site.Pool(r.Pool); ok {
+		n.Pool, n.Stage, n.Role, n.Labels = p.Name, p.Stage, r.Role, r.Labels
+	}
+	if r.Approve && n.Pool != "" {
+		n.State, n.Approved = fleet.Ready, true
+		t.event(fleet.EventAccess, *n, "rule "+r.Name, "approved for pool "+string(n.Pool))
+	}
+}
+
+// MayCertify returns the stage whose certificate the node may have now: that
+// of its pool, while it is being installed or has a system.
+func (e *Engine) MayCertify(_ context.Context, id fleet.NodeID) (fleet.StageName, error) {
+	n, ok := e.world.node(id)
+	if !ok {
+		return "", unknownNode(string(id))
+	}
+	if n.Stage == "" || (n.State != fleet.Installing && !n.State.HasSystem()) {
+		return "", &fleet.Error{
+			Kind: fleet.Denied, Code: "E-CERTIFY", Op: "certify", On: "node " + n.Title(), Err: fmt.Errorf("it is %s", n.State),
+			Hint: "only nodes that a run installs get a certificate of their stage",
+		}
+	}
+	return n.Stage, nil
+}

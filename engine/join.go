@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+const joinLife = 10 * time.Minute
+
+// join brings the node into the cluster of its stage. The first manager forms
+// it; everybody else waits for a manager and asks for a ticket.
+func (j job) join(ctx context.Context) error {
+	n, _, err := j.load()
+	if err != nil {
+		return err
+	}
+	pool, _, err := j.e.pool(n.Pool)
+	if err != nil {
+		return err
+	}
+	if pool.Cluster == fleet.NoCluster {
+		return j.change(ctx, func(n *fleet.Node) { n.State = fleet.Joining })
+	}
+	if err := j.change(ctx, func(n *fleet.Node) { n.State = fleet.Joining }); err != nil {
+		return err
+	}
+	joined, err := j.enterCluster(ctx, n)
+	if err != nil {
+		return err
+	}
+	err = j.change(ctx, func(n *fleet.Node) {
+		n.Member = fleet.Member{Cluster: joined.ClusterID, NodeID: joined.NodeID, Role: n.Role}
+	})
+	if err != nil {
+		return err
+	}
+	return j.reached(ctx, fleet.PhaseJoin)
+}
+
+func (j job) enterCluster(ctx context.Context, n fleet.Node) (fleet.Joined, error) {
+	if n.Role == fleet.Manager {
+		// One at a time: two first managers would form two clusters.
+		j.e.forming.Lock()
+		defer j.e.forming.Unlock()
+		if _, ok := j.e.manager(n.Stage, n.ID); !ok {
+			return j.e.Joiner.Form(ctx, n)
+		}
+	}
+	via, err := j.awaitManager(ctx, n)
+	if err != nil {
+		return fleet.Joined{}, err
+	}
+	joined, err := j.redeemed(ctx, n)
+	if err != nil {
+		return joined, err
+	}
+	if joined.ClusterID != via.Member.Cluster {
+		return joined, &fleet.Error{
+			Kind: fleet.Conflict, Code: "E-CLUSTER-FOREIGN", Op: "join", On: "node " + n.Title(),
+			Err:  fmt.Errorf("it is in cluster %s, stage %s has %s", fleet.CleanText(joined.ClusterID), n.Stage, via.Member.Cluster),
+			Hint: "on the node: docker swarm leave --force; then start the run again",
+		}
+	}
+	return joined, nil
+}
+
+// redeemed has the agent join with a fresh ticket.
+func (j job) redeemed(ctx context.Context, n fleet.Node) (fleet.Joined, error) {
+	secret, hash := fleet.NewSecret()
+	err := j.e.update(ctx, func(t *tx) error {
+		t.tickets[hash] = fleet.Ticket{Hash: hash, Purpose: fleet.TicketJoin, MAC: n.MAC, Node: n.ID, Expires: t.now.Add(joinLife)}
+		return nil
+	})
+	if err != nil {
+		return fleet.Joined{}, err
+	}
+	step := fleet.Step{ID: "join/" + fleet.ShortHash(hash), Kind: fleet.StepJoin, Join: &fleet.JoinTicket{Secret: secret}}
+	report, err := j.e.do(ctx, j.node, step, true)
+	if err != nil {
+		return fleet.Joined{}, err
+	}
+	if report.Joined == nil {
+		return fleet.Joined{}, errors.New("the agent did not say what it joined")
+	}
+	return *report.Joined, nil
+}
+
+// RedeemJoin tells the node how to join, against a ticket that it got for
+// that. The token is asked from a manager now, and kept nowhere.
+func (e *Engine) RedeemJoin(ctx context.Context, id fleet.NodeID, secret string) (fleet.JoinOrder, error) {
+	var n fleet.Node
+	err := e.update(ctx, func(t *tx) error {
+		ticket, err := t.w.ticket(fleet.HashSecret(secret), fleet.TicketJoin, t.now)
+		if err != nil {
+			return err
+		}
+		if n, err = t.node(id); err != nil {
+			return err
+		}
+		if ticket.Node != id || !ticket.Redeemed.IsZero() || n.State != fleet.Joining {
+			return badTicket(errors.New("it was used, or is another node's"))
+		}
+		ticket.Redeemed = t.now
+		t.tickets[ticket.Hash] = ticket
+		t.event(fleet.EventAccess, n, "node", "redeemed its join ticket as "+string(n.Role))
+		return nil
+	})
+	if err != nil {
+		return fleet.JoinOrder{}, err
+	}
+	via, ok := e.manager(n.Stage, n.ID)
+	if !ok {
+		return fleet.JoinOrder{}, noManager(n)
+	}
+	return e.Joiner.Order(ctx, via, n, n.Role)
+}
+
+// manager returns an active manager of the stage's cluster other than one
+// node: the one that was confirmed first.
+func (e *Engine) manager(stage fleet.StageName, not fleet.NodeID) (fleet.Node, bool) {
+	var best fleet.Node
+	for _, n := range e.Nodes() {
+		if n.Stage != stage || n.ID == not || n.Member.Role != fleet.Manager || n.State != fleet.Active {
+			continue
+		}
+		if best.ID == "" || n.Member.ConfirmedAt.Before(best.Member.ConfirmedAt) {
+			best = n
+		}
+	}
+	return best, best.ID != ""
+}
+
+// awaitManager waits until the stage's cluster has a manager. It gives up as
+// soon as none is on its way.
+func (j job) awaitManager(ctx context.Context, n fleet.Node) (fleet.Node, error) {
+	for {
+		changed := j.e.world.watch()
+		coming := j.managerComing() // before the look-up: it may arrive in between
+		if m, ok := j.e.manager(n.Stage, n.ID); ok {
+			return m, nil
+		}
+		if !coming {
+			return fleet.Node{}, noManager(n)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fleet.Node{}, context.Cause(ctx)
+		}
+	}
+}
+
+func (j job) managerComing() bool {
+	r, err := j.e.GetRun(j.run)
+	if err != nil {
+		return false
+	}
+	for _, rn := range r.Nodes {
+		if rn.Role == fleet.Manager && rn.Node != j.node && !rn.State.Over() && rn.State != fleet.RunHeld {
+			return true
+		}
+	}
+	return false
+}
+
+func noManager(n fleet.Node) error {
+	return &fleet.Error{
+		Kind: fleet.Conflict, Code: "E-CLUSTER-NO-MANAGER", Op: "join", On: "node " + n.Title(),
+		Err: fmt.Errorf("the cluster of stage %s has no manager", n.Stage), Hint: "mend the failed manager and start the run again",
+	}
+}
+
+// activate has a manager confirm the node, and opens it for work.
+func (j job) activate(ctx context.Context) error {
+	n, _, err := j.load()
+	if err != nil {
+		return err
+	}
+	pool, _, err := j.e.pool(n.Pool)
+	if err != nil {
+		return err
+	}
+	if pool.Cluster != fleet.NoCluster {
+		via, ok := j.e.manager(n.Stage, n.ID)
+		if !ok {
+			via = n // the first manager confirms itself
+		}
+		joined := fleet.Joined{ClusterID: n.Member.Cluster, NodeID: n.Member.NodeID}
+		if err := j.e.Joiner.Confirm(ctx, via, n, joined); err != nil {
+			return err
+		}
+	}
+	return j.e.update(ctx, func(t *tx) error {
+		n, err := t.node(j.node)
+		if err != nil {
+			return err
+		}
+		if err := t.reach(n, fleet.PhaseActive); err != nil {
+			return err
+		}
+		n.State, n.Phase, n.Progress, n.Member.ConfirmedAt = fleet.Active, fleet.PhaseActive, 100, t.now
+		t.put(n)
+		return nil
+	})
+}
+
+// rotate makes the join tokens of a run's batch worthless. A cluster that
+// cannot do it now is told about: its members are not touched by it.
+func (e *Engine) rotate(ctx context.Context, r fleet.Run) {
+	pool, _, err := e.pool(r.Pool)
+	if err != nil || pool.Cluster == fleet.NoCluster {
+		return
+	}
+	via, ok := e.manager(pool.Stage, "")
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	text := "join tokens rotated"
+	if err := e.Rotator.Rotate(ctx, via); err != nil {
+		e.Log.ErrorContext(ctx, "join tokens not rotated", "run", r.ID, "err", err)
+		text = "join tokens NOT rotated: do it by hand: docker swarm join-token --rotate worker (and manager)"
+	}
+	err = e.update(ctx, func(t *tx) error {
+		t.events = append(t.events, fleet.Event{Type: fleet.EventAccess, Pool: r.Pool, Run: r.ID, Actor: "engine", Text: text})
+		return nil
+	})
+	if err != nil {
+		e.Log.ErrorContext(ctx, "rotation not recorded", "run", r.ID, "err", err)
+	}
+}

@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// Approve lets a discovered machine in: it becomes ready, in the pool that
+// its rule names.
+func (e *Engine) Approve(ctx context.Context, actor, ref string) (fleet.Node, error) {
+	found, err := e.Node(ref)
+	if err != nil {
+		return found, err
+	}
+	err = e.update(ctx, func(t *tx) error {
+		n, err := t.node(found.ID)
+		if err != nil {
+			return err
+		}
+		if n.State == fleet.Discovered {
+			e.classify(t, &n)
+		}
+		if n.Pool == "" {
+			return &fleet.Error{
+				Kind: fleet.Conflict, Code: "E-POOL-NONE", Op: "approve", On: "node " + n.Title(), Err: errors.New("no rule gives it a pool"),
+				Hint: "add a rule that matches it to site.yaml, then: provision apply -f site.yaml",
+			}
+		}
+		if n.State == fleet.Discovered {
+			n.State = fleet.Ready
+			t.event(fleet.EventAccess, n, actor, "approved for pool "+string(n.Pool))
+		}
+		n.Approved = true
+		t.put(n)
+		found = n
+		return nil
+	})
+	return found, err
+}
+
+// Power switches a node, or says how it is switched. A node that a run works
+// on is left to the run.
+func (e *Engine) Power(ctx context.Context, actor, ref string, op fleet.PowerOp) (fleet.PowerState, error) {
+	n, err := e.Node(ref)
+	if err != nil {
+		return fleet.PowerIsUnknown, err
+	}
+	if n.BMC.Address == "" {
+		return fleet.PowerIsUnknown, &fleet.Error{
+			Kind: fleet.Conflict, Code: "E-BMC-NONE", Op: "power " + string(op), On: "node " + n.Title(), Err: errors.New("it has no BMC that we can sign in to"),
+			Hint: "give its rule bmc: {username, password_file} in site.yaml and boot it once",
+		}
+	}
+	if n.Run != "" && op != fleet.PowerStatus {
+		return fleet.PowerIsUnknown, &fleet.Error{
+			Kind: fleet.Conflict, Code: "E-RUN-ACTIVE", Op: "power " + string(op), On: "node " + n.Title(), Err: fmt.Errorf("run %s works on it", n.Run),
+			Hint: "wait for the run: provision runs watch " + string(n.Run),
+		}
+	}
+	state, err := e.Options.Power.Switch(ctx, n, op)
+	if err != nil || op == fleet.PowerStatus {
+		return state, err
+	}
+	return state, e.update(ctx, func(t *tx) error {
+		t.event(fleet.EventPower, n, actor, "power "+string(op))
+		return nil
+	})
+}
+
+// Apply makes site the declared world and returns what that changes. With
+// dryRun it only says so. Discovered machines are looked at again, because
+// rules may have come for them.
+func (e *Engine) Apply(ctx context.Context, actor string, site fleet.Site, dryRun bool) ([]string, error) {
+	if err := site.Validate(); err != nil {
+		return nil, err
+	}
+	var changes []string
+	err := e.update(ctx, func(t *tx) error {
+		changes = diffSites(e.Site(), site)
+		if dryRun || len(changes) == 0 && reflect.DeepEqual(e.Site(), site) {
+			return nil
+		}
+		if err := e.stillUsed(site); err != nil {
+			return err
+		}
+		t.site = &site
+		t.events = append(t.events, fleet.Event{Type: fleet.EventSite, Actor: actor, Text: fmt.Sprintf("applied: %d changes", len(changes))})
+		for _, n := range e.Nodes() {
+			before := n
+			e.classify(t, &n)
+			if !reflect.DeepEqual(before, n) {
+				t.put(n)
+			}
+		}
+		return nil
+	})
+	return changes, err
+}
+
+// stillUsed refuses a site without a pool that has nodes.
+func (e *Engine) stillUsed(site fleet.Site) error {
+	for _, n := range e.Nodes() {
+		if n.Pool == "" || n.State == fleet.Discovered || n.State == fleet.Retired {
+			continue
+		}
+		if _, ok := site.Pool(n.Pool); !ok {
+			return &fleet.Error{
+				Kind: fleet.Conflict, Code: "E-POOL-USED", Op: "apply", On: "pool " + string(n.Pool), Err: fmt.Errorf("node %s is in it", n.Title()),
+				Hint: "keep the pool until its nodes are released",
+			}
+		}
+	}
+	return nil
+}
+
+// diffSites lists what is added (+), changed (~) and removed (-).
+func diffSites(old, new fleet.Site) []string {
+	var out []string
+	out = append(out, diffBy("stage", old.Stages, new.Stages, func(s fleet.Stage) string { return string(s.Name) })...)
+	out = append(out, diffBy("profile", old.Profiles, new.Profiles, func(p fleet.Profile) string { return p.Name })...)
+	out = append(out, diffBy("pool", old.Pools, new.Pools, func(p fleet.Pool) string { return string(p.Name) })...)
+	out = append(out, diffBy("subnet", old.Subnets, new.Subnets, func(n fleet.Subnet) string { return n.Name })...)
+	return append(out, diffBy("rule", old.Rules, new.Rules, func(r fleet.Rule) string { return r.Name })...)
+}
+
+func diffBy[T any](what string, old, new []T, name func(T) string) []string {
+	var out []string
+	was := map[string]T{}
+	for _, o := range old {
+		was[name(o)] = o
+	}
+	for _, n := range new {
+		o, ok := was[name(n)]
+		switch {
+		case !ok:
+			out = append(out, "+ "+what+" "+name(n))
+		case !reflect.DeepEqual(o, n):
+			out = append(out, "~ "+what+" "+name(n))
+		}
+		delete(was, name(n))
+	}
+	for _, o := range old {
+		if _, gone := was[name(o)]; gone {
+			out = append(out, "- "+what+" "+name(o))
+		}
+	}
+	return out
+}

@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A Store keeps the world. Save keeps a change whole or not at all, on stable
+// storage, before it returns.
+type Store interface {
+	Load(ctx context.Context) (fleet.World, error)
+	Save(ctx context.Context, c fleet.Change) error
+	Events(ctx context.Context, since int64, limit int) ([]fleet.Event, error)
+}
+
+// Power switches nodes through their BMCs. It returns when the BMC, asked
+// again, says that it is so.
+type Power interface {
+	Switch(ctx context.Context, n fleet.Node, op fleet.PowerOp) (fleet.PowerState, error)
+}
+
+// Images knows the images that can be installed.
+type Images interface {
+	Image(name fleet.ImageName) (fleet.Image, error)
+}
+
+// Seeds makes the files that a new system finds on its disk.
+type Seeds interface {
+	Seed(n fleet.Node, p fleet.Profile) ([]fleet.SeedFile, error)
+}
+
+// A Joiner brings installed nodes into a cluster. Each call is safe to repeat.
+type Joiner interface {
+	// Form makes the node the first manager of a new cluster, or finds that it
+	// is a manager already.
+	Form(ctx context.Context, n fleet.Node) (fleet.Joined, error)
+	// Order returns how a node joins in a role, with a token that the manager
+	// via gave out just now.
+	Order(ctx context.Context, via, n fleet.Node, role fleet.Role) (fleet.JoinOrder, error)
+	// Confirm returns when the manager via lists the node as ready, with its
+	// labels set, and lets work come to it.
+	Confirm(ctx context.Context, via, n fleet.Node, j fleet.Joined) error
+}
+
+// A Rotator makes the join tokens that were given out worthless.
+type Rotator interface {
+	Rotate(ctx context.Context, via fleet.Node) error
+}

@@ -1,0 +1,347 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// errPulled is what a store says whose server was killed.
+var errPulled = errors.New("the plug was pulled")
+
+// A memoryStore keeps the world as JSON, as it would be on disk, and can be
+// told to pull the plug: from its nth save on nothing is stored any more.
+type memoryStore struct {
+	mu    sync.Mutex
+	world fleet.World
+	saves int
+	pull  int // 0: never
+	onCut func()
+}
+
+func (s *memoryStore) Load(context.Context) (fleet.World, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	raw, err := json.Marshal(s.world)
+	if err != nil {
+		return fleet.World{}, err
+	}
+	var w fleet.World
+	return w, json.Unmarshal(raw, &w)
+}
+
+func (s *memoryStore) Events(context.Context, int64, int) ([]fleet.Event, error) { return nil, nil }
+
+func (s *memoryStore) Save(_ context.Context, c fleet.Change) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saves++
+	if s.pull > 0 && s.saves >= s.pull {
+		if s.saves == s.pull {
+			s.onCut()
+		}
+		return errPulled
+	}
+	if c.Site != nil {
+		s.world.Site = *c.Site
+	}
+	for _, n := range c.Nodes {
+		s.world.Nodes = put(s.world.Nodes, n, func(o fleet.Node) bool { return o.ID == n.ID })
+	}
+	for _, r := range c.Runs {
+		s.world.Runs = put(s.world.Runs, r, func(o fleet.Run) bool { return o.ID == r.ID })
+	}
+	for _, t := range c.Tickets {
+		s.world.Tickets = put(s.world.Tickets, t, func(o fleet.Ticket) bool { return o.Hash == t.Hash })
+	}
+	s.world.LastSeq += int64(len(c.Events))
+	return nil
+}
+
+func put[T any](list []T, v T, same func(T) bool) []T {
+	if i := slices.IndexFunc(list, same); i >= 0 {
+		list[i] = v
+		return list
+	}
+	return append(list, v)
+}
+
+// A machine is a simulated node with its agent, which calls whichever server
+// is up.
+type machine struct {
+	rack     *rack
+	mac      fleet.MAC
+	node     fleet.NodeID
+	onDisk   bool // has a system
+	pxeNext  bool
+	boots    int
+	wiped    int
+	written  int
+	cancel   context.CancelFunc
+	inSwarm  bool
+	done     map[string]fleet.StepReport // what the running agent has done
+	diskSize int64
+}
+
+// A rack is some machines and the swarm that they form.
+type rack struct {
+	t        *testing.T
+	mu       sync.Mutex
+	ctx      context.Context
+	server   *Engine // nil while it is down
+	machines map[fleet.MAC]*machine
+	formed   int
+	rotated  int
+	members  map[string]bool
+}
+
+func newRack(ctx context.Context, t *testing.T, n int) *rack {
+	r := &rack{t: t, ctx: ctx, machines: map[fleet.MAC]*machine{}, members: map[string]bool{}}
+	for i := range n {
+		mac := fleet.MAC(fmt.Sprintf("52:54:00:00:00:%02x", i+1))
+		r.machines[mac] = &machine{rack: r, mac: mac, diskSize: 8 << 30}
+	}
+	return r
+}
+
+func (r *rack) engine() *Engine {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.server
+}
+
+// Switch implements Power.
+func (r *rack) Switch(_ context.Context, n fleet.Node, op fleet.PowerOp) (fleet.PowerState, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.machines[n.MAC]
+	switch op {
+	case fleet.PXENext:
+		m.pxeNext = true
+	case fleet.PowerCycle, fleet.PowerOn:
+		m.powerOn()
+	case fleet.PowerOff:
+		m.powerOff()
+	}
+	return fleet.PowerIsOn, nil
+}
+
+func (m *machine) powerOff() {
+	if m.cancel != nil {
+		m.cancel()
+		m.cancel = nil
+	}
+}
+
+// powerOn starts the machine; the caller holds the rack's lock.
+func (m *machine) powerOn() {
+	m.powerOff()
+	ctx, cancel := context.WithCancel(m.rack.ctx)
+	m.cancel = cancel
+	m.boots++
+	m.done = map[string]fleet.StepReport{}
+	installed := m.onDisk && !m.pxeNext
+	m.pxeNext = false
+	boot := fmt.Sprintf("%s-%d", m.mac, m.boots)
+	go m.live(ctx, boot, installed)
+}
+
+// live is one boot: firmware, hello, and the agent's loop.
+func (m *machine) live(ctx context.Context, boot string, installed bool) {
+	if !m.sleep(ctx, 10*time.Second) {
+		return
+	}
+	for !installed && !m.hello(ctx, boot) {
+		if !m.sleep(ctx, time.Second) {
+			return
+		}
+	}
+	var report *fleet.StepReport
+	for ctx.Err() == nil {
+		e := m.rack.engine()
+		if e == nil {
+			m.sleep(ctx, 500*time.Millisecond)
+			continue
+		}
+		pollCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		step, err := e.Poll(pollCtx, fleet.Session{Node: m.node, BootID: boot, Installed: installed}, report)
+		cancel()
+		if err != nil || m.rack.engine() != e {
+			m.sleep(ctx, 500*time.Millisecond)
+			continue // say it again
+		}
+		report = nil
+		if step != nil {
+			r := m.carryOut(ctx, e, *step)
+			report = &r
+		}
+	}
+}
+
+func (m *machine) sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (m *machine) hello(ctx context.Context, boot string) bool {
+	e := m.rack.engine()
+	if e == nil {
+		return false
+	}
+	addr := netip.MustParseAddr("10.77.0.10")
+	e.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseDHCP})
+	secret, err := e.MintHello(ctx, m.mac, addr)
+	if err != nil {
+		return false
+	}
+	m.sleep(ctx, 5*time.Second)
+	n, err := e.Hello(ctx, fleet.Hello{Ticket: secret, Key: fleet.HashSecret(boot), Addr: addr, BootID: boot, MAC: m.mac, UUID: string(m.mac), Inventory: fleet.Inventory{
+		Vendor: "QEMU", Serial: string(m.mac), MemoryMiB: 1024,
+		Disks: []fleet.Disk{{ID: "virtio-" + string(m.mac), Serial: string(m.mac), Name: "vda", Bytes: m.diskSize}},
+		BMC:   fleet.InventoryBMC{Present: true, Address: "10.77.1.11"},
+	}})
+	if err == nil {
+		m.node = n.ID
+	}
+	return err == nil
+}
+
+// carryOut does a step as the agent would: once by its ID.
+func (m *machine) carryOut(ctx context.Context, e *Engine, s fleet.Step) fleet.StepReport {
+	if r, ok := m.done[s.ID]; ok {
+		return r
+	}
+	r := fleet.StepReport{StepID: s.ID, State: fleet.StepDone}
+	m.sleep(ctx, 2*time.Second)
+	m.rack.mu.Lock()
+	defer m.rack.mu.Unlock()
+	if ctx.Err() != nil {
+		return r
+	}
+	switch s.Kind {
+	case fleet.StepDisk:
+		m.wiped++
+		m.onDisk = false
+	case fleet.StepWrite:
+		m.written++
+		m.onDisk = true
+	case fleet.StepReboot:
+		m.cancel = nil // the agent lives until its report is taken
+		go func(old context.Context) {
+			m.sleep(old, time.Second)
+			m.rack.mu.Lock()
+			defer m.rack.mu.Unlock()
+			if old.Err() == nil {
+				m.powerOn()
+			}
+		}(ctx)
+	case fleet.StepPowerOff:
+		m.powerOff()
+	case fleet.StepDocker:
+		r.Docker = &fleet.DockerResponse{Status: 200, Body: []byte("{}")}
+	case fleet.StepJoin:
+		m.rack.mu.Unlock()
+		order, err := e.RedeemJoin(ctx, m.node, s.Join.Secret)
+		m.rack.mu.Lock()
+		if err != nil || order.Token == "" {
+			return fleet.StepReport{StepID: s.ID, State: fleet.StepFailed, Failure: fleet.Failure{Code: "E-JOIN", Text: fmt.Sprint(err)}}
+		}
+		m.inSwarm = true
+		m.rack.members["swarm-"+string(m.node)] = true
+		r.Joined = &fleet.Joined{ClusterID: "c1", NodeID: "swarm-" + string(m.node)}
+	}
+	m.done[s.ID] = r
+	return r
+}
+
+// Form implements Joiner. Forming again finds what was formed.
+func (r *rack) Form(_ context.Context, n fleet.Node) (fleet.Joined, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.machines[n.MAC]
+	if !m.inSwarm {
+		m.inSwarm = true
+		r.formed++
+		r.members["swarm-"+string(n.ID)] = true
+	}
+	return fleet.Joined{ClusterID: "c1", NodeID: "swarm-" + string(n.ID)}, nil
+}
+
+// Order implements Joiner.
+func (r *rack) Order(context.Context, fleet.Node, fleet.Node, fleet.Role) (fleet.JoinOrder, error) {
+	return fleet.JoinOrder{Token: "SWMTKN", Managers: []string{"10.77.0.10:2377"}}, nil
+}
+
+// Confirm implements Joiner.
+func (r *rack) Confirm(_ context.Context, _, n fleet.Node, j fleet.Joined) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.members[j.NodeID] {
+		return fmt.Errorf("node %s is not a member", n.ID)
+	}
+	return nil
+}
+
+// Rotate implements Rotator.
+func (r *rack) Rotate(context.Context, fleet.Node) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rotated++
+	return nil
+}
+
+// Image implements Images.
+func (r *rack) Image(name fleet.ImageName) (fleet.Image, error) {
+	return fleet.Image{Name: name, Digest: "sha256:1", Bytes: 2 << 30}, nil
+}
+
+// Seed implements Seeds.
+func (r *rack) Seed(fleet.Node, fleet.Profile) ([]fleet.SeedFile, error) { return nil, nil }
+
+func testSite() fleet.Site {
+	return fleet.Site{
+		Stages:   []fleet.Stage{{Name: "prd"}},
+		Profiles: []fleet.Profile{{Name: "debian", Image: "debian-12"}},
+		Pools:    []fleet.Pool{{Name: "prd", Stage: "prd", Profile: "debian", Cluster: fleet.Swarm, Managers: 1, Trust: fleet.T1}},
+		Rules:    []fleet.Rule{{Name: "rack", Match: fleet.Match{MACPrefix: "52:54:00"}, Pool: "prd", Approve: true, BMC: fleet.BMCAccess{Username: "admin"}}},
+	}
+}
+
+// serve starts a server on the store, and returns a function that kills it.
+func (r *rack) serve(s *memoryStore) (*Engine, func()) {
+	e := New(Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r})
+	ctx, cancel := context.WithCancel(r.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := e.Run(ctx); err != nil {
+			r.t.Errorf("engine ended: %v", err)
+		}
+	}()
+	select {
+	case <-e.Started():
+	case <-done:
+	}
+	r.mu.Lock()
+	r.server = e
+	r.mu.Unlock()
+	return e, func() {
+		r.mu.Lock()
+		r.server = nil
+		r.mu.Unlock()
+		cancel()
+		<-done
+	}
+}

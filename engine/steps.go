@@ -1,0 +1,290 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+func (j job) load() (fleet.Node, fleet.RunNode, error) {
+	n, ok := j.e.world.node(j.node)
+	if !ok {
+		return n, fleet.RunNode{}, unknownNode(string(j.node))
+	}
+	r, err := j.e.GetRun(j.run)
+	if err != nil {
+		return n, fleet.RunNode{}, err
+	}
+	i := slices.IndexFunc(r.Nodes, func(rn fleet.RunNode) bool { return rn.Node == j.node })
+	if i < 0 {
+		return n, fleet.RunNode{}, fmt.Errorf("node %s is not in run %s", j.node, j.run)
+	}
+	return n, r.Nodes[i], nil
+}
+
+// stepID names a step of this attempt. It is the same after a restart of the
+// server, so that an agent that has done it already just says so.
+func (j job) stepID(kind fleet.StepKind, attempt int) string {
+	return fmt.Sprintf("%s/%s/%s/%d", j.run, j.node, kind, attempt)
+}
+
+// power has the machine boot from the network.
+func (j job) power(ctx context.Context) error {
+	n, _, err := j.load()
+	if err != nil {
+		return err
+	}
+	if n.BMC.Address == "" {
+		return j.withoutBMC(ctx, n)
+	}
+	// Whoever was in the ramdisk is about to be switched off.
+	before := j.e.session(j.node)
+	if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PXENext); err != nil {
+		return err
+	}
+	if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerCycle); err != nil {
+		return err
+	}
+	j.e.links.of(j.node).forget(before)
+	return j.e.update(ctx, func(t *tx) error {
+		n, err := t.node(j.node)
+		if err != nil {
+			return err
+		}
+		t.event(fleet.EventPower, n, "engine", "power cycled, next boot from the network")
+		return t.reach(n, fleet.PhasePower)
+	})
+}
+
+// withoutBMC takes a machine that stands by in the ramdisk as it is.
+func (j job) withoutBMC(ctx context.Context, n fleet.Node) error {
+	l := j.e.links.of(j.node)
+	l.mu.Lock()
+	live := l.session.BootID != "" && !l.session.Installed && time.Since(l.seen) < time.Minute
+	l.mu.Unlock()
+	if live {
+		return j.reached(ctx, fleet.PhasePower)
+	}
+	return &fleet.Error{
+		Kind: fleet.Conflict, Code: "E-BMC-NONE", Op: "power on", On: "node " + n.Title(), Err: errors.New("it has no BMC that we can sign in to"),
+		Hint: "switch it on by hand and start the run again while it waits, or give its rule bmc: {username, password_file}",
+	}
+}
+
+// forget drops a session that is known to be gone.
+func (l *link) forget(s fleet.Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session == s {
+		l.session = fleet.Session{}
+		l.changed()
+	}
+}
+
+// hello waits until the agent in the ramdisk is there.
+func (j job) hello(ctx context.Context) error {
+	err := j.e.await(ctx, j.node, func(s fleet.Session, _ time.Time) bool { return !s.Installed })
+	n, _, loadErr := j.load()
+	if loadErr != nil {
+		return loadErr
+	}
+	if err != nil {
+		return silent(n, err)
+	}
+	if pool, ok := j.e.Site().Pool(n.Pool); ok && n.Trust < pool.Trust {
+		return &fleet.Error{
+			Kind: fleet.Denied, Code: "E-TRUST", Op: "trust node", On: n.Title(), Err: fmt.Errorf("it proved T%d, pool %s demands T%d", n.Trust, pool.Name, pool.Trust),
+			Hint: "a machine without a BMC of ours or a TPM cannot prove more; lower the pool's trust or use another machine",
+		}
+	}
+	return nil
+}
+
+// silent says how far a machine got that never said hello.
+func silent(n fleet.Node, err error) error {
+	missing := map[fleet.Phase]string{
+		fleet.PhasePower:  "it never asked for an address: check cable, VLAN, spanning tree (portfast) and that its firmware boots from the network",
+		fleet.PhaseDHCP:   "it got an address and never asked for a boot file: look for another DHCP server on its network",
+		fleet.PhaseLoader: "it fetched the loader and never the script: Secure Boot may refuse the loader, or its network card is not known to it",
+		fleet.PhaseScript: "it fetched the script and never the kernel: see its console",
+		fleet.PhaseKernel: "it fetched kernel and ramdisk and its agent never said hello: too little memory, or its network card's driver is missing",
+	}
+	if !errors.Is(err, context.Canceled) && missing[n.Phase] != "" {
+		return &fleet.Error{Kind: fleet.Unreachable, Code: "E-BOOT-SILENT", Op: "wait for agent", On: "node " + n.Title(), Err: err, Hint: missing[n.Phase]}
+	}
+	return err
+}
+
+// disk has the agent check that the planned disk is there, and wipe it.
+func (j job) disk(ctx context.Context) error {
+	n, rn, err := j.load()
+	if err != nil {
+		return err
+	}
+	_, prof, img, err := j.wanted(n)
+	if err != nil {
+		return err
+	}
+	d, err := fleet.ChooseDisk(prof.Disk, n.Inventory.Disks, img.Bytes)
+	if err != nil {
+		return err
+	}
+	if rn.Disk != "" && diskName(d) != rn.Disk {
+		return &fleet.Error{
+			Kind: fleet.Conflict, Code: "E-DISK-OTHER", Op: "check disk", On: "node " + n.Title(),
+			Err: fmt.Errorf("the plan named disk %s, now the rule picks %s", rn.Disk, diskName(d)), Hint: "nothing was written; look at its disks and plan again",
+		}
+	}
+	// From here on the disk is ours: what is found on it later is our own.
+	if err := j.change(ctx, func(n *fleet.Node) { n.System = fleet.System{Disk: d.ID} }); err != nil {
+		return err
+	}
+	order := &fleet.DiskOrder{ID: d.ID, Serial: d.Serial, Bytes: d.Bytes, MinBytes: img.Bytes}
+	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepDisk, Disk: order}, rn.Attempt, false); err != nil {
+		return err
+	}
+	return j.reached(ctx, fleet.PhaseDisk)
+}
+
+func (j job) step(ctx context.Context, s fleet.Step, attempt int, installed bool) (fleet.StepReport, error) {
+	s.ID = j.stepID(s.Kind, attempt)
+	return j.e.do(ctx, j.node, s, installed)
+}
+
+func (j job) change(ctx context.Context, fn func(n *fleet.Node)) error {
+	return j.e.update(ctx, func(t *tx) error {
+		n, err := t.node(j.node)
+		if err != nil {
+			return err
+		}
+		fn(&n)
+		t.put(n)
+		return nil
+	})
+}
+
+func (j job) wanted(n fleet.Node) (fleet.Pool, fleet.Profile, fleet.Image, error) {
+	pool, prof, err := j.e.pool(n.Pool)
+	if err != nil {
+		return pool, prof, fleet.Image{}, err
+	}
+	img, err := j.e.Images.Image(prof.Image)
+	return pool, prof, img, err
+}
+
+func (j job) write(ctx context.Context) error {
+	n, rn, err := j.load()
+	if err != nil {
+		return err
+	}
+	_, prof, img, err := j.wanted(n)
+	if err != nil {
+		return err
+	}
+	order := &fleet.WriteOrder{DiskID: n.System.Disk, Image: img.Name, Digest: img.Digest}
+	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepWrite, Write: order}, rn.Attempt, false); err != nil {
+		return err
+	}
+	err = j.change(ctx, func(n *fleet.Node) {
+		n.System.Image, n.System.Digest, n.System.Profile = img.Name, img.Digest, prof.Name
+	})
+	if err != nil {
+		return err
+	}
+	return j.reached(ctx, fleet.PhaseWrite)
+}
+
+func (j job) seed(ctx context.Context) error {
+	n, rn, err := j.load()
+	if err != nil {
+		return err
+	}
+	_, prof, _, err := j.wanted(n)
+	if err != nil {
+		return err
+	}
+	files, err := j.e.Seeds.Seed(n, prof)
+	if err != nil {
+		return err
+	}
+	order := &fleet.SeedOrder{DiskID: n.System.Disk, Files: files}
+	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepSeed, Seed: order}, rn.Attempt, false); err != nil {
+		return err
+	}
+	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepBootEntry}, rn.Attempt, false); err != nil {
+		return err
+	}
+	return j.reached(ctx, fleet.PhaseSeed)
+}
+
+// reboot sends the machine to its disk. It counts as installed before it goes
+// down, so that a firmware that asks the network again is told "local disk".
+func (j job) reboot(ctx context.Context) error {
+	_, rn, err := j.load()
+	if err != nil {
+		return err
+	}
+	err = j.change(ctx, func(n *fleet.Node) {
+		n.State = fleet.Installed
+		if n.System.InstalledAt.IsZero() {
+			n.System.InstalledAt = time.Now()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	// After a restart of ours the machine may be past this already.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	up := make(chan error, 1)
+	go func() {
+		up <- j.e.await(ctx, j.node, func(s fleet.Session, _ time.Time) bool { return s.Installed })
+		cancel(errUp)
+	}()
+	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepReboot}, rn.Attempt, false); err != nil && !errors.Is(err, errUp) && !errors.Is(err, errRestarted) {
+		return err
+	}
+	return j.reached(context.WithoutCancel(ctx), fleet.PhaseReboot)
+}
+
+var errUp = errors.New("the installed system is up")
+
+// firstBoot waits for the agent of the installed system. When it does not
+// come, the machine is switched to its disk by hand of the BMC.
+func (j job) firstBoot(ctx context.Context) error {
+	n, rn, err := j.load()
+	if err != nil {
+		return err
+	}
+	if rn.Attempt > 1 && n.BMC.Address != "" {
+		if _, err := j.e.Options.Power.Switch(ctx, n, fleet.DiskNext); err != nil {
+			return err
+		}
+		if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerCycle); err != nil {
+			return err
+		}
+	}
+	if err := j.e.await(ctx, j.node, func(s fleet.Session, _ time.Time) bool { return s.Installed }); err != nil {
+		return err
+	}
+	return j.reached(ctx, fleet.PhaseFirstBoot)
+}
+
+// docker waits for the node's Docker engine: the agent answers when it does.
+func (j job) docker(ctx context.Context) error {
+	resp, err := j.e.Docker(ctx, j.node, fleet.DockerRequest{Method: "GET", Path: "/info"})
+	if err != nil {
+		return err
+	}
+	if resp.Status != 200 {
+		return &fleet.Error{
+			Kind: fleet.Unreachable, Code: "E-DOCKER", Op: "ask Docker", Err: fmt.Errorf("status %d: %s", resp.Status, fleet.CleanText(string(resp.Body))),
+			Hint: "on the node: systemctl status docker",
+		}
+	}
+	return j.reached(ctx, fleet.PhaseDocker)
+}
