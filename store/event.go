@@ -1,0 +1,56 @@
+package store
+
+import (
+	"context"
+
+	"gorm.io/gorm"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+type eventRow struct {
+	Seq   int64 `gorm:"primaryKey;autoIncrement:false"`
+	At    int64
+	Type  string
+	Node  string
+	Pool  string
+	Run   string
+	Actor string
+	Text  string
+}
+
+func (eventRow) TableName() string { return "events" }
+
+// appendEvents adds events. There is no statement anywhere that changes or
+// removes one.
+func appendEvents(tx *gorm.DB, events []fleet.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	rows := make([]eventRow, 0, len(events))
+	for _, e := range events {
+		rows = append(rows, eventRow{
+			Seq: e.Seq, At: toNano(e.At), Type: string(e.Type), Node: string(e.Node),
+			Pool: string(e.Pool), Run: string(e.Run), Actor: e.Actor, Text: e.Text,
+		})
+	}
+	return tx.CreateInBatches(rows, batchRows).Error
+}
+
+// Events returns at most limit events that follow the one with number since,
+// oldest first.
+func (s *Store) Events(ctx context.Context, since int64, limit int) ([]fleet.Event, error) {
+	var rows []eventRow
+	err := s.read.WithContext(ctx).Where("seq > ?", since).Order("seq").Limit(limit).Find(&rows).Error
+	if err != nil {
+		return nil, s.fault("read events", err)
+	}
+	events := make([]fleet.Event, 0, len(rows))
+	for _, r := range rows {
+		events = append(events, fleet.Event{
+			Seq: r.Seq, At: fromNano(r.At), Type: fleet.EventType(r.Type), Node: fleet.NodeID(r.Node),
+			Pool: fleet.PoolName(r.Pool), Run: fleet.RunID(r.Run), Actor: r.Actor, Text: r.Text,
+		})
+	}
+	return events, nil
+}

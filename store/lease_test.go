@@ -1,0 +1,94 @@
+package store_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+func lease(i int) fleet.Lease {
+	return fleet.Lease{
+		Addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Subnet: "rack",
+		MAC: node(i).MAC, ClientID: fmt.Sprintf("01525400%06x", i), Hostname: fmt.Sprintf("host-%d", i),
+		State: fleet.LeaseBound, Expires: when.Add(time.Hour),
+	}
+}
+
+func TestALeaseTakesThePlaceOfWhatItReplaces(t *testing.T) {
+	with := func(l fleet.Lease, change func(*fleet.Lease)) fleet.Lease {
+		change(&l)
+		return l
+	}
+	one := lease(1)
+	declined := with(one, func(l *fleet.Lease) { l.State = fleet.LeaseDeclined })
+	elsewhere := with(one, func(l *fleet.Lease) { l.Addr = lease(2).Addr })
+	tests := map[string]struct{ saved, want []fleet.Lease }{
+		"a renewal": {
+			[]fleet.Lease{one, with(one, func(l *fleet.Lease) { l.Expires = when.Add(2 * time.Hour) })},
+			[]fleet.Lease{with(one, func(l *fleet.Lease) { l.Expires = when.Add(2 * time.Hour) })},
+		},
+		"an address that another client has now": {
+			[]fleet.Lease{one, with(lease(2), func(l *fleet.Lease) { l.Addr = one.Addr })},
+			[]fleet.Lease{with(lease(2), func(l *fleet.Lease) { l.Addr = one.Addr })},
+		},
+		"a client that has another address now": {
+			[]fleet.Lease{one, elsewhere},
+			[]fleet.Lease{elsewhere},
+		},
+		"a client that declined an address and got another": {
+			[]fleet.Lease{declined, elsewhere},
+			[]fleet.Lease{declined, elsewhere},
+		},
+		"a client on two subnets": {
+			[]fleet.Lease{one, with(elsewhere, func(l *fleet.Lease) { l.Subnet = "other" })},
+			[]fleet.Lease{one, with(elsewhere, func(l *fleet.Lease) { l.Subnet = "other" })},
+		},
+		"two clients on one card": { // firmware and system identify themselves differently
+			[]fleet.Lease{one, with(elsewhere, func(l *fleet.Lease) { l.ClientID = "" })},
+			[]fleet.Lease{one, with(elsewhere, func(l *fleet.Lease) { l.ClientID = "" })},
+		},
+		"two clients without an identifier": {
+			[]fleet.Lease{with(one, func(l *fleet.Lease) { l.ClientID = "" }), with(lease(2), func(l *fleet.Lease) { l.ClientID = "" })},
+			[]fleet.Lease{with(one, func(l *fleet.Lease) { l.ClientID = "" }), with(lease(2), func(l *fleet.Lease) { l.ClientID = "" })},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s, _ := fresh(t)
+			if err := s.SaveLeases(t.Context(), tt.saved); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Leases(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got, asWritten); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestABatchOfLeasesIsStoredWholeOrNotAtAll(t *testing.T) {
+	s, _ := fresh(t)
+	v6 := lease(2)
+	v6.Addr = netip.MustParseAddr("2001:db8::1")
+	if err := s.SaveLeases(t.Context(), []fleet.Lease{lease(1), v6}); fleet.KindOf(err) != fleet.Invalid {
+		t.Errorf("SaveLeases = %v, want an Invalid error", err)
+	}
+	if got, err := s.Leases(t.Context()); len(got) != 0 || err != nil {
+		t.Errorf("Leases = %v, %v, want none", got, err)
+	}
+}
+
+func TestAnEmptyBatchIsFine(t *testing.T) {
+	s, _ := fresh(t)
+	if err := s.SaveLeases(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/go-gormigrate/gormigrate/v2"
+	"gorm.io/gorm"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// migrations is the schema's history, oldest first. What is in it is frozen:
+// a change of the schema is a new entry, with row structs of its own.
+func migrations() []*gormigrate.Migration {
+	return []*gormigrate.Migration{spine()}
+}
+
+const migrationTable = "migrations"
+
+// migrate brings the schema up to date. An existing database is copied
+// beside itself before.
+func (s *Store) migrate(ctx context.Context, fresh bool, todo []*gormigrate.Migration) error {
+	done, err := s.migrationsDone(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.refuseNewer(done, todo); err != nil {
+		return err
+	}
+	if len(done) == len(todo) {
+		return nil
+	}
+	if !fresh {
+		if err := s.copyBefore(ctx, done); err != nil {
+			return err
+		}
+	}
+	return s.fault("migrate database", gormigrate.New(s.write.WithContext(ctx), migrateOptions(), todo).Migrate())
+}
+
+// migrateOptions puts all pending migrations into one transaction: a failed
+// one leaves the schema as it was.
+func migrateOptions() *gormigrate.Options {
+	return &gormigrate.Options{TableName: migrationTable, IDColumnName: "id", IDColumnSize: 64, UseTransaction: true}
+}
+
+func (s *Store) migrationsDone(ctx context.Context) ([]string, error) {
+	db := s.write.WithContext(ctx)
+	if !db.Migrator().HasTable(migrationTable) {
+		return nil, s.refuseForeign(db)
+	}
+	var done []string
+	if err := db.Table(migrationTable).Order("id").Pluck("id", &done).Error; err != nil {
+		return nil, s.unreadable(err)
+	}
+	return done, nil
+}
+
+// refuseForeign keeps us from writing our tables into somebody else's file.
+func (s *Store) refuseForeign(db *gorm.DB) error {
+	tables, err := db.Migrator().GetTables()
+	if err != nil {
+		return s.unreadable(err)
+	}
+	if len(tables) == 0 {
+		return nil
+	}
+	return &fleet.Error{
+		Kind: fleet.Conflict, Code: "E-DB-FOREIGN", Op: "open database", On: s.path,
+		Hint: "name another file", Err: fmt.Errorf("it belongs to another program: it has a table %q", tables[0]),
+	}
+}
+
+func (s *Store) refuseNewer(done []string, known []*gormigrate.Migration) error {
+	for _, id := range done {
+		if !slices.ContainsFunc(known, func(m *gormigrate.Migration) bool { return m.ID == id }) {
+			return &fleet.Error{
+				Kind: fleet.Conflict, Code: "E-DB-NEWER", Op: "open database", On: s.path,
+				Hint: "install the newer provision again, or restore a backup that this one made",
+				Err:  fmt.Errorf("a newer provision wrote it: schema %s, this one knows up to %s", id, known[len(known)-1].ID),
+			}
+		}
+	}
+	return nil
+}
+
+// copyBefore leaves a copy of the database beside it, named for the schema
+// that it has. VACUUM INTO reads what is still in the write-ahead log too.
+func (s *Store) copyBefore(ctx context.Context, done []string) error {
+	schema := "empty"
+	if len(done) > 0 {
+		schema = done[len(done)-1]
+	}
+	target := s.path + ".schema-" + schema
+	part := target + ".part"
+	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("copy database before migration: %w", err)
+	}
+	err = s.write.WithContext(ctx).Exec("VACUUM INTO ?", part).Error
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return s.fault("copy database before migration", err)
+	}
+	if err := errors.Join(os.Rename(part, target), syncDir(filepath.Dir(target))); err != nil {
+		return fmt.Errorf("copy database before migration: %w", err)
+	}
+	s.log.InfoContext(ctx, "database copied before migration", "copy", target)
+	return nil
+}
