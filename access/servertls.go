@@ -1,0 +1,98 @@
+package access
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const serverLife = 90 * 24 * time.Hour
+
+// ServerTLS returns the configuration of a server that is known by these
+// names and addresses. Its certificate is made anew before it expires. A
+// client may show a certificate; whether it has to is for the route to say.
+// Stages that come later are known to it too.
+//
+// Sessions are not resumed: a resumed one could outlive its certificate.
+func (a *Authority) ServerTLS(names []string, ips []netip.Addr) (*tls.Config, error) {
+	leaf := &serverLeaf{ca: a.server, names: names}
+	for _, ip := range ips {
+		leaf.ips = append(leaf.ips, net.IP(ip.Unmap().AsSlice()))
+	}
+	if _, err := leaf.get(nil); err != nil {
+		return nil, err
+	}
+	base := &tls.Config{
+		MinVersion:             tls.VersionTLS12, // iPXE and curl of old rescue systems
+		NextProtos:             []string{"h2", "http/1.1"},
+		GetCertificate:         leaf.get,
+		ClientAuth:             tls.VerifyClientCertIfGiven,
+		ClientCAs:              a.ClientCAs(),
+		SessionTicketsDisabled: true,
+	}
+	base.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := base.Clone()
+		now.GetConfigForClient = nil
+		now.ClientCAs = a.ClientCAs()
+		return now, nil
+	}
+	return base, nil
+}
+
+// A serverLeaf is the server's own certificate. Its key is never stored: a
+// new start makes a new one.
+type serverLeaf struct {
+	ca    *ca
+	names []string
+	ips   []net.IP
+
+	mu   sync.Mutex
+	cert *tls.Certificate
+}
+
+// get returns the certificate, and makes a new one when a third of its life
+// or less is left.
+func (l *serverLeaf) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cert != nil && time.Until(l.cert.Leaf.NotAfter) > serverLife/3 {
+		return l.cert, nil
+	}
+	cert, err := l.make()
+	if err != nil {
+		return nil, fmt.Errorf("make server certificate: %w", err)
+	}
+	l.cert = cert
+	return cert, nil
+}
+
+func (l *serverLeaf) make() (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		Subject:     pkix.Name{CommonName: "provision"},
+		DNSNames:    l.names,
+		IPAddresses: l.ips,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := l.ca.issue(template, key.Public(), serverLife)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	// The authority goes with it: a machine knows its fingerprint only.
+	return &tls.Certificate{Certificate: [][]byte{der, l.ca.cert.Raw}, PrivateKey: key, Leaf: leaf}, nil
+}
