@@ -1,0 +1,147 @@
+package bmc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/bougou/go-ipmi/pkg/client"
+	"github.com/bougou/go-ipmi/pkg/types"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// What can be wrong with a BMC. Every error of this package that is not about
+// its caller is one of these, for errors.Is.
+var (
+	ErrNoAnswer = errors.New("the BMC does not answer")
+	ErrNoRoute  = errors.New("there is no way to the BMC's address")
+	ErrClosed   = errors.New("nothing listens for IPMI there")
+	ErrLogin    = errors.New("the BMC does not know this user name with this password")
+	ErrDenied   = errors.New("the BMC's user may not do that")
+	ErrCipher   = errors.New("the BMC offers no cipher suite that we accept")
+	ErrSessions = errors.New("the BMC has no session left")
+	ErrRejected = errors.New("the BMC refuses the command")
+	ErrBusy     = errors.New("the BMC is still busy with something else of ours")
+	ErrNoEffect = errors.New("the BMC said yes, and nothing happened")
+)
+
+// advice is what people get for each of them.
+var advice = []struct {
+	err  error
+	kind fleet.Kind
+	code fleet.Code
+	hint string
+}{
+	{ErrNoAnswer, fleet.Unreachable, "E-BMC-TIMEOUT", "see that the BMC has power and a cable, and that its address is right"},
+	{ErrNoRoute, fleet.Unreachable, "E-BMC-ROUTE", "see that this server has an address in the BMC's network, or a route to it"},
+	{ErrClosed, fleet.Unreachable, "E-BMC-CLOSED", "switch on IPMI over LAN in the BMC's settings"},
+	{ErrLogin, fleet.Denied, "E-BMC-LOGIN", "correct the BMC's user name or password"},
+	{ErrDenied, fleet.Denied, "E-BMC-DENIED", "give the BMC's user the privilege OPERATOR on the LAN channel"},
+	{ErrCipher, fleet.Unreachable, "E-BMC-CIPHER", "allow cipher suite 17, or 3, in the BMC's settings"},
+	{ErrSessions, fleet.Unreachable, "E-BMC-SESSIONS", "close other programs' sessions with the BMC, or wait some minutes"},
+	{ErrBusy, fleet.Conflict, "E-BMC-BUSY", "wait until the other change of this node is done"},
+	{ErrNoEffect, fleet.Conflict, "E-BMC-NO-EFFECT", "try once more; if it stays so, restart the BMC"},
+	{ErrRejected, fleet.Unreachable, "E-BMC-REJECTED", "look at the BMC's own log"},
+}
+
+// trouble makes of a failure what a person can act on.
+func trouble(op string, t Target, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) { // the caller's own
+		err = fmt.Errorf("%w (%v)", ErrNoAnswer, err)
+	}
+	check := "check the BMC with: provision power status " + t.name()
+	e := &fleet.Error{
+		Kind: fleet.Unreachable, Op: op, On: "node " + t.name(), Hint: check,
+		Err: fmt.Errorf("BMC %s: %w", t.Address, err),
+	}
+	for _, a := range advice {
+		if errors.Is(err, a.err) {
+			e.Kind, e.Code, e.Hint = a.kind, a.code, a.hint+"; "+check
+			return e
+		}
+	}
+	return e
+}
+
+// invalid is the caller's mistake.
+func invalid(op string, t Target, err error) error {
+	return &fleet.Error{
+		Kind: fleet.Invalid, Op: op, On: "node " + t.name(), Err: fmt.Errorf("BMC %s: %w", t.Address, err),
+		Hint: "correct the BMC's address or account of " + t.name(),
+	}
+}
+
+// classify gives a failure of the network or of go-ipmi its name. What the
+// library says is kept as text only: it is no promise of ours.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, a := range advice {
+		if errors.Is(err, a.err) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w (%v)", nameOf(err), err)
+}
+
+func nameOf(err error) error {
+	if status, ok := errors.AsType[*types.RmcpStatusError](err); ok {
+		return nameOfStatus(status.StatusCode())
+	}
+	if code, ok := errors.AsType[*types.ResponseError](err); ok {
+		return nameOfCompletion(code.CompletionCode())
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, client.ErrRAKPAuthentication):
+		return ErrLogin
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ErrClosed
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EACCES):
+		return ErrNoRoute
+	}
+	// A deadline, or what go-ipmi has no error value for: it then waited in
+	// vain for an answer that it could read.
+	return ErrNoAnswer
+}
+
+// nameOfStatus reads the status of an RMCP+ message, IPMI 2.0 table 13-15.
+func nameOfStatus(s types.RmcpStatusCode) error {
+	switch s {
+	case types.RmcpStatusCodeNoResToCreateSess, types.RmcpStatusCodeNoResToCreateSessAtRole:
+		return ErrSessions
+	case types.RmcpStatusCodeInvalidAuthAlg, types.RmcpStatusCodeInvalidIntegrityAlg, types.RmcpStatusCodeInvalidConfidentAlg,
+		types.RmcpStatusCodeNoMatchingAuthPayload, types.RmcpStatusCodeNoMatchingIntegrityPayload, types.RmcpStatusCodeNoCipherSuiteMatch:
+		return ErrCipher
+	case types.RmcpStatusCodeUnauthorizedName, types.RmcpStatusCodeInvalidNameLength, types.RmcpStatusCodeInvalidIntegrityCheckValue:
+		return ErrLogin
+	case types.RmcpStatusCodeUnauthorizedRoleOfPriLevel, types.RmcpStatusCodeInvalidRole:
+		return ErrDenied
+	default:
+		return ErrRejected
+	}
+}
+
+// Completion codes, IPMI 2.0 table 5-2.
+const (
+	codeNoPrivilege = 0xd4
+	codeTimeout     = 0xc3
+)
+
+func nameOfCompletion(code types.CompletionCode) error {
+	switch code {
+	case codeNoPrivilege:
+		return ErrDenied
+	case codeTimeout:
+		return ErrNoAnswer
+	default:
+		return ErrRejected
+	}
+}

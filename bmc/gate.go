@@ -1,0 +1,85 @@
+package bmc
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/types"
+)
+
+// A gate lets one conversation at a time through to a BMC, and not too soon
+// after the last: some freeze when they are asked without a pause. Changes,
+// which take several conversations, pass one at a time too.
+type gate struct {
+	changes chan struct{}
+	talks   chan struct{}
+
+	mu    sync.Mutex
+	ended time.Time           // the last conversation
+	suite types.CipherSuiteID // known to work; 0: none yet
+}
+
+func newGate() *gate {
+	return &gate{changes: make(chan struct{}, 1), talks: make(chan struct{}, 1)}
+}
+
+// take waits for a place, at most as long as the context lives.
+func take(ctx context.Context, places chan struct{}) error {
+	select {
+	case places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// rest waits until the BMC has had its pause.
+func (g *gate) rest(ctx context.Context, interval time.Duration) error {
+	g.mu.Lock()
+	left := interval - time.Since(g.ended)
+	g.mu.Unlock()
+	return pause(ctx, left)
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	g.ended = time.Now()
+	g.mu.Unlock()
+	<-g.talks
+}
+
+// suites returns what to try, best first: what the target says, what has
+// worked before, or else 17 and 3. Suite 0 lets everybody in and is never used.
+func (g *gate) suites(stored int) []types.CipherSuiteID {
+	if stored > 0 && stored < int(types.CipherSuiteIDReserved) {
+		return []types.CipherSuiteID{types.CipherSuiteID(stored)}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.suite > 0 {
+		return []types.CipherSuiteID{g.suite}
+	}
+	return []types.CipherSuiteID{types.CipherSuiteID17, types.CipherSuiteID3}
+}
+
+// learn remembers what worked; 0 forgets it.
+func (g *gate) learn(suite types.CipherSuiteID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.suite = suite
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return context.Cause(ctx)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,137 @@
+package bmc
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+func TestAPasswordShowsItselfToNobody(t *testing.T) {
+	const secret = "Tr0ub4dor"
+	target := Target{Address: "10.0.0.1", Password: secret}
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "password", target.Password, "target", target)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "password", target.Password, "target", target)
+	encoded, err := json.Marshal(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := log.String() + string(encoded)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		shown += fmt.Sprintf(verb, target) + fmt.Sprintf(verb, target.Password)
+	}
+	for _, s := range []string{secret, fmt.Sprintf("%x", secret)} {
+		if strings.Contains(shown, s) {
+			t.Errorf("%q is in %s", s, shown)
+		}
+	}
+}
+
+func TestABootOverrideIsBelievedWhenItIsReadBack(t *testing.T) {
+	const pxe, disk = types.BootDeviceSelectorForcePXE, types.BootDeviceSelectorForceHardDrive
+	once := Boot{Device: PXE, Mode: UEFI, Once: true}
+	tests := map[string]struct {
+		flags types.BootOptionParam_BootFlags
+		want  bool
+	}{
+		"all as asked":            {types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, BootDeviceSelector: pxe}, true},
+		"another device":          {types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, BootDeviceSelector: disk}, false},
+		"another firmware":        {types.BootOptionParam_BootFlags{BootFlagsValid: true, BootDeviceSelector: pxe}, false},
+		"for ever":                {types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, Persist: true, BootDeviceSelector: pxe}, false},
+		"the device alone":        {types.BootOptionParam_BootFlags{BootDeviceSelector: pxe}, true},
+		"all, and marked as void": {types.BootOptionParam_BootFlags{BIOSBootType: true, BootDeviceSelector: pxe}, false},
+		"nothing":                 {types.BootOptionParam_BootFlags{}, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := once.agrees(tt.flags); got != tt.want {
+				t.Errorf("agrees(%+v) = %t, want %t", tt.flags, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestCipherSuiteZeroIsNeverTried(t *testing.T) {
+	g := newGate()
+	tests := map[int][]types.CipherSuiteID{-1: {17, 3}, 0: {17, 3}, 17: {17}, 3: {3}, 255: {17, 3}}
+	for stored, want := range tests {
+		if got := g.suites(stored); !cmp.Equal(got, want) {
+			t.Errorf("suites(%d) = %v, want %v", stored, got, want)
+		}
+	}
+	g.learn(3)
+	if got := g.suites(-1); !cmp.Equal(got, []types.CipherSuiteID{3}) {
+		t.Errorf("after suite 3 has worked, suites = %v", got)
+	}
+}
+
+func TestABMCRestsBetweenConversations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		if err := take(t.Context(), g.talks); err != nil {
+			t.Fatal(err)
+		}
+		g.leave()
+		began := time.Now()
+		if err := g.rest(t.Context(), 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Since(began); got != 5*time.Second {
+			t.Errorf("rested for %s, want 5s", got)
+		}
+	})
+}
+
+func TestFailuresHaveNames(t *testing.T) {
+	tests := map[string]struct {
+		err  error
+		want error
+		kind fleet.Kind
+	}{
+		"no route":             {syscall.EHOSTUNREACH, ErrNoRoute, fleet.Unreachable},
+		"no network":           {syscall.ENETUNREACH, ErrNoRoute, fleet.Unreachable},
+		"a closed port":        {syscall.ECONNREFUSED, ErrClosed, fleet.Unreachable},
+		"no session":           {types.NewRmcpStatusError(types.RmcpStatusCodeNoResToCreateSess), ErrSessions, fleet.Unreachable},
+		"no such cipher suite": {types.NewRmcpStatusError(types.RmcpStatusCodeNoCipherSuiteMatch), ErrCipher, fleet.Unreachable},
+		"no such user":         {types.NewRmcpStatusError(types.RmcpStatusCodeUnauthorizedName), ErrLogin, fleet.Denied},
+		"no such privilege":    {types.NewRmcpStatusError(types.RmcpStatusCodeUnauthorizedRoleOfPriLevel), ErrDenied, fleet.Denied},
+		"a command above it":   {types.NewResponseError(0xd4, "insufficient privilege"), ErrDenied, fleet.Denied},
+		"a busy BMC":           {types.NewResponseError(0xc0, "node busy"), ErrRejected, fleet.Unreachable},
+		"anything else":        {errors.New("garbled"), ErrNoAnswer, fleet.Unreachable},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := trouble("power on", Target{Node: "n1", Address: "10.0.0.1"}, classify(fmt.Errorf("step: %w", tt.err)))
+			if !errors.Is(err, tt.want) || fleet.KindOf(err) != tt.kind || fleet.CodeOf(err) == "" {
+				t.Errorf("got %v (%s, %s), want %v (%s)", err, fleet.KindOf(err), fleet.CodeOf(err), tt.want, tt.kind)
+			}
+			if !strings.Contains(fleet.HintOf(err), "provision power status n1") {
+				t.Errorf("hint is %q", fleet.HintOf(err))
+			}
+		})
+	}
+}
+
+func FuzzWhatABMCSaysBreaksNothing(f *testing.F) {
+	f.Add([]byte{0x06, 0, 0xff, 0x07, 0x06, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0x01})
+	f.Add([]byte{0x06, 0, 0xff, 0x07})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		isIPMI(b)
+		e := &ear{last: b}
+		err := e.status(types.ErrUnpackedDataTooShort)
+		if err == nil || nameOf(err) == nil {
+			t.Errorf("an answer that is too short became %v", err)
+		}
+	})
+}

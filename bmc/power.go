@@ -1,0 +1,162 @@
+package bmc
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// Power asks whether a machine is on.
+func (c *Controller) Power(ctx context.Context, t Target) (fleet.PowerState, error) {
+	const op = "read power of"
+	g, err := c.gate(t)
+	if err != nil {
+		return fleet.PowerIsUnknown, invalid(op, t, err)
+	}
+	state, err := talk(ctx, c, t, g, func(ctx context.Context, s *session) (fleet.PowerState, error) {
+		return s.power(ctx)
+	})
+	if err != nil {
+		return fleet.PowerIsUnknown, trouble(op, t, err)
+	}
+	return state, nil
+}
+
+// PowerOn switches a machine on and returns when it is.
+func (c *Controller) PowerOn(ctx context.Context, t Target) error {
+	return c.change(ctx, "power on", t, func(ctx context.Context, g *gate) error {
+		return c.reach(ctx, t, g, fleet.PowerIsOn)
+	})
+}
+
+// PowerOff switches a machine off, whatever it is doing, and returns when it is.
+func (c *Controller) PowerOff(ctx context.Context, t Target) error {
+	return c.change(ctx, "power off", t, func(ctx context.Context, g *gate) error {
+		return c.reach(ctx, t, g, fleet.PowerIsOff)
+	})
+}
+
+// PowerCycle switches a machine off, sees that it is, and switches it on. The
+// BMC's own cycle is never used: repeated too early it ends in "off", and some
+// refuse it when the machine is off already.
+func (c *Controller) PowerCycle(ctx context.Context, t Target) error {
+	return c.change(ctx, "power cycle", t, func(ctx context.Context, g *gate) error {
+		if err := c.reach(ctx, t, g, fleet.PowerIsOff); err != nil {
+			return err
+		}
+		return c.reach(ctx, t, g, fleet.PowerIsOn)
+	})
+}
+
+// change does something to a machine, one at a time.
+func (c *Controller) change(ctx context.Context, op string, t Target, f func(context.Context, *gate) error) error {
+	g, err := c.gate(t)
+	if err != nil {
+		return invalid(op, t, err)
+	}
+	if err := c.queue(ctx, g); err != nil {
+		return trouble(op, t, err)
+	}
+	defer func() { <-g.changes }()
+	return trouble(op, t, f(ctx, g))
+}
+
+// queue waits for the change before ours, at most as long as that may take.
+func (c *Controller) queue(ctx context.Context, g *gate) error {
+	const longest = 2 // a cycle is two
+	ctx, cancel := context.WithTimeoutCause(ctx, longest*c.o.Settle+c.o.Timeout, ErrBusy)
+	defer cancel()
+	return take(ctx, g.changes)
+}
+
+// reach brings the power to a state.
+func (c *Controller) reach(ctx context.Context, t Target, g *gate, want fleet.PowerState) error {
+	return c.converge(ctx, t, g, func(ctx context.Context, s *session, order bool) (bool, error) {
+		state, err := s.power(ctx)
+		if err != nil || state == want || !order {
+			return state == want, err
+		}
+		if _, err := s.facade.SetPowerState(ctx, string(want)); err != nil {
+			return false, err
+		}
+		state, err = s.power(ctx)
+		return state == want, err
+	})
+}
+
+// How often a BMC is looked at, and given the same order again. BMCs swallow
+// orders that come while the power is changing.
+const (
+	firstLook   = 500 * time.Millisecond
+	longestLook = 2 * time.Second
+	firstRepeat = 5 * time.Second
+	mostRefused = 4
+)
+
+// A step looks whether something is as it shall be, gives the order first or
+// in between when told to, and reports whether it is so now.
+type step func(ctx context.Context, s *session, order bool) (bool, error)
+
+// converge repeats a step, in conversations of their own, until it reports
+// that all is as it shall be. Before the BMC has let us in once, an error is
+// final: a dead one is named soon. After that it may fall silent for a while,
+// as some do when the power changes.
+func (c *Controller) converge(ctx context.Context, t Target, g *gate, f step) error {
+	ctx, cancel := context.WithTimeout(ctx, c.o.Settle)
+	defer cancel()
+	var (
+		in           atomic.Bool // f may still run after its conversation has been given up
+		look, repeat = firstLook, firstRepeat
+		next         = time.Now()
+		last         = ErrNoAnswer
+		refused      int
+	)
+	for {
+		order := !time.Now().Before(next)
+		done, err := talk(ctx, c, t, g, func(ctx context.Context, s *session) (bool, error) {
+			in.Store(true)
+			return f(ctx, s, order)
+		})
+		if done {
+			return nil
+		}
+		if ctx.Err() == nil {
+			last = err
+		}
+		if errors.Is(err, ErrRejected) {
+			refused++
+			order = false // it may be busy: once more, at the next look
+		}
+		if err != nil && (!in.Load() || !passing(err) || refused == mostRefused) {
+			return err
+		}
+		if order { // taken, as far as we know
+			next, repeat = time.Now().Add(repeat), 2*repeat
+		}
+		if pause(ctx, look) != nil {
+			return verdict(ctx, last)
+		}
+		look = min(2*look, longestLook)
+	}
+}
+
+// verdict says why time is up: the last conversation failed, or else the BMC
+// took the order and did not follow it.
+func verdict(ctx context.Context, last error) error {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case last != nil:
+		return last
+	}
+	return ErrNoEffect
+}
+
+// passing reports whether a trouble may go away by itself.
+func passing(err error) bool {
+	return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrSessions) || errors.Is(err, ErrRejected) ||
+		errors.Is(err, context.DeadlineExceeded)
+}

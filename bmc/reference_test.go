@@ -1,0 +1,114 @@
+package bmc_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/bmc"
+	"github.com/bougou/go-ipmi/pkg/clock"
+	"github.com/bougou/go-ipmi/pkg/hal"
+	"github.com/bougou/go-ipmi/pkg/hal/mock"
+	"github.com/bougou/go-ipmi/pkg/server"
+	"github.com/bougou/go-ipmi/pkg/transport/udp"
+	"github.com/bougou/go-ipmi/pkg/types"
+
+	ours "github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/bmc/bmctest"
+)
+
+// A chassis is the mock hardware of go-ipmi's reference BMC, with faults.
+type chassis struct {
+	hal.ChassisHAL
+	mu    sync.Mutex
+	fault bmctest.Fault
+}
+
+func (c *chassis) setFault(f bmctest.Fault) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fault = f
+}
+
+// SetPower is what the BMC calls.
+func (c *chassis) SetPower(ctx context.Context, on bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch c.fault {
+	case bmctest.Lying:
+		return nil
+	case bmctest.Refusing:
+		return errors.New("no")
+	case bmctest.Swallow:
+		c.fault = bmctest.None
+		return nil
+	case bmctest.Slow:
+		<-time.After(2 * time.Second)
+	case bmctest.None:
+	}
+	return c.ChassisHAL.SetPower(ctx, on)
+}
+
+type hardware struct {
+	hal.HAL
+	chassis *chassis
+}
+
+// Chassis is what the BMC switches.
+func (h hardware) Chassis() hal.ChassisHAL { return h.chassis }
+
+const referencePassword = "AnotherSecret123"
+
+func startReference(t *testing.T) (ours.Target, *chassis) {
+	t.Helper()
+	conn, err := udp.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	below := mock.New()
+	h := hardware{below, &chassis{ChassisHAL: below.Chassis()}}
+	b := bmc.New(bmc.DeviceInfo{IPMIVersion: 0x20}, [16]byte{1}, h, bmc.WithClock(clock.Real))
+	user, err := b.Users.Add(2, "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	user.SetPassword([]byte(referencePassword))
+	user.Enabled = true
+	user.ChannelAccess[1] = bmc.UserChannelAccess{MaxPrivilege: bmc.PrivilegeLevelOperator, Enabled: true}
+	s := server.NewServer(b, conn)
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	wg.Go(func() { _ = s.Serve(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		_ = s.Close()
+		wg.Wait()
+	})
+	return ours.Target{Address: conn.LocalAddr().String(), Username: "admin", Password: referencePassword}, h.chassis
+}
+
+func TestTheReferenceBMCKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
+		target, c := startReference(t)
+		return bmctest.Subject{
+			Target: target, CipherSuite: 17, NoSuite: 12,
+			On: func() bool {
+				on, err := c.PowerState(t.Context())
+				return err == nil && on
+			},
+			NextBoot: func() string {
+				f, err := c.GetBootFlags(t.Context())
+				if err != nil || !f.BootFlagsValid {
+					return ""
+				}
+				return map[types.BootDeviceSelector]string{
+					types.BootDeviceSelectorForcePXE: "pxe", types.BootDeviceSelectorForceHardDrive: "disk",
+				}[f.BootDeviceSelector]
+			},
+			SetFault: c.setFault,
+		}
+	})
+}
