@@ -1,0 +1,129 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+)
+
+// Firmware is what a machine runs before anything is booted.
+type Firmware string
+
+// The firmwares that a machine of a rack can have.
+const (
+	BIOS Firmware = "bios" // SeaBIOS; the network card brings iPXE in its ROM
+	UEFI Firmware = "uefi" // OVMF with its own network stack; the card has no ROM
+)
+
+// A Machine is one bare machine of a rack. Everything that inventory will
+// find is given here, so that a test can compare it exactly.
+type Machine struct {
+	Name       string   `json:"name"` // also the name of its directory
+	Firmware   Firmware `json:"firmware"`
+	MAC        string   `json:"mac"`
+	UUID       string   `json:"uuid"`
+	Serial     string   `json:"serial"`
+	AssetTag   string   `json:"asset_tag"`
+	Vendor     string   `json:"vendor"`
+	Product    string   `json:"product"`
+	MemoryMiB  int      `json:"memory_mib"`
+	CPUs       int      `json:"cpus"`
+	DiskMiB    int      `json:"disk_mib"`
+	DiskSerial string   `json:"disk_serial"` // QEMU shows the first 20 bytes
+	NIC        string   `json:"nic"`         // a QEMU device model
+	BMC        BMC      `json:"bmc"`
+}
+
+// A BMC is the address and the account of a machine's baseboard controller.
+// It always listens on port 623 and speaks cipher suites 0 to 3 only.
+type BMC struct {
+	Address  netip.Addr `json:"address"` // 10.77.1.11 for the first machine, when empty
+	Username string     `json:"username"`
+	Password string     `json:"password"` // at most 16 bytes; random when empty
+}
+
+// String leaves out the password.
+func (b BMC) String() string { return b.Username + "@" + b.Address.String() }
+
+// DefaultRack returns n machines: the first with SeaBIOS, the others with
+// OVMF, each with enough memory and disk for a node of a swarm.
+func DefaultRack(n int) []Machine {
+	ms := make([]Machine, n)
+	for i := range ms {
+		ms[i] = Machine{Name: fmt.Sprintf("n%d", i+1)}.withDefaults(i)
+	}
+	return ms
+}
+
+// withDefaults fills what is not set of the i-th machine of a rack.
+func (m Machine) withDefaults(i int) Machine {
+	nr := i + 1
+	m.Name = or(m.Name, fmt.Sprintf("n%d", nr))
+	fw := UEFI
+	if i == 0 {
+		fw = BIOS
+	}
+	m.Firmware = or(m.Firmware, fw)
+	m.MAC = or(m.MAC, fmt.Sprintf("52:54:00:77:00:%02x", nr))
+	m.UUID = or(m.UUID, fmt.Sprintf("7ab00077-0000-4000-8000-5254007700%02x", nr))
+	m.Serial = or(m.Serial, fmt.Sprintf("LAB77%04d", nr))
+	m.AssetTag = or(m.AssetTag, fmt.Sprintf("RACK0-U%02d", nr))
+	m.Vendor = or(m.Vendor, "Rackstage")
+	m.Product = or(m.Product, "Virtual 1U")
+	m.MemoryMiB = or(m.MemoryMiB, 1024)
+	m.CPUs = or(m.CPUs, 1)
+	m.DiskMiB = or(m.DiskMiB, 8192)
+	m.DiskSerial = or(m.DiskSerial, fmt.Sprintf("DISK77%04d", nr))
+	m.NIC = or(m.NIC, "virtio-net-pci")
+	m.BMC.Username = or(m.BMC.Username, "admin")
+	if !m.BMC.Address.IsValid() {
+		m.BMC.Address = netip.AddrFrom4([4]byte{10, 77, 1, byte(10 + nr)})
+	}
+	return m
+}
+
+func or[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+var (
+	nameShape = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	uuidShape = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	nicShape  = regexp.MustCompile(`^[a-z0-9-]+$`)
+	userShape = regexp.MustCompile(`^[!#-&(-\[\]-~]{1,16}$`) // printable, no space, quotes or backslash
+	textShape = regexp.MustCompile(`^[ -~]{0,64}$`)
+)
+
+// check refuses what would end up, unquoted, in a configuration file or on a
+// command line, and what the simulator cannot do.
+func (m Machine) check() error {
+	var errs []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	_, macErr := net.ParseMAC(m.MAC)
+	refuse(!nameShape.MatchString(m.Name), "name %q: want lower-case letters, digits and dashes", m.Name)
+	refuse(m.Firmware != BIOS && m.Firmware != UEFI, "firmware %q: want bios or uefi", m.Firmware)
+	refuse(macErr != nil, "MAC %q: %v", m.MAC, macErr)
+	refuse(!uuidShape.MatchString(m.UUID), "UUID %q is not one", m.UUID)
+	refuse(!nicShape.MatchString(m.NIC), "network card %q is not a QEMU device", m.NIC)
+	for _, s := range []string{m.Serial, m.AssetTag, m.Vendor, m.Product, m.DiskSerial} {
+		refuse(!textShape.MatchString(s), "text %q: want at most 64 printable ASCII characters", s)
+	}
+	refuse(m.MemoryMiB < 64 || m.CPUs < 1 || m.DiskMiB < 1, "memory, CPUs and disk must be at least 64 MiB, 1 and 1 MiB")
+	refuse(!bmcNet.Contains(m.BMC.Address), "BMC address %s is not in %s", m.BMC.Address, bmcNet)
+	refuse(!userShape.MatchString(m.BMC.Username), "BMC user name %q: want 1 to 16 plain characters", m.BMC.Username)
+	refuse(!userShape.MatchString(m.BMC.Password), "the BMC password must be 1 to 16 plain characters")
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("machine %s: %w", m.Name, err)
+	}
+	return nil
+}

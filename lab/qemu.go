@@ -1,0 +1,208 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const qemuBinary = "qemu-system-x86_64"
+
+// Where Debian's package ovmf puts the firmware.
+const (
+	ovmfCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	ovmfVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+)
+
+const (
+	startWithin = 30 * time.Second // QEMU itself, not its guest
+	endWithin   = 10 * time.Second
+)
+
+// start switches the machine on. The override for the next boot, if there is
+// one, is used up. QEMU runs in a session of its own and outlives the BMC.
+func (b *bay) start(ctx context.Context) error {
+	if b.running() {
+		return nil
+	}
+	if err := b.remove(qmpSocket, hostPIDFile, hostProcess); err != nil {
+		return err
+	}
+	if err := b.mark("power on"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
+	device := b.boot()
+	c := b.Namespace.command(ctx, append([]string{qemuBinary}, b.qemuArgs(device)...)...)
+	// The control socket is named relative to this directory: the path of a
+	// unix socket may have 107 bytes only.
+	c.Dir = b.dir
+	keepFiles()
+	if err := runCommand(c); err != nil {
+		return fmt.Errorf("start machine %s: %w", b.Machine.Name, err)
+	}
+	pid, err := readPID(b.path(hostPIDFile))
+	if err != nil {
+		return fmt.Errorf("start machine %s: %w", b.Machine.Name, err)
+	}
+	p, err := identify(pid)
+	if err != nil {
+		return fmt.Errorf("machine %s ended at once: %w", b.Machine.Name, err)
+	}
+	if err := writeJSON(b.path(hostProcess), p); err != nil {
+		return err
+	}
+	if device != bootPXE {
+		return b.setBoot("")
+	}
+	// The firmware has read the boot order by now; what is changed here
+	// counts from the next reset on. That is what "once" means.
+	if err := b.orderBoot(ctx, ""); err != nil {
+		return err
+	}
+	return b.setBoot("")
+}
+
+// stop pulls the plug.
+func (b *bay) stop() error {
+	p, ok := b.process()
+	if !ok {
+		return nil
+	}
+	if err := p.end(endWithin); err != nil {
+		return fmt.Errorf("stop machine %s: %w", b.Machine.Name, err)
+	}
+	return b.mark("power off")
+}
+
+// running reports whether the machine is on.
+func (b *bay) running() bool {
+	_, ok := b.process()
+	return ok
+}
+
+// process finds the machine's live process. When the hook was killed before it
+// could write it down, QEMU's own pid file and command line tell.
+func (b *bay) process() (process, bool) {
+	var p process
+	if err := readJSON(b.path(hostProcess), &p); err == nil {
+		return p, p.alive()
+	}
+	pid, err := readPID(b.path(hostPIDFile))
+	if err != nil {
+		return process{}, false
+	}
+	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	if err != nil || !strings.Contains(string(line), b.path(hostPIDFile)+"\x00") {
+		return process{}, false
+	}
+	p, err = identify(pid)
+	return p, err == nil && p.alive()
+}
+
+func readPID(path string) (int, error) {
+	t, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", filepath.Base(path), err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(t)))
+	if err != nil || pid <= 0 {
+		return 0, fmt.Errorf("%s holds no process number", filepath.Base(path))
+	}
+	return pid, nil
+}
+
+// mark writes a line of our own into the console's log, so that a reader can
+// tell one life of the machine from the next.
+func (b *bay) mark(what string) error {
+	f, err := os.OpenFile(b.path(consoleFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open console log: %w", err)
+	}
+	defer f.Close()
+	_, err = fmt.Fprintf(f, "\n%s %s %s\n", consoleMark, what, time.Now().UTC().Format(time.RFC3339Nano))
+	return err
+}
+
+const bootPXE = "pxe"
+
+// bootOrder gives the QEMU boot indexes of network and disk. Disk first is the
+// firmware's own order: an empty one falls through to the network at once.
+func bootOrder(device string) (nic, disk int) {
+	if device == bootPXE {
+		return 1, 2
+	}
+	return 2, 1
+}
+
+func (b *bay) qemuArgs(device string) []string {
+	m := b.Machine
+	nic, disk := bootOrder(device)
+	args := []string{
+		"-name", "lab/" + m.Name, "-nodefaults", "-display", "none", "-daemonize", "-pidfile", b.path(hostPIDFile),
+		// Without a screen SeaBIOS and iPXE write to the serial port.
+		"-machine", "q35,graphics=off", "-cpu", "max", "-accel", b.Accel.argument(),
+		"-m", strconv.Itoa(m.MemoryMiB), "-smp", strconv.Itoa(m.CPUs), "-uuid", m.UUID,
+		"-smbios", smbios(1, "manufacturer", m.Vendor, "product", m.Product, "serial", m.Serial, "uuid", m.UUID),
+		"-smbios", smbios(2, "manufacturer", m.Vendor, "product", m.Product+" board", "serial", m.Serial, "asset", m.AssetTag),
+		"-smbios", smbios(3, "manufacturer", m.Vendor, "serial", m.Serial, "asset", m.AssetTag),
+		"-device", "virtio-rng-pci", // newer OVMF does no networking without
+		"-qmp", "unix:" + qmpSocket + ",server=on,wait=off",
+	}
+	args = append(args, b.firmwareArgs()...)
+	args = append(args, b.bmcArgs()...)
+	return append(args,
+		"-drive", "if=none,id=drive0,format=raw,cache=unsafe,discard=unmap,file="+comma(b.path(diskFile)),
+		"-device", fmt.Sprintf("virtio-blk-pci,id=disk0,drive=drive0,serial=%s,bootindex=%d", comma(m.DiskSerial), disk),
+		"-netdev", "tap,id=net0,script=no,downscript=no,ifname="+b.Tap,
+		"-device", fmt.Sprintf("%s,id=nic0,netdev=net0,mac=%s,bootindex=%d%s", m.NIC, m.MAC, nic, romFile(m.Firmware)),
+	)
+}
+
+func (b *bay) firmwareArgs() []string {
+	if b.Machine.Firmware == BIOS {
+		return nil
+	}
+	return []string{
+		"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmfCode,
+		"-drive", "if=pflash,format=raw,file=" + comma(b.path(varsFile)),
+	}
+}
+
+// romFile empties the card's ROM for UEFI: QEMU would bring in iPXE's driver
+// in place of the firmware's own.
+func romFile(f Firmware) string {
+	if f == UEFI {
+		return ",romfile="
+	}
+	return ""
+}
+
+// bmcArgs wires the machine to its BMC: the KCS interface that the operating
+// system finds, and the serial port, which the BMC offers as its console.
+func (b *bay) bmcArgs() []string {
+	return []string{
+		"-chardev", fmt.Sprintf("socket,id=ipmi0,host=127.0.0.1,port=%d,reconnect=2", b.KCSPort),
+		"-device", "ipmi-bmc-extern,id=bmc0,chardev=ipmi0",
+		"-device", "isa-ipmi-kcs,bmc=bmc0,irq=5",
+		"-chardev", fmt.Sprintf("socket,id=serial0,host=127.0.0.1,port=%d,server=on,wait=off,logappend=on,logfile=%s",
+			b.SOLPort, comma(b.path(consoleFile))),
+		"-serial", "chardev:serial0",
+	}
+}
+
+func smbios(kind int, pairs ...string) string {
+	options := []string{"type=" + strconv.Itoa(kind)}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		options = append(options, pairs[i]+"="+comma(pairs[i+1]))
+	}
+	return strings.Join(options, ",")
+}
+
+// comma doubles the commas of a value, as QEMU's option syntax wants it.
+func comma(v string) string { return strings.ReplaceAll(v, ",", ",,") }
