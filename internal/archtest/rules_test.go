@@ -1,0 +1,102 @@
+package archtest_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rackstage/provision/internal/archtest"
+)
+
+// rules are those of this program. docs/architecture.md has the picture.
+var rules = archtest.Rules{
+	Module: "github.com/rackstage/provision",
+	Allowed: map[string][]string{
+		"fleet":        {},
+		"api":          {},
+		"ipxe-scripts": {},
+		"web":          {},
+
+		"templates": {"fleet"},
+		"pxe":       {"fleet"},
+		"store":     {"fleet"},
+		"bmc":       {"fleet"},
+		"cluster":   {"fleet"},
+		"image":     {"fleet"},
+		"access":    {"fleet"},
+		"engine":    {"fleet"},
+
+		"pxe/tftp":      {"internal/porthold"},
+		"dhcp":          {"fleet", "pxe", "internal/porthold"},
+		"http":          {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "internal/porthold"},
+		"cluster/swarm": {"fleet", "cluster"},
+
+		"agent":           {"api", "agent/..."},
+		"agent/chunk":     {"api", "agent/fault", "agent/retry"},
+		"agent/disk":      {"api", "agent/fault", "agent/retry"},
+		"agent/docker":    {"api", "agent/fault", "agent/retry"},
+		"agent/efi":       {},
+		"agent/fault":     {},
+		"agent/inventory": {"api", "agent/disk"},
+		"agent/ramdisk":   {"api", "agent/retry"},
+		"agent/retry":     {},
+
+		"lab": {"api"},
+
+		"bmc/bmctest":         {"fleet", "bmc"},
+		"cluster/clustertest": {"fleet", "cluster"},
+
+		"cmd/agent":     {"..."},
+		"cmd/provision": {"..."},
+
+		"internal/archtest": {},
+		"internal/deps":     {}, // holds dependencies that nobody imports yet; goes away
+		"internal/porthold": {}, // who holds a port
+	},
+	Leaves:      []string{"cmd/...", "internal/archtest", "internal/deps"},
+	Holds:       "internal/deps",
+	TestSupport: []string{"bmc/bmctest", "cluster/clustertest"},
+	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold"},
+	OnlyIn: map[string][]string{
+		"github.com/labstack/echo/v4":      {"http"},
+		"github.com/danielgtaylor/huma/v2": {"http"},
+		"gorm.io":                          {"store"},
+		"github.com/glebarez/sqlite":       {"store"},
+		"github.com/glebarez/go-sqlite":    {"store"},
+		"github.com/go-gormigrate":         {"store"},
+		"github.com/pin/tftp/v3":           {"pxe/tftp"},
+		"github.com/insomniacslk/dhcp":     {"dhcp", "agent/...", "lab"},
+		"github.com/bmc-toolbox/bmclib/v2": {"bmc"},
+		"github.com/jacobweinstock":        {"bmc"},
+		"github.com/stmcginnis/gofish":     {"bmc"},
+		"github.com/go-logr/logr":          {"bmc"},
+		"github.com/bougou/go-ipmi":        {"bmc", "agent/...", "lab"},
+		"github.com/moby/moby":             {"cluster/..."},
+		"github.com/folbricht/desync":      {"image", "agent/..."},
+		"github.com/klauspost/compress":    {"image", "agent/..."},
+		"github.com/u-root/u-root":         {"image"},
+		"github.com/vishvananda/netlink":   {"dhcp", "agent/...", "lab"},
+		"github.com/spf13/cobra":           {"cmd/provision"},
+		"github.com/spf13/pflag":           {"cmd/provision"},
+		"github.com/goccy/go-yaml":         {"cmd/provision", "templates"},
+		"github.com/coreos/go-systemd/v22": {"cmd/provision"},
+		"github.com/cenkalti/backoff/v5":   {"..."},
+		"golang.org/x/crypto/argon2":       {"access"},
+		"golang.org/x/crypto/ssh":          {"cmd/provision"},
+		"golang.org/x/crypto":              {"access"},
+		"golang.org/x/net/ipv4":            {"dhcp", "pxe/tftp"},
+		"golang.org/x/sync":                {"..."},
+		"golang.org/x/sys":                 {"..."},
+		"golang.org/x/term":                {"cmd/provision"},
+	},
+	OnlyInTests: []string{"github.com/google/go-cmp", "go.uber.org/goleak", "github.com/rogpeppe/go-internal"},
+}
+
+func TestPackagesImportWhatTheyMay(t *testing.T) {
+	wrong, err := archtest.Check(os.DirFS("../.."), rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wrong {
+		t.Error(w)
+	}
+}
