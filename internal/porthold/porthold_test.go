@@ -10,26 +10,29 @@ import (
 )
 
 func TestTheHolderOfAPortIsNamed(t *testing.T) {
+	var lc net.ListenConfig
 	tests := map[string]func(t *testing.T) (port int, again func() error){
 		"udp": func(t *testing.T) (int, func() error) {
-			c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+			t.Helper()
+			c, err := lc.ListenPacket(t.Context(), "udp4", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = c.Close() })
 			return c.LocalAddr().(*net.UDPAddr).Port, func() error {
-				_, err := net.ListenPacket("udp4", c.LocalAddr().String())
+				_, err := lc.ListenPacket(t.Context(), "udp4", c.LocalAddr().String())
 				return err
 			}
 		},
 		"tcp": func(t *testing.T) (int, func() error) {
-			l, err := net.Listen("tcp4", "127.0.0.1:0")
+			t.Helper()
+			l, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = l.Close() })
 			return l.Addr().(*net.TCPAddr).Port, func() error {
-				_, err := net.Listen("tcp4", l.Addr().String())
+				_, err := lc.Listen(t.Context(), "tcp4", l.Addr().String())
 				return err
 			}
 		},
@@ -51,7 +54,7 @@ func TestTheHolderOfAPortIsNamed(t *testing.T) {
 
 func TestAnyOtherErrorStaysAsItIs(t *testing.T) {
 	want := errors.New("no such device")
-	if got := Explain("udp", 67, want); got != want {
+	if got := Explain("udp", 67, want); !errors.Is(got, want) || got.Error() != want.Error() {
 		t.Errorf("Explain = %v, want %v", got, want)
 	}
 }

@@ -1,0 +1,18 @@
+// Package dhcp is the DHCPv4 server (RFC 2131) that machines boot with.
+//
+// A packet takes four steps: it is read, in batches, from a socket that says
+// which interface it came by; understood ([query]); decided on, with leases
+// from memory ([book]) and the boot file from [pxe.Decide]; and answered.
+// Nothing on this way waits for a disk, with one exception: a lease is on
+// stable storage before its ACK leaves. A single goroutine stores the leases
+// of all packets that came meanwhile in one transaction ([committer]).
+//
+// Each subnet has a mode. One that says nothing observes: it listens, notes
+// other servers, and answers nobody.
+//
+// Clients are known by their hardware address, not by the client identifier
+// that RFC 2131 §4.2 prefers. A machine boots with three programs one after
+// the other (firmware, iPXE, Linux) that each send another identifier, or none;
+// they are the same machine and must keep the same address, to which its
+// ticket is bound. The identifier is echoed all the same (RFC 6842).
+package dhcp

@@ -1,0 +1,321 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"golang.org/x/sys/unix"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// insideEnv marks the test process that runs in a network namespace of its
+// own. Such a test starts itself again there: sockets, interfaces and port 67
+// are then private, and vanish with the process.
+const insideEnv = "PROVISION_TEST_IN_NETNS"
+
+// inNamespace runs the rest of a test in a new network namespace. It returns
+// false in the process outside, which then only reports.
+func inNamespace(tb testing.TB) bool {
+	tb.Helper()
+	if os.Getenv(insideEnv) != "" {
+		run(tb, "ip", "link", "set", "lo", "up")
+		return true
+	}
+	if os.Geteuid() != 0 {
+		tb.Fatal("this test makes network namespaces: run it as root (make test does)")
+	}
+	which, proof := "-test.run=^"+tb.Name()+"$", "--- PASS: "+tb.Name()
+	args := []string{which, "-test.v", "-test.timeout=14m"}
+	if _, ok := tb.(*testing.B); ok {
+		proof = "FIGURE"
+		args = []string{"-test.run=^$", "-test.bench=^" + tb.Name() + "$", "-test.benchtime=1x", "-test.timeout=5m"}
+	}
+	ctx, cancel := context.WithTimeout(tb.Context(), 15*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], args...) //nolint:gosec // ourselves
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	tb.Logf("in the namespace:\n%s", out)
+	if err != nil || !strings.Contains(string(out), proof) {
+		tb.Fatalf("it failed in its namespace: %v", err)
+	}
+	return false
+}
+
+func run(tb testing.TB, name string, args ...string) {
+	tb.Helper()
+	if out, err := exec.CommandContext(tb.Context(), name, args...).CombinedOutput(); err != nil {
+		tb.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// elsewhere runs work on a thread with a network namespace of its own, into
+// which one end of a link is moved. The thread ends with the work, and the
+// namespace with the thread.
+func elsewhere(tb testing.TB, link string, work func() error) {
+	tb.Helper()
+	tid, moved, done := make(chan int), make(chan error), make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is of no use to others
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			tid <- 0
+			done <- err
+			return
+		}
+		tid <- unix.Gettid()
+		if err := <-moved; err != nil {
+			done <- err
+			return
+		}
+		done <- work()
+	}()
+	id := <-tid
+	if id != 0 {
+		moved <- exec.CommandContext(tb.Context(), "ip", "link", "set", link, "netns", strconv.Itoa(id)).Run()
+	}
+	if err := <-done; err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// ipHere runs ip on this very thread's namespace.
+func ipHere(args ...string) error {
+	cmd := exec.CommandContext(context.Background(), "ip", args...)
+	out, err := cmd.CombinedOutput() // a child has the namespace of the thread that forks it
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// startServer runs a server until the test ends.
+func startServer(tb testing.TB, o Options) *Server {
+	tb.Helper()
+	s, err := New(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(tb.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	tb.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			tb.Errorf("Run: %v", err)
+		}
+	})
+	waitForPort(tb, serverPort)
+	waitForPort(tb, proxyPort)
+	return s
+}
+
+// waitForPort waits until somebody listens.
+func waitForPort(tb testing.TB, port int) {
+	tb.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 {
+		b, err := os.ReadFile("/proc/net/udp")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if strings.Contains(string(b), fmt.Sprintf(":%04X ", port)) {
+			return
+		}
+		<-tick.C
+	}
+	tb.Fatalf("nobody listens on port %d", port)
+}
+
+func TestAClientGetsALeaseOverARealLink(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	run(t, "ip", "link", "add", "rack0", "type", "veth", "peer", "name", "nic0")
+	run(t, "ip", "addr", "add", "10.77.0.1/24", "dev", "rack0")
+	run(t, "ip", "link", "set", "rack0", "up")
+	// A second network, to see that answers leave by the link they belong to.
+	run(t, "ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")
+	run(t, "ip", "addr", "add", "10.99.0.1/24", "dev", "other0")
+	run(t, "ip", "link", "set", "other0", "up")
+
+	leases := &memoryLeases{}
+	s := startServer(t, Options{Subnets: []fleet.Subnet{rackSubnet(fleet.Full)}, Nodes: knownNodes{}, Leases: leases})
+	elsewhere(t, "nic0", func() error {
+		if err := errors.Join(ipHere("link", "set", "nic0", "up")); err != nil {
+			return err
+		}
+		return fourWays(t)
+	})
+	if l, ok := s.LeaseByAddr(netip.MustParseAddr("10.77.0.100")); !ok || l.State != fleet.LeaseBound {
+		t.Errorf("LeaseByAddr = %+v, %t, want the client's", l, ok)
+	}
+	if st := s.Stats(); st.ACKs != 2 || st.SendError != 0 || st.Panics != 0 {
+		t.Errorf("Stats = %+v, want two ACKs and no fault", st)
+	}
+}
+
+// fourWays gets a lease, renews it, and compares.
+func fourWays(t *testing.T) error {
+	t.Helper()
+	c, err := nclient4.New("nic0", nclient4.WithTimeout(2*time.Second), nclient4.WithRetry(3))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	lease, err := c.Request(t.Context(), func(m *dhcpv4.DHCPv4) { firmware("PXEClient:Arch:00007", 7)(m) })
+	if err != nil {
+		return fmt.Errorf("no lease: %w", err)
+	}
+	if got := lease.ACK; got.YourIPAddr.String() != "10.77.0.100" || got.BootFileName != "snponly.efi" {
+		return fmt.Errorf("the lease is %s, boot file %q", got.YourIPAddr, got.BootFileName)
+	}
+	if err := errors.Join(ipHere("addr", "add", lease.ACK.YourIPAddr.String()+"/24", "dev", "nic0")); err != nil {
+		return err
+	}
+	again, err := c.Renew(t.Context(), lease)
+	if err != nil {
+		return fmt.Errorf("not renewed: %w", err)
+	}
+	if !again.ACK.YourIPAddr.Equal(lease.ACK.YourIPAddr) {
+		return fmt.Errorf("renewed as %s", again.ACK.YourIPAddr)
+	}
+	return nil
+}
+
+func TestARelayGetsItsAnswersOnPort67(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	run(t, "ip", "link", "add", "rack0", "type", "veth", "peer", "name", "relay0")
+	run(t, "ip", "addr", "add", "10.77.0.1/24", "dev", "rack0")
+	run(t, "ip", "link", "set", "rack0", "up")
+	run(t, "ip", "route", "add", "10.88.0.0/24", "dev", "rack0")
+	far := fleet.Subnet{
+		Name: "far", CIDR: netip.MustParsePrefix("10.88.0.0/24"), Mode: fleet.Full,
+		Ranges: []fleet.AddrRange{{First: netip.MustParseAddr("10.88.0.10"), Last: netip.MustParseAddr("10.88.0.20")}},
+	}
+	startServer(t, Options{Subnets: []fleet.Subnet{rackSubnet(fleet.Observe), far}, Nodes: knownNodes{}, Leases: &memoryLeases{}})
+	elsewhere(t, "relay0", func() error {
+		if err := errors.Join(
+			ipHere("addr", "add", "10.77.0.2/24", "dev", "relay0"), ipHere("addr", "add", "10.88.0.1/32", "dev", "relay0"),
+			ipHere("link", "set", "relay0", "up"),
+		); err != nil {
+			return err
+		}
+		return relayExchange()
+	})
+}
+
+// relayExchange is a relay's half of an exchange.
+func relayExchange() error {
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 88, 0, 1), Port: serverPort})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	ask := func(m *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
+		relayed("10.88.0.1")(m)
+		option(82, "\x01\x04eth0")(m)
+		if _, err := c.WriteTo(m.ToBytes(), &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: serverPort}); err != nil {
+			return nil, err
+		}
+		if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return nil, err
+		}
+		b := make([]byte, 2048)
+		n, from, err := c.ReadFrom(b)
+		if err != nil {
+			return nil, err
+		}
+		if from.String() != "10.77.0.1:67" {
+			return nil, fmt.Errorf("the answer comes from %s", from)
+		}
+		return dhcpv4.FromBytes(b[:n])
+	}
+	offered, err := ask(packet(macA, discover))
+	if err != nil {
+		return err
+	}
+	acked, err := ask(packet(macA, request, wants(offered.YourIPAddr.String()), chooses("10.77.0.1")))
+	if err != nil {
+		return err
+	}
+	if kindOf(acked) != ack || acked.YourIPAddr.String() != "10.88.0.10" || string(acked.Options[82]) != "\x01\x04eth0" {
+		return fmt.Errorf("answer = %v", acked)
+	}
+	return nil
+}
+
+func TestAPortInUseNamesItsHolder(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{Port: serverPort})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	s, err := New(Options{Nodes: knownNodes{}, Leases: &memoryLeases{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Run(t.Context())
+	want := fmt.Sprintf("UDP 67 is already in use by dhcp.test (pid %d)", os.Getpid())
+	if err == nil || !strings.Contains(err.Error(), want) || fleet.KindOf(err) != fleet.Conflict || fleet.HintOf(err) == "" {
+		t.Errorf("Run = %v, want %q and a hint", err, want)
+	}
+}
+
+// A rack of 500 that is switched on at once sends 500 DISCOVERs back to back.
+func TestARackThatIsSwitchedOnAtOnceIsAnsweredWhole(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	run(t, "ip", "link", "add", "rack0", "type", "veth", "peer", "name", "nic0")
+	run(t, "ip", "link", "set", "nic0", "up")
+	run(t, "ip", "addr", "add", "10.77.0.1/24", "dev", "rack0")
+	run(t, "ip", "link", "set", "rack0", "up")
+	run(t, "ip", "neigh", "add", "10.77.0.2", "lladdr", "52:54:00:00:00:02", "dev", "rack0")
+	n := rackSubnet(fleet.Full)
+	n.CIDR = netip.MustParsePrefix("10.76.0.0/14")
+	n.Ranges[0] = fleet.AddrRange{First: netip.MustParseAddr("10.78.0.1"), Last: netip.MustParseAddr("10.78.255.254")}
+	s := startServer(t, Options{Subnets: []fleet.Subnet{n}, Nodes: knownNodes{}, Leases: &memoryLeases{}})
+	to := &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: serverPort}
+	const nodes = 500
+	sender, err := net.DialUDP("udp4", nil, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sender.Close() }()
+	for i := range nodes {
+		mac := fleet.MAC(fmt.Sprintf("52:54:00:00:%02x:%02x", i>>8, i&255))
+		if _, err := sender.Write(packet(mac, discover, relayed("10.77.0.2"), func(m *dhcpv4.DHCPv4) { m.TransactionID = [4]byte{0, 0, byte(i >> 8), byte(i)} }).ToBytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 800 {
+		if s.Stats().Offers == nodes {
+			return
+		}
+		<-tick.C
+	}
+	t.Errorf("Stats = %+v, want %d offers within 4 s", s.Stats(), nodes)
+}

@@ -1,0 +1,60 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// Nodes finds machines, in memory.
+type Nodes interface {
+	NodeByMAC(mac fleet.MAC) (fleet.Node, bool)
+}
+
+// Leases is where leases are kept. When SaveLeases returns nil, they are on
+// stable storage.
+type Leases interface {
+	Leases(ctx context.Context) ([]fleet.Lease, error)
+	SaveLeases(ctx context.Context, leases []fleet.Lease) error
+}
+
+// Observer is told what was seen. It never blocks.
+type Observer interface {
+	Observe(ev fleet.Evidence)
+}
+
+// Options are what a server needs.
+type Options struct {
+	Subnets    []fleet.Subnet
+	Interfaces []string // answer on these only; empty: on all
+	HTTPPort   uint16   // of the HTTP boot listener; 0: 80
+
+	Nodes    Nodes
+	Leases   Leases
+	Observer Observer         // may be nil
+	Log      *slog.Logger     // may be nil
+	Now      func() time.Time // nil: time.Now
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Nodes == nil || o.Leases == nil {
+		return o, errors.New("dhcp: options need Nodes and Leases")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Observer == nil {
+		o.Observer = nobody{}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o, nil
+}
+
+type nobody struct{}
+
+func (nobody) Observe(fleet.Evidence) {}

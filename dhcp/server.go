@@ -1,0 +1,172 @@
+package dhcp
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A Server answers DHCP requests.
+type Server struct {
+	o       Options
+	stats   counters
+	ifaces  *interfaces
+	book    *book
+	foreign foreignServers
+}
+
+// New returns a server that does not listen yet.
+func New(o Options) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		o: o, ifaces: &interfaces{names: slices.Clone(o.Interfaces)}, book: newBook(o.Now),
+	}
+	s.book.configure(o.Subnets, nil)
+	return s, nil
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats { return s.stats.stats() }
+
+// LeaseByAddr returns the lease that holds an address now.
+func (s *Server) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
+	return s.book.leaseByAddr(addr.Unmap())
+}
+
+// ForeignServers returns the other DHCP servers that were seen.
+func (s *Server) ForeignServers() []ForeignServer { return s.foreign.list() }
+
+// SetSubnets changes what is served, from the next packet on. Leases stay.
+func (s *Server) SetSubnets(subnets []fleet.Subnet) {
+	s.book.configure(slices.Clone(subnets), s.ifaces.all())
+}
+
+// refreshEvery is how soon a new address of an interface is noticed.
+const refreshEvery = 5 * time.Second
+
+// Run loads the leases, listens, and answers until ctx is done. It fails when
+// it cannot listen or a socket breaks.
+func (s *Server) Run(ctx context.Context) error {
+	if _, err := s.ifaces.refresh(); err != nil {
+		return fmt.Errorf("read addresses of interfaces: %w", err)
+	}
+	leases, err := s.o.Leases.Leases(ctx)
+	if err != nil {
+		return fmt.Errorf("load leases: %w", err)
+	}
+	s.book.reconfigure(s.ifaces.all())
+	s.book.load(leases)
+
+	main, err := listen(ctx, serverPort)
+	if err != nil {
+		return err
+	}
+	defer main.close()
+	proxy, err := listen(ctx, proxyPort)
+	if err != nil {
+		return err
+	}
+	defer proxy.close()
+	s.o.Log.InfoContext(ctx, "dhcp server started", "leases", len(leases))
+	return s.serve(ctx, main, proxy)
+}
+
+// serve runs the loops until ctx is done or one of them fails.
+func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
+	g, ctx := errgroup.WithContext(ctx)
+	c := newCommitter(s, func(out []reply) { s.send(main, out) })
+	g.Go(func() error { c.run(ctx); return nil })
+	for _, sock := range []*socket{main, proxy} {
+		g.Go(func() error { return s.loop(ctx, sock, c) })
+		g.Go(func() error { <-ctx.Done(); sock.close(); return nil })
+	}
+	g.Go(func() error { s.watchInterfaces(ctx); return nil })
+	g.Go(func() error { return s.advertise(ctx) })
+	return g.Wait()
+}
+
+func (s *Server) watchInterfaces(ctx context.Context) {
+	tick := time.NewTicker(refreshEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		switch changed, err := s.ifaces.refresh(); {
+		case err != nil:
+			s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
+		case changed:
+			s.book.reconfigure(s.ifaces.all())
+		}
+	}
+}
+
+// loop reads packets in batches and answers them. An answer that needs a lease
+// on disk goes to the committer, the others leave with the batch.
+func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
+	in, out := newBatch(), make([]reply, 0, batchSize)
+	for {
+		n, err := sock.read(in)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // we closed it
+			}
+			return fmt.Errorf("read DHCP packets: %w", err)
+		}
+		out = out[:0]
+		for i := range n {
+			r, ok := s.handle(in.packet(i), in.arrival(i, sock.proxy))
+			switch {
+			case !ok:
+			case r.lease.State != "":
+				c.add(r)
+			default:
+				out = append(out, r)
+			}
+		}
+		s.send(sock, out)
+	}
+}
+
+func (s *Server) send(sock *socket, out []reply) {
+	if failed, err := sock.write(out); err != nil {
+		s.stats.sendError.Add(int64(failed))
+		s.o.Log.Debug("dhcp answers not sent", "count", failed, "err", err)
+	}
+}
+
+// handle is the boundary that no packet crosses: whatever it does to us, the
+// next one is served.
+func (s *Server) handle(b []byte, a arrival) (r reply, ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.stats.panics.Add(1)
+			s.o.Log.Error("dhcp packet made us panic", "panic", p, "packet", fmt.Sprintf("%x", b), "stack", string(debug.Stack()))
+			r, ok = reply{}, false
+		}
+	}()
+	s.stats.received.Add(1)
+	q, err := parseQuery(b, a)
+	if err != nil {
+		s.stats.malformed.Add(1)
+		s.o.Log.Debug("dhcp packet dropped", "from", a.from, "err", err)
+		return reply{}, false
+	}
+	r, ok = s.answer(&q)
+	if !ok {
+		s.stats.ignored.Add(1)
+	}
+	return r, ok
+}

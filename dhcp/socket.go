@@ -1,0 +1,157 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/porthold"
+)
+
+const (
+	serverPort = 67
+	clientPort = 68
+	proxyPort  = 4011
+
+	batchSize  = 64
+	maxPacket  = 2048
+	bufferSize = 8 << 20 // a rack of 500 that is switched on at once fits
+)
+
+// A socket is one UDP port on all interfaces. Control messages say by which
+// interface a packet came, and by which it shall go.
+type socket struct {
+	conn  *net.UDPConn
+	batch *ipv4.PacketConn
+	proxy bool
+	once  sync.Once
+
+	mu  sync.Mutex // writers share the messages
+	out []ipv4.Message
+}
+
+func listen(ctx context.Context, port int) (*socket, error) {
+	pc, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp4", fmt.Sprintf("0.0.0.0:%d", port))
+	if err != nil {
+		return nil, cannotListen(port, err)
+	}
+	conn, ok := pc.(*net.UDPConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("listen on UDP %d: no UDP socket", port), pc.Close())
+	}
+	s := &socket{conn: conn, batch: ipv4.NewPacketConn(conn), proxy: port == proxyPort, out: make([]ipv4.Message, 0, commitSize)}
+	if err := errors.Join(growBuffer(conn), s.batch.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", port, err), conn.Close())
+	}
+	return s, nil
+}
+
+func cannotListen(port int, err error) error {
+	e := &fleet.Error{Kind: fleet.Internal, Op: "listen on", On: fmt.Sprintf("UDP %d", port), Err: err}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		// The sentence says which port it is.
+		e.Kind, e.Op, e.On, e.Err = fleet.Conflict, "", "", porthold.Explain("udp", port, err)
+		e.Hint = "stop that server: two cannot share the port"
+	case errors.Is(err, syscall.EACCES):
+		e.Kind, e.Hint = fleet.Denied, "run as root, or give the program CAP_NET_BIND_SERVICE"
+	}
+	return e
+}
+
+// growBuffer asks for more than the system's limit, which takes CAP_NET_ADMIN,
+// and takes what it gets without.
+func growBuffer(conn *net.UDPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var forced error
+	if err := raw.Control(func(fd uintptr) {
+		forced = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferSize)
+	}); err != nil {
+		return err
+	}
+	if forced != nil {
+		return conn.SetReadBuffer(bufferSize)
+	}
+	return nil
+}
+
+func (s *socket) close() { s.once.Do(func() { _ = s.conn.Close() }) }
+
+// A batch is packets as one system call reads them.
+type batch struct {
+	messages []ipv4.Message
+	control  ipv4.ControlMessage
+}
+
+func newBatch() *batch {
+	b := &batch{messages: make([]ipv4.Message, batchSize)}
+	for i := range b.messages {
+		b.messages[i].Buffers = [][]byte{make([]byte, maxPacket)}
+		b.messages[i].OOB = ipv4.NewControlMessage(ipv4.FlagDst | ipv4.FlagInterface)
+	}
+	return b
+}
+
+// read waits for packets and returns how many came.
+func (s *socket) read(b *batch) (int, error) {
+	for i := range b.messages {
+		b.messages[i].OOB = b.messages[i].OOB[:cap(b.messages[i].OOB)]
+	}
+	return s.batch.ReadBatch(b.messages, 0)
+}
+
+func (b *batch) packet(i int) []byte { return b.messages[i].Buffers[0][:b.messages[i].N] }
+
+func (b *batch) arrival(i int, proxy bool) arrival {
+	a := arrival{proxy: proxy}
+	m := &b.messages[i]
+	if udp, ok := m.Addr.(*net.UDPAddr); ok {
+		ap := udp.AddrPort()
+		a.from = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	b.control = ipv4.ControlMessage{}
+	if err := b.control.Parse(m.OOB[:m.NN]); err == nil {
+		a.ifindex = b.control.IfIndex
+		a.to = addrOf(b.control.Dst)
+	}
+	return a
+}
+
+// write sends packets. One that the kernel refuses does not keep the others
+// back. It returns how many failed, and the last error.
+func (s *socket) write(out []reply) (failed int, last error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out = s.out[:0]
+	for _, r := range out {
+		control := ipv4.ControlMessage{Src: r.from.AsSlice(), IfIndex: r.ifindex}
+		s.out = append(s.out, ipv4.Message{
+			Buffers: [][]byte{r.packet}, OOB: control.Marshal(), Addr: net.UDPAddrFromAddrPort(r.to),
+		})
+	}
+	for rest := s.out; len(rest) > 0; {
+		n, err := s.batch.WriteBatch(rest, 0)
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			failed++
+			last = err
+			n = max(n, 0) + 1 // the first that was not sent is the one refused
+		}
+		rest = rest[min(max(n, 0), len(rest)):]
+		if n <= 0 && err == nil {
+			break
+		}
+	}
+	clear(s.out)
+	return failed, last
+}

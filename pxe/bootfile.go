@@ -1,0 +1,53 @@
+package pxe
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Paths on our HTTP boot listener.
+const (
+	PathScript = "/boot/ipxe" // GET with mac, uuid, arch and platform: the script for this machine
+	PathFiles  = "/boot/"     // loaders, kernel, ramdisk
+)
+
+// BaseURL returns the URL of our HTTP boot listener, as the machine sees it.
+func (r Request) BaseURL() string {
+	if r.Port == 0 || r.Port == 80 {
+		return "http://" + r.Server.String()
+	}
+	return "http://" + netip.AddrPortFrom(r.Server, r.Port).String()
+}
+
+// BootFile returns what stands in the boot file field of an answer: a name for
+// TFTP, a URL, or "" when there is nothing to load. The script's URL says who
+// asks; what iPXE itself knows best is left for it to fill in.
+func (p Plan) BootFile(r Request) string {
+	switch {
+	case p.File == "":
+		return ""
+	case !p.ByHTTP:
+		return p.File
+	case r.Firmware == HTTP:
+		return r.BaseURL() + PathFiles + p.File
+	default:
+		return ScriptURL(r.BaseURL(), r.MAC.Hardware().String(), r.UUID)
+	}
+}
+
+// ScriptURL returns the URL of a machine's script. Empty facts are left to
+// iPXE, which expands ${…} in a boot file name and in scripts.
+func ScriptURL(base, mac, uuid string) string {
+	if mac == "" {
+		mac = "${net0/mac:hexhyp}"
+	} else {
+		mac = url.QueryEscape(strings.ReplaceAll(mac, ":", "-"))
+	}
+	if uuid == "" {
+		uuid = "${uuid}"
+	} else {
+		uuid = url.QueryEscape(uuid)
+	}
+	return base + PathScript + "?mac=" + mac + "&uuid=" + uuid + "&platform=${platform}&arch=${buildarch}"
+}

@@ -1,0 +1,92 @@
+package pxe
+
+import (
+	"fmt"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// An Action is what a machine that asks to boot gets.
+type Action string
+
+// The actions.
+const (
+	Ignore    Action = "ignore"     // nothing to boot from us
+	LocalDisk Action = "local_disk" // boot what is installed
+	Loader    Action = "loader"     // a program that the firmware runs
+	Script    Action = "script"     // an iPXE script
+)
+
+// Scripts are the files of package ipxe-scripts that a plan can name.
+const (
+	ScriptAgent = "agent.ipxe" // boots the ramdisk with the agent
+	ScriptLocal = "local.ipxe" // boots from disk
+	ScriptWait  = "wait.ipxe"  // says why there is nothing, and goes on
+)
+
+// A Plan is what a machine gets, and why.
+type Plan struct {
+	Action Action
+	File   string // loader, or name of the script; "" when the machine gets no file
+	ByHTTP bool   // the file is named by URL
+	Reason string // for evidence, logs and people
+}
+
+// Decide says what a machine gets. The zero node is a machine that we do not
+// know: it gets our agent, which will say hello for it.
+func Decide(req Request, n fleet.Node) Plan {
+	if req.Firmware == NoBoot {
+		return Plan{Action: Ignore, Reason: "asks for an address only"}
+	}
+	switch {
+	case keepsSystem(n):
+		return localDisk(req, fmt.Sprintf("%s: boots its own system", n.State))
+	case n.State == fleet.Quarantined || n.State == fleet.Retired:
+		return nothing(req, fmt.Sprintf("%s: gets nothing until somebody decides", n.State))
+	default:
+		return agent(req, n)
+	}
+}
+
+// keepsSystem is where reinstall loops end: a node that has a system boots it,
+// whatever its firmware asks. A failed node may have one as well: it failed
+// after the install, and what it runs is worth more than our agent.
+func keepsSystem(n fleet.Node) bool {
+	return n.State.HasSystem() || (n.State == fleet.Failed && !n.System.InstalledAt.IsZero())
+}
+
+func agent(req Request, n fleet.Node) Plan {
+	why := "unknown: boots our agent to say hello"
+	if n.State != "" {
+		why = fmt.Sprintf("%s: boots our agent", n.State)
+	}
+	if req.Firmware == IPXE {
+		return Plan{Action: Script, File: ScriptAgent, ByHTTP: true, Reason: why}
+	}
+	file, ok := req.Arch.Loader()
+	if !ok {
+		return Plan{Action: Ignore, Reason: fmt.Sprintf("no loader for architecture %d", req.Arch)}
+	}
+	return Plan{Action: Loader, File: file, ByHTTP: req.Firmware == HTTP, Reason: why}
+}
+
+// localDisk names a script for iPXE, which knows better than its firmware how
+// to start the disk. A BIOS ROM is given no file: it gives up at once, and the
+// BIOS goes on to the next device. A UEFI that is offered no file asks for a
+// minute more; it is sooner at its disk through iPXE, which will be told so.
+func localDisk(req Request, why string) Plan {
+	if req.Firmware == IPXE {
+		return Plan{Action: LocalDisk, File: ScriptLocal, ByHTTP: true, Reason: why}
+	}
+	if file, ok := req.Arch.Loader(); ok && req.Arch.uefi() {
+		return Plan{Action: LocalDisk, File: file, ByHTTP: req.Firmware == HTTP, Reason: why}
+	}
+	return Plan{Action: LocalDisk, Reason: why}
+}
+
+func nothing(req Request, why string) Plan {
+	if req.Firmware == IPXE {
+		return Plan{Action: Ignore, File: ScriptWait, ByHTTP: true, Reason: why}
+	}
+	return Plan{Action: Ignore, Reason: why}
+}

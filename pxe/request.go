@@ -1,0 +1,79 @@
+package pxe
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A Firmware is the kind of program that asks: it decides what it can load,
+// and from where.
+type Firmware string
+
+// The kinds of firmware.
+const (
+	NoBoot Firmware = ""     // an operating system that wants an address only
+	ROM    Firmware = "rom"  // PXE ROM or UEFI PXE: a loader by TFTP
+	HTTP   Firmware = "http" // UEFI HTTP boot: a loader by HTTP
+	IPXE   Firmware = "ipxe" // iPXE, as ROM or loaded by us: a script by HTTP
+)
+
+// Classes that clients put into option 60, followed by their architecture.
+const (
+	classPXE  = "PXEClient"
+	classHTTP = "HTTPClient"
+)
+
+// userClassIPXE is what iPXE puts into option 77. It tells iPXE by it and by
+// nothing else: its architecture and class are those of the firmware it runs
+// on, and after an HTTP boot it says PXEClient all the same.
+const userClassIPXE = "iPXE"
+
+// A Request is what a machine that wants to boot says about itself.
+type Request struct {
+	MAC      fleet.MAC
+	UUID     string // RFC 9562 form; "" when it said none
+	Arch     Arch
+	Firmware Firmware
+	Addr     netip.Addr // its address, as far as it has one
+	Server   netip.Addr // our address as the machine sees it
+	Port     uint16     // of our HTTP boot listener; 0 is 80
+	Subnet   string     // name of the subnet that it is on
+	Relay    netip.Addr // the relay that it came through; invalid when none
+}
+
+// FirmwareOf tells the firmware by vendor class (option 60) and user class
+// (option 77).
+func FirmwareOf(vendorClass string, userClass []byte) Firmware {
+	switch {
+	case IsIPXE(userClass):
+		return IPXE
+	case strings.HasPrefix(vendorClass, classHTTP):
+		return HTTP
+	case strings.HasPrefix(vendorClass, classPXE):
+		return ROM
+	default:
+		return NoBoot
+	}
+}
+
+// IsIPXE reports whether option 77 names iPXE. iPXE sends the bare word; RFC
+// 3004 wants a list of strings, each behind its length, and some relays and
+// builds send that.
+func IsIPXE(userClass []byte) bool {
+	if string(userClass) == userClassIPXE {
+		return true
+	}
+	for rest := userClass; len(rest) > 0; {
+		n := int(rest[0])
+		if n == 0 || n >= len(rest) {
+			return false
+		}
+		if string(rest[1:1+n]) == userClassIPXE {
+			return true
+		}
+		rest = rest[1+n:]
+	}
+	return false
+}

@@ -1,0 +1,23 @@
+package tftp
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/rackstage/provision/internal/porthold"
+)
+
+// Port is where requests go.
+const Port = 69
+
+// Listen opens the socket for [Server.Serve]. When the port is taken the error
+// says by whom.
+func Listen(ctx context.Context, at netip.AddrPort) (net.PacketConn, error) {
+	conn, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp4", at.String())
+	if err != nil {
+		return nil, fmt.Errorf("listen for TFTP requests: %w", porthold.Explain("udp", int(at.Port()), err))
+	}
+	return conn, nil
+}
