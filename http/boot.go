@@ -1,0 +1,170 @@
+package http
+
+import (
+	"net/http"
+	"net/netip"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/pxe"
+)
+
+// boot is the plain listener that firmware, loaders and the ramdisk fetch
+// from. It knows no API, no console and no cookies. It is plain net/http: a
+// router would answer firmware's double slashes with redirects, and a
+// wrapped writer would lose sendfile.
+type boot struct {
+	*Server
+}
+
+// BootHandler returns what the boot listener serves.
+func (s *Server) BootHandler() http.Handler { return boot{s} }
+
+// ServeHTTP answers GET and HEAD. UEFI and GRUB ask HEAD first.
+func (b boot) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	defer b.survive(w, req)
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "GET or HEAD only", http.StatusMethodNotAllowed)
+		return
+	}
+	// One for the whole of a small answer; files renew it as they go.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(stallTime))
+	switch name := path.Clean("/" + req.URL.Path); {
+	case name == pxe.PathScript:
+		b.script(w, req)
+	case path.Base(name) == autoexec:
+		b.autoexec(w, req)
+	case strings.HasPrefix(name, api.PathChunks):
+		b.chunk(w, req, strings.TrimPrefix(name, api.PathChunks))
+	case strings.HasPrefix(name, pxe.PathFiles):
+		b.file(w, req, strings.TrimPrefix(name, pxe.PathFiles))
+	default:
+		http.NotFound(w, req)
+	}
+}
+
+// file serves the kernel, the ramdisk and the loaders.
+func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
+	if strings.Contains(name, "/") || strings.HasPrefix(name, ".") {
+		http.NotFound(w, req)
+		return
+	}
+	f, info, err := openRegular(b.bootDir, name)
+	if err != nil {
+		http.NotFound(w, req)
+		b.o.Log.DebugContext(req.Context(), "boot file not served", "file", name, "addr", remoteAddr(req), "err", err)
+		return
+	}
+	defer f.Close()
+	if req.Method == http.MethodGet && firstRange(req) {
+		b.observe(req, phaseOf(name), name)
+	}
+	// Not immutable: a new ramdisk has the old one's name.
+	w.Header().Set("Cache-Control", "no-cache")
+	serveFile(w, req, f, info, fileTag(info))
+}
+
+// chunk serves a piece of an image. Its name is its content, so that caches
+// may keep it for ever. Fetching one proves nothing about a boot.
+func (b boot) chunk(w http.ResponseWriter, req *http.Request, name string) {
+	id, ok := chunkID(name)
+	if !ok {
+		http.NotFound(w, req)
+		return
+	}
+	f, info, err := openPath(b.o.Images.ChunkPath(id))
+	if err != nil {
+		http.NotFound(w, req)
+		return
+	}
+	defer f.Close()
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	serveFile(w, req, f, info, `"`+id+`"`)
+}
+
+// chunkID reads "<first 4 digits>/<64 hex digits>.cacnk".
+func chunkID(name string) (string, bool) {
+	prefix, file, _ := strings.Cut(name, "/")
+	id, ok := strings.CutSuffix(file, ".cacnk")
+	if !ok || len(id) != 64 || len(prefix) != 4 || id[:4] != prefix {
+		return "", false
+	}
+	for _, r := range id {
+		if (r < '0' || r > '9') && (r < 'a' || r > 'f') {
+			return "", false
+		}
+	}
+	return id, true
+}
+
+// phaseOf says what the fetching of a file proves.
+func phaseOf(name string) fleet.Phase {
+	switch name {
+	case fileKernel, fileRamdisk:
+		return fleet.PhaseKernel
+	default:
+		return fleet.PhaseLoader
+	}
+}
+
+// observe reports what a machine fetched, when we can tell which machine.
+func (b boot) observe(req *http.Request, phase fleet.Phase, what string) {
+	mac, ok := b.machine(req)
+	if !ok {
+		return
+	}
+	b.o.Engine.Observe(fleet.Evidence{
+		At: b.o.Now(), MAC: mac, Phase: phase,
+		Detail: fleet.CleanText(req.Method + " " + what + " from " + remoteAddr(req).String()),
+	})
+}
+
+// machine tells which machine asks. Who holds the lease of the address
+// counts more than what the request says: a request for another machine's
+// script is answered with one's own.
+func (b boot) machine(req *http.Request) (fleet.MAC, bool) {
+	said, err := fleet.ParseMAC(req.URL.Query().Get("mac"))
+	if b.o.Leases == nil {
+		return said, err == nil
+	}
+	lease, leased := b.o.Leases.LeaseByAddr(remoteAddr(req))
+	if !leased || lease.MAC == "" {
+		return said, err == nil
+	}
+	if err == nil && said != lease.MAC && !b.sameNode(said, lease.MAC) {
+		b.o.Log.WarnContext(req.Context(), "boot request named another machine", "mac", lease.MAC, "said", said, "addr", remoteAddr(req))
+		return lease.MAC, true
+	}
+	if err == nil {
+		return said, true
+	}
+	return lease.MAC, true
+}
+
+// sameNode reports whether two cards sit in one machine that we know.
+func (b boot) sameNode(one, other fleet.MAC) bool {
+	a, ok := b.o.Engine.NodeByMAC(one)
+	if !ok {
+		return false
+	}
+	o, ok := b.o.Engine.NodeByMAC(other)
+	return ok && a.ID == o.ID
+}
+
+// bootURL is the base URL of the boot listener as a machine sees it.
+func (s *Server) bootURL(machine, local netip.Addr) string {
+	return pxe.Request{Server: s.serverFor(machine, local), Port: s.o.BootPort}.BaseURL()
+}
+
+// serverFor is the address of ours that a machine shall use: the one that
+// its subnet names, or the one that its request came in on.
+func (s *Server) serverFor(machine, local netip.Addr) netip.Addr {
+	if subnet, ok := s.o.Engine.Site().SubnetOf(machine); ok && subnet.Server.IsValid() {
+		return subnet.Server
+	}
+	return local
+}

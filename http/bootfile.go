@@ -1,0 +1,109 @@
+package http
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Files of the boot directory that have a meaning of their own.
+const (
+	fileKernel  = "vmlinuz"
+	fileRamdisk = "initrd.img"
+	autoexec    = "autoexec.ipxe"
+)
+
+// A reader has stallTime for each piece of a file. Slow links and firmware
+// get through (18 KiB/s); one that has stopped reading is let go.
+const (
+	stallTime = time.Minute
+	piece     = 1 << 20
+)
+
+// serveFile answers with a file, or the part of it that was asked for.
+func serveFile(w http.ResponseWriter, req *http.Request, f *os.File, info fs.FileInfo, tag string) {
+	w.Header().Set("ETag", tag)
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	http.ServeContent(pacedWriter{w}, req, "", info.ModTime(), f)
+}
+
+// A pacedWriter moves the write deadline on with every piece that left. It
+// passes files on as files, so that they go out by sendfile.
+type pacedWriter struct {
+	http.ResponseWriter
+}
+
+// ReadFrom is what io.Copy calls with what [http.ServeContent] sends.
+func (w pacedWriter) ReadFrom(src io.Reader) (sent int64, err error) {
+	file, limit := src, int64(1<<63-1)
+	if part, ok := src.(*io.LimitedReader); ok {
+		file, limit = part.R, part.N // sendfile wants the file itself behind one limit
+	}
+	control := http.NewResponseController(w.ResponseWriter)
+	for sent < limit {
+		_ = control.SetWriteDeadline(time.Now().Add(stallTime))
+		want := min(piece, limit-sent)
+		n, err := io.Copy(w.ResponseWriter, &io.LimitedReader{R: file, N: want})
+		sent += n
+		if err != nil || n < want {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// openRegular opens a plain file below a directory. [os.Root] keeps it there,
+// whatever links and dots the name is made of.
+func openRegular(dir *os.Root, name string) (*os.File, fs.FileInfo, error) {
+	f, err := dir.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe must not hold us up
+	return regular(f, err)
+}
+
+// openPath opens a plain file of the image store, by the path that the store
+// itself made of a checked name.
+func openPath(path string) (*os.File, fs.FileInfo, error) {
+	if !filepath.IsAbs(path) {
+		return nil, nil, fmt.Errorf("open %s: not an absolute path", path)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	return regular(f, err)
+}
+
+func regular(f *os.File, err error) (*os.File, fs.FileInfo, error) {
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a plain file", info.Name())
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// fileTag names one version of a file: files are replaced by renaming, so
+// that inode, size and time tell two versions apart.
+func fileTag(info fs.FileInfo) string {
+	var inode uint64
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		inode = stat.Ino
+	}
+	return fmt.Sprintf(`"%x-%x-%x"`, inode, info.Size(), info.ModTime().UnixNano())
+}
+
+// firstRange reports whether a request is for the start of a file: iPXE and
+// some firmware fetch files piece by piece, which is one fact, not many.
+func firstRange(req *http.Request) bool {
+	r := req.Header.Get("Range")
+	return r == "" || strings.HasPrefix(r, "bytes=0-")
+}

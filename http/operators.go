@@ -1,0 +1,86 @@
+package http
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humaecho"
+	"github.com/labstack/echo/v4"
+
+	"github.com/rackstage/provision/api"
+)
+
+// A reply is a JSON answer.
+type reply[T any] struct {
+	Body T
+}
+
+type nothing struct{}
+
+// operatorRoutes makes the operators' API. The OpenAPI document comes out of
+// the same calls.
+func (s *Server) operatorRoutes(e *echo.Echo) {
+	config := huma.DefaultConfig("provision", s.o.Version.Version)
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
+	config.CreateHooks = nil // no $schema in answers
+	config.Transformers = []huma.Transformer{humaErrors}
+	config.RejectUnknownQueryParameters = true
+	h := humaecho.New(e, config)
+
+	add(s, h, "GET /health", "Whether the server serves", s.health)
+	add(s, h, "GET /version", "What is running", s.version)
+	add(s, h, "GET /nodes", "List nodes", s.listNodes)
+	add(s, h, "GET /nodes/{ref}", "One node, by id, name or MAC", s.getNode)
+	add(s, h, "POST /nodes/{ref}/power", "Switch a node, or ask whether it is on", s.powerNode)
+	add(s, h, "POST /enrol/{ref}/approve", "Let a discovered machine in", s.approveNode)
+	add(s, h, "GET /pools", "List pools", s.listPools)
+	add(s, h, "GET /pools/{pool}", "One pool", s.getPool)
+	add(s, h, "POST /pools/{pool}/plan", "What a run would do", s.planPool)
+	add(s, h, "POST /pools/{pool}/runs", "Start a run, or attach to the one that does the same", s.startRun)
+	add(s, h, "GET /runs", "List runs, newest first", s.listRuns)
+	add(s, h, "GET /runs/{id}", "One run; with wait, as soon as it changed", s.getRun)
+	add(s, h, "GET /site", "The declared world", s.getSite)
+	add(s, h, "POST /site", "Apply a site.yaml", s.applySite)
+	add(s, h, "GET /images", "List images", s.listImages)
+	add(s, h, "GET /events", "Follow events as they happen (server-sent events)", s.followEvents)
+
+	document := h.OpenAPI()
+	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
+		delete(document.Components.Schemas.Map(), name) // huma's own, which we do not send
+	}
+	e.GET(api.Root+"/openapi.json", func(c echo.Context) error {
+		raw, err := document.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		return c.Blob(http.StatusOK, "application/openapi+json", raw)
+	})
+}
+
+// add registers one operation; route is "METHOD /path".
+func add[I, O any](s *Server, h huma.API, route, summary string, fn func(context.Context, *I) (*O, error)) {
+	method, path, _ := strings.Cut(route, " ")
+	problems := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Problem](), true, "Problem")
+	huma.Register(h, huma.Operation{
+		OperationID: operationID(method, path), Method: method, Path: api.Root + path, Summary: summary,
+		BodyReadTimeout: -1, // the intake has read it
+		Responses: map[string]*huma.Response{"default": {
+			Description: "A problem (RFC 9457)",
+			Content:     map[string]*huma.MediaType{problemType: {Schema: problems}},
+		}},
+	}, func(ctx context.Context, in *I) (*O, error) {
+		out, err := fn(ctx, in)
+		if err != nil {
+			return nil, s.report(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// operationID makes "get-nodes-ref" of "GET" and "/nodes/{ref}".
+func operationID(method, path string) string {
+	return strings.ToLower(method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(path)
+}

@@ -1,0 +1,100 @@
+package http
+
+import (
+	"context"
+	"crypto/x509"
+	"net/netip"
+	"time"
+
+	"github.com/rackstage/provision/access"
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+)
+
+// Boots answers what a booting machine's requests need. Only MintHello may
+// take longer than a look into memory.
+type Boots interface {
+	NodeByMAC(mac fleet.MAC) (fleet.Node, bool)
+	Observe(ev fleet.Evidence)
+	MintHello(ctx context.Context, mac fleet.MAC, addr netip.Addr) (secret string, err error)
+}
+
+// Agents is the engine as the agents on the nodes see it.
+type Agents interface {
+	Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error)
+	Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport) (*fleet.Step, error)
+	Refresh(ctx context.Context, node fleet.NodeID, inv fleet.Inventory) error
+	RedeemJoin(ctx context.Context, node fleet.NodeID, secret string) (fleet.JoinOrder, error)
+	MayCertify(ctx context.Context, node fleet.NodeID) (fleet.StageName, error)
+}
+
+// Nodes is the machines.
+type Nodes interface {
+	Nodes() []fleet.Node
+	Node(ref string) (fleet.Node, error)
+	Approve(ctx context.Context, actor, ref string) (fleet.Node, error)
+	Power(ctx context.Context, actor, ref string, op fleet.PowerOp) (fleet.PowerState, error)
+}
+
+// Runs is the plans and what came of them.
+type Runs interface {
+	Plan(ctx context.Context, pool fleet.PoolName) (fleet.Plan, error)
+	Start(ctx context.Context, actor string, pool fleet.PoolName, o fleet.StartOptions) (fleet.Run, error)
+	GetRun(id fleet.RunID) (fleet.Run, error)
+	Runs() []fleet.Run // newest first
+}
+
+// Sites is the declared world.
+type Sites interface {
+	Site() fleet.Site
+	Apply(ctx context.Context, actor string, site fleet.Site, dryRun bool) ([]string, error)
+}
+
+// Events is what happened: stored events after one, oldest first, and live
+// ones. Subscribe's channel is closed when its reader is too slow; the function
+// ends the subscription. Changed's channel is closed at the next change of
+// any node or run.
+type Events interface {
+	Events(ctx context.Context, since int64, limit int) ([]fleet.Event, error)
+	LastEvent() int64 // number of the newest stored one
+	Subscribe() (<-chan fleet.Event, func())
+	Changed() <-chan struct{}
+}
+
+// Engine is all of them: one thing implements them, tests take them apart.
+type Engine interface {
+	Boots
+	Agents
+	Nodes
+	Runs
+	Sites
+	Events
+}
+
+// Leases tells which machine holds an address.
+type Leases interface {
+	LeaseByAddr(addr netip.Addr) (fleet.Lease, bool)
+}
+
+// Images is the image store.
+type Images interface {
+	List() ([]api.Image, error)
+	Index(name string) (api.ImageIndex, error)
+	ChunkPath(id string) string // file of a chunk; id is 64 lower-case hex digits
+}
+
+// Accounts lets people in.
+type Accounts interface {
+	SignIn(ctx context.Context, user, password string, from netip.Addr) (token string, expires time.Time, err error)
+	Identify(ctx context.Context, token string) (access.Identity, error)
+	SignOut(ctx context.Context, token string) error
+}
+
+// Authority signs the certificates of nodes and recognises them again.
+// Identify checks the whole chain: signature, time and purpose.
+type Authority interface {
+	SignBoot(csrPEM []byte, node fleet.NodeID) (certPEM []byte, err error)
+	SignStage(csrPEM []byte, node fleet.NodeID, stage fleet.StageName) (certPEM []byte, err error)
+	Identify(chain []*x509.Certificate) (node fleet.NodeID, stage fleet.StageName, err error) // stage "": a boot certificate
+	CAPEM() []byte                                                                            // the CA of the server's own certificate
+}

@@ -1,0 +1,64 @@
+package http
+
+import "github.com/rackstage/provision/access"
+
+// An audience is who may use a route.
+type audience string
+
+const (
+	everybody audience = "everybody"
+	machines  audience = "machines" // TLS listener, no certificate yet
+	agents    audience = "agents"   // TLS listener, certificate of a node
+	viewers   audience = audience(access.Viewer)
+	operators audience = audience(access.Operator)
+	admins    audience = audience(access.Admin)
+)
+
+// audiences is the one table of who may use what. A route that is not in it
+// answers 404, and a test fails.
+func audiences() map[string]audience {
+	return map[string]audience{
+		"POST /agent/v1/hello":       machines,
+		"POST /agent/v1/poll":        agents,
+		"POST /agent/v1/join":        agents,
+		"POST /agent/v1/certify":     agents,
+		"GET /agent/v1/images/:name": agents,
+
+		"GET /api/v1/health":              everybody,
+		"GET /api/v1/version":             viewers,
+		"GET /api/v1/openapi.json":        viewers,
+		"GET /api/v1/nodes":               viewers,
+		"GET /api/v1/nodes/:ref":          viewers,
+		"POST /api/v1/nodes/:ref/power":   operators,
+		"POST /api/v1/enrol/:ref/approve": operators,
+		"GET /api/v1/pools":               viewers,
+		"GET /api/v1/pools/:pool":         viewers,
+		"POST /api/v1/pools/:pool/plan":   viewers, // changes nothing
+		"POST /api/v1/pools/:pool/runs":   operators,
+		"GET /api/v1/runs":                viewers,
+		"GET /api/v1/runs/:id":            viewers,
+		"GET /api/v1/site":                viewers,
+		"POST /api/v1/site":               admins,
+		"GET /api/v1/images":              viewers,
+		"GET /api/v1/events":              viewers,
+
+		"GET /login":        everybody,
+		"POST /login":       everybody,
+		"POST /logout":      everybody,
+		"GET /assets/:file": everybody,
+		"GET /":             viewers,
+		"GET /live":         viewers,
+		"GET /nodes/:ref":   viewers,
+		"POST /approve":     operators,
+	}
+}
+
+// covers reports whether a person belongs to an audience.
+func covers(who access.Identity, need audience) bool {
+	switch need {
+	case viewers, operators, admins:
+		return who.May(access.Role(need))
+	default:
+		return false
+	}
+}

@@ -1,0 +1,198 @@
+package http
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
+	"github.com/rackstage/provision/web"
+)
+
+// Options are what a server needs. Those without a remark must be set.
+type Options struct {
+	Log     *slog.Logger
+	Now     func() time.Time // nil: time.Now
+	Version api.Version
+
+	Engine    Engine
+	Accounts  Accounts
+	Authority Authority
+	Images    Images
+	Leases    Leases // nil: nobody knows who holds which address
+	ParseSite func(yaml []byte) (fleet.Site, error)
+
+	BootDir   string      // kernel, ramdisk, loaders
+	BootPort  uint16      // of the boot listener; 0: 80
+	AgentPort uint16      // of the TLS listener; 0: 8443
+	TLS       *tls.Config // of the TLS listener; asks clients for certificates and takes them without
+
+	DemoLogin bool // tell people on the login page about demo/demo
+}
+
+// A Server answers all HTTP requests. Make one with [New].
+type Server struct {
+	o         Options
+	bootDir   *os.Root
+	pages     *web.Pages
+	scripts   *ipxescripts.Scripts
+	audiences map[string]audience
+	hellos    *throttle
+	bigBodies chan struct{}
+	streams   chan struct{}
+	closing   chan struct{} // closed when the server stops: streams end
+	echo      *echo.Echo
+	caDigest  string
+}
+
+const (
+	helloBurst = 10
+	helloRate  = 0.5 // per second and address
+	maxStreams = 256
+)
+
+// New returns a server. It opens the boot directory and listens to nothing
+// yet.
+func New(o Options) (*Server, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.AgentPort == 0 {
+		o.AgentPort = 8443
+	}
+	dir, err := os.OpenRoot(o.BootDir)
+	if err != nil {
+		return nil, fmt.Errorf("open boot directory: %w", err)
+	}
+	pages, err := web.Load()
+	if err != nil {
+		return nil, err
+	}
+	scripts, err := ipxescripts.Load()
+	if err != nil {
+		return nil, err
+	}
+	digest, err := caDigest(o.Authority.CAPEM())
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		o: o, bootDir: dir, pages: pages, scripts: scripts, audiences: audiences(), caDigest: digest,
+		hellos:    newThrottle(helloBurst, helloRate, o.Now),
+		bigBodies: make(chan struct{}, maxBigBodies),
+		streams:   make(chan struct{}, maxStreams),
+		closing:   make(chan struct{}),
+	}
+	s.echo = s.routes()
+	return s, nil
+}
+
+// routes puts every path of the TLS listener and the socket in its place.
+func (s *Server) routes() *echo.Echo {
+	e := echo.New()
+	e.IPExtractor = echo.ExtractIPDirect() // first of all: nobody's X-Forwarded-For is believed
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = func(err error, c echo.Context) { _ = s.fail(c, err) }
+	e.Use(s.logged, s.recovered, headers, s.gate, s.intake)
+	s.agentRoutes(e)
+	s.operatorRoutes(e)
+	s.consoleRoutes(e)
+	return e
+}
+
+// headers sets what every answer carries.
+func headers(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "+
+			"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "same-origin") // no-referrer would make the Origin of forms null
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		return next(c)
+	}
+}
+
+// logged writes down who changed what, and what went wrong on our side.
+func (s *Server) logged(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		begin := s.o.Now()
+		err := next(c)
+		if err != nil {
+			err = s.fail(c, err)
+		}
+		req, level := c.Request(), slog.LevelDebug
+		if req.Method != http.MethodGet && strings.HasPrefix(c.Path(), api.Root) {
+			level = slog.LevelInfo
+		}
+		s.o.Log.Log(req.Context(), level, "request served", "method", req.Method, "path", c.Path(), "status", c.Response().Status,
+			"user", actorOf(req.Context()), "addr", req.RemoteAddr, "took", s.o.Now().Sub(begin))
+		return err
+	}
+}
+
+func (s *Server) recovered(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = s.panicked(c.Request(), r)
+			}
+		}()
+		return next(c)
+	}
+}
+
+// survive keeps the boot listener alive when a handler panics.
+func (s *Server) survive(w http.ResponseWriter, req *http.Request) {
+	if r := recover(); r != nil {
+		_ = s.panicked(req, r)
+		http.Error(w, "internal error", http.StatusInternalServerError)
+	}
+}
+
+func (s *Server) panicked(req *http.Request, r any) error {
+	if r == http.ErrAbortHandler { //nolint:errorlint // net/http wants the very value
+		panic(r)
+	}
+	s.o.Log.ErrorContext(req.Context(), "request handler panicked", "method", req.Method, "path", req.URL.Path, "err", r, "stack", string(debug.Stack()))
+	return errors.New("handler panicked")
+}
+
+// report logs what was our own fault, and returns what the caller gets to see.
+func (s *Server) report(ctx context.Context, err error) *problem {
+	p := problemOf(err)
+	if p.Status == http.StatusInternalServerError && p.cause != nil {
+		s.o.Log.ErrorContext(ctx, "request failed", "user", actorOf(ctx), "err", p.cause)
+	}
+	return p
+}
+
+// fail answers with an error: a page to browsers, a problem to programs.
+func (s *Server) fail(c echo.Context, err error) error {
+	if c.Response().Committed {
+		return nil
+	}
+	if he, ok := errors.AsType[*echo.HTTPError](err); ok {
+		err = newProblem(he.Code, "", "", "")
+	}
+	p := s.report(c.Request().Context(), err)
+	if wantsPage(c.Request()) {
+		return s.failPage(c, p)
+	}
+	writeProblem(c.Response(), p)
+	return nil
+}
