@@ -1,0 +1,140 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"runtime"
+	"time"
+
+	"github.com/rackstage/provision/agent/chunk"
+	"github.com/rackstage/provision/agent/disk"
+	"github.com/rackstage/provision/agent/fault"
+	"github.com/rackstage/provision/agent/ramdisk"
+	"github.com/rackstage/provision/agent/retry"
+	"github.com/rackstage/provision/api"
+)
+
+// An installer does the steps of the ramdisk.
+type installer struct {
+	client  *client
+	disks   disk.System
+	log     *slog.Logger
+	restart func(off bool) error // shows what is still to be shown, and goes down
+	last    string               // disk of the last order: the boot entry is for it
+}
+
+func (in *installer) doers() map[string]doer {
+	return map[string]doer{
+		api.StepDisk:      in.disk,
+		api.StepWrite:     in.write,
+		api.StepSeed:      in.seed,
+		api.StepBootEntry: in.bootEntry,
+		api.StepReboot:    in.down(false),
+		api.StepPowerOff:  in.down(true),
+	}
+}
+
+// disk checks that the planned disk is there, and only then wipes it.
+func (in *installer) disk(ctx context.Context, s *api.Step, _ func(int, string)) (outcome, error) {
+	order, err := need(s.Disk, s)
+	if err != nil {
+		return outcome{}, err
+	}
+	d, err := in.disks.Check(*order)
+	if err != nil {
+		return outcome{}, err
+	}
+	in.log.Info("disk checked, wiping", "disk", d.ID, "name", d.Name, "serial", d.Serial, "bytes", d.Bytes)
+	return outcome{text: d.Name + " wiped"}, disk.Wipe(ctx, d)
+}
+
+func (in *installer) write(ctx context.Context, s *api.Step, progress func(int, string)) (outcome, error) {
+	order, err := need(s.Write, s)
+	if err != nil {
+		return outcome{}, err
+	}
+	d, err := in.disks.Ready(order.DiskID)
+	if err != nil {
+		return outcome{}, err
+	}
+	index, err := in.index(ctx, order)
+	if err != nil {
+		return outcome{}, err
+	}
+	in.last = d.ID
+	target, err := disk.Open(d.Path)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer target.Close() // synced before
+	workers := runtime.NumCPU() + 2
+	chunks := chunk.New(order.Chunks, workers, slowly(in.log))
+	defer chunks.Close()
+	w := disk.Writer{Target: target, Chunks: chunks, Workers: workers, Progress: func(done int64) {
+		progress(int(done*100/index.Size), fmt.Sprintf("%d of %d MiB", done>>20, index.Size>>20))
+	}}
+	if err := w.Write(ctx, index); err != nil {
+		return outcome{}, err
+	}
+	return outcome{text: fmt.Sprintf("%s written to %s, %d MiB", index.Name, d.Name, index.Size>>20)}, nil
+}
+
+// index fetches the list of chunks of exactly the ordered image.
+func (in *installer) index(ctx context.Context, o *api.WriteOrder) (api.ImageIndex, error) {
+	var index api.ImageIndex
+	path := api.PathImage + url.PathEscape(o.Image) + "?digest=" + url.QueryEscape(o.Digest)
+	var delay retry.Delay
+	for {
+		err := in.client.call(ctx, path, nil, &index, time.Minute)
+		if err == nil {
+			break
+		}
+		if final(err) || ctx.Err() != nil {
+			return index, fault.Errorf(fault.ImageIndex, "image %s: %w", o.Image, err)
+		}
+		if retry.Pause(ctx, delay.Next()) != nil {
+			return index, fault.Errorf(fault.ImageIndex, "image %s: %w", o.Image, err)
+		}
+	}
+	if index.Digest != "" && o.Digest != "" && index.Digest != o.Digest {
+		return index, fault.Errorf(fault.ImageIndex, "image %s: the server has %s, ordered is %s", o.Image, index.Digest, o.Digest)
+	}
+	return index, nil
+}
+
+// slowly logs one warning in ten seconds: when the server goes away, all
+// chunks say so.
+func slowly(log *slog.Logger) func(string) {
+	gate := make(chan struct{}, 1)
+	return func(text string) {
+		select {
+		case gate <- struct{}{}:
+			log.Warn("chunk not fetched, trying again", "err", text)
+			time.AfterFunc(10*time.Second, func() { <-gate })
+		default:
+		}
+	}
+}
+
+// down switches the machine off or restarts it, once the server knows.
+func (in *installer) down(off bool) doer {
+	return func(context.Context, *api.Step, func(int, string)) (outcome, error) {
+		return outcome{after: func() error { return in.restart(off) }}, nil
+	}
+}
+
+// goDown is restart for a real machine.
+func goDown(console *ramdisk.Console, log *slog.Logger) func(off bool) error {
+	return func(off bool) error {
+		if off {
+			log.Info("switching off")
+			console.Flush()
+			return ramdisk.PowerOff()
+		}
+		log.Info("restarting")
+		console.Flush()
+		return ramdisk.Restart()
+	}
+}
