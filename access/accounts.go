@@ -108,7 +108,16 @@ func (a *Accounts) SignIn(ctx context.Context, user, password string, from netip
 			Hint: fmt.Sprintf("wait %d seconds", int(wait.Seconds())+1), Err: errors.New("too many failed attempts"),
 		}
 	}
-	if err := a.checkPassword(ctx, user, password); err != nil {
+	err = a.checkPassword(ctx, user, password)
+	if err == nil && user == demoName && !from.Unmap().IsLoopback() {
+		// Everybody knows the demonstration password: it is for people at
+		// this machine.
+		err = &fleet.Error{
+			Kind: fleet.Denied, Code: "E-LOGIN-DEMO", Op: "sign in", Err: errors.New("demo signs in on this machine only"),
+			Hint: "open the console on 127.0.0.1, or make an account: provision users add NAME",
+		}
+	}
+	if err != nil {
 		if fleet.KindOf(err) != fleet.Denied {
 			undo() // our own trouble is not their failure
 		}

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -13,29 +14,34 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-var desk = netip.MustParseAddr("10.0.0.7")
+var (
+	desk = netip.MustParseAddr("10.0.0.7")
+	here = netip.MustParseAddr("127.0.0.1")
+)
 
 func TestSignIn(t *testing.T) {
 	tests := map[string]struct {
 		user, password string
 		demo           bool
 		want           fleet.Code
+		from           netip.Addr // desk when not set
 	}{
-		"the right password":                     {"ada", "correct horse", false, ""},
-		"a wrong password":                       {"ada", "correct hors", false, "E-LOGIN"},
-		"no password":                            {"ada", "", false, "E-LOGIN"},
-		"an unknown user":                        {"bob", "correct horse", false, "E-LOGIN"},
-		"a name that cannot be":                  {"' OR 1=1 --", "x", false, "E-LOGIN"},
-		"no name":                                {"", "", false, "E-LOGIN"},
-		"an endless password":                    {"ada", strings.Repeat("x", 1<<20), false, "E-LOGIN"},
-		"the demo account when it was asked for": {"demo", "demo", true, ""},
-		"the demo account with another password": {"demo", "x", true, "E-LOGIN"},
-		"the demo account when it was not":       {"demo", "demo", false, "E-LOGIN"},
+		"the right password":                     {"ada", "correct horse", false, "", netip.Addr{}},
+		"a wrong password":                       {"ada", "correct hors", false, "E-LOGIN", netip.Addr{}},
+		"no password":                            {"ada", "", false, "E-LOGIN", netip.Addr{}},
+		"an unknown user":                        {"bob", "correct horse", false, "E-LOGIN", netip.Addr{}},
+		"a name that cannot be":                  {"' OR 1=1 --", "x", false, "E-LOGIN", netip.Addr{}},
+		"no name":                                {"", "", false, "E-LOGIN", netip.Addr{}},
+		"an endless password":                    {"ada", strings.Repeat("x", 1<<20), false, "E-LOGIN", netip.Addr{}},
+		"the demo account when it was asked for": {"demo", "demo", true, "", here},
+		"the demo account from another machine":  {"demo", "demo", true, "E-LOGIN-DEMO", desk},
+		"the demo account with another password": {"demo", "x", true, "E-LOGIN", netip.Addr{}},
+		"the demo account when it was not":       {"demo", "demo", false, "E-LOGIN", netip.Addr{}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			a, _ := accounts(t, Options{DemoLogin: tt.demo})
-			token, _, err := a.SignIn(t.Context(), tt.user, tt.password, desk)
+			token, _, err := a.SignIn(t.Context(), tt.user, tt.password, cmp.Or(tt.from, desk))
 			if got := fleet.CodeOf(err); got != tt.want {
 				t.Fatalf("SignIn = %v, want code %q", err, tt.want)
 			}
@@ -67,7 +73,7 @@ func TestATokenSaysWhoAsks(t *testing.T) {
 			t.Error("the store holds something else than the token's hash")
 		}
 	}
-	demo, _, err := a.SignIn(t.Context(), "demo", "demo", desk)
+	demo, _, err := a.SignIn(t.Context(), "demo", "demo", here)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +130,7 @@ func TestATokenIsWorthNothing(t *testing.T) {
 
 func TestADemoLoginEndsWithTheDemo(t *testing.T) {
 	a, m := accounts(t, Options{DemoLogin: true})
-	token, _, err := a.SignIn(t.Context(), "demo", "demo", desk)
+	token, _, err := a.SignIn(t.Context(), "demo", "demo", here)
 	if err != nil {
 		t.Fatal(err)
 	}
