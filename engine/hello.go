@@ -192,6 +192,22 @@ func (e *Engine) classify(t *tx, n *fleet.Node) {
 	}
 }
 
+// Refresh takes a newer inventory of a node: a neighbour was heard, say.
+func (e *Engine) Refresh(ctx context.Context, id fleet.NodeID, inv fleet.Inventory) error {
+	return e.update(ctx, func(t *tx) error {
+		n, err := t.node(id)
+		if err != nil {
+			return err
+		}
+		n.Inventory = inv.Clean()
+		if n.State == fleet.Discovered {
+			e.classify(t, &n) // a rule may be for its switch port
+		}
+		t.put(n)
+		return nil
+	})
+}
+
 // MayCertify returns the stage whose certificate the node may have now: that
 // of its pool, while it is being installed or has a system.
 func (e *Engine) MayCertify(_ context.Context, id fleet.NodeID) (fleet.StageName, error) {

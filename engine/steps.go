@@ -215,7 +215,8 @@ func (j job) seed(ctx context.Context) error {
 	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepSeed, Seed: order}, rn.Attempt, false); err != nil {
 		return err
 	}
-	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepBootEntry}, rn.Attempt, false); err != nil {
+	entry := fleet.Step{Kind: fleet.StepBootEntry, Disk: &fleet.DiskOrder{ID: n.System.Disk}}
+	if _, err := j.step(ctx, entry, rn.Attempt, false); err != nil {
 		return err
 	}
 	return j.reached(ctx, fleet.PhaseSeed)
