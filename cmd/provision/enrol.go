@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rackstage/provision/api"
+)
+
+func newEnrolCmd(a *app) *cobra.Command {
+	return group("enrol", "Let discovered machines in", newEnrolListCmd(a), newEnrolApproveCmd(a))
+}
+
+func newEnrolListCmd(a *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List machines that wait for approval",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkFormat(format); err != nil {
+				return err
+			}
+			srv, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			waiting, err := unapproved(cmd, srv)
+			if err != nil {
+				return err
+			}
+			if err := a.enrolListing(waiting).write(a.stdout, format); err != nil {
+				return err
+			}
+			if format == "table" && len(waiting) > 0 {
+				fmt.Fprintln(a.stderr, "approve:  provision enrol approve MAC…")
+			}
+			return nil
+		},
+	}
+	addOutput(cmd, &format)
+	return cmd
+}
+
+func unapproved(cmd *cobra.Command, srv server) (waiting []api.Node, err error) {
+	nodes, err := srv.AllNodes(cmd.Context(), "")
+	for _, n := range nodes {
+		if !n.Approved {
+			waiting = append(waiting, n)
+		}
+	}
+	return waiting, err
+}
+
+func (a *app) enrolListing(nodes []api.Node) listing[api.Node] {
+	return listing[api.Node]{
+		items: nodes,
+		name:  nodeTitle,
+		columns: []column[api.Node]{
+			{"MAC", false, func(n api.Node) string { return n.MAC }},
+			{"ADDRESS", false, func(n api.Node) string { return dash(n.Addr) }},
+			{"STATE", false, func(n api.Node) string { return n.State }},
+			{"POOL", false, func(n api.Node) string { return dash(n.Pool) }},
+			{"VENDOR", false, func(n api.Node) string { return dash(n.Inventory.Vendor) }},
+			{"MODEL", false, func(n api.Node) string { return dash(n.Inventory.Product) }},
+			{"SERIAL", false, func(n api.Node) string { return dash(n.Inventory.Serial) }},
+			{"MEMORY", false, func(n api.Node) string { return dash(memoryWord(n.Inventory.MemoryMiB)) }},
+			{"DISKS", false, func(n api.Node) string { return fmt.Sprint(len(n.Inventory.Disks)) }},
+			{"ID", true, func(n api.Node) string { return n.ID }},
+			{"UUID", true, func(n api.Node) string { return dash(n.UUID) }},
+			{"BMC", true, func(n api.Node) string { return dash(n.Inventory.BMC.Address) }},
+			{"AGE", false, func(n api.Node) string { return since(a.now(), n.FirstSeen) }},
+		},
+	}
+}
+
+func newEnrolApproveCmd(a *app) *cobra.Command {
+	var all bool
+	var format string
+	cmd := &cobra.Command{
+		Use:   "approve NODE… | --all",
+		Short: "Approve machines (by MAC address or ID)",
+		Args: func(_ *cobra.Command, args []string) error {
+			if all == (len(args) > 0) {
+				return usagef("name the machines to approve, or say --all")
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completeNodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkFormat(format); err != nil {
+				return err
+			}
+			srv, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if all {
+				waiting, err := unapproved(cmd, srv)
+				if err != nil {
+					return err
+				}
+				for _, n := range waiting {
+					args = append(args, n.ID)
+				}
+			}
+			return a.approveNodes(cmd, srv, args, format)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "approve every machine that waits")
+	addOutput(cmd, &format)
+	return cmd
+}
+
+func (a *app) approveNodes(cmd *cobra.Command, srv server, refs []string, format string) error {
+	var approved []api.Node
+	for _, ref := range refs {
+		n, err := srv.Approve(cmd.Context(), ref)
+		if err != nil {
+			_ = a.approvedNodes(approved, format) // what was done before is told all the same
+			return err
+		}
+		approved = append(approved, n)
+	}
+	return a.approvedNodes(approved, format)
+}
+
+func (a *app) approvedNodes(nodes []api.Node, format string) error {
+	if format != "table" {
+		return a.enrolListing(nodes).write(a.stdout, format)
+	}
+	for _, n := range nodes {
+		pool := "no pool"
+		if n.Pool != "" {
+			pool = "pool " + n.Pool
+		}
+		fmt.Fprintln(a.stdout, printable(fmt.Sprintf("approved %s  %s  %s", nodeTitle(n), n.State, pool)))
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rackstage/provision/api"
+)
+
+func newNodesCmd(a *app) *cobra.Command {
+	return group("nodes", "Look at machines", newNodesListCmd(a), newNodesShowCmd(a))
+}
+
+func newNodesListCmd(a *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "list [QUERY]",
+		Short: "List nodes: state, phase, and why they stopped",
+		Example: `  provision nodes list
+  provision nodes list 'state:failed pool:prd' -o wide
+  provision nodes list -o name state:active`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkFormat(format); err != nil {
+				return err
+			}
+			srv, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			nodes, err := srv.AllNodes(cmd.Context(), strings.Join(args, " "))
+			if err != nil {
+				return err
+			}
+			return a.printNodes(nodes, format)
+		},
+	}
+	addOutput(cmd, &format)
+	return cmd
+}
+
+func (a *app) printNodes(nodes []api.Node, format string) error {
+	if err := a.nodeListing(nodes).write(a.stdout, format); err != nil {
+		return err
+	}
+	if format == "table" || format == "wide" {
+		fmt.Fprintln(a.stderr, plural(len(nodes), "node"))
+	}
+	return nil
+}
+
+func (a *app) nodeListing(nodes []api.Node) listing[api.Node] {
+	return listing[api.Node]{
+		items: nodes,
+		name:  nodeTitle,
+		columns: []column[api.Node]{
+			{"NODE", false, func(n api.Node) string { return dash(n.Name) }},
+			{"STATE", false, func(n api.Node) string { return n.State }},
+			{"PHASE", false, nodePhase},
+			{"POOL", false, func(n api.Node) string { return dash(n.Pool) }},
+			{"ROLE", false, func(n api.Node) string { return dash(n.Role) }},
+			{"MAC", false, func(n api.Node) string { return n.MAC }},
+			{"ADDRESS", false, func(n api.Node) string { return dash(n.Addr) }},
+			{"ID", true, func(n api.Node) string { return n.ID }},
+			{"STAGE", true, func(n api.Node) string { return dash(n.Stage) }},
+			{"ARCH", true, func(n api.Node) string { return dash(n.Inventory.Arch) }},
+			{"FIRMWARE", true, func(n api.Node) string { return dash(n.Inventory.Firmware) }},
+			{"MODEL", true, func(n api.Node) string { return dash(n.Inventory.Product) }},
+			{"BMC", true, func(n api.Node) string { return dash(n.BMC) }},
+			{"IMAGE", true, func(n api.Node) string { return dash(n.Image) }},
+			{"TRUST", true, func(n api.Node) string { return fmt.Sprintf("T%d", n.Trust) }},
+			{"SEEN", false, func(n api.Node) string { return since(a.now(), n.LastSeen) }},
+			{"WHY", false, nodeWhy},
+		},
+	}
+}
+
+// nodeTitle is what people know a node by, and what commands take.
+func nodeTitle(n api.Node) string {
+	switch {
+	case n.Name != "":
+		return n.Name
+	case n.MAC != "":
+		return n.MAC
+	default:
+		return n.ID
+	}
+}
+
+func nodePhase(n api.Node) string {
+	if n.Progress > 0 && n.Progress < 100 {
+		return fmt.Sprintf("%s %d %%", n.Phase, n.Progress)
+	}
+	return dash(n.Phase)
+}
+
+func nodeWhy(n api.Node) string {
+	switch {
+	case n.Failure != nil && n.Failure.Code != "":
+		return n.Failure.Code
+	case n.Failure != nil:
+		return n.Failure.Text
+	case !n.Approved:
+		return "waiting for approval"
+	default:
+		return ""
+	}
+}
+
+func newNodesShowCmd(a *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:               "show NODE",
+		Short:             "Show all that is known of a node (by name, MAC address or ID)",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkFormat(format); err != nil {
+				return err
+			}
+			srv, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			n, err := srv.Node(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if format == "csv" {
+				return a.printNodes([]api.Node{n}, format)
+			}
+			return writeOne(a.stdout, format, n, nodeTitle(n), func(w io.Writer) { a.showNode(w, n) })
+		},
+	}
+	addOutput(cmd, &format)
+	return cmd
+}
+
+// showNode prints one node for people. Fields that say nothing are left out.
+func (a *app) showNode(w io.Writer, n api.Node) {
+	inv := n.Inventory
+	rows := [][]string{
+		{"node", nodeTitle(n)},
+		{"id", n.ID},
+		{"state", n.State + approvedWord(n)},
+		{"phase", strings.Trim(nodePhase(n), "—")},
+		{"pool", join(n.Pool, prefixed("stage ", n.Stage), n.Role)},
+		{"run", n.Run},
+		{"address", join(n.Addr, n.MAC)},
+		{"uuid", n.UUID},
+		{"bmc", n.BMC},
+		{"trust", fmt.Sprintf("T%d", n.Trust)},
+		{"machine", join(strings.TrimSpace(inv.Vendor+" "+inv.Product), prefixed("serial ", inv.Serial), prefixed("asset ", inv.AssetTag))},
+		{"firmware", join(inv.Firmware, inv.BIOS, secureWord(inv))},
+		{"cpu", cpuWord(inv.CPU)},
+		{"memory", memoryWord(inv.MemoryMiB)},
+		{"system", join(n.Image + shortDigest(n.Digest))},
+		{"cluster", join(n.Cluster, prefixed("member ", n.Member))},
+		{"first seen", since(a.now(), n.FirstSeen) + " ago"},
+		{"last seen", since(a.now(), n.LastSeen) + " ago"},
+	}
+	for _, d := range inv.Disks {
+		rows = append(rows, []string{"disk", join(d.Name, d.ID, d.Model, prefixed("serial ", d.Serial), bytesOf(d.Bytes), prefixed("holds ", d.Holds))})
+	}
+	for _, c := range inv.NICs {
+		rows = append(rows, []string{"nic", join(c.Name, c.MAC, c.Driver, prefixed("to ", strings.Trim(c.LLDP.System+"/"+c.LLDP.Port, "/")))})
+	}
+	if f := n.Failure; f != nil {
+		rows = append(rows, []string{"failure", join(f.Code, prefixed("in ", f.Phase), f.Text)}, []string{"hint", f.Hint})
+	}
+	var said [][]string
+	for _, r := range rows {
+		if r[1] != "" && r[1] != "— ago" {
+			said = append(said, r)
+		}
+	}
+	writeTable(w, nil, said)
+}
+
+func approvedWord(n api.Node) string {
+	if n.Approved {
+		return ""
+	}
+	return ", waiting for approval"
+}
+
+func secureWord(inv api.Inventory) string {
+	if inv.Secure {
+		return "Secure Boot on"
+	}
+	return ""
+}
+
+func cpuWord(c api.CPU) string {
+	if c.Model == "" && c.Threads == 0 {
+		return ""
+	}
+	return join(c.Model, plural(c.Sockets, "socket"), plural(c.Cores, "core"), plural(c.Threads, "thread"))
+}
+
+func memoryWord(mib int) string {
+	if mib == 0 {
+		return ""
+	}
+	return bytesOf(int64(mib) << 20)
+}
+
+// join puts the parts that say something beside each other.
+func join(parts ...string) string {
+	var said []string
+	for _, p := range parts {
+		if p != "" {
+			said = append(said, p)
+		}
+	}
+	return strings.Join(said, ", ")
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+// completeNodes offers the nodes of the server to the shell.
+func (a *app) completeNodes(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return a.completeFrom(cmd.Context(), func(ctx context.Context, srv server) (names []string, err error) {
+		nodes, err := srv.AllNodes(ctx, "")
+		for _, n := range nodes {
+			names = append(names, nodeTitle(n))
+		}
+		return names, err
+	})
+}
+
+// completePools offers the pools of the server to the shell.
+func (a *app) completePools(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return a.completeFrom(cmd.Context(), func(ctx context.Context, srv server) (names []string, err error) {
+		pools, err := srv.Pools(ctx)
+		for _, p := range pools {
+			names = append(names, p.Name)
+		}
+		return names, err
+	})
+}
+
+// completeFrom asks the server, briefly. Without one there is nothing to
+// offer.
+func (a *app) completeFrom(ctx context.Context, ask func(context.Context, server) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
+	defer cancel()
+	srv, err := a.connect(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names, err := ask(ctx, srv)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	for i, n := range names {
+		names[i] = printable(n)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rackstage/provision/api"
+)
+
+func rackPlan() api.Plan {
+	plan := api.Plan{Pool: "prd", Hash: "h", Image: "debian-12", Digest: "sha256:9f2c77aa00112233", Estimate: 540, Items: []api.PlanItem{
+		{Title: "prd-1", Class: "keep"},
+		{Title: "prd-2", Class: "keep"},
+		{Title: "prd-3", Class: "join", Reason: "installed, not in swarm"},
+		{Title: "prd-4", Class: "skip", Reason: "maintenance"},
+		{Title: "prd-5", Class: "skip", Reason: "BMC does not answer (E-BMC-TIMEOUT)"},
+		{Title: "prd-6", Class: "replace!", Reason: "has debian-11 on disk LAB6\x1b[2J", Disk: "LAB6"},
+	}}
+	for _, n := range []string{"7", "8", "9", "a", "b", "c", "d", "e"} {
+		plan.Items = append(plan.Items, api.PlanItem{
+			Title: "52:54:00:00:00:0" + n, Name: "prd-" + n, Class: "add", Reason: "blank, approved", Disk: "LAB" + n,
+		})
+	}
+	return plan
+}
+
+func TestPlanTellsClassesReasonsAndDisks(t *testing.T) {
+	var out strings.Builder
+	writePlan(&out, rackPlan(), planStyle{server: "https://pxe.example:8443"})
+	golden(t, "plan.golden", out.String())
+}
+
+func TestPlanWideNamesEveryNode(t *testing.T) {
+	var out strings.Builder
+	writePlan(&out, rackPlan(), planStyle{wide: true, approved: true})
+	golden(t, "plan-wide.golden", out.String())
+}

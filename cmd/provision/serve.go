@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rackstage/provision/access"
+	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/cluster/swarm"
+	"github.com/rackstage/provision/dhcp"
+	"github.com/rackstage/provision/engine"
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/image"
+	"github.com/rackstage/provision/store"
+)
+
+func newServeCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server: DHCP, TFTP, HTTP boot, API and console",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conf, err := a.loadConfig(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			return a.serve(cmd.Context(), conf)
+		},
+	}
+	addSettings(cmd.Flags(), serverSettings()...)
+	return cmd
+}
+
+// A station is the server: everything that `provision serve` runs, wired.
+type station struct {
+	conf      config
+	log       *slog.Logger
+	store     *store.Store
+	sealer    *access.Sealer
+	authority *access.Authority
+	accounts  *access.Accounts
+	images    *image.Store
+	engine    *engine.Engine
+	dhcp      *dhcp.Server // nil without interfaces to serve
+}
+
+func (a *app) serve(ctx context.Context, conf config) error {
+	log := a.logger(conf)
+	st, err := openStation(ctx, conf, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := st.store.Close(); err != nil {
+			log.ErrorContext(ctx, "store not closed", "err", err)
+		}
+	}()
+	return st.run(ctx)
+}
+
+func (a *app) logger(conf config) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(conf.LogLevel)) // was checked with the configuration
+	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// openStation opens what is kept on disk and puts the parts together. Nothing
+// listens yet.
+func openStation(ctx context.Context, conf config, log *slog.Logger) (*station, error) {
+	syscall.Umask(0o077) // nothing that the server writes is for others
+	for _, dir := range []string{"", "keys", "boot"} {
+		if err := os.MkdirAll(filepath.Join(conf.StateDir, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("make state directory: %w", err)
+		}
+	}
+	st := &station{conf: conf, log: log}
+	var err error
+	keys := filepath.Join(conf.StateDir, "keys")
+	if st.sealer, err = access.OpenSealer(keys); err != nil {
+		return nil, err
+	}
+	if st.authority, err = access.OpenAuthority(keys, st.sealer); err != nil {
+		return nil, err
+	}
+	if st.images, err = image.Open(filepath.Join(conf.StateDir, "images")); err != nil {
+		return nil, err
+	}
+	if st.store, err = store.Open(ctx, filepath.Join(conf.StateDir, "provision.db"), log); err != nil {
+		return nil, err
+	}
+	st.accounts = access.NewAccounts(st.store, access.Options{DemoLogin: conf.DemoLogin})
+	st.wireEngine()
+	return st, st.wireDHCP()
+}
+
+func (st *station) wireEngine() {
+	power := bmcPower{bmc: bmc.New(bmc.Options{Log: st.log}), sealer: st.sealer}
+	// The swarm asks engines on nodes through their agents, which the engine
+	// of ours holds the line to.
+	cluster := swarm.New(func(ctx context.Context, node fleet.NodeID, r fleet.DockerRequest) (fleet.DockerResponse, error) {
+		return st.engine.Docker(ctx, node, r)
+	})
+	st.engine = engine.New(engine.Options{
+		Store: st.store, Power: power, Prober: power, Images: imageNames{st.images}, Seeds: seeds{},
+		Joiner: cluster, Rotator: cluster, Log: st.log,
+	})
+}
+
+func (st *station) wireDHCP() (err error) {
+	if len(st.conf.Listen.DHCP) == 0 {
+		return nil
+	}
+	st.dhcp, err = dhcp.New(dhcp.Options{
+		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP),
+		Nodes: st.engine, Leases: st.store, Observer: st.engine, Log: st.log,
+	})
+	return err
+}
+
+// run serves until ctx is done. The first service that fails stops the rest.
+func (st *station) run(ctx context.Context) error {
+	doors, err := st.open()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return st.engine.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-st.engine.Started():
+		case <-ctx.Done():
+			doors.close()
+			return nil
+		}
+		return st.serve(ctx, doors)
+	})
+	err = group.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// serve answers the network, now that the world is loaded.
+func (st *station) serve(ctx context.Context, doors *doors) error {
+	server, err := st.httpServer()
+	if err != nil {
+		doors.close()
+		return err
+	}
+	if err := st.applySite(ctx); err != nil {
+		doors.close()
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Run(ctx, doors.http) })
+	if st.dhcp != nil {
+		group.Go(func() error { return st.dhcp.Run(ctx) })
+		group.Go(func() error { return st.followSubnets(ctx) })
+		files, err := st.tftpServer()
+		if err != nil {
+			doors.close()
+			return err
+		}
+		for _, conn := range doors.tftp {
+			group.Go(func() error { return files.Serve(ctx, conn) })
+		}
+	}
+	st.log.InfoContext(ctx, "serving", "http", st.conf.Listen.HTTP, "https", st.conf.Listen.HTTPS, "dhcp", st.conf.Listen.DHCP, "ca", st.authority.Fingerprint())
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd nobody listens
+	return group.Wait()
+}
+
+// applySite applies the site.yaml that the configuration names.
+func (st *station) applySite(ctx context.Context) error {
+	if st.conf.Site == "" {
+		return nil
+	}
+	src, err := os.ReadFile(st.conf.Site)
+	if err != nil {
+		return fmt.Errorf("read site: %w", err)
+	}
+	site, err := parseSite(st.conf.Site, src)
+	if err != nil {
+		return err
+	}
+	if err := sealBMCPasswords(&site, st.engine.Site(), st.sealer); err != nil {
+		return err
+	}
+	_, err = st.engine.Apply(ctx, "provision.yaml", site, false)
+	return err
+}
+
+// followSubnets hands the declared subnets to the DHCP server, now and
+// whenever they change.
+func (st *station) followSubnets(ctx context.Context) error {
+	for {
+		changed := st.engine.Changed()
+		st.dhcp.SetSubnets(st.engine.Site().Subnets)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// The shape of site.yaml. It is its own set of types, so that the words of
+// the file and the words of the program can each be right.
+
+type siteFile struct {
+	Stages   []stageFile   `yaml:"stages"`
+	Profiles []profileFile `yaml:"profiles"`
+	Pools    []poolFile    `yaml:"pools"`
+	Subnets  []subnetFile  `yaml:"subnets"`
+	Rules    []ruleFile    `yaml:"rules"`
+}
+
+type stageFile struct {
+	Name     string `yaml:"name"`
+	Registry string `yaml:"registry"` // host[:port]
+}
+
+type profileFile struct {
+	Name    string   `yaml:"name"`
+	Image   string   `yaml:"image"`
+	Disk    diskFile `yaml:"disk"`
+	SSHKeys []string `yaml:"ssh_keys"`
+	Kernel  []string `yaml:"kernel"` // further kernel arguments
+}
+
+type diskFile struct {
+	Serial  string `yaml:"serial"`
+	Model   string `yaml:"model"`
+	MinGiB  int    `yaml:"min_gib"`
+	MaxGiB  int    `yaml:"max_gib"`
+	Type    string `yaml:"type"` // ssd, hdd, nvme
+	Largest bool   `yaml:"largest"`
+}
+
+type poolFile struct {
+	Name     string            `yaml:"name"`
+	Stage    string            `yaml:"stage"`
+	Profile  string            `yaml:"profile"`
+	Cluster  string            `yaml:"cluster"` // swarm, none
+	Managers int               `yaml:"managers"`
+	Labels   map[string]string `yaml:"labels"`
+	Trust    int               `yaml:"trust"` // 0, 1, 2: the least that a node must prove
+}
+
+type subnetFile struct {
+	Name   string   `yaml:"name"`
+	CIDR   string   `yaml:"cidr"`
+	Mode   string   `yaml:"mode"`   // observe, proxy, reserved, full
+	Ranges []string `yaml:"ranges"` // first-last
+	Router string   `yaml:"router"`
+	DNS    []string `yaml:"dns"`
+	NTP    []string `yaml:"ntp"`
+	Domain string   `yaml:"domain"`
+	Lease  string   `yaml:"lease"` // 1h, 30m
+	Server string   `yaml:"server"`
+}
+
+type ruleFile struct {
+	Name    string            `yaml:"name"`
+	Match   matchFile         `yaml:"match"`
+	Pool    string            `yaml:"pool"`
+	Role    string            `yaml:"role"` // manager, worker; "" lets the plan choose
+	Labels  map[string]string `yaml:"labels"`
+	Approve bool              `yaml:"approve"`
+	BMC     bmcFile           `yaml:"bmc"`
+}
+
+type matchFile struct {
+	MAC          string `yaml:"mac"` // first bytes: 52:54:00
+	Vendor       string `yaml:"vendor"`
+	Product      string `yaml:"product"`
+	Serial       string `yaml:"serial"`
+	AssetTag     string `yaml:"asset_tag"` // glob
+	Subnet       string `yaml:"subnet"`
+	SwitchPort   string `yaml:"switch_port"` // start of system/port
+	MinMemoryMiB int    `yaml:"min_memory_mib"`
+}
+
+type bmcFile struct {
+	Username     string `yaml:"username"`
+	PasswordFile string `yaml:"password_file"`
+}
+
+// ParseSite reads a site.yaml. Whatever is wrong in it is said with line,
+// arrow and suggestion.
+func ParseSite(src []byte) (fleet.Site, error) { return parseSite("site.yaml", src) }
+
+func parseSite(name string, src []byte) (fleet.Site, error) {
+	var file siteFile
+	doc, err := readDocument(name, src, &file)
+	if err != nil {
+		return fleet.Site{}, siteError(err)
+	}
+	if err := file.checkSize(doc); err != nil {
+		return fleet.Site{}, siteError(err)
+	}
+	site, err := file.site()
+	if err == nil { // what cannot be read need not be checked
+		err = site.Validate()
+	}
+	if err != nil {
+		return fleet.Site{}, siteError(doc.place(err))
+	}
+	return site, nil
+}
+
+// maxEntries bounds each list of a site: checking compares entries with each
+// other.
+const maxEntries = 4096
+
+func (f siteFile) checkSize(doc document) error {
+	for key, n := range map[string]int{
+		"stages": len(f.Stages), "profiles": len(f.Profiles), "pools": len(f.Pools), "subnets": len(f.Subnets), "rules": len(f.Rules),
+	} {
+		if n > maxEntries {
+			return doc.place(fleet.Invalidf(key, "", fmt.Errorf("%d %s; at most %d are taken", n, key, maxEntries)))
+		}
+	}
+	return nil
+}
+
+func siteError(err error) error { return &fleet.Error{Kind: fleet.Invalid, Code: "E-SITE", Err: err} }
+
+// site turns the words of the file into the declared world.
+func (f siteFile) site() (fleet.Site, error) {
+	r := &reader{}
+	var s fleet.Site
+	for _, st := range f.Stages {
+		s.Stages = append(s.Stages, fleet.Stage{Name: fleet.StageName(st.Name), Registry: st.Registry})
+	}
+	for i, p := range f.Profiles {
+		s.Profiles = append(s.Profiles, r.profile(fmt.Sprintf("profiles[%d]", i), p))
+	}
+	for i, p := range f.Pools {
+		s.Pools = append(s.Pools, r.pool(fmt.Sprintf("pools[%d]", i), p))
+	}
+	for i, n := range f.Subnets {
+		s.Subnets = append(s.Subnets, r.subnet(fmt.Sprintf("subnets[%d]", i), n))
+	}
+	for i, rule := range f.Rules {
+		s.Rules = append(s.Rules, r.rule(fmt.Sprintf("rules[%d]", i), rule))
+	}
+	return s, errors.Join(r.errs...)
+}
+
+// A reader reads values and remembers which of them it could not.
+type reader struct{ errs []error }
+
+func (r *reader) bad(on, hint, format string, args ...any) {
+	r.errs = append(r.errs, fleet.Invalidf(on, hint, fmt.Errorf(format, args...)))
+}
+
+func (r *reader) profile(on string, p profileFile) fleet.Profile {
+	switch p.Disk.Type {
+	case "", "ssd", "hdd", "nvme":
+	default:
+		r.bad(on+".disk.type", "use ssd, hdd or nvme", "unknown disk type %q", p.Disk.Type)
+	}
+	if p.Disk.MinGiB < 0 || p.Disk.MaxGiB < 0 || (p.Disk.MaxGiB > 0 && p.Disk.MaxGiB < p.Disk.MinGiB) {
+		r.bad(on+".disk.max_gib", "", "no disk is between %d and %d GiB", p.Disk.MinGiB, p.Disk.MaxGiB)
+	}
+	return fleet.Profile{
+		Name: p.Name, Image: fleet.ImageName(p.Image), SSHKey: p.SSHKeys, Kernel: p.Kernel,
+		Disk: fleet.DiskRule{
+			Serial: p.Disk.Serial, Model: p.Disk.Model, MinGiB: p.Disk.MinGiB, MaxGiB: p.Disk.MaxGiB,
+			Type: p.Disk.Type, Largest: p.Disk.Largest,
+		},
+	}
+}
+
+func (r *reader) pool(on string, p poolFile) fleet.Pool {
+	if p.Trust < int(fleet.T0) || p.Trust > int(fleet.T2) {
+		r.bad(on+".trust", "use 0 (MAC), 1 (one-use boot ticket) or 2 (TPM)", "unknown trust level %d", p.Trust)
+	}
+	cluster := fleet.ClusterKind(p.Cluster)
+	if cluster == "" {
+		cluster = fleet.NoCluster
+	}
+	return fleet.Pool{
+		Name: fleet.PoolName(p.Name), Stage: fleet.StageName(p.Stage), Profile: p.Profile,
+		Cluster: cluster, Managers: p.Managers, Labels: p.Labels, Trust: fleet.Trust(p.Trust),
+	}
+}
+
+func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
+	s := fleet.Subnet{
+		Name: n.Name, Mode: fleet.DHCPMode(n.Mode), Domain: n.Domain,
+		Router: r.addr(on+".router", n.Router), Server: r.addr(on+".server", n.Server),
+		DNS: r.addrs(on+".dns", n.DNS), NTP: r.addrs(on+".ntp", n.NTP), Lease: r.lease(on+".lease", n.Lease),
+	}
+	if s.Mode == "" {
+		s.Mode = fleet.Observe
+	}
+	s.CIDR, _ = netip.ParsePrefix(n.CIDR) // what is not valid, Validate refuses
+	if s.CIDR.IsValid() && s.CIDR != s.CIDR.Masked() {
+		r.bad(on+".cidr", fmt.Sprintf("write %s", s.CIDR.Masked()), "%s has bits set beyond its prefix", n.CIDR)
+	}
+	for i, text := range n.Ranges {
+		s.Ranges = append(s.Ranges, r.addrRange(fmt.Sprintf("%s.ranges[%d]", on, i), text))
+	}
+	return s
+}
+
+func (r *reader) addr(on, text string) netip.Addr {
+	if text == "" {
+		return netip.Addr{}
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil || !addr.Is4() {
+		r.bad(on, "write an IPv4 address such as 10.77.0.1", "%q is not an IPv4 address", text)
+	}
+	return addr
+}
+
+func (r *reader) addrs(on string, texts []string) (addrs []netip.Addr) {
+	for i, text := range texts {
+		addrs = append(addrs, r.addr(fmt.Sprintf("%s[%d]", on, i), text))
+	}
+	return addrs
+}
+
+func (r *reader) addrRange(on, text string) fleet.AddrRange {
+	first, last, _ := strings.Cut(text, "-")
+	a, err1 := netip.ParseAddr(strings.TrimSpace(first))
+	b, err2 := netip.ParseAddr(strings.TrimSpace(last))
+	if err1 != nil || err2 != nil || !a.Is4() || !b.Is4() {
+		r.bad(on, "write first and last address: 10.77.0.100-10.77.0.200", "%q is not a range of addresses", text)
+	}
+	return fleet.AddrRange{First: a, Last: b}
+}
+
+func (r *reader) lease(on, text string) int {
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Minute || d > 30*24*time.Hour {
+		r.bad(on, "write a time between 1m and 720h, such as 1h", "%q is not a lease time", text)
+	}
+	return int(d.Seconds())
+}
+
+func (r *reader) rule(on string, f ruleFile) fleet.Rule {
+	if f.Match.MinMemoryMiB < 0 {
+		r.bad(on+".match.min_memory_mib", "", "%d MiB is less than nothing", f.Match.MinMemoryMiB)
+	}
+	if f.BMC.Username != "" && f.BMC.PasswordFile == "" {
+		r.bad(on+".bmc.username", "add password_file: with the path of a file on the server", "a BMC user without a password file")
+	}
+	return fleet.Rule{
+		Name: f.Name, Pool: fleet.PoolName(f.Pool), Role: fleet.Role(f.Role), Labels: f.Labels, Approve: f.Approve,
+		BMC: fleet.BMCAccess{Username: f.BMC.Username, PasswordFile: f.BMC.PasswordFile},
+		Match: fleet.Match{
+			MACPrefix: f.Match.MAC, Vendor: f.Match.Vendor, Product: f.Match.Product, Serial: f.Match.Serial,
+			AssetTag: f.Match.AssetTag, Subnet: f.Match.Subnet, SwitchPortPrefix: f.Match.SwitchPort, MinMemoryMiB: f.Match.MinMemoryMiB,
+		},
+	}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/image"
+	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
+	"github.com/rackstage/provision/pxe"
+	"github.com/rackstage/provision/pxe/tftp"
+	"github.com/rackstage/provision/templates"
+)
+
+// tftpServer serves the loaders, and to iPXE the script that it asks for
+// before anything else.
+func (st *station) tftpServer() (*tftp.Server, error) {
+	root, err := os.OpenRoot(filepath.Join(st.conf.StateDir, "boot"))
+	if err != nil {
+		return nil, err
+	}
+	scripts, err := ipxescripts.Load()
+	if err != nil {
+		return nil, err
+	}
+	return tftp.New(tftp.Options{
+		Log: st.log,
+		Open: func(_ context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
+			if path.Base(name) == "autoexec.ipxe" {
+				return st.autoexec(scripts, client.Addr())
+			}
+			return tftp.OpenIn(root, path.Base(name))
+		},
+		Done: st.sawTransfer,
+	})
+}
+
+func (st *station) autoexec(scripts *ipxescripts.Scripts, client netip.Addr) (io.ReadCloser, int64, error) {
+	server, err := st.serverFor(client)
+	if err != nil {
+		return nil, 0, err
+	}
+	base := pxe.Request{Server: server, Port: portOf(st.conf.Listen.HTTP)}.BaseURL()
+	script, err := scripts.AutoExec(base, pxe.PathScript)
+	if err != nil {
+		return nil, 0, err
+	}
+	return io.NopCloser(bytes.NewReader(script)), int64(len(script)), nil
+}
+
+// serverFor is the address of ours that a machine fetches files from.
+func (st *station) serverFor(client netip.Addr) (netip.Addr, error) {
+	if n, ok := st.engine.Site().SubnetOf(client); ok && n.Server.IsValid() {
+		return n.Server, nil
+	}
+	if a, err := netip.ParseAddr(st.conf.Advertise.Address); err == nil {
+		return a, nil
+	}
+	// The address that the kernel would answer from; nothing is sent.
+	c, err := net.Dial("udp4", netip.AddrPortFrom(client, 9).String()) //nolint:noctx // connects no further than the routing table
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("find the address that %s reaches: %w", client, err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// sawTransfer makes evidence of a loader that was fetched.
+func (st *station) sawTransfer(t tftp.Transfer) {
+	if t.Probed() || t.Err != nil || path.Base(t.Name) == "autoexec.ipxe" {
+		return
+	}
+	lease, ok := st.dhcp.LeaseByAddr(t.Client.Addr())
+	if !ok {
+		return
+	}
+	st.engine.Observe(fleet.Evidence{
+		At: time.Now(), MAC: lease.MAC, Phase: fleet.PhaseLoader,
+		Detail: fmt.Sprintf("%s by TFTP, %d bytes in %s", t.Name, t.Sent, t.Duration.Round(time.Millisecond)),
+	})
+}
+
+// seeds is engine.Seeds over package templates.
+type seeds struct{}
+
+// Seed implements engine.Seeds. All images that we build are Debian.
+func (seeds) Seed(n fleet.Node, p fleet.Profile) ([]fleet.SeedFile, error) {
+	return templates.Render("debian", templates.DataFor(n, p, "", n.Run))
+}
+
+// imageNames is engine.Images over the image store.
+type imageNames struct{ *image.Store }
+
+// Image implements engine.Images.
+func (s imageNames) Image(name fleet.ImageName) (fleet.Image, error) {
+	info, err := s.Get(string(name))
+	if err != nil {
+		return fleet.Image{}, err
+	}
+	return fleet.Image{Name: name, Digest: info.Digest, Bytes: info.Size}, nil
+}
+
+// imageWire is http's view of the image store.
+type imageWire struct{ store *image.Store }
+
+// List implements httpd.Images.
+func (w imageWire) List() ([]api.Image, error) {
+	infos, err := w.store.List()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.Image, 0, len(infos))
+	for _, i := range infos {
+		out = append(out, api.Image{Name: i.Name, Kind: i.Kind, Digest: i.Digest, Size: i.Size, Stored: i.StoredBytes, Chunks: i.Chunks, Created: i.Created})
+	}
+	return out, nil
+}
+
+// Index implements httpd.Images.
+func (w imageWire) Index(name string) (api.ImageIndex, error) {
+	idx, err := w.store.Index(name)
+	if err != nil {
+		return api.ImageIndex{}, err
+	}
+	out := api.ImageIndex{Name: name, Digest: idx.Digest, Size: idx.Size, Chunks: make([]api.Chunk, len(idx.Chunks))}
+	for i, c := range idx.Chunks {
+		out.Chunks[i] = api.Chunk{ID: c.ID, Offset: c.Offset, Size: c.Size, Zero: c.Zero}
+	}
+	return out, nil
+}
+
+// ChunkPath implements httpd.Images. An ID that is none has no file.
+func (w imageWire) ChunkPath(id string) string {
+	p, err := w.store.ChunkPath(strings.ToLower(id))
+	if err != nil {
+		return ""
+	}
+	return p
+}

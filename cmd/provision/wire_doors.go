@@ -1,0 +1,185 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+	httpd "github.com/rackstage/provision/http"
+	"github.com/rackstage/provision/internal/porthold"
+)
+
+// doors are the sockets of the server, all opened before anything is
+// answered: a port that is taken is said at once.
+type doors struct {
+	http httpd.Listeners
+	tftp []net.PacketConn
+}
+
+func (d *doors) close() {
+	for _, list := range [][]net.Listener{d.http.Boot, d.http.TLS, d.http.Plain, d.http.Local} {
+		for _, l := range list {
+			_ = l.Close()
+		}
+	}
+	for _, c := range d.tftp {
+		_ = c.Close()
+	}
+}
+
+func (st *station) open() (_ *doors, err error) {
+	d := &doors{}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	for _, want := range []struct {
+		addr string
+		into *[]net.Listener
+		key  string
+	}{
+		{st.conf.Listen.HTTP, &d.http.Boot, "listen.http"},
+		{st.conf.Listen.HTTPS, &d.http.TLS, "listen.https"},
+		{st.conf.Listen.Console, &d.http.Plain, "listen.console"},
+	} {
+		if want.addr == "" {
+			continue
+		}
+		l, err := listenTCP(want.addr, want.key)
+		if err != nil {
+			return d, err
+		}
+		*want.into = append(*want.into, l)
+	}
+	local, err := httpd.ListenLocal(st.conf.Listen.Socket)
+	if err != nil {
+		return d, err
+	}
+	d.http.Local = append(d.http.Local, local)
+	if st.dhcp != nil {
+		d.tftp, err = listenTFTP(st.conf.Listen.DHCP)
+	}
+	return d, err
+}
+
+func listenTCP(addr, key string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr) //nolint:noctx // a listening socket has no context
+	if err != nil {
+		return nil, taken("tcp", int(portOf(addr)), key, err)
+	}
+	return l, nil
+}
+
+// listenTFTP opens port 69 on the IPv4 addresses of the served interfaces:
+// answers then leave from the address that was asked.
+func listenTFTP(interfaces []string) ([]net.PacketConn, error) {
+	var conns []net.PacketConn
+	for _, name := range interfaces {
+		addrs, err := ipv4Of(name)
+		if err != nil {
+			return conns, err
+		}
+		for _, a := range addrs {
+			c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 69)))
+			if err != nil {
+				return conns, taken("udp", 69, "listen.dhcp", err)
+			}
+			conns = append(conns, c)
+		}
+	}
+	return conns, nil
+}
+
+func taken(network string, port int, key string, err error) error {
+	return &fleet.Error{Kind: fleet.Conflict, Code: "E-PORT", Err: porthold.Explain(network, port, err), Hint: "stop it, or set another " + key}
+}
+
+func ipv4Of(name string) ([]netip.Addr, error) {
+	ifc, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fleet.Invalidf("listen.dhcp", "see: ip address", fmt.Errorf("interface %q: %w", name, err))
+	}
+	list, err := ifc.Addrs()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			out = append(out, p.Addr())
+		}
+	}
+	if len(out) == 0 {
+		return nil, fleet.Invalidf("listen.dhcp", "give it one: ip address add ADDRESS/BITS dev "+name, fmt.Errorf("interface %s has no IPv4 address", name))
+	}
+	return out, nil
+}
+
+// portOf returns the port of HOST:PORT; the configuration was checked.
+func portOf(addr string) uint16 {
+	_, port, _ := net.SplitHostPort(addr)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return uint16(n)
+}
+
+func (st *station) httpServer() (*httpd.Server, error) {
+	names, ips, err := st.names()
+	if err != nil {
+		return nil, err
+	}
+	secure, err := st.authority.ServerTLS(names, ips)
+	if err != nil {
+		return nil, err
+	}
+	o := httpd.Options{
+		Log: st.log, Version: api.Version{Version: version, Server: version},
+		Engine: st.engine, Accounts: st.accounts, Authority: st.authority, Images: imageWire{st.images},
+		ParseSite: st.parseSite, BootDir: filepath.Join(st.conf.StateDir, "boot"),
+		BootPort: portOf(st.conf.Listen.HTTP), AgentPort: portOf(st.conf.Listen.HTTPS),
+		TLS: secure, DemoLogin: st.conf.DemoLogin,
+	}
+	if st.dhcp != nil {
+		o.Leases = st.dhcp
+	}
+	return httpd.New(o)
+}
+
+// parseSite reads a site.yaml that came by the API, and the BMC passwords
+// that it names.
+func (st *station) parseSite(src []byte) (fleet.Site, error) {
+	site, err := ParseSite(src)
+	if err != nil {
+		return site, err
+	}
+	return site, sealBMCPasswords(&site, st.engine.Site(), st.sealer)
+}
+
+// names are what the server's certificate is for: the configured ones, and
+// the addresses of the interfaces that it serves.
+func (st *station) names() (names []string, ips []netip.Addr, err error) {
+	ips = append(ips, netip.MustParseAddr("127.0.0.1"))
+	all := st.conf.Advertise.Names
+	if a := st.conf.Advertise.Address; a != "" {
+		all = append(all, a)
+	}
+	for _, n := range all {
+		if ip, err := netip.ParseAddr(n); err == nil {
+			ips = append(ips, ip)
+			continue
+		}
+		names = append(names, n)
+	}
+	for _, i := range st.conf.Listen.DHCP {
+		addrs, err := ipv4Of(i)
+		if err != nil {
+			return nil, nil, err
+		}
+		ips = append(ips, addrs...)
+	}
+	return append(names, "localhost"), ips, nil
+}
