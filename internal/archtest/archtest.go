@@ -174,7 +174,7 @@ func goFiles(tree fs.FS) ([]string, error) {
 			return nil
 		}
 		base := path.Base(name)
-		if name != "." && (base[0] == '.' || base[0] == '_' || base == "testdata" || base == "vendor" || base == "node_modules" || isModule(tree, name)) {
+		if name != "." && (base[0] == '.' || base[0] == '_' || base == "testdata" || name == "build" || base == "vendor" || base == "node_modules" || isModule(tree, name)) {
 			return fs.SkipDir
 		}
 		return nil

@@ -49,11 +49,9 @@ var rules = archtest.Rules{
 		"cmd/provision": {"..."},
 
 		"internal/archtest": {},
-		"internal/deps":     {}, // holds dependencies that nobody imports yet; goes away
+		"internal/bench":    {}, // the figures of `make bench`
 		"internal/porthold": {}, // who holds a port
 	},
-	Leaves:      []string{"cmd/...", "internal/archtest", "internal/deps"},
-	Holds:       "internal/deps",
 	TestSupport: []string{"bmc/bmctest", "cluster/clustertest"},
 	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold"},
 	OnlyIn: map[string][]string{
@@ -84,6 +82,8 @@ var rules = archtest.Rules{
 		"golang.org/x/crypto/ssh":          {"cmd/provision"},
 		"golang.org/x/crypto":              {"access"},
 		"golang.org/x/net/ipv4":            {"dhcp", "pxe/tftp"},
+		"golang.org/x/net/icmp":            {"dhcp"}, // router solicitations
+		"golang.org/x/net/ipv6":            {"dhcp"},
 		"golang.org/x/sync":                {"..."},
 		"golang.org/x/sys":                 {"..."},
 		"golang.org/x/term":                {"cmd/provision"},

@@ -1,0 +1,89 @@
+# provision: `make lab` shows it at work, `make test` proves it.
+# Both install what they need on a fresh Debian 12.
+
+SHELL    := /bin/bash
+BUILD    := build
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+STATE    := $(abspath $(BUILD))/state
+# What needs root gets it, with the environment that this file sets.
+SUDO     := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
+ONCE     ?=
+
+export CGO_ENABLED = 0
+export PROVISION_TEST_STATE = $(STATE)
+export PROVISION_TEST_LOADERS = $(STATE)/boot
+export PROVISION_TEST_PROGRAM = $(abspath $(BUILD))/bin/provision
+
+.PHONY: build images lab test check bench clean
+
+build: $(BUILD)/bin/provision $(BUILD)/bin/provision-agent
+
+GO_FILES := $(shell find . -name build -prune -o \( -name '*.go' -o -path './web/*' -o -path './ipxe-scripts/*' -o -path './templates/*' \) -type f -print)
+
+# go decides what is out of date; make only has to ask it.
+$(BUILD)/bin/provision: $(GO_FILES) go.mod go.sum
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/provision
+
+# The agent is part of the image, which is bit-identical when built twice: its
+# version must not change with each commit.
+$(BUILD)/bin/provision-agent: $(wildcard agent/*.go agent/*/*.go api/*.go cmd/agent/*.go) go.mod go.sum
+	go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/agent
+
+# Kernel, ramdisk, loaders and the installed system. Built once; again when the
+# agent or what builds them has changed.
+images: $(STATE)/.images
+
+$(STATE)/.images: $(BUILD)/bin/provision-agent $(wildcard image/*.go image/*/* image/*/*/*) | $(BUILD)/bin/provision
+	$(SUDO) $(BUILD)/bin/provision images build debian-12 --state-dir $(STATE) --agent $(abspath $(BUILD)/bin/provision-agent)
+	$(SUDO) touch $@
+
+# lab, test, check and bench install what they need first; setup.sh says where
+# the go command is.
+WITH_SETUP = go_bin="$$(internal/build/setup.sh $(1))" && PATH="$$go_bin:$$PATH" $(MAKE) --no-print-directory
+
+lab:
+	@$(call WITH_SETUP,lab) run-lab
+
+run-lab: build images
+	$(SUDO) $(BUILD)/bin/provision lab up --images-from $(STATE) $(if $(ONCE),--once)
+
+test:
+	@$(call WITH_SETUP,test) run-test
+
+# All tests are compiled side by side first. Then packages run one after the
+# other: some boot machines, which takes all the cores there are.
+run-test: build images
+	go vet ./...
+	go test -run '^$$' ./... >/dev/null
+	$(SUDO) $$(command -v go) test -p 1 -timeout 45m ./...
+
+bench:
+	@$(call WITH_SETUP,test) run-bench
+
+run-bench: build images
+	$(SUDO) $$(command -v go) run ./internal/bench $(BUILD)
+
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOFUMPT  := mvdan.cc/gofumpt@v0.12.0
+
+check:
+	@$(call WITH_SETUP,test) run-check
+
+run-check: $(BUILD)/tools/golangci-lint $(BUILD)/tools/gofumpt
+	@unformatted="$$($(BUILD)/tools/gofumpt -l .)"; [ -z "$$unformatted" ] || { echo "not formatted (gofumpt):"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	$(BUILD)/tools/golangci-lint run ./...
+	CGO_ENABLED=1 $(SUDO) $$(command -v go) test -race -short ./...
+	internal/build/fuzz.sh
+
+$(BUILD)/tools/golangci-lint:
+	GOBIN=$(abspath $(BUILD)/tools) go install $(GOLANGCI)
+
+$(BUILD)/tools/gofumpt:
+	GOBIN=$(abspath $(BUILD)/tools) go install $(GOFUMPT)
+
+clean:
+	$(SUDO) rm -rf $(BUILD)
+
+.PHONY: run-lab run-test run-bench run-check

@@ -1,0 +1,168 @@
+// Command bench prints the project's figures, one line each:
+//
+//	FIGURE <name> <value> <unit> <ratio>x <peer> aim <aim> OK|SHORT
+//
+// with "-" for ratio and peer where there is no peer. Each figure is the
+// median of several rounds; all rounds go to a JSON file. It is run by
+// `make bench`.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A figure is one thing that is measured.
+type figure struct {
+	Name   string    `json:"name"`
+	Unit   string    `json:"unit"`
+	Aim    string    `json:"aim"` // "<=36" or ">=1000"; "" for none
+	Rounds []float64 `json:"rounds"`
+}
+
+// A benchmark is a Go benchmark and what of it is a figure.
+type benchmark struct {
+	pkg, name string
+	metric    string // unit in the benchmark's output: "ns/op", "rows/s"
+	scale     float64
+	figure    figure
+}
+
+var benchmarks = []benchmark{
+	{"./dhcp", "BenchmarkDurableExchange", "ns/op", 1e-3, figure{Name: "dhcp-durable-exchange", Unit: "us", Aim: "<=250"}},
+	{"./store", "BenchmarkSaveLeases/256", "rows/s", 1, figure{Name: "store-leases-256", Unit: "rows/s", Aim: ">=15000"}},
+	{"./http", "BenchmarkBootFile", "MB/s", 1, figure{Name: "http-boot-file", Unit: "MB/s", Aim: ">=500"}},
+}
+
+// sizes are files whose size is a figure, in MiB.
+var sizes = []struct {
+	figure figure
+	files  []string
+}{
+	{figure{Name: "size-provision", Unit: "MiB", Aim: "<=64"}, []string{"bin/provision"}},
+	{figure{Name: "size-agent", Unit: "MiB", Aim: "<=10"}, []string{"bin/provision-agent"}},
+	{figure{Name: "size-kernel-and-ramdisk", Unit: "MiB", Aim: "<=36"}, []string{"state/boot/vmlinuz", "state/boot/initrd.img"}},
+}
+
+const rounds = 5
+
+func main() {
+	if err := run(context.Background(), os.Stdout, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, w io.Writer, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: bench BUILD-DIR")
+	}
+	var all []figure
+	for _, s := range sizes {
+		f, err := measureSize(args[0], s.figure, s.files)
+		if err != nil {
+			return err
+		}
+		all = append(all, f)
+	}
+	for _, b := range benchmarks {
+		f, err := b.measure(ctx)
+		if err != nil {
+			return err
+		}
+		all = append(all, f)
+	}
+	for _, f := range all {
+		fmt.Fprintln(w, f)
+	}
+	raw, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(args[0], "bench.json"), append(raw, '\n'), 0o644)
+}
+
+func measureSize(dir string, f figure, files []string) (figure, error) {
+	var sum int64
+	for _, name := range files {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			return f, fmt.Errorf("measure size: %w; run: make build images", err)
+		}
+		sum += info.Size()
+	}
+	f.Rounds = []float64{float64(sum) / (1 << 20)}
+	return f, nil
+}
+
+func (b benchmark) measure(ctx context.Context) (figure, error) {
+	name := "^" + strings.ReplaceAll(b.name, "/", "$/^") + "$"
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", name, "-benchtime", "2s", "-count", strconv.Itoa(rounds), b.pkg)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return b.figure, fmt.Errorf("%s %s: %w\n%s", b.pkg, b.name, err, out)
+	}
+	f := b.figure
+	for _, v := range values(out, b.metric) {
+		f.Rounds = append(f.Rounds, v*b.scale)
+	}
+	if len(f.Rounds) != rounds {
+		return f, fmt.Errorf("%s %s: %d values of %s, want %d:\n%s", b.pkg, b.name, len(f.Rounds), b.metric, rounds, out)
+	}
+	return f, nil
+}
+
+// values returns the numbers that stand before a unit in the output of
+// `go test -bench`.
+func values(out []byte, unit string) []float64 {
+	var found []float64
+	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
+		words := strings.Fields(lines.Text())
+		if i := slices.Index(words, unit); i > 0 && strings.HasPrefix(words[0], "Benchmark") {
+			if v, err := strconv.ParseFloat(words[i-1], 64); err == nil {
+				found = append(found, v)
+			}
+		}
+	}
+	return found
+}
+
+func (f figure) median() float64 {
+	sorted := slices.Sorted(slices.Values(f.Rounds))
+	return sorted[len(sorted)/2]
+}
+
+// String is the figure's line.
+func (f figure) String() string {
+	aim, verdict := "-", "OK"
+	if f.Aim != "" {
+		aim = f.Aim
+		if !f.reached() {
+			verdict = "SHORT"
+		}
+	}
+	return fmt.Sprintf("FIGURE %s %.4g %s - - aim %s %s", f.Name, f.median(), f.Unit, aim, verdict)
+}
+
+func (f figure) reached() bool {
+	limit, err := strconv.ParseFloat(strings.TrimLeft(f.Aim, "<>="), 64)
+	if err != nil {
+		return false
+	}
+	if strings.HasPrefix(f.Aim, "<=") {
+		return f.median() <= limit
+	}
+	return f.median() >= limit
+}
