@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -21,8 +20,7 @@ type Options struct {
 	Prober  Prober       // nil: BMCs are not looked at before they are needed
 	Log     *slog.Logger // nil: silent
 
-	Parallel int           // nodes worked on at a time in one run; 0: 20
-	Patience time.Duration // added to every deadline, for slow machines; 0: none
+	Parallel int // nodes worked on at a time in one run; 0: 20
 }
 
 // An Engine drives all nodes of a site.
@@ -35,7 +33,6 @@ type Engine struct {
 	dropped atomic.Int64 // sightings that did not fit into the queue
 
 	writing sync.Mutex // held while one change is decided and stored
-	forming sync.Mutex // held while a first manager forms its cluster
 
 	runs    sync.WaitGroup
 	started chan struct{}   // closed when Run has loaded the world

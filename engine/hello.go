@@ -21,7 +21,7 @@ const (
 func (e *Engine) MintHello(ctx context.Context, mac fleet.MAC, addr netip.Addr) (string, error) {
 	secret, hash := fleet.NewSecret()
 	err := e.update(ctx, func(t *tx) error {
-		t.w.forgetTickets(t.now)
+		t.w.forgetTickets(mac, t.now)
 		if t.w.ticketCount() >= maxTickets {
 			return &fleet.Error{Kind: fleet.Conflict, Code: "E-TICKETS", Op: "make boot ticket", On: string(mac), Err: errors.New("too many boots under way")}
 		}
@@ -31,13 +31,14 @@ func (e *Engine) MintHello(ctx context.Context, mac fleet.MAC, addr netip.Addr) 
 	return secret, err
 }
 
-// forgetTickets drops what has expired from memory; the store does so when
-// it is loaded.
-func (w *world) forgetTickets(now time.Time) {
+// forgetTickets drops what has expired from memory, and the ticket that this
+// card got before and never used: a machine has one at a time. The store
+// forgets when it is loaded.
+func (w *world) forgetTickets(mac fleet.MAC, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for h, t := range w.tickets {
-		if now.After(t.Expires) {
+		if now.After(t.Expires) || t.Purpose == fleet.TicketHello && t.MAC == mac && t.Redeemed.IsZero() {
 			delete(w.tickets, h)
 		}
 	}
@@ -105,7 +106,7 @@ func (e *Engine) quarantine(t *tx, n fleet.Node, known bool) error {
 	}
 	n.Failure = fleet.Failure{
 		Code: "E-TICKET-TWICE", Phase: n.Phase, Text: "its boot ticket was redeemed twice, with different keys",
-		Hint: "find out who else is on its network, then release the node from quarantine",
+		Hint: "find out who else is on its network, then let it in again: provision enrol approve NODE",
 	}
 	n.State = fleet.Quarantined
 	t.put(n)
@@ -123,7 +124,7 @@ func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.No
 		n.Failure = fleet.Failure{
 			Code: "E-IDENTITY", Phase: fleet.PhaseHello,
 			Text: fmt.Sprintf("this MAC was serial %q, now %q says hello", n.Inventory.Serial, inv.Serial),
-			Hint: "if the machine was replaced, retire the old node first",
+			Hint: "if the machine was replaced on purpose: provision enrol approve NODE",
 		}
 		if fleet.CanFollow(n.State, fleet.Quarantined) {
 			n.State = fleet.Quarantined
@@ -132,7 +133,7 @@ func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.No
 		t.event(fleet.EventUnexpected, n, "engine", n.Failure.Text)
 		return n, nil
 	}
-	n.Inventory, n.UUID, n.Addr, n.LastSeen = inv, h.UUID, h.Addr, t.now
+	n.Inventory, n.UUID, n.Addr, n.LastSeen, n.BootID = inv, h.UUID, h.Addr, t.now, h.BootID
 	n.Trust = fleet.T0
 	if n.Run != "" && n.State == fleet.Installing {
 		n.Trust = fleet.T1 // inside the window that our own power-on opened
@@ -154,8 +155,7 @@ func identityChanged(n fleet.Node, uuid string, inv fleet.Inventory) bool {
 		n.Inventory.Serial != "" && inv.Serial != "" && n.Inventory.Serial != inv.Serial
 }
 
-// macs returns the node's cards. Cards that other nodes have already are
-// left out by index order only: a MAC belongs to whoever booted from it.
+// macs returns the node's cards, the one that it booted from first.
 func macs(boot fleet.MAC, inv fleet.Inventory) []fleet.MAC {
 	out := []fleet.MAC{boot}
 	for _, nic := range inv.NICs {
@@ -177,18 +177,22 @@ func (e *Engine) classify(t *tx, n *fleet.Node) {
 	if !ok {
 		return
 	}
-	if addr := n.Inventory.BMC.Address; addr != "" && r.BMC.Username != "" {
+	if n.State == fleet.Discovered {
+		if p, ok := site.Pool(r.Pool); ok {
+			n.Pool, n.Stage, n.Role, n.Labels = p.Name, p.Stage, r.Role, r.Labels
+		}
+		if r.Approve && n.Pool != "" {
+			n.State, n.Approved = fleet.Ready, true
+			t.event(fleet.EventAccess, *n, "rule "+r.Name, "approved for pool "+string(n.Pool))
+		}
+	}
+	// The address is what the machine says: nobody who has not been approved
+	// gets to see us sign in.
+	if addr := n.Inventory.BMC.Address; n.Approved && addr != "" && r.BMC.Username != "" {
+		if n.BMC.Address != addr {
+			n.BMC.CipherSuite = -1
+		}
 		n.BMC.Address, n.BMC.Username, n.BMC.SealedPassword = addr, r.BMC.Username, r.BMC.SealedPassword
-	}
-	if n.State != fleet.Discovered {
-		return
-	}
-	if p, ok := site.Pool(r.Pool); ok {
-		n.Pool, n.Stage, n.Role, n.Labels = p.Name, p.Stage, r.Role, r.Labels
-	}
-	if r.Approve && n.Pool != "" {
-		n.State, n.Approved = fleet.Ready, true
-		t.event(fleet.EventAccess, *n, "rule "+r.Name, "approved for pool "+string(n.Pool))
 	}
 }
 

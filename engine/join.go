@@ -11,6 +11,11 @@ import (
 
 const joinLife = 10 * time.Minute
 
+// forming stands for the ID of a cluster that a manager is about to form. It
+// is stored before the cluster is formed: no two managers of a stage form one,
+// whenever the server is killed.
+const forming = "forming"
+
 // join brings the node into the cluster of its stage. The first manager forms
 // it; everybody else waits for a manager and asks for a ticket.
 func (j job) join(ctx context.Context) error {
@@ -22,11 +27,11 @@ func (j job) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if pool.Cluster == fleet.NoCluster {
-		return j.change(ctx, func(n *fleet.Node) { n.State = fleet.Joining })
-	}
 	if err := j.change(ctx, func(n *fleet.Node) { n.State = fleet.Joining }); err != nil {
 		return err
+	}
+	if pool.Cluster == fleet.NoCluster {
+		return j.reached(ctx, fleet.PhaseJoin)
 	}
 	joined, err := j.enterCluster(ctx, n)
 	if err != nil {
@@ -41,19 +46,64 @@ func (j job) join(ctx context.Context) error {
 	return j.reached(ctx, fleet.PhaseJoin)
 }
 
+// enterCluster forms the stage's cluster or joins it, as soon as one of the
+// two can be done. It gives up when no manager is on its way.
 func (j job) enterCluster(ctx context.Context, n fleet.Node) (fleet.Joined, error) {
-	if n.Role == fleet.Manager {
-		// One at a time: two first managers would form two clusters.
-		j.e.forming.Lock()
-		defer j.e.forming.Unlock()
-		if _, ok := j.e.manager(n.Stage, n.ID); !ok {
-			return j.e.Joiner.Form(ctx, n)
+	for {
+		changed := j.e.world.watch()
+		if n.Role == fleet.Manager {
+			mine, err := j.claim(ctx)
+			if err != nil {
+				return fleet.Joined{}, err
+			}
+			if mine {
+				return j.e.Joiner.Form(ctx, n)
+			}
+		}
+		coming := j.e.managerComing(n) // before the look-up: it may arrive in between
+		if via, ok := j.e.manager(n.Stage, n.ID); ok {
+			return j.joinVia(ctx, n, via)
+		}
+		if !coming {
+			return fleet.Joined{}, noManager(n)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fleet.Joined{}, context.Cause(ctx)
 		}
 	}
-	via, err := j.awaitManager(ctx, n)
-	if err != nil {
-		return fleet.Joined{}, err
-	}
+}
+
+// claim makes the node the one that forms its stage's cluster, unless there is
+// a cluster or somebody else is forming it. A node that failed at it makes
+// room for the next; one that failed with a cluster does not: its cluster may
+// live, and there must not be two.
+func (j job) claim(ctx context.Context) (mine bool, err error) {
+	err = j.e.update(ctx, func(t *tx) error {
+		n, err := t.node(j.node)
+		if err != nil {
+			return err
+		}
+		for _, o := range j.e.Nodes() {
+			if o.ID == n.ID || o.Stage != n.Stage || o.Member.Cluster == "" {
+				continue
+			}
+			if o.Member.Cluster != forming || o.State != fleet.Failed {
+				return nil
+			}
+		}
+		mine = true
+		if n.Member.Cluster == "" {
+			n.Member = fleet.Member{Cluster: forming, Role: fleet.Manager}
+			t.put(n)
+		}
+		return nil
+	})
+	return mine, err
+}
+
+func (j job) joinVia(ctx context.Context, n, via fleet.Node) (fleet.Joined, error) {
 	joined, err := j.redeemed(ctx, n)
 	if err != nil {
 		return joined, err
@@ -134,34 +184,23 @@ func (e *Engine) manager(stage fleet.StageName, not fleet.NodeID) (fleet.Node, b
 	return best, best.ID != ""
 }
 
-// awaitManager waits until the stage's cluster has a manager. It gives up as
-// soon as none is on its way.
-func (j job) awaitManager(ctx context.Context, n fleet.Node) (fleet.Node, error) {
-	for {
-		changed := j.e.world.watch()
-		coming := j.managerComing() // before the look-up: it may arrive in between
-		if m, ok := j.e.manager(n.Stage, n.ID); ok {
-			return m, nil
+// managerComing reports whether a manager of the stage is on its way, in any
+// run: for a worker one that may still join or form, for a manager one that
+// has the claim to form (managers that wait for each other would wait for
+// ever).
+func (e *Engine) managerComing(n fleet.Node) bool {
+	for _, r := range e.Runs() {
+		if r.State.Over() {
+			continue
 		}
-		if !coming {
-			return fleet.Node{}, noManager(n)
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fleet.Node{}, context.Cause(ctx)
-		}
-	}
-}
-
-func (j job) managerComing() bool {
-	r, err := j.e.GetRun(j.run)
-	if err != nil {
-		return false
-	}
-	for _, rn := range r.Nodes {
-		if rn.Role == fleet.Manager && rn.Node != j.node && !rn.State.Over() && rn.State != fleet.RunHeld {
-			return true
+		for _, rn := range r.Nodes {
+			o, ok := e.world.node(rn.Node)
+			if !ok || o.ID == n.ID || o.Stage != n.Stage || rn.Role != fleet.Manager || rn.State.Over() || rn.State == fleet.RunHeld {
+				continue
+			}
+			if n.Role != fleet.Manager || o.Member.Cluster != "" {
+				return true
+			}
 		}
 	}
 	return false

@@ -65,6 +65,9 @@ func (e *Engine) Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport)
 		return nil, unknownNode(string(s.Node))
 	}
 	l := e.links.of(s.Node)
+	if err := l.admits(n, s); err != nil {
+		return nil, err
+	}
 	l.meet(s)
 	if err := e.moved(ctx, n, s); err != nil {
 		return nil, err
@@ -88,6 +91,25 @@ func (e *Engine) Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport)
 		case <-wake:
 		case <-changed:
 		}
+	}
+}
+
+// admits refuses an agent of the ramdisk that is not the one that said hello
+// last, or whose node runs its installed system by now: its certificate may
+// still be good, its time is over.
+func (l *link) admits(n fleet.Node, s fleet.Session) error {
+	if s.Installed {
+		return nil
+	}
+	l.mu.Lock()
+	up := l.session.Installed
+	l.mu.Unlock()
+	if s.BootID == n.BootID && (!n.State.HasSystem() || n.State == fleet.Installed && !up) {
+		return nil
+	}
+	return &fleet.Error{
+		Kind: fleet.Denied, Code: "E-BOOT-OVER", Op: "poll", On: "node " + n.Title(), Err: errors.New("this boot of the ramdisk is over"),
+		Hint: "restart the machine",
 	}
 }
 

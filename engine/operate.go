@@ -21,7 +21,11 @@ func (e *Engine) Approve(ctx context.Context, actor, ref string) (fleet.Node, er
 		if err != nil {
 			return err
 		}
+		if n.State == fleet.Quarantined {
+			readmit(t, &n, actor)
+		}
 		if n.State == fleet.Discovered {
+			n.Approved = true
 			e.classify(t, &n)
 		}
 		if n.Pool == "" {
@@ -39,7 +43,17 @@ func (e *Engine) Approve(ctx context.Context, actor, ref string) (fleet.Node, er
 		found = n
 		return nil
 	})
+	if err == nil {
+		e.probe(found)
+	}
 	return found, err
+}
+
+// readmit takes a node out of quarantine. Whatever machine it is, it is that
+// from now on; what its disk holds is not touched without approval.
+func readmit(t *tx, n *fleet.Node, actor string) {
+	n.State, n.UUID, n.Inventory.Serial, n.Failure, n.System, n.Member = fleet.Discovered, "", "", fleet.Failure{}, fleet.System{}, fleet.Member{}
+	t.event(fleet.EventAccess, *n, actor, "let out of quarantine")
 }
 
 // Power switches a node, or says how it is switched. A node that a run works

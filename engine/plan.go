@@ -91,13 +91,15 @@ func planNode(n fleet.Node, prof fleet.Profile, img fleet.Image) fleet.PlanItem 
 		if n.System.Digest == img.Digest {
 			return as(fleet.Keep, "active and as declared")
 		}
-		return onDisk(as(fleet.Replace, "runs another version of %s", n.System.Image), n.System.Disk)
+		// Taking a working member away is a decision of its own.
+		return as(fleet.Skip, "runs another version of %s: drain it and take it out of the cluster first", n.System.Image)
 	case fleet.Installed, fleet.Joining:
 		return as(fleet.Join, "installed, not in the cluster")
 	case fleet.Failed:
 		if !n.System.InstalledAt.IsZero() {
 			return as(fleet.Join, "installed, failed before it was active: %s", n.Failure.Text)
 		}
+	default: // ready, or an install of it is under way
 	}
 	return planInstall(n, prof, img)
 }
@@ -115,11 +117,6 @@ func planInstall(n fleet.Node, prof fleet.Profile, img fleet.Image) fleet.PlanIt
 		return fleet.PlanItem{Class: fleet.Add, Reason: "approved, its last install did not end", Disk: diskName(d)}
 	}
 	return fleet.PlanItem{Class: fleet.Add, Reason: "approved, blank", Disk: diskName(d)}
-}
-
-func onDisk(it fleet.PlanItem, disk string) fleet.PlanItem {
-	it.Disk = disk
-	return it
 }
 
 func diskName(d fleet.Disk) string { return cmp.Or(d.Serial, d.ID) }

@@ -21,18 +21,18 @@ func (e *Engine) probe(n fleet.Node) {
 	}
 	e.runs.Go(func() {
 		ctx := e.running
-		suite, err := e.Prober.Probe(ctx, n)
+		suite, refusal := e.Prober.Probe(ctx, n)
 		if ctx.Err() != nil {
 			return
 		}
-		err = e.update(ctx, func(t *tx) error {
-			now, lookErr := t.node(n.ID)
-			if lookErr != nil {
-				return lookErr
-			}
+		err := e.update(ctx, func(t *tx) error {
+			now, err := t.node(n.ID)
 			if err != nil {
-				t.event(fleet.EventUnexpected, now, "engine", "BMC "+now.BMC.Address+": "+fleet.CleanText(err.Error()))
-				return nil
+				return err
+			}
+			if refusal != nil {
+				t.event(fleet.EventUnexpected, now, "engine", "BMC "+now.BMC.Address+": "+fleet.CleanText(refusal.Error()))
+				return nil //nolint:nilerr // the refusal is what is recorded
 			}
 			now.BMC.CipherSuite = suite
 			t.put(now)

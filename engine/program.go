@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,8 @@ type job struct {
 	node fleet.NodeID
 }
 
-// A stage of a program: what is done in one phase.
-type stageOf struct {
+// A phaseWork is what a program does in one phase.
+type phaseWork struct {
 	phase fleet.Phase
 	limit time.Duration // deadline of one attempt
 	tries int           // attempts before the node fails
@@ -30,8 +31,8 @@ type stageOf struct {
 // program is the way of a node from blank to active. A phase is entered only
 // when the one before it is done, and may be entered again after a restart of
 // the server: each function first looks whether its work is done already.
-func program() []stageOf {
-	return []stageOf{
+func program() []phaseWork {
+	return []phaseWork{
 		{fleet.PhasePower, 3 * time.Minute, 3, job.power},
 		{fleet.PhaseHello, 12 * time.Minute, 2, job.hello},
 		{fleet.PhaseDisk, 3 * time.Minute, 2, job.disk},
@@ -58,32 +59,33 @@ var rewinds = map[fleet.Phase]fleet.Phase{
 // work carries out a node's program from its checkpoint on.
 func (e *Engine) work(ctx context.Context, run fleet.RunID, node fleet.NodeID) {
 	j := job{e, run, node}
+	server := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := e.stopWhenQuarantined(ctx, node, cancel)
 	defer stop()
 
-	stages := program()
-	at, err := j.carryOn(ctx, stages)
-	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
-		return // the server is stopping: the checkpoint stays
+	phases := program()
+	at, err := j.carryOn(ctx, phases)
+	if server.Err() != nil {
+		return // the server is stopping, whyever: the checkpoint stays
 	}
-	j.end(context.WithoutCancel(ctx), stages, at, err)
+	j.end(context.WithoutCancel(ctx), phases, at, err)
 }
 
-// carryOn goes through the stages until the last is done or one fails for
-// good. It returns the stage that it came to.
-func (j job) carryOn(ctx context.Context, stages []stageOf) (int, error) {
-	at, attempt, err := j.checkpoint(ctx, stages)
+// carryOn goes through the phases until the last is done or one fails for
+// good. It returns the phase that it came to.
+func (j job) carryOn(ctx context.Context, phases []phaseWork) (int, error) {
+	at, attempt, err := j.checkpoint(ctx, phases)
 	if err != nil {
 		return at, err
 	}
 	// Attempts are counted by phase, because a rewind passes phases again. The
 	// one under way when the server was killed keeps its number, and with it
 	// the IDs of its steps.
-	attempts := map[fleet.Phase]int{stages[min(at, len(stages)-1)].phase: attempt - 1}
-	for at < len(stages) {
-		s := stages[at]
+	attempts := map[fleet.Phase]int{phases[min(at, len(phases)-1)].phase: attempt - 1}
+	for at < len(phases) {
+		s := phases[at]
 		attempts[s.phase]++
 		err := j.attempt(ctx, s, attempts[s.phase])
 		if err == nil {
@@ -97,17 +99,17 @@ func (j job) carryOn(ctx context.Context, stages []stageOf) (int, error) {
 		if err := pause(ctx, attempts[s.phase]); err != nil {
 			return at, err
 		}
-		at = rewind(stages, at)
+		at = rewind(phases, at)
 	}
 	return at, nil
 }
 
-func rewind(stages []stageOf, at int) int {
-	to, ok := rewinds[stages[at].phase]
+func rewind(phases []phaseWork, at int) int {
+	to, ok := rewinds[phases[at].phase]
 	if !ok {
 		return at
 	}
-	return slices.IndexFunc(stages, func(s stageOf) bool { return s.phase == to })
+	return slices.IndexFunc(phases, func(s phaseWork) bool { return s.phase == to })
 }
 
 // pause waits a little longer before each attempt.
@@ -129,37 +131,37 @@ func pause(ctx context.Context, attempt int) error {
 // final reports whether trying again is of no use, or would do harm.
 func final(err error) bool {
 	switch fleet.CodeOf(err) {
-	case "E-DISK-NONE", "E-DISK-SMALL", "E-DISK-OTHER", "E-DISK-READONLY", "E-CHUNK-CORRUPT", "E-TRUST",
-		"E-BMC-NONE", "E-BMC-PASSWORD", "E-IMAGE", "E-CLUSTER-NO-MANAGER", "E-CLUSTER-FOREIGN":
+	case "E-DISK-NONE", "E-DISK-SMALL", "E-DISK-OTHER", "E-DISK-READONLY", "E-DISK-HOLDS", "E-CHUNK-CORRUPT", "E-TRUST",
+		"E-BMC-NONE", "E-BMC-LOGIN", "E-BMC-DENIED", "E-BMC-CIPHER", "E-IMAGE", "E-CLUSTER-NO-MANAGER", "E-CLUSTER-FOREIGN":
 		return true
 	}
 	return false
 }
 
 // attempt enters a phase, keeps that, and does its work within its deadline.
-func (j job) attempt(ctx context.Context, s stageOf, attempt int) error {
+func (j job) attempt(ctx context.Context, s phaseWork, attempt int) error {
 	if err := j.enter(ctx, s.phase, attempt); err != nil {
 		return err
 	}
-	late := &fleet.Error{Kind: fleet.Unreachable, Code: "E-TIMEOUT", Op: string(s.phase), Err: fmt.Errorf("not done within %s", s.limit+j.e.Patience)}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.limit+j.e.Patience, late)
+	late := &fleet.Error{Kind: fleet.Unreachable, Code: "E-TIMEOUT", Op: string(s.phase), Err: fmt.Errorf("not done within %s", s.limit), Hint: "look at its serial console, then start the run again"}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, late)
 	defer cancel()
 	return s.do(j, ctx)
 }
 
 // checkpoint returns the phase to go on with.
-func (j job) checkpoint(ctx context.Context, stages []stageOf) (at, attempt int, err error) {
+func (j job) checkpoint(ctx context.Context, phases []phaseWork) (at, attempt int, err error) {
 	err = j.e.update(ctx, func(t *tx) error {
 		n, err := t.node(j.node)
 		if err != nil {
 			return err
 		}
 		return t.runNode(j.run, j.node, func(rn *fleet.RunNode) {
-			at = slices.IndexFunc(stages, func(s stageOf) bool { return s.phase == rn.Phase })
+			at = slices.IndexFunc(phases, func(s phaseWork) bool { return s.phase == rn.Phase })
 			attempt = max(rn.Attempt, 1)
 			if rn.State == fleet.RunPending {
 				rn.State, rn.Started = fleet.RunRunning, t.now
-				at = firstStage(stages, rn.Class)
+				at = firstPhase(phases, rn.Class)
 				if rn.Class != fleet.Join {
 					n.State = fleet.Installing
 				}
@@ -171,13 +173,13 @@ func (j job) checkpoint(ctx context.Context, stages []stageOf) (at, attempt int,
 	return at, attempt, err
 }
 
-// firstStage is where a class enters the program: a node that is installed
+// firstPhase is where a class enters the program: a node that is installed
 // already needs no power cycle.
-func firstStage(stages []stageOf, c fleet.Class) int {
+func firstPhase(phases []phaseWork, c fleet.Class) int {
 	if c != fleet.Join {
 		return 0
 	}
-	return slices.IndexFunc(stages, func(s stageOf) bool { return s.phase == fleet.PhaseDocker })
+	return slices.IndexFunc(phases, func(s phaseWork) bool { return s.phase == fleet.PhaseFirstBoot })
 }
 
 func (j job) enter(ctx context.Context, phase fleet.Phase, attempt int) error {
@@ -212,7 +214,7 @@ func (j job) reached(ctx context.Context, phase fleet.Phase) error {
 }
 
 // end closes the node's part of the run.
-func (j job) end(ctx context.Context, stages []stageOf, at int, cause error) {
+func (j job) end(ctx context.Context, phases []phaseWork, at int, cause error) {
 	err := j.e.update(ctx, func(t *tx) error {
 		n, err := t.node(j.node)
 		if err != nil {
@@ -221,7 +223,7 @@ func (j job) end(ctx context.Context, stages []stageOf, at int, cause error) {
 		state := fleet.RunDone
 		if cause != nil {
 			state = fleet.RunFailed
-			n.Failure = failure(stages[min(at, len(stages)-1)].phase, n.Phase, cause)
+			n.Failure = failure(phases[min(at, len(phases)-1)].phase, n.Phase, cause)
 			if fleet.CanFollow(n.State, fleet.Failed) {
 				n.State = fleet.Failed
 			}
@@ -243,6 +245,23 @@ func (j job) end(ctx context.Context, stages []stageOf, at int, cause error) {
 	}
 }
 
+// hints are what to do about failures that come without one: an agent knows
+// what is wrong, and not what there is to be done about it here.
+var hints = map[fleet.Code]string{
+	"E-DISK-OTHER":    "nothing was written; look at its disks: provision nodes show NODE, then plan again",
+	"E-DISK-SMALL":    "nothing was written; name a larger disk in the pool's profile, or change the machine's",
+	"E-DISK-NONE":     "nothing was written; check cabling and the mode of the disk controller",
+	"E-DISK-READONLY": "nothing was written; take the write protection off, or name another disk in the profile",
+	"E-DISK-BUSY":     "nothing was written; start the run again, the machine will be restarted",
+	"E-DISK-IO":       "the disk fails: look at its SMART data and change it",
+	"E-CHUNK-CORRUPT": "the image store is damaged: provision images verify, then build or import the image again",
+	"E-CHUNK-MISSING": "the image store is damaged: provision images verify, then build or import the image again",
+	"E-DOCKER":        "on the node: systemctl status docker",
+	"E-JOIN":          "check that the node reaches the manager on TCP 2377 and that its clock is right, then start the run again",
+	"E-STATE":         "look at the node: provision nodes show NODE",
+	"E-INTERNAL":      "this is our fault: look into the server's log",
+}
+
 func failure(phase, seen fleet.Phase, err error) fleet.Failure {
 	if phase == fleet.PhaseHello && seen != "" {
 		phase = seen // say how far the firmware got
@@ -251,7 +270,7 @@ func failure(phase, seen fleet.Phase, err error) fleet.Failure {
 	if code == "" {
 		code = "E-INTERNAL"
 	}
-	return fleet.Failure{Code: code, Phase: phase, Text: err.Error(), Hint: fleet.HintOf(err)}
+	return fleet.Failure{Code: code, Phase: phase, Text: err.Error(), Hint: cmp.Or(fleet.HintOf(err), hints[code])}
 }
 
 // stopWhenQuarantined ends a node's program as soon as its identity is in

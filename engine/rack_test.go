@@ -86,9 +86,10 @@ type machine struct {
 	wiped    int
 	written  int
 	cancel   context.CancelFunc
-	inSwarm  bool
+	swarm    string                      // ID of the cluster that it is in; "" for none
 	done     map[string]fleet.StepReport // what the running agent has done
 	diskSize int64
+	holds    string // what is found on its disk
 }
 
 // A rack is some machines and the swarm that they form.
@@ -127,9 +128,10 @@ func (r *rack) Switch(_ context.Context, n fleet.Node, op fleet.PowerOp) (fleet.
 	case fleet.PXENext:
 		m.pxeNext = true
 	case fleet.PowerCycle, fleet.PowerOn:
-		m.powerOn()
+		m.powerOn() //nolint:contextcheck // the machine outlives the request
 	case fleet.PowerOff:
 		m.powerOff()
+	default:
 	}
 	return fleet.PowerIsOn, nil
 }
@@ -209,7 +211,7 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 	m.sleep(ctx, 5*time.Second)
 	n, err := e.Hello(ctx, fleet.Hello{Ticket: secret, Key: fleet.HashSecret(boot), Addr: addr, BootID: boot, MAC: m.mac, UUID: string(m.mac), Inventory: fleet.Inventory{
 		Vendor: "QEMU", Serial: string(m.mac), MemoryMiB: 1024,
-		Disks: []fleet.Disk{{ID: "virtio-" + string(m.mac), Serial: string(m.mac), Name: "vda", Bytes: m.diskSize}},
+		Disks: []fleet.Disk{{ID: "virtio-" + string(m.mac), Serial: string(m.mac), Name: "vda", Bytes: m.diskSize, Holds: m.holds}},
 		BMC:   fleet.InventoryBMC{Present: true, Address: "10.77.1.11"},
 	}})
 	if err == nil {
@@ -244,7 +246,7 @@ func (m *machine) carryOut(ctx context.Context, e *Engine, s fleet.Step) fleet.S
 			m.rack.mu.Lock()
 			defer m.rack.mu.Unlock()
 			if old.Err() == nil {
-				m.powerOn()
+				m.powerOn() //nolint:contextcheck // the next boot is another life
 			}
 		}(ctx)
 	case fleet.StepPowerOff:
@@ -258,9 +260,10 @@ func (m *machine) carryOut(ctx context.Context, e *Engine, s fleet.Step) fleet.S
 		if err != nil || order.Token == "" {
 			return fleet.StepReport{StepID: s.ID, State: fleet.StepFailed, Failure: fleet.Failure{Code: "E-JOIN", Text: fmt.Sprint(err)}}
 		}
-		m.inSwarm = true
+		m.swarm = order.Managers[0]
 		m.rack.members["swarm-"+string(m.node)] = true
-		r.Joined = &fleet.Joined{ClusterID: "c1", NodeID: "swarm-" + string(m.node)}
+		r.Joined = &fleet.Joined{ClusterID: m.swarm, NodeID: "swarm-" + string(m.node)}
+	default: // takes no more than its time
 	}
 	m.done[s.ID] = r
 	return r
@@ -271,17 +274,19 @@ func (r *rack) Form(_ context.Context, n fleet.Node) (fleet.Joined, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.machines[n.MAC]
-	if !m.inSwarm {
-		m.inSwarm = true
+	if m.swarm == "" {
 		r.formed++
+		m.swarm = fmt.Sprintf("cluster-%d", r.formed)
 		r.members["swarm-"+string(n.ID)] = true
 	}
-	return fleet.Joined{ClusterID: "c1", NodeID: "swarm-" + string(n.ID)}, nil
+	return fleet.Joined{ClusterID: m.swarm, NodeID: "swarm-" + string(n.ID)}, nil
 }
 
 // Order implements Joiner.
-func (r *rack) Order(context.Context, fleet.Node, fleet.Node, fleet.Role) (fleet.JoinOrder, error) {
-	return fleet.JoinOrder{Token: "SWMTKN", Managers: []string{"10.77.0.10:2377"}}, nil
+func (r *rack) Order(_ context.Context, via, _ fleet.Node, _ fleet.Role) (fleet.JoinOrder, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return fleet.JoinOrder{Token: "SWMTKN", Managers: []string{r.machines[via.MAC].swarm}}, nil
 }
 
 // Confirm implements Joiner.
@@ -320,9 +325,11 @@ func testSite() fleet.Site {
 }
 
 // serve starts a server on the store, and returns a function that kills it.
-func (r *rack) serve(s *memoryStore) (*Engine, func()) {
+func (r *rack) serve(s *memoryStore) (*Engine, func()) { return r.serveOn(r.ctx, s) }
+
+func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
 	e := New(Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r})
-	ctx, cancel := context.WithCancel(r.ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -140,7 +140,7 @@ func (e *Engine) carryOut(ctx context.Context, id fleet.RunID) error {
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		return nil // the next server goes on
+		return nil //nolint:nilerr // the server is stopping; the next one goes on
 	}
 	e.rotate(ctx, r)
 	return e.finish(ctx, id)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,8 +64,20 @@ func over(t *testing.T, e *Engine, id fleet.RunID) fleet.Run {
 	}
 }
 
-func checkActive(t *testing.T, r *rack, e *Engine) {
+func checkActive(t *testing.T, r *rack, e *Engine, want int) {
 	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clusters := map[string]bool{}
+	for _, m := range r.machines {
+		clusters[m.swarm] = true
+		if m.wiped != 1 || m.written != 1 {
+			t.Errorf("machine %s was wiped %d and written %d times, want once each", m.mac, m.wiped, m.written)
+		}
+	}
+	if len(clusters) != 1 {
+		t.Errorf("the machines are in clusters %v, want one", clusters)
+	}
 	managers := 0
 	for _, n := range e.Nodes() {
 		if n.State != fleet.Active {
@@ -74,8 +87,8 @@ func checkActive(t *testing.T, r *rack, e *Engine) {
 			managers++
 		}
 	}
-	if managers != 1 || r.formed != 1 {
-		t.Errorf("%d managers, %d clusters formed; want one of each", managers, r.formed)
+	if managers != want || r.formed != 1 {
+		t.Errorf("%d managers, %d clusters formed; want %d and one", managers, r.formed, want)
 	}
 }
 
@@ -89,7 +102,7 @@ func TestThreeMachinesBecomeOneSwarm(t *testing.T) {
 		if run.State != fleet.RunDone {
 			t.Errorf("run is %s, want done: %+v", run.State, run.Nodes)
 		}
-		checkActive(t, r, e)
+		checkActive(t, r, e, 1)
 		if r.rotated != 1 {
 			t.Errorf("tokens rotated %d times, want once", r.rotated)
 		}
@@ -111,49 +124,120 @@ func TestThreeMachinesBecomeOneSwarm(t *testing.T) {
 // The server is killed at every single save of a whole install, in turn; the
 // next one goes on, and the rack ends as it should each time.
 func TestARunSurvivesAKillAtAnyMoment(t *testing.T) {
-	saves := 0
-	for cut := 1; cut == 1 || cut <= saves; cut++ {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, stop := context.WithCancel(t.Context())
-			r := newRack(ctx, t, 3)
-			s := &memoryStore{world: fleet.World{Site: testSite()}}
-			e, kill := r.serve(s)
-			r.enrol(e)
-			run := start(t, e)
-			before := s.saves
-			died := make(chan struct{})
-			s.mu.Lock()
-			s.onCut, s.pull = func() { close(died) }, before+cut
-			s.mu.Unlock()
-			select {
-			case <-died:
-			case <-time.After(2 * time.Hour):
-				if cut <= saves {
-					t.Logf("cut %d was never reached", cut)
+	for managers, least := range map[int]int{1: 30, 3: 60} {
+		saves := 0
+		for cut := 1; cut == 1 || cut <= saves; cut++ {
+			synctest.Test(t, func(t *testing.T) {
+				all := runWithACut(t, managers, cut)
+				if cut == 1 {
+					saves = all
 				}
+			})
+			if t.Failed() {
+				return
 			}
-			kill()
-			time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: synctest
-			s.mu.Lock()
-			s.pull = 0
-			s.mu.Unlock()
-			e, kill = r.serve(s)
-			if got := over(t, e, run.ID); got.State != fleet.RunDone {
-				t.Errorf("cut %d: run is %s, want done: %+v", cut, got.State, got.Nodes)
-			}
-			checkActive(t, r, e)
-			if cut == 1 {
-				saves = s.saves - before
-			}
-			kill()
-			stop()
-			synctest.Wait()
-		})
-		if t.Failed() {
-			return
+		}
+		if saves < least {
+			t.Errorf("only %d saves were cut with %d managers: the test did not see a whole install", saves, managers)
 		}
 	}
-	if saves < 30 {
-		t.Errorf("only %d saves were cut: the test did not see a whole install", saves)
+}
+
+// runWithACut installs a rack, kills the server at the given save of the run,
+// starts another one, and returns how many saves there were in all.
+func runWithACut(t *testing.T, managers, cut int) int {
+	ctx, stop := context.WithCancel(t.Context())
+	r := newRack(ctx, t, managers+2)
+	site := testSite()
+	site.Pools[0].Managers = managers
+	s := &memoryStore{world: fleet.World{Site: site}}
+	e, kill := r.serve(s)
+	r.enrol(e)
+	run := start(t, e)
+	died := make(chan struct{})
+	s.mu.Lock()
+	before := s.saves
+	s.onCut, s.pull = func() { close(died) }, before+cut
+	s.mu.Unlock()
+	select {
+	case <-died:
+	case <-time.After(2 * time.Hour): // the run had fewer saves this time
 	}
+	kill()
+	time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: synctest
+	s.mu.Lock()
+	s.pull = 0
+	s.mu.Unlock()
+	e, kill = r.serve(s)
+	if got := over(t, e, run.ID); got.State != fleet.RunDone {
+		t.Errorf("cut %d: run is %s, want done: %+v", cut, got.State, got.Nodes)
+	}
+	checkActive(t, r, e, managers)
+	kill()
+	stop()
+	synctest.Wait()
+	return s.saves - before
+}
+
+// A server that stops because one of its services failed leaves its runs as
+// they are, like any other.
+func TestAFailedServiceIsNoFailureOfANode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancelCause(t.Context())
+		rackCtx, off := context.WithCancel(t.Context())
+		r := newRack(rackCtx, t, 3)
+		s := &memoryStore{world: fleet.World{Site: testSite()}}
+		e, _ := r.serveOn(ctx, s)
+		r.enrol(e)
+		run := start(t, e)
+		time.Sleep(20 * time.Second) //nolint:forbidigo // fake time: synctest
+		stop(errors.New("dhcp: network is down"))
+		synctest.Wait()
+		e, kill := r.serve(s)
+		if got := over(t, e, run.ID); got.State != fleet.RunDone {
+			t.Errorf("run is %s, want done: %+v", got.State, got.Nodes)
+		}
+		kill()
+		off()
+		synctest.Wait()
+	})
+}
+
+// What a machine says about its further cards takes no address away from
+// another node.
+func TestAMachineCannotTakeAnothersMAC(t *testing.T) {
+	w := newWorld()
+	w.index(fleet.Node{ID: "victim", MAC: "52:54:00:00:00:01", MACs: []fleet.MAC{"52:54:00:00:00:01"}})
+	w.index(fleet.Node{ID: "evil", MAC: "52:54:00:00:00:02", MACs: []fleet.MAC{"52:54:00:00:00:02", "52:54:00:00:00:01"}})
+	w.index(fleet.Node{ID: "evil", MAC: "52:54:00:00:00:02", MACs: []fleet.MAC{"52:54:00:00:00:02"}})
+	if got := w.byMAC["52:54:00:00:00:01"]; got != "victim" {
+		t.Errorf("the card belongs to %q, want victim", got)
+	}
+}
+
+// A disk that was blank when it was planned and is not any more is not wiped.
+func TestADiskThatHoldsSomethingSinceThePlanIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		r := newRack(ctx, t, 1)
+		e, kill := r.serve(&memoryStore{world: fleet.World{Site: testSite()}})
+		r.enrol(e)
+		r.mu.Lock()
+		for _, m := range r.machines {
+			m.holds = "ext4"
+		}
+		r.mu.Unlock()
+		run := over(t, e, start(t, e).ID)
+		if got := run.Nodes[0].Failure.Code; got != "E-DISK-HOLDS" {
+			t.Errorf("the node failed with %q, want E-DISK-HOLDS", got)
+		}
+		for _, m := range r.machines {
+			if m.wiped != 0 {
+				t.Error("the disk was wiped")
+			}
+		}
+		kill()
+		stop()
+		synctest.Wait()
+	})
 }

@@ -125,7 +125,7 @@ func (j job) disk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, prof, img, err := j.wanted(n)
+	prof, img, err := j.wanted(n)
 	if err != nil {
 		return err
 	}
@@ -133,26 +133,36 @@ func (j job) disk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if rn.Disk != "" && diskName(d) != rn.Disk {
+	if diskName(d) != rn.Disk {
 		return &fleet.Error{
 			Kind: fleet.Conflict, Code: "E-DISK-OTHER", Op: "check disk", On: "node " + n.Title(),
-			Err: fmt.Errorf("the plan named disk %s, now the rule picks %s", rn.Disk, diskName(d)), Hint: "nothing was written; look at its disks and plan again",
+			Err: fmt.Errorf("the plan named disk %q, now the rule picks %q", rn.Disk, diskName(d)), Hint: "nothing was written; look at its disks and plan again",
 		}
 	}
-	// From here on the disk is ours: what is found on it later is our own.
-	if err := j.change(ctx, func(n *fleet.Node) { n.System = fleet.System{Disk: d.ID} }); err != nil {
-		return err
+	// It was blank when it was planned, or what it holds was approved, or is
+	// what an install of ours left on it.
+	if rn.Class == fleet.Add && d.Holds != "" && n.System.Disk != d.ID {
+		return &fleet.Error{
+			Kind: fleet.Conflict, Code: "E-DISK-HOLDS", Op: "check disk", On: "node " + n.Title(),
+			Err: fmt.Errorf("disk %s was blank when it was planned, now it holds %s", diskName(d), d.Holds), Hint: "nothing was written; look at it and plan again: it will ask for approval",
+		}
 	}
 	order := &fleet.DiskOrder{ID: d.ID, Serial: d.Serial, Bytes: d.Bytes, MinBytes: img.Bytes}
-	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepDisk, Disk: order}, rn.Attempt, false); err != nil {
+	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepDisk, Disk: order}, rn.Attempt); err != nil {
+		return err
+	}
+	// From here on the disk is ours: what is found on it later is our own.
+	err = j.change(ctx, func(n *fleet.Node) { n.System, n.Member = fleet.System{Disk: d.ID}, fleet.Member{} })
+	if err != nil {
 		return err
 	}
 	return j.reached(ctx, fleet.PhaseDisk)
 }
 
-func (j job) step(ctx context.Context, s fleet.Step, attempt int, installed bool) (fleet.StepReport, error) {
+// step has the agent in the ramdisk do something.
+func (j job) step(ctx context.Context, s fleet.Step, attempt int) (fleet.StepReport, error) {
 	s.ID = j.stepID(s.Kind, attempt)
-	return j.e.do(ctx, j.node, s, installed)
+	return j.e.do(ctx, j.node, s, false)
 }
 
 func (j job) change(ctx context.Context, fn func(n *fleet.Node)) error {
@@ -167,13 +177,14 @@ func (j job) change(ctx context.Context, fn func(n *fleet.Node)) error {
 	})
 }
 
-func (j job) wanted(n fleet.Node) (fleet.Pool, fleet.Profile, fleet.Image, error) {
-	pool, prof, err := j.e.pool(n.Pool)
+// wanted is what the node's pool declares for it.
+func (j job) wanted(n fleet.Node) (fleet.Profile, fleet.Image, error) {
+	_, prof, err := j.e.pool(n.Pool)
 	if err != nil {
-		return pool, prof, fleet.Image{}, err
+		return prof, fleet.Image{}, err
 	}
 	img, err := j.e.Images.Image(prof.Image)
-	return pool, prof, img, err
+	return prof, img, err
 }
 
 func (j job) write(ctx context.Context) error {
@@ -181,12 +192,12 @@ func (j job) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, prof, img, err := j.wanted(n)
+	prof, img, err := j.wanted(n)
 	if err != nil {
 		return err
 	}
 	order := &fleet.WriteOrder{DiskID: n.System.Disk, Image: img.Name, Digest: img.Digest}
-	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepWrite, Write: order}, rn.Attempt, false); err != nil {
+	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepWrite, Write: order}, rn.Attempt); err != nil {
 		return err
 	}
 	err = j.change(ctx, func(n *fleet.Node) {
@@ -203,7 +214,7 @@ func (j job) seed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, prof, _, err := j.wanted(n)
+	prof, _, err := j.wanted(n)
 	if err != nil {
 		return err
 	}
@@ -212,11 +223,11 @@ func (j job) seed(ctx context.Context) error {
 		return err
 	}
 	order := &fleet.SeedOrder{DiskID: n.System.Disk, Files: files}
-	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepSeed, Seed: order}, rn.Attempt, false); err != nil {
+	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepSeed, Seed: order}, rn.Attempt); err != nil {
 		return err
 	}
 	entry := fleet.Step{Kind: fleet.StepBootEntry, Disk: &fleet.DiskOrder{ID: n.System.Disk}}
-	if _, err := j.step(ctx, entry, rn.Attempt, false); err != nil {
+	if _, err := j.step(ctx, entry, rn.Attempt); err != nil {
 		return err
 	}
 	return j.reached(ctx, fleet.PhaseSeed)
@@ -229,13 +240,7 @@ func (j job) reboot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = j.change(ctx, func(n *fleet.Node) {
-		n.State = fleet.Installed
-		if n.System.InstalledAt.IsZero() {
-			n.System.InstalledAt = time.Now()
-		}
-	})
-	if err != nil {
+	if err := j.change(ctx, func(n *fleet.Node) { n.State = fleet.Installed }); err != nil {
 		return err
 	}
 	// After a restart of ours the machine may be past this already.
@@ -246,7 +251,7 @@ func (j job) reboot(ctx context.Context) error {
 		up <- j.e.await(ctx, j.node, func(s fleet.Session, _ time.Time) bool { return s.Installed })
 		cancel(errUp)
 	}()
-	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepReboot}, rn.Attempt, false); err != nil && !errors.Is(err, errUp) && !errors.Is(err, errRestarted) {
+	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepReboot}, rn.Attempt); err != nil && !errors.Is(err, errUp) && !errors.Is(err, errRestarted) {
 		return err
 	}
 	return j.reached(context.WithoutCancel(ctx), fleet.PhaseReboot)
@@ -261,6 +266,12 @@ func (j job) firstBoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if rn.Class == fleet.Join && rn.Attempt == 1 {
+		// It should be up; one that is not is switched on in the next attempt.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+		defer cancel()
+	}
 	if rn.Attempt > 1 && n.BMC.Address != "" {
 		if _, err := j.e.Options.Power.Switch(ctx, n, fleet.DiskNext); err != nil {
 			return err
@@ -270,6 +281,14 @@ func (j job) firstBoot(ctx context.Context) error {
 		}
 	}
 	if err := j.e.await(ctx, j.node, func(s fleet.Session, _ time.Time) bool { return s.Installed }); err != nil {
+		return err
+	}
+	err = j.change(ctx, func(n *fleet.Node) {
+		if n.System.InstalledAt.IsZero() {
+			n.System.InstalledAt = time.Now()
+		}
+	})
+	if err != nil {
 		return err
 	}
 	return j.reached(ctx, fleet.PhaseFirstBoot)

@@ -55,8 +55,10 @@ func (w *world) load(from fleet.World) {
 func (w *world) index(n fleet.Node) {
 	if old, ok := w.nodes[n.ID]; ok {
 		delete(w.byName, old.Name)
-		for _, m := range old.MACs {
-			delete(w.byMAC, m)
+		for _, m := range slices.Concat(old.MACs, []fleet.MAC{old.MAC}) {
+			if w.byMAC[m] == n.ID {
+				delete(w.byMAC, m)
+			}
 		}
 	}
 	w.nodes[n.ID] = n
@@ -64,8 +66,12 @@ func (w *world) index(n fleet.Node) {
 		w.byName[n.Name] = n.ID
 	}
 	w.byMAC[n.MAC] = n.ID
+	// Its further cards are what the machine itself says: they never take an
+	// address away from another node.
 	for _, m := range n.MACs {
-		w.byMAC[m] = n.ID
+		if _, taken := w.byMAC[m]; !taken {
+			w.byMAC[m] = n.ID
+		}
 	}
 }
 
@@ -144,6 +150,9 @@ func (e *Engine) update(ctx context.Context, fn func(t *tx) error) error {
 	c, err := t.change()
 	if err != nil {
 		return err
+	}
+	if c.Site == nil && len(c.Nodes)+len(c.Runs)+len(c.Tickets)+len(c.Events) == 0 {
+		return nil // nothing to store, and nobody to wake
 	}
 	// A change that was decided is stored even when whoever asked has gone.
 	if err := e.Store.Save(context.WithoutCancel(ctx), c); err != nil {

@@ -45,7 +45,8 @@ type Node struct {
 	Progress int     // percent of Phase, 0 to 100
 	Failure  Failure // why it is Failed, Quarantined, or what was last wrong
 
-	Run       RunID // the run that works on it; "" when none
+	Run       RunID  // the run that works on it; "" when none
+	BootID    string // of the ramdisk that said hello last
 	BMC       BMC
 	Inventory Inventory
 	System    System // what is installed on its disk

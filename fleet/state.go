@@ -1,6 +1,9 @@
 package fleet
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A State is where a node stands in its life.
 type State string
@@ -53,12 +56,7 @@ func CanFollow(from, to State) bool {
 	if from == to {
 		return true
 	}
-	for _, s := range transitions[from] {
-		if s == to {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(transitions[from], to)
 }
 
 // CheckTransition returns a Conflict error when to may not follow from.

@@ -71,17 +71,30 @@ func (s Site) validatePools() error {
 		if _, ok := s.Profile(p.Profile); !ok {
 			errs = append(errs, Invalidf(on+".profile", didYouMean(p.Profile, s.profileNames()), fmt.Errorf("no profile %q", p.Profile)))
 		}
-		errs = append(errs, p.validateCluster(on))
+		errs = append(errs, s.validateCluster(on, p))
 	}
 	return errors.Join(errs...)
 }
 
-func (p Pool) validateCluster(on string) error {
-	switch {
-	case p.Cluster != Swarm && p.Cluster != NoCluster:
+// validateCluster checks the managers of a pool's cluster. All pools of a
+// stage with the same kind of cluster are in one cluster: their managers add
+// up.
+func (s Site) validateCluster(on string, p Pool) error {
+	if p.Cluster != Swarm && p.Cluster != NoCluster {
 		return Invalidf(on+".cluster", "use swarm or none", fmt.Errorf("unknown cluster kind %q", p.Cluster))
-	case p.Cluster == Swarm && (p.Managers < 1 || p.Managers%2 == 0):
-		return Invalidf(on+".managers", "use 1, 3, 5 or 7: an even number tolerates no more failures than one less", fmt.Errorf("%d managers", p.Managers))
+	}
+	if p.Cluster == NoCluster {
+		return nil
+	}
+	sum := 0
+	for _, o := range s.Pools {
+		if o.Stage == p.Stage && o.Cluster == p.Cluster {
+			sum += o.Managers
+		}
+	}
+	if p.Managers < 0 || sum < 1 || sum%2 == 0 {
+		return Invalidf(on+".managers", "use 1, 3, 5 or 7 for all pools of the stage together: an even number tolerates no more failures than one less",
+			fmt.Errorf("stage %s has %d managers", p.Stage, sum))
 	}
 	return nil
 }
