@@ -154,6 +154,9 @@ func (s *Server) certify(ctx context.Context, in api.CertifyRequest) (api.Certif
 	if _, err := requestKey(in.CSR); err != nil {
 		return api.CertifyReply{}, err
 	}
+	if err := s.checkCertify(who); err != nil {
+		return api.CertifyReply{}, err
+	}
 	stage, err := s.o.Engine.MayCertify(ctx, who.node)
 	if err != nil {
 		return api.CertifyReply{}, err
@@ -163,6 +166,23 @@ func (s *Server) certify(ctx context.Context, in api.CertifyRequest) (api.Certif
 		return api.CertifyReply{}, err
 	}
 	return api.CertifyReply{Certificate: string(cert), ServerCA: string(s.o.Authority.CAPEM())}, nil
+}
+
+// checkCertify refuses a boot certificate once the node's install is over:
+// from then on only the installed system may renew what it has.
+func (s *Server) checkCertify(who caller) error {
+	if who.stage != "" {
+		return s.checkStage(who)
+	}
+	node, err := s.o.Engine.Node(string(who.node))
+	if err != nil {
+		return err
+	}
+	if node.State != fleet.Installing {
+		return newProblem(http.StatusForbidden, "E-CERTIFY", "the node is "+string(node.State)+": a boot certificate is enough during its install only",
+			"use the certificate of the installed system")
+	}
+	return nil
 }
 
 // checkStage refuses a boot certificate, and the certificate of a stage that

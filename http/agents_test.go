@@ -103,6 +103,13 @@ func (s *tlsSite) call(who *agentKey, method, path string, in, out any) int {
 	return res.StatusCode
 }
 
+// setState changes the state of the first node.
+func (s *tlsSite) setState(state fleet.State) {
+	n := s.engine.Nodes()[0]
+	n.State = state
+	s.engine.put(n, fleet.Event{Type: fleet.EventProgress, Node: n.ID})
+}
+
 func (s *tlsSite) hello(k *agentKey) api.HelloRequest {
 	return api.HelloRequest{
 		Ticket: "good", CSR: k.request(s.t), BootID: "b1", MAC: "52-54-00-00-00-01", UUID: "not a uuid", Version: "1",
@@ -149,12 +156,20 @@ func TestTheLifeOfAnAgent(t *testing.T) {
 		t.Errorf("index of another version: status %d, want 409", code)
 	}
 
+	site.setState(fleet.Installing)
 	installed := newAgentKey(t)
 	var cert api.CertifyReply
 	if code := site.call(ramdisk, "POST", api.PathCertify, api.CertifyRequest{CSR: installed.request(t)}, &cert); code != 200 || !strings.Contains(cert.ServerCA, "CERTIFICATE") {
 		t.Fatalf("certify: status %d, %+v", code, cert)
 	}
 	installed.cert = []byte(cert.Certificate)
+	site.setState(fleet.Active)
+	if code := site.call(ramdisk, "POST", api.PathCertify, api.CertifyRequest{CSR: newAgentKey(t).request(t)}, nil); code != 403 {
+		t.Errorf("certify by a boot certificate after the install: status %d, want 403", code)
+	}
+	if code := site.call(installed, "POST", api.PathCertify, api.CertifyRequest{CSR: newAgentKey(t).request(t)}, nil); code != 200 {
+		t.Errorf("renewal by the installed system: status %d, want 200", code)
+	}
 
 	site.engine.step = &fleet.Step{ID: "s9", Kind: fleet.StepWait}
 	poll = api.PollReply{}
@@ -201,6 +216,8 @@ func TestAgentsAreRefused(t *testing.T) {
 		"a boot certificate that says it is installed":   {ramdisk, api.PathPoll, api.PollRequest{BootID: "b", Installed: true}, 403},
 		"another stage's node that says it is installed": {dev, api.PathPoll, api.PollRequest{BootID: "b", Installed: true}, 403},
 		"polling without a boot ID":                      {ramdisk, api.PathPoll, api.PollRequest{}, 422},
+		"a boot certificate of a node that has a system": {ramdisk, api.PathCertify, api.CertifyRequest{CSR: newAgentKey(t).request(t)}, 403},
+		"renewing with the certificate of another stage": {dev, api.PathCertify, api.CertifyRequest{CSR: newAgentKey(t).request(t)}, 403},
 		"certifying nonsense":                            {ramdisk, api.PathCertify, api.CertifyRequest{CSR: "nonsense"}, 422},
 		"a certificate without its key":                  {stolen, api.PathPoll, api.PollRequest{BootID: "b"}, 0},
 		"a certificate that one signed oneself":          {forged, api.PathPoll, api.PollRequest{BootID: "b"}, 0},
@@ -270,6 +287,22 @@ func TestAnInventoryMayBeLargerThanOtherBodies(t *testing.T) {
 	}
 	if n := len(site.engine.hellos[0].Inventory.Product); n != 256 {
 		t.Errorf("the engine got %d characters of it, want 256", n)
+	}
+}
+
+func TestAPollMayCarryALongAnswer(t *testing.T) {
+	site := newTLSSite(t)
+	k := newAgentKey(t)
+	cert, err := site.authority.SignBoot([]byte(k.request(t)), "n-0000000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.cert = cert
+	for size, want := range map[int]int{2 << 20: 200, 17 << 20: 413} {
+		in := api.PollRequest{BootID: "b", Report: &api.StepReport{StepID: "s1", State: "done", Text: strings.Repeat("x", size)}}
+		if code := site.call(k, "POST", api.PathPoll, in, nil); code != want && (want == 200 || code != 0) {
+			t.Errorf("a poll of %d MiB: status %d, want %d", size>>20, code, want)
+		}
 	}
 }
 

@@ -125,24 +125,36 @@ func (b boot) observe(req *http.Request, phase fleet.Phase, what string) {
 
 // machine tells which machine asks. Who holds the lease of the address
 // counts more than what the request says: a request for another machine's
-// script is answered with one's own.
+// script is answered with one's own. Where we give out the addresses, a
+// request from an address without a lease is not believed at all.
 func (b boot) machine(req *http.Request) (fleet.MAC, bool) {
 	said, err := fleet.ParseMAC(req.URL.Query().Get("mac"))
 	if b.o.Leases == nil {
 		return said, err == nil
 	}
-	lease, leased := b.o.Leases.LeaseByAddr(remoteAddr(req))
+	addr := remoteAddr(req)
+	lease, leased := b.o.Leases.LeaseByAddr(addr)
 	if !leased || lease.MAC == "" {
-		return said, err == nil
+		return said, err == nil && !b.leasesRule(addr)
 	}
 	if err == nil && said != lease.MAC && !b.sameNode(said, lease.MAC) {
-		b.o.Log.WarnContext(req.Context(), "boot request named another machine", "mac", lease.MAC, "said", said, "addr", remoteAddr(req))
+		b.o.Log.WarnContext(req.Context(), "boot request named another machine", "mac", lease.MAC, "said", said, "addr", addr)
 		return lease.MAC, true
 	}
 	if err == nil {
 		return said, true
 	}
 	return lease.MAC, true
+}
+
+// leasesRule reports whether addr lies in a subnet whose addresses we alone
+// give out: who has one there without a lease has taken it.
+func (b boot) leasesRule(addr netip.Addr) bool {
+	if b.o.Leases == nil {
+		return false
+	}
+	subnet, ok := b.o.Engine.Site().SubnetOf(addr)
+	return ok && (subnet.Mode == fleet.Full || subnet.Mode == fleet.Reserved)
 }
 
 // sameNode reports whether two cards sit in one machine that we know.

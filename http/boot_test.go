@@ -208,6 +208,65 @@ func TestBootScripts(t *testing.T) {
 	}
 }
 
+func TestOnlyLeasesAreBelievedWhereWeGiveTheAddresses(t *testing.T) {
+	here := netip.MustParseAddr("127.0.0.1")
+	tests := map[string]struct {
+		mode   fleet.DHCPMode
+		leases Leases
+		ticket bool
+	}{
+		"full, without a lease":             {fleet.Full, leaseBook{}, false},
+		"reserved, without a lease":         {fleet.Reserved, leaseBook{}, false},
+		"full, a lease of nobody":           {fleet.Full, leaseBook{here: ""}, false},
+		"full, with a lease":                {fleet.Full, leaseBook{here: "52:54:00:00:00:99"}, true},
+		"reserved, with a lease":            {fleet.Reserved, leaseBook{here: "52:54:00:00:00:99"}, true},
+		"full, but nobody knows the leases": {fleet.Full, nil, true},
+		"proxy: another server gives them":  {fleet.Proxy, leaseBook{}, true},
+		"observe: the same":                 {fleet.Observe, leaseBook{}, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			base, e := serveBoot(t, func(o *Options) { o.Leases = tt.leases })
+			e.site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("127.0.0.0/8"), Mode: tt.mode}}
+			res, body := fetch(t, base, "GET", "/boot/ipxe?mac=52-54-00-00-00-99")
+			if res.StatusCode != 200 || strings.Contains(body, "provision.ticket=") != tt.ticket || (e.minted == 1) != tt.ticket {
+				t.Errorf("status %d, %d tickets made, want one: %v\n%s", res.StatusCode, e.minted, tt.ticket, body)
+			}
+			if !tt.ticket && (!strings.Contains(body, "no lease") || len(e.evidence()) != 0) {
+				t.Errorf("want a script that says why and no evidence, got %v and\n%s", e.evidence(), body)
+			}
+		})
+	}
+}
+
+func TestBootTicketsAreLimitedPerAddress(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	base, e := serveBoot(t, func(o *Options) { o.Now = func() time.Time { return now } })
+	ask := func(method string) *http.Response {
+		res, _ := fetch(t, base, method, "/boot/ipxe?mac=52-54-00-00-00-99")
+		return res
+	}
+	for i := range ticketBurst {
+		if code := ask("GET").StatusCode; code != 200 {
+			t.Fatalf("script %d: status %d, want 200", i+1, code)
+		}
+	}
+	res := ask("GET")
+	if res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") != "2" || e.minted != ticketBurst {
+		t.Errorf("beyond the burst: status %d, Retry-After %q, %d tickets; want 429, 2 and %d", res.StatusCode, res.Header.Get("Retry-After"), e.minted, ticketBurst)
+	}
+	if n := len(e.evidence()); n != ticketBurst {
+		t.Errorf("%d facts, want %d: a refusal proves nothing", n, ticketBurst)
+	}
+	if code := ask("HEAD").StatusCode; code != 200 {
+		t.Errorf("HEAD, which costs no ticket: status %d, want 200", code)
+	}
+	now = now.Add(2 * time.Second)
+	if code := ask("GET").StatusCode; code != 200 {
+		t.Errorf("after Retry-After: status %d, want 200", code)
+	}
+}
+
 func TestHEADOfAScriptSpendsNoTicket(t *testing.T) {
 	base, e := serveBoot(t)
 	head, body := fetch(t, base, "HEAD", "/boot/ipxe?mac=52-54-00-00-00-99")

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/rackstage/provision/api"
 )
 
 // Limits of what callers may send.
 const (
 	maxBody      = 1 << 20
-	maxHelloBody = 16 << 20 // an inventory
+	maxHelloBody = 16 << 20 // an inventory, or what Docker has answered
 	maxDepth     = 25       // of nested JSON
 	maxBigBodies = 8        // bodies over maxBody that are read at the same time
 
@@ -52,7 +54,7 @@ func (s *Server) intake(next echo.HandlerFunc) echo.HandlerFunc {
 func (s *Server) readBody(c echo.Context) ([]byte, error) {
 	req := c.Request()
 	limit := int64(maxBody)
-	if c.Path() == "/agent/v1/hello" {
+	if c.Path() == api.PathHello || c.Path() == api.PathPoll {
 		limit = maxHelloBody
 	}
 	if req.ContentLength > maxBody || req.ContentLength < 0 {

@@ -16,7 +16,11 @@ import (
 func (b boot) script(w http.ResponseWriter, req *http.Request) {
 	mac, ok := b.machine(req)
 	if !ok {
-		b.sendScript(w, req, made(b.scripts.Wait("this machine", "its request says no MAC address and its address has no lease")))
+		reason := "its request says no MAC address and its address has no lease"
+		if b.leasesRule(remoteAddr(req)) {
+			reason = "its address has no lease from this server"
+		}
+		b.sendScript(w, req, made(b.scripts.Wait("this machine", reason)))
 		return
 	}
 	node, _ := b.o.Engine.NodeByMAC(mac)
@@ -28,6 +32,10 @@ func (b boot) script(w http.ResponseWriter, req *http.Request) {
 	}
 	switch plan.File {
 	case pxe.ScriptAgent:
+		if req.Method == http.MethodGet && !b.tickets.allow(ask.Addr) {
+			b.refuseTicket(w, req, ask)
+			return
+		}
 		b.agentScript(w, req, ask, title)
 	case pxe.ScriptLocal:
 		b.sendScript(w, req, made(b.scripts.Local(title)))
@@ -88,6 +96,14 @@ func (b boot) agentScript(w http.ResponseWriter, req *http.Request, ask pxe.Requ
 			api.ArgMAC + "=01-" + strings.ReplaceAll(string(ask.MAC), ":", "-"),
 		},
 	})))
+}
+
+// refuseTicket answers an address that has asked for too many tickets. The
+// loader's script, and firmware, ask again.
+func (b boot) refuseTicket(w http.ResponseWriter, req *http.Request, ask pxe.Request) {
+	b.o.Log.WarnContext(req.Context(), "boot ticket refused: too many from this address", "mac", ask.MAC, "addr", ask.Addr)
+	w.Header().Set("Retry-After", strconv.Itoa(int(1/ticketRate)))
+	http.Error(w, "too many boot tickets for this address", http.StatusTooManyRequests)
 }
 
 // autoexec is the script that iPXE asks for by name, before DHCP: it asks for

@@ -49,6 +49,7 @@ type Server struct {
 	scripts   *ipxescripts.Scripts
 	audiences map[string]audience
 	hellos    *throttle
+	tickets   *throttle // of boot scripts
 	bigBodies chan struct{}
 	streams   chan struct{}
 	closing   chan struct{} // closed when the server stops: streams end
@@ -57,9 +58,11 @@ type Server struct {
 }
 
 const (
-	helloBurst = 10
-	helloRate  = 0.5 // per second and address
-	maxStreams = 256
+	helloBurst  = 10
+	helloRate   = 0.5 // per second and address
+	ticketBurst = 20
+	ticketRate  = 0.5 // per second and address
+	maxStreams  = 256
 )
 
 // New returns a server. It opens the boot directory and listens to nothing
@@ -90,6 +93,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, bootDir: dir, pages: pages, scripts: scripts, audiences: audiences(), caDigest: digest,
 		hellos:    newThrottle(helloBurst, helloRate, o.Now),
+		tickets:   newThrottle(ticketBurst, ticketRate, o.Now),
 		bigBodies: make(chan struct{}, maxBigBodies),
 		streams:   make(chan struct{}, maxStreams),
 		closing:   make(chan struct{}),
