@@ -17,9 +17,10 @@ import (
 	"time"
 
 	"github.com/folbricht/desync"
-	"github.com/rackstage/provision/fleet"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // Meta is what is known of an image beside its bytes.
@@ -51,7 +52,7 @@ func (s *Store) add(ctx context.Context, name, rawPath string, meta Meta) (Info,
 	if err != nil {
 		return Info{}, err
 	}
-	defer raw.Close() //nolint:errcheck // read only
+	defer raw.Close()
 	index, sum, chunks, err := s.chunk(ctx, raw)
 	if err != nil {
 		return Info{}, fmt.Errorf("add image %s: %w", name, err)
@@ -166,7 +167,7 @@ func syncFiles(dir string) error {
 	if err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	if err := unix.Syncfs(int(f.Fd())); err != nil {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
@@ -190,7 +191,7 @@ func openImage(name string) (*os.File, error) {
 		err = fmt.Errorf("%d bytes are no whole number of sectors", about.Size())
 	}
 	if err != nil {
-		f.Close() //nolint:errcheck // read only
+		f.Close()
 		return nil, &fleet.Error{
 			Kind: fleet.Invalid, Op: "open image", On: name, Err: err,
 			Hint: "give a raw disk image; others can be made raw with: qemu-img convert -O raw",

@@ -49,7 +49,7 @@ func BuildDebian(ctx context.Context, o DebianOptions) (DebianInfo, error) {
 	if err != nil {
 		return DebianInfo{}, err
 	}
-	defer os.RemoveAll(work) //nolint:errcheck // what is left is named .tmp
+	defer os.RemoveAll(work)
 	b := debianBuild{DebianOptions: o, cache: cache, work: work, tree: filepath.Join(work, "tree")}
 	p := phases{quiet(o.Log)}
 	for _, step := range []struct {

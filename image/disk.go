@@ -205,7 +205,7 @@ func copySparse(into string, at int64, from string) error {
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
-	defer in.Close() //nolint:errcheck // read only
+	defer in.Close()
 	out, err := os.OpenFile(into, os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)

@@ -28,7 +28,7 @@ func (s *Store) fetch(ctx context.Context, from, sum string, log *slog.Logger) (
 	if err != nil {
 		return "", nil, fmt.Errorf("fetch %s: %w", from, err)
 	}
-	forget = func() { os.Remove(out.Name()) } //nolint:errcheck // temporary
+	forget = func() { os.Remove(out.Name()) }
 	got, n, err := s.download(ctx, from, out)
 	if err := errors.Join(err, out.Close()); err != nil {
 		forget()
@@ -89,7 +89,7 @@ func (s *Store) download(ctx context.Context, from string, w io.Writer) (sum str
 	if err != nil {
 		return "", 0, err
 	}
-	defer answer.Body.Close() //nolint:errcheck // read only
+	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
 		return "", 0, errors.New(answer.Status)
 	}

@@ -16,7 +16,7 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return fmt.Errorf("copy file: %w", err)
 	}
-	defer in.Close() //nolint:errcheck // read only
+	defer in.Close()
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return fmt.Errorf("copy file: %w", err)
 	}
@@ -38,14 +38,14 @@ func writeFile(name string, fill func(io.Writer) error) error {
 		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
-		os.Remove(f.Name()) //nolint:errcheck // the first error is the one to tell
+		os.Remove(f.Name())
 		return fmt.Errorf("write file %s: %w", name, err)
 	}
 	return nil
 }
 
 func fillAndSync(f *os.File, fill func(io.Writer) error) error {
-	defer f.Close() //nolint:errcheck // closed before, when all went well
+	defer f.Close()
 	if err := fill(f); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func fileDigest(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("digest: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return "", fmt.Errorf("digest of %s: %w", name, err)
@@ -105,7 +105,7 @@ func cacheDir(name string) (dir string, forget func(), err error) {
 		if err != nil {
 			return "", nil, fmt.Errorf("make cache folder: %w", err)
 		}
-		return dir, func() { os.RemoveAll(dir) }, nil //nolint:errcheck // temporary
+		return dir, func() { os.RemoveAll(dir) }, nil
 	}
 	if dir, err = filepath.Abs(name); err != nil {
 		return "", nil, fmt.Errorf("make cache folder: %w", err)

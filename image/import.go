@@ -16,8 +16,9 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/rackstage/provision/fleet"
 	"golang.org/x/sys/unix"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 const defaultMaxBytes = 64 << 30
@@ -136,7 +137,7 @@ func (s *Store) unpackImage(ctx context.Context, from, file string) (raw string,
 	if err != nil {
 		return "", nil, fmt.Errorf("import %s: %w", from, err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	start := make([]byte, 8)
 	n, err := io.ReadFull(f, start)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
@@ -171,7 +172,7 @@ func (s *Store) inflate(ctx context.Context, from, kind string, packed io.Reader
 	if err != nil {
 		return "", nil, fmt.Errorf("unpack %s: %w", from, err)
 	}
-	forget = func() { os.Remove(out.Name()) } //nolint:errcheck // temporary
+	forget = func() { os.Remove(out.Name()) }
 	n, err := copySparsely(out, io.LimitReader(contextReader{ctx, r}, s.maxBytes()+1))
 	if err == nil && n > s.maxBytes() {
 		err = tooLarge(from, s.maxBytes())
@@ -214,11 +215,11 @@ func xzReader(ctx context.Context, packed io.Reader) (io.Reader, func(), error) 
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.CloseWithError(cmd.Wait()) //nolint:errcheck // it returns none
+		w.CloseWithError(cmd.Wait())
 	}()
 	return r, func() {
 		cancel()
-		r.Close() //nolint:errcheck // it returns none
+		r.Close()
 		<-ended
 	}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/folbricht/desync"
+
 	"github.com/rackstage/provision/fleet"
 )
 

@@ -47,7 +47,7 @@ func (k keptTree) copyTo(ctx context.Context, b *debianBuild) bool {
 		return false
 	}
 	if _, err := run(ctx, "cp", "-a", "--reflink=auto", filepath.Join(k.dir, "tree"), b.tree); err != nil {
-		os.RemoveAll(b.tree) //nolint:errcheck // mmdebstrap will say so
+		os.RemoveAll(b.tree)
 		return false
 	}
 	return true

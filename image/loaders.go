@@ -81,7 +81,7 @@ func takeLoaders(ctx context.Context, deb debFile, cache, out string) ([]string,
 	if err != nil {
 		return nil, fmt.Errorf("make work folder: %w", err)
 	}
-	defer os.RemoveAll(work) //nolint:errcheck // what is left is named .tmp
+	defer os.RemoveAll(work)
 	if err := unpack(ctx, work, deb); err != nil {
 		return nil, err
 	}

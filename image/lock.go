@@ -17,7 +17,7 @@ func withLock(ctx context.Context, name string, do func() error) error {
 	if err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // it only holds the lock
+	defer f.Close()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {

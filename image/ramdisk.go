@@ -108,7 +108,7 @@ func (b *ramdiskBuild) makeDrivers(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("make work folder: %w", err)
 	}
-	defer os.RemoveAll(work) //nolint:errcheck // what is left is named .tmp
+	defer os.RemoveAll(work)
 	all, picked := filepath.Join(work, "package"), filepath.Join(work, "picked")
 	if err := unpack(ctx, all, b.deb); err != nil {
 		return err
@@ -152,7 +152,7 @@ func (b *ramdiskBuild) packAgent(ctx context.Context) error {
 }
 
 func (b *ramdiskBuild) write(context.Context) error {
-	defer os.Remove(b.agent) //nolint:errcheck // a temporary file
+	defer os.Remove(b.agent)
 	if err := os.MkdirAll(b.Out, 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
@@ -201,7 +201,7 @@ func checkStatic(agent string) error {
 	if err != nil {
 		return trouble(fleet.NotFound, err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	for _, p := range f.Progs {
 		if strings.HasSuffix(p.Type.String(), "INTERP") {
 			return trouble(fleet.Invalid, fmt.Errorf("it needs a dynamic loader"))

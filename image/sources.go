@@ -34,7 +34,7 @@ const archiveKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 // debianSources are the sources to build a Debian of the given suite from: the
 // mirror when one is named, otherwise what the apt configuration below etc
 // (/etc/apt) uses. No mirror is known to us by name.
-func debianSources(etc, mirror, suite string) ([]source, error) {
+func debianSources(etc, mirror, suite string) ([]source, error) { //nolint:unparam // trixie is next
 	if mirror != "" {
 		return mirrorSources(mirror, suite), nil
 	}

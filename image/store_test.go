@@ -15,8 +15,9 @@ import (
 
 	"github.com/folbricht/desync"
 	"github.com/google/go-cmp/cmp"
-	"github.com/rackstage/provision/fleet"
 	"go.uber.org/goleak"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 func TestMain(m *testing.M) {

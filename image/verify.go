@@ -9,8 +9,9 @@ import (
 	"sync"
 
 	"github.com/folbricht/desync"
-	"github.com/rackstage/provision/fleet"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // Verify reads all chunks of an image and returns the ids of those that are
