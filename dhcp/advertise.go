@@ -42,7 +42,7 @@ func (s *Server) advertise(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	defer conn.Close() //nolint:errcheck // nothing was promised on it
+	defer conn.Close()
 	p := conn.IPv6PacketConn()
 	if err := prepare(p); err != nil {
 		return err

@@ -20,6 +20,7 @@ type Server struct {
 	ifaces  *interfaces
 	book    *book
 	foreign foreignServers
+	ready   chan struct{} // closed when the leases are loaded
 }
 
 // New returns a server that does not listen yet.
@@ -29,7 +30,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o: o, ifaces: &interfaces{names: slices.Clone(o.Interfaces)}, book: newBook(o.Now),
+		o: o, ifaces: &interfaces{names: slices.Clone(o.Interfaces)}, book: newBook(o.Now), ready: make(chan struct{}),
 	}
 	s.book.configure(o.Subnets, nil)
 	return s, nil
@@ -54,6 +55,10 @@ func (s *Server) SetSubnets(subnets []fleet.Subnet) {
 // refreshEvery is how soon a new address of an interface is noticed.
 const refreshEvery = 5 * time.Second
 
+// Ready is closed once the leases are loaded: before that nobody knows which
+// machine has which address.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
 // Run loads the leases, listens, and answers until ctx is done. It fails when
 // it cannot listen or a socket breaks.
 func (s *Server) Run(ctx context.Context) error {
@@ -66,6 +71,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.book.reconfigure(s.ifaces.all())
 	s.book.load(leases)
+	close(s.ready)
 
 	main, err := listen(ctx, serverPort)
 	if err != nil {

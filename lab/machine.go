@@ -73,7 +73,7 @@ func (m Machine) withDefaults(i int) Machine {
 	m.Vendor = or(m.Vendor, "Rackstage")
 	m.Product = or(m.Product, "Virtual 1U")
 	m.MemoryMiB = or(m.MemoryMiB, 1024)
-	m.CPUs = or(m.CPUs, 1)
+	m.CPUs = or(m.CPUs, 2)
 	m.DiskMiB = or(m.DiskMiB, 8192)
 	m.DiskSerial = or(m.DiskSerial, fmt.Sprintf("DISK77%04d", nr))
 	m.NIC = or(m.NIC, "virtio-net-pci")

@@ -70,7 +70,7 @@ func startEngines(t *testing.T) [2]dockerd {
 	for i := range ns {
 		ns[i] = fmt.Sprintf("swarm%d-%d", i, os.Getpid())
 		ip(t, "netns", "add", ns[i])
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", ns[i]).Run() }) //nolint:noctx // clean-up outlives the test's context
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", ns[i]).Run() })
 	}
 	ip(t, "link", "add", "e0", "netns", ns[0], "type", "veth", "peer", "name", "e0", "netns", ns[1])
 	var out [2]dockerd
@@ -96,14 +96,14 @@ func ip(t *testing.T, args ...string) {
 
 func startDockerd(t *testing.T, ns string, n fleet.Node) dockerd {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "dockerd") // a socket's path has to be short
+	dir, err := os.MkdirTemp("", "dockerd") //nolint:usetesting // a socket's path has to be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	d := dockerd{node: n, socket: filepath.Join(dir, "s")}
 	// `ip netns exec` would hide /sys/fs/cgroup.
-	cmd := exec.Command("nsenter", "--net=/run/netns/"+ns, "unshare", "--uts", "--mount", "sh", "-c", //nolint:noctx // ended below, with SIGTERM
+	cmd := exec.Command("nsenter", "--net=/run/netns/"+ns, "unshare", "--uts", "--mount", "sh", "-c",
 		`hostname "$1" && mount -t tmpfs none /run/docker 2>/dev/null; shift; exec dockerd "$@"`, "sh", n.Name,
 		"--data-root", dir+"/data", "--exec-root", dir+"/exec", "--pidfile", dir+"/pid", "--host", "unix://"+d.socket,
 		"--config-file", dir+"/none.json", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs")

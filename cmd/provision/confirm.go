@@ -56,18 +56,16 @@ func (a *app) ask(ctx context.Context, pool string, safe, held int) (destructive
 	if err != nil {
 		return false, err
 	}
-	switch {
-	case held > 0 && answer == pool:
+	if held > 0 && answer == pool {
 		return true, nil
-	case safe == 0:
-		return false, &exitError{code: exitHeld, err: fmt.Errorf("pool %s: %s held for approval", pool, areHeld(held))}
 	}
 	switch strings.ToLower(answer) {
 	case "", "y", "yes":
-		return false, nil
-	default:
-		return false, &exitError{code: exitUnapproved, err: errors.New("declined: nothing was changed")}
+		if safe > 0 {
+			return false, nil
+		}
 	}
+	return false, &exitError{code: exitUnapproved, err: errors.New("declined: nothing was changed")}
 }
 
 // answer reads one line. The end of input is a no, and so is Ctrl-C.

@@ -56,7 +56,8 @@ func TestWhatAPersonTypesDecidesWhatStarts(t *testing.T) {
 		"end of input declines":               {[]api.PlanItem{safe}, "", 5, false, false, "Start the 1 safe change? [Y/n] "},
 		"y leaves what is held":               {[]api.PlanItem{safe, held}, "y\n", 0, true, false, `[Y/n, or type "prd" to start the 1 held too]`},
 		"the pool's name starts held changes": {[]api.PlanItem{safe, held}, "prd\n", 0, true, true, `[Y/n, or type "prd" to start the 1 held too]`},
-		"y does not start only held changes":  {[]api.PlanItem{held}, "y\n", 6, false, false, `Type "prd" to start the 1 held change`},
+		"y does not start only held changes":  {[]api.PlanItem{held}, "y\n", 5, false, false, `Type "prd" to start the 1 held change`},
+		"enter declines only held changes":    {[]api.PlanItem{held}, "\n", 5, false, false, `Type "prd" to start the 1 held change`},
 		"the name starts only held changes":   {[]api.PlanItem{held}, "prd\n", 0, true, true, `Type "prd" to start the 1 held change`},
 	}
 	for name, tt := range tests {

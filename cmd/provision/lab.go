@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -71,14 +74,34 @@ func newLabStatusCmd(a *app) *cobra.Command {
 			if err != nil {
 				return labError("find the rack", err)
 			}
-			for _, s := range r.Status() {
-				fmt.Fprintf(a.stdout, "%+v\n", s)
-			}
-			return r.Release()
+			return errors.Join(printRack(a.stdout, r.Status(), r.Console), r.Release())
 		},
 	}
 	labDirFlag(cmd, &dir)
 	return cmd
+}
+
+// printRack prints a table of the machines; console tells where a machine's
+// console is written to.
+func printRack(w io.Writer, machines []lab.Status, console func(name string) (string, error)) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "MACHINE\tFIRMWARE\tMAC\tPOWER\tBMC\tNEXT-BOOT\tCONSOLE-LOG")
+	for _, s := range machines {
+		m := s.Machine
+		log, err := console(m.Name)
+		if err != nil {
+			return err
+		}
+		power, bmc := "off", "down"
+		if s.On {
+			power = "on"
+		}
+		if s.BMC {
+			bmc = m.BMC.Address.String()
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Firmware, m.MAC, power, bmc, cmp.Or(s.Boot, "-"), log)
+	}
+	return t.Flush()
 }
 
 // newLabHookCmd is what the BMCs of a rack run; see lab.Hook.
@@ -129,7 +152,7 @@ func (a *app) labUp(ctx context.Context, o labOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.down()) }()
+	defer func() { err = errors.Join(err, r.down()) }() //nolint:contextcheck // the rack is torn down after Ctrl-C too
 	return a.labRun(ctx, r, o)
 }
 

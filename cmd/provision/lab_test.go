@@ -33,7 +33,7 @@ func testRack(t *testing.T, site string, machines ...lab.Machine) *labRack {
 
 func testRackFrom(t *testing.T, state, site string, machines ...lab.Machine) *labRack {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "plab") // sockets need short paths
+	dir, err := os.MkdirTemp("", "plab") //nolint:usetesting // sockets need short paths
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +306,7 @@ func damagedState(t *testing.T) (dir, chunk string) {
 	if from == "" {
 		t.Fatal("PROVISION_TEST_STATE is not set: run this by `make test`")
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(from), "damaged") // the same file system: links
+	dir, err := os.MkdirTemp(filepath.Dir(from), "damaged") //nolint:usetesting // the same file system: links
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,6 +59,14 @@ type labPlan struct {
 
 // raiseLab builds the rack and everything that its server reads.
 func raiseLab(ctx context.Context, o labPlan) (*labRack, error) {
+	// The server runs elsewhere: relative paths would lead nowhere.
+	for _, dir := range []*string{&o.state, &o.dir} {
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return nil, err
+		}
+		*dir = abs
+	}
 	if err := labImages(o.state); err != nil {
 		return nil, err
 	}
@@ -225,11 +233,11 @@ func (r *labRack) stopServer(sig syscall.Signal) error {
 	_ = r.server.Process.Signal(sig) // it may have ended by itself: Wait tells
 	defer func() { r.server = nil }()
 	select {
-	case <-r.exited:
+	case <-r.exited: //nolint:errcheck // a signal ended it: that is no news
 		return nil
 	case <-time.After(15 * time.Second):
 		_ = r.server.Process.Kill()
-		<-r.exited
+		<-r.exited //nolint:errcheck // likewise
 		return errors.New("the server did not stop within 15 s and was killed")
 	}
 }

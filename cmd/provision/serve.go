@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -152,7 +153,7 @@ func (st *station) run(ctx context.Context) error {
 
 // serve answers the network, now that the world is loaded.
 func (st *station) serve(ctx context.Context, doors *doors) error {
-	server, err := st.httpServer()
+	server, err := st.httpServer() //nolint:contextcheck // its handlers have the contexts of their requests
 	if err != nil {
 		doors.close()
 		return err
@@ -162,10 +163,15 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Run(ctx, doors.http) })
 	if st.dhcp != nil {
 		group.Go(func() error { return st.dhcp.Run(ctx) })
 		group.Go(func() error { return st.followSubnets(ctx) })
+		select {
+		case <-st.dhcp.Ready(): // scripts depend on whose address it is that asks
+		case <-ctx.Done():
+			doors.close()
+			return group.Wait()
+		}
 		files, err := st.tftpServer()
 		if err != nil {
 			doors.close()
@@ -175,6 +181,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 			group.Go(func() error { return files.Serve(ctx, conn) })
 		}
 	}
+	group.Go(func() error { return server.Run(ctx, doors.http) })
 	st.log.InfoContext(ctx, "serving", "http", st.conf.Listen.HTTP, "https", st.conf.Listen.HTTPS, "dhcp", st.conf.Listen.DHCP, "ca", st.authority.Fingerprint())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd nobody listens
 	return group.Wait()
@@ -203,9 +210,13 @@ func (st *station) applySite(ctx context.Context) error {
 // followSubnets hands the declared subnets to the DHCP server, now and
 // whenever they change.
 func (st *station) followSubnets(ctx context.Context) error {
+	var served []fleet.Subnet
 	for {
 		changed := st.engine.Changed()
-		st.dhcp.SetSubnets(st.engine.Site().Subnets)
+		if now := st.engine.Site().Subnets; !reflect.DeepEqual(now, served) {
+			st.dhcp.SetSubnets(now)
+			served = now
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
