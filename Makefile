@@ -17,25 +17,22 @@ export PROVISION_TEST_PROGRAM = $(abspath $(BUILD))/bin/provision
 
 .PHONY: build images lab test check bench clean
 
-build: $(BUILD)/bin/provision $(BUILD)/bin/provision-agent
-
-GO_FILES := $(shell find . -name build -prune -o \( -name '*.go' -o -path './web/*' -o -path './ipxe-scripts/*' -o -path './templates/*' \) -type f -print)
-
-# go decides what is out of date; make only has to ask it.
-$(BUILD)/bin/provision: $(GO_FILES) go.mod go.sum
-	go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/provision
-
-# The agent is part of the image, which is bit-identical when built twice: its
-# version must not change with each commit.
-$(BUILD)/bin/provision-agent: $(wildcard agent/*.go agent/*/*.go api/*.go cmd/agent/*.go) go.mod go.sum
-	go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/agent
+# go decides what is out of date: make asks it each time. The agent is part of
+# the image, which is bit-identical when built twice, so its file is replaced
+# only when it differs and its version does not change with each commit.
+build:
+	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BUILD)/bin/provision ./cmd/provision
+	go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(BUILD)/bin/provision-agent.new ./cmd/agent
+	@cmp -s $(BUILD)/bin/provision-agent.new $(BUILD)/bin/provision-agent && rm $(BUILD)/bin/provision-agent.new || \
+		mv $(BUILD)/bin/provision-agent.new $(BUILD)/bin/provision-agent
 
 # Kernel, ramdisk, loaders and the installed system. Built once; again when the
 # agent or what builds them has changed.
-images: $(STATE)/.images
+images: build
+	@$(MAKE) --no-print-directory $(STATE)/.images
 
-$(STATE)/.images: $(BUILD)/bin/provision-agent $(wildcard image/*.go image/*/* image/*/*/*) | $(BUILD)/bin/provision
-	$(SUDO) $(BUILD)/bin/provision images build debian-12 --state-dir $(STATE) --agent $(abspath $(BUILD)/bin/provision-agent)
+$(STATE)/.images: $(BUILD)/bin/provision-agent $(shell find image -type f -not -name '*_test.go')
+	$(SUDO) $(BUILD)/bin/provision images build debian-12 --state-dir $(STATE) --agent $(abspath $(BUILD)/bin/provision-agent) $(if $(wildcard $@),--force)
 	$(SUDO) touch $@
 
 # lab, test, check and bench install what they need first; setup.sh says where

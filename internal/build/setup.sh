@@ -10,7 +10,7 @@ mmdebstrap debian-archive-keyring mtools dosfstools e2fsprogs fdisk zstd kmod
 iproute2 util-linux ca-certificates git make
 "
 if [ "${1:-lab}" = test ]; then
-	packages="$packages docker.io gcc libc6-dev"
+	packages="$packages docker.io gcc libc6-dev libcap2-bin xz-utils"
 fi
 
 missing=""
@@ -42,7 +42,8 @@ fi
 want=$(sed -n 's/^go //p' go.mod)
 arch=$(dpkg --print-architecture)
 module="golang.org/toolchain@v0.0.1-go$want.linux-$arch"
-dir=$(go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+# Not in this folder: the old Go would trip over our go.mod.
+dir=$(cd / && go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
 [ -d "$dir" ] || { echo "cannot fetch $module" >&2; exit 1; }
 for f in "$dir"/bin/* "$dir"/pkg/tool/*/*; do
 	[ -x "$f" ] || chmod u+w "$(dirname "$f")" && chmod 755 "$f" # module zips carry no modes
