@@ -69,6 +69,7 @@ func (e *Engine) Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport)
 		return nil, err
 	}
 	l.meet(s)
+	e.heard(s.Node)
 	if err := e.moved(ctx, n, s); err != nil {
 		return nil, err
 	}
@@ -110,6 +111,17 @@ func (l *link) admits(n fleet.Node, s fleet.Session) error {
 	return &fleet.Error{
 		Kind: fleet.Denied, Code: "E-BOOT-OVER", Op: "poll", On: "node " + n.Title(), Err: errors.New("this boot of the ramdisk is over"),
 		Hint: "restart the machine",
+	}
+}
+
+// heard notes that a node's agent is alive. Like progress it is not stored: it
+// comes several times a minute, from every node.
+func (e *Engine) heard(id fleet.NodeID) {
+	e.world.mu.Lock()
+	defer e.world.mu.Unlock()
+	if n, ok := e.world.nodes[id]; ok {
+		n.LastSeen = time.Now()
+		e.world.nodes[id] = n
 	}
 }
 
