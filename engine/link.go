@@ -172,7 +172,7 @@ func (l *link) take(r fleet.StepReport) {
 	c.report <- r
 }
 
-// next returns the step for this session, or the channel to wait on.
+// next returns the step that is meant for s, or the channel to wait on.
 func (l *link) next(s fleet.Session) (*fleet.Step, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
