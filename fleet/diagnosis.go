@@ -1,0 +1,48 @@
+package fleet
+
+import "strings"
+
+// A Diagnosis is a kind of trouble that we know: what it is, and what to do.
+// The table of them is what the console, `provision doctor`, error codes and
+// docs/diagnoses.md show.
+type Diagnosis struct {
+	Code  string // stable: "E-DHCP-ROGUE"
+	Title string // what is the matter, a clause: "another DHCP server answers"
+	Fix   string // what to do, one sentence in the imperative; {on} stands for what the alarm is about
+}
+
+// Codes of diagnoses of the network.
+const (
+	CodeRogueDHCP     = "E-DHCP-ROGUE"
+	CodePoolForecast  = "E-DHCP-POOL-LOW"
+	CodePoolExhausted = "E-DHCP-POOL-EXHAUSTED"
+	CodeUnknownRelay  = "E-DHCP-RELAY-UNKNOWN"
+	CodeLeasesUnsaved = "E-DHCP-LEASES-UNSAVED"
+	CodeNoLoader      = "E-BOOT-NO-LOADER"
+)
+
+var diagnoses = []Diagnosis{
+	{CodeRogueDHCP, "another DHCP server answers", "turn that server off, or set the subnet's mode to proxy to stand beside it: {on}"},
+	{CodePoolForecast, "more than 80 % of the addresses are in use", "add a range to the subnet in site.yaml: {on}"},
+	{CodePoolExhausted, "no address is free", "add a range to the subnet in site.yaml, or make its lease time shorter: {on}"},
+	{CodeUnknownRelay, "a relay forwards requests from a network that is not declared", "declare a subnet that contains the relay's address in site.yaml, or take the helper address off that router: {on}"},
+	{CodeLeasesUnsaved, "leases cannot be stored, so that no new ones are given", "make room on the disk of the state folder: {on}"},
+	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders; {on}"},
+}
+
+// Diagnoses returns the table, in a fixed order.
+func Diagnoses() []Diagnosis { return append([]Diagnosis(nil), diagnoses...) }
+
+// Diagnose returns the diagnosis with this code. One that nobody knows has
+// the code as its title and no fix.
+func Diagnose(code string) Diagnosis {
+	for _, d := range diagnoses {
+		if d.Code == code {
+			return d
+		}
+	}
+	return Diagnosis{Code: code, Title: code}
+}
+
+// FixFor returns the fix with what it is about filled in.
+func (d Diagnosis) FixFor(on string) string { return strings.ReplaceAll(d.Fix, "{on}", on) }
