@@ -24,6 +24,10 @@ var (
 	// noProxyDHCP is iPXE's option 175, tag 176: do not wait for a ProxyDHCP
 	// offer. It saves two seconds of every boot.
 	noProxyDHCP = []byte{176, 1, 1}
+	// piMenu is what a Raspberry Pi looks for: a PXE boot menu (option 43: no
+	// discovery, a prompt that does not wait, one entry for the local server)
+	// whose entry has this very name.
+	piMenu = []byte("\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff")
 )
 
 // bootOptions tells the client what to load, in the form of its firmware.
@@ -35,6 +39,10 @@ func bootOptions(msg *dhcpv4.DHCPv4, sc scene) {
 	if sc.boot.Firmware == pxe.IPXE && !proxy {
 		msg.Options[175] = noProxyDHCP
 	}
+	if sc.boot.Platform() == pxe.PlatformPi {
+		piOptions(msg, sc)
+		return
+	}
 	file := sc.plan.BootFile(sc.boot)
 	if file == "" || len(file) > 255 {
 		return
@@ -43,7 +51,7 @@ func bootOptions(msg *dhcpv4.DHCPv4, sc scene) {
 	case pxe.HTTP:
 		// UEFI takes a URL only from who says that it means it.
 		msg.Options[60] = []byte(classHTTP)
-	case pxe.ROM, pxe.IPXE, pxe.NoBoot:
+	case pxe.ROM, pxe.IPXE, pxe.GRUB, pxe.NoBoot:
 		if proxy {
 			msg.Options[60] = []byte(classPXE)
 			msg.Options[43] = useBootFile
@@ -55,6 +63,18 @@ func bootOptions(msg *dhcpv4.DHCPv4, sc scene) {
 	if len(file) <= maxFileField {
 		msg.BootFileName = file
 	}
+}
+
+// piOptions send a Raspberry Pi to our TFTP server. It knows the names of the
+// files that it loads, and takes no other.
+func piOptions(msg *dhcpv4.DHCPv4, sc scene) {
+	if sc.plan.File == "" {
+		return
+	}
+	msg.ServerIPAddr = sc.boot.Server.AsSlice()
+	msg.Options[43] = piMenu
+	msg.Options[60] = []byte(classPXE)
+	msg.Options[66] = []byte(sc.boot.Server.String())
 }
 
 // answerProxy gives boot information to clients whose address comes from

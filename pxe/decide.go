@@ -13,11 +13,12 @@ type Action string
 const (
 	Ignore    Action = "ignore"     // nothing to boot from us
 	LocalDisk Action = "local_disk" // boot what is installed
-	Loader    Action = "loader"     // a program that the firmware runs
-	Script    Action = "script"     // an iPXE script
+	Load      Action = "loader"     // a program that the firmware runs
+	Script    Action = "script"     // a script of iPXE or GRUB
 )
 
-// Scripts are the files of package ipxe-scripts that a plan can name.
+// Scripts are the files of package ipxe-scripts that a plan can name. GRUB has
+// its own form of each: see [Plan.Script].
 const (
 	ScriptAgent = "agent.ipxe" // boots the ramdisk with the agent
 	ScriptLocal = "local.ipxe" // boots from disk
@@ -30,6 +31,7 @@ type Plan struct {
 	File   string // loader, or name of the script; "" when the machine gets no file
 	ByHTTP bool   // the file is named by URL
 	Reason string // for evidence, logs and people
+	Code   string // of a diagnosis, when the machine gets nothing through a fault of ours
 }
 
 // Decide says what a machine gets. The zero node is a machine that we do not
@@ -40,7 +42,7 @@ func Decide(req Request, n fleet.Node) Plan {
 	}
 	switch {
 	case keepsSystem(n):
-		return localDisk(req, fmt.Sprintf("%s: boots its own system", n.State))
+		return localDisk(req, n, fmt.Sprintf("%s: boots its own system", n.State))
 	case n.State == fleet.Quarantined || n.State == fleet.Retired:
 		return nothing(req, fmt.Sprintf("%s: gets nothing until somebody decides", n.State))
 	default:
@@ -60,32 +62,35 @@ func agent(req Request, n fleet.Node) Plan {
 	if n.State != "" {
 		why = fmt.Sprintf("%s: boots our agent", n.State)
 	}
-	if req.Firmware == IPXE {
+	if req.Firmware.runsScripts() {
 		return Plan{Action: Script, File: ScriptAgent, ByHTTP: true, Reason: why}
 	}
-	file, ok := req.Arch.Loader()
-	if !ok {
-		return Plan{Action: Ignore, Reason: fmt.Sprintf("no loader for architecture %d", req.Arch)}
+	l, fault := req.loader(n)
+	if fault.Reason != "" {
+		return fault
 	}
-	return Plan{Action: Loader, File: file, ByHTTP: req.Firmware == HTTP, Reason: why}
+	return Plan{Action: Load, File: l.File, ByHTTP: req.Firmware == HTTP, Reason: why + l.why}
 }
 
-// localDisk names a script for iPXE, which knows better than its firmware how
-// to start the disk. A BIOS ROM is given no file: it gives up at once, and the
-// BIOS goes on to the next device. A UEFI that is offered no file asks for a
-// minute more; it is sooner at its disk through iPXE, which will be told so.
-func localDisk(req Request, why string) Plan {
-	if req.Firmware == IPXE {
+// localDisk names a script for iPXE and GRUB, which know better than firmware
+// how to start the disk. A BIOS ROM and a Raspberry Pi are given no file: they
+// give up at once, and go on to the next device. A UEFI that is offered no
+// file asks for a minute more; it is sooner at its disk through a loader,
+// which will be told so.
+func localDisk(req Request, n fleet.Node, why string) Plan {
+	if req.Firmware.runsScripts() {
 		return Plan{Action: LocalDisk, File: ScriptLocal, ByHTTP: true, Reason: why}
 	}
-	if file, ok := req.Arch.Loader(); ok && req.Arch.uefi() {
-		return Plan{Action: LocalDisk, File: file, ByHTTP: req.Firmware == HTTP, Reason: why}
+	if req.Platform().uefi() {
+		if l, fault := req.loader(n); fault.Reason == "" {
+			return Plan{Action: LocalDisk, File: l.File, ByHTTP: req.Firmware == HTTP, Reason: why + l.why}
+		}
 	}
 	return Plan{Action: LocalDisk, Reason: why}
 }
 
 func nothing(req Request, why string) Plan {
-	if req.Firmware == IPXE {
+	if req.Firmware.runsScripts() {
 		return Plan{Action: Ignore, File: ScriptWait, ByHTTP: true, Reason: why}
 	}
 	return Plan{Action: Ignore, Reason: why}

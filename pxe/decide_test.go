@@ -13,8 +13,8 @@ func TestEveryStateAndFirmwareGetsItsPlan(t *testing.T) {
 		rom, http, ipxe Plan
 	}
 	agent := want{
-		rom:  Plan{Action: Loader, File: "snponly.efi"},
-		http: Plan{Action: Loader, File: "snponly.efi", ByHTTP: true},
+		rom:  Plan{Action: Load, File: "snponly.efi"},
+		http: Plan{Action: Load, File: "snponly.efi", ByHTTP: true},
 		ipxe: Plan{Action: Script, File: ScriptAgent, ByHTTP: true},
 	}
 	local := want{
@@ -49,7 +49,7 @@ func TestEveryStateAndFirmwareGetsItsPlan(t *testing.T) {
 		}
 	}
 	for state, want := range tests {
-		for firmware, want := range map[Firmware]Plan{ROM: want.rom, HTTP: want.http, IPXE: want.ipxe} {
+		for firmware, want := range map[Firmware]Plan{ROM: want.rom, HTTP: want.http, IPXE: want.ipxe, GRUB: want.ipxe} {
 			t.Run(string(state)+" "+string(firmware), func(t *testing.T) {
 				got := Decide(Request{Firmware: firmware, Arch: EFIX64}, fleet.Node{State: state})
 				if got.Reason == "" {
@@ -66,10 +66,10 @@ func TestEveryStateAndFirmwareGetsItsPlan(t *testing.T) {
 
 func TestAStateWithASystemIsNeverGivenALoader(t *testing.T) {
 	for _, state := range fleet.States() {
-		for _, firmware := range []Firmware{NoBoot, ROM, HTTP, IPXE} {
+		for _, firmware := range []Firmware{NoBoot, ROM, HTTP, IPXE, GRUB} {
 			for arch := range Arch(40) {
 				p := Decide(Request{Firmware: firmware, Arch: arch}, fleet.Node{State: state})
-				if state.HasSystem() && (p.Action == Loader || p.File == ScriptAgent) {
+				if state.HasSystem() && (p.Action == Load || p.File == ScriptAgent) {
 					t.Errorf("Decide(%s, %s, arch %d) = %+v, want no way to an install", state, firmware, arch, p)
 				}
 			}
@@ -95,20 +95,6 @@ func TestAnOperatingSystemGetsNothingToBoot(t *testing.T) {
 	got := Decide(Request{}, fleet.Node{})
 	if got.Action != Ignore || got.File != "" {
 		t.Errorf("Decide = %+v, want nothing to boot", got)
-	}
-}
-
-func TestEachArchitectureHasItsLoader(t *testing.T) {
-	tests := map[Arch]string{
-		0: "undionly.kpxe", 7: "snponly.efi", 9: "snponly.efi", 16: "snponly.efi",
-		11: "ipxe-arm64.efi", 19: "ipxe-arm64.efi",
-		6: "", 10: "", 15: "", 18: "", 27: "", 0xffff: "",
-	}
-	for arch, want := range tests {
-		got := Decide(Request{Firmware: ROM, Arch: arch}, fleet.Node{})
-		if got.File != want || (want == "") != (got.Action == Ignore) {
-			t.Errorf("Decide(arch %d) = %+v, want file %q", arch, got, want)
-		}
 	}
 }
 
@@ -179,12 +165,5 @@ func TestTheBootFileFitsTheFirmware(t *testing.T) {
 				t.Errorf("BootFile has %d bytes, an option holds 255", len(got))
 			}
 		})
-	}
-}
-
-func TestEveryLoaderIsListedOnce(t *testing.T) {
-	got := Loaders()
-	if len(got) != 3 {
-		t.Errorf("Loaders = %q, want the three files of the table", got)
 	}
 }

@@ -1,56 +1,99 @@
 package pxe
 
-// An Arch is a client architecture, as in option 93 (RFC 4578 §2.1 and the
-// IANA registry "Processor Architecture Types").
-type Arch uint16
+import "slices"
 
-// The architectures that have a meaning here.
+// A Transport is how a firmware fetches its loader.
+type Transport string
+
+// The transports.
 const (
-	BIOS      Arch = 0
-	EFIIA32   Arch = 6
-	EFIBC     Arch = 7 // byte code by the book; in fact every x86-64 firmware says this
-	EFIARM32  Arch = 10
-	EFIX64    Arch = 9
-	EFIARM64  Arch = 11
-	HTTPIA32  Arch = 15
-	HTTPX64   Arch = 16
-	HTTPARM32 Arch = 18
-	HTTPARM64 Arch = 19
-	HTTPBIOS  Arch = 20
+	ByTFTP Transport = "TFTP"
+	ByHTTP Transport = "HTTP"
 )
 
-// loaders says which program a firmware of an architecture is given. The names
-// are those of Debian's ipxe package. snponly and undionly use the firmware's
-// own network driver, which works on cards that iPXE has no driver for.
-// A 32-bit UEFI has no loader: nobody has met one in a rack.
-var loaders = map[Arch]string{
-	BIOS:      "undionly.kpxe",
-	HTTPBIOS:  "undionly.kpxe",
-	EFIBC:     "snponly.efi",
-	EFIX64:    "snponly.efi",
-	HTTPX64:   "snponly.efi",
-	EFIARM64:  "ipxe-arm64.efi", // Debian builds no snponly for it
-	HTTPARM64: "ipxe-arm64.efi",
+// A Loader is a program that a firmware runs.
+type Loader struct {
+	File string
+	// Signed loaders run with Secure Boot on: Debian's shim, which the firmware
+	// trusts, starts Debian's GRUB, which starts Debian's kernel. Nobody signs
+	// iPXE for Debian.
+	Signed bool
 }
 
-// Loader returns the program for an architecture.
-func (a Arch) Loader() (file string, ok bool) {
-	file, ok = loaders[a]
-	return file, ok
+// A row of the table says which loaders a firmware of a platform can be given,
+// the best first, and how it fetches them.
+type row struct {
+	firmware Firmware
+	platform Platform
+	by       Transport
+	loaders  []Loader
 }
 
-func (a Arch) uefi() bool { return a != BIOS && a != HTTPBIOS }
+// Debian's names, but for shim and GRUB, which shim finds by these names. What
+// comes first uses the firmware's own network driver: that works on cards that
+// iPXE has no driver for. Where it fails, Secure Boot is the usual reason, so
+// that the signed chain comes second; iPXE with its own drivers is the last
+// resort for firmware whose driver is broken.
+var (
+	biosLoaders  = []Loader{{File: "undionly.kpxe"}, {File: "ipxe.pxe"}}
+	x64Loaders   = []Loader{{File: "snponly.efi"}, {File: "shimx64.efi", Signed: true}, {File: "ipxe.efi"}}
+	arm64Loaders = []Loader{{File: "ipxe-arm64.efi"}, {File: "shimaa64.efi", Signed: true}} // Debian builds no snponly for it
+	piLoaders    = []Loader{{File: piLoader}}
+)
 
-// Loaders returns the files that some architecture needs, each once, so that
-// a server can check at start that it has them.
+// table is the boot matrix. A platform that is not in it has no loader: Debian
+// has none for 32-bit UEFI, and nobody has met one in a rack.
+var table = []row{
+	{ROM, PlatformBIOS, ByTFTP, biosLoaders},
+	{HTTP, PlatformBIOS, ByHTTP, biosLoaders},
+	{ROM, PlatformX64, ByTFTP, x64Loaders},
+	{HTTP, PlatformX64, ByHTTP, x64Loaders},
+	{ROM, PlatformARM64, ByTFTP, arm64Loaders},
+	{HTTP, PlatformARM64, ByHTTP, arm64Loaders},
+	{ROM, PlatformPi, ByTFTP, piLoaders},
+}
+
+// secondStage are the programs that a loader fetches by itself, by name.
+var secondStage = map[string]string{
+	"shimx64.efi":  "grubx64.efi",
+	"shimaa64.efi": "grubaa64.efi",
+}
+
+// LoadersFor returns what a firmware of a platform can be given, best first.
+func LoadersFor(f Firmware, p Platform) []Loader {
+	for _, r := range table {
+		if r.firmware == f && r.platform == p {
+			return slices.Clone(r.loaders)
+		}
+	}
+	return nil
+}
+
+// Loaders returns the files that machines in racks are given, each once, so
+// that a server can check that it has them. What a Raspberry Pi loads is
+// brought by whoever has one.
 func Loaders() []string {
-	seen := make(map[string]bool)
 	var files []string
-	for a := Arch(0); a <= HTTPBIOS; a++ {
-		if f, ok := loaders[a]; ok && !seen[f] {
-			seen[f] = true
-			files = append(files, f)
+	add := func(file string) {
+		if file != "" && !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+	}
+	for _, r := range table {
+		for _, l := range r.loaders {
+			if r.platform != PlatformPi {
+				add(l.File)
+				add(secondStage[l.File])
+			}
 		}
 	}
 	return files
+}
+
+// IsLoader reports whether a file is one that a firmware is told to load: its
+// being fetched opens a boot, in which something has to follow.
+func IsLoader(file string) bool {
+	return slices.ContainsFunc(table, func(r row) bool {
+		return slices.ContainsFunc(r.loaders, func(l Loader) bool { return l.File == file })
+	})
 }

@@ -17,6 +17,7 @@ const (
 	ROM    Firmware = "rom"  // PXE ROM or UEFI PXE: a loader by TFTP
 	HTTP   Firmware = "http" // UEFI HTTP boot: a loader by HTTP
 	IPXE   Firmware = "ipxe" // iPXE, as ROM or loaded by us: a script by HTTP
+	GRUB   Firmware = "grub" // GRUB, loaded by us behind shim: a script by HTTP or TFTP
 )
 
 // Classes that clients put into option 60, followed by their architecture.
@@ -41,6 +42,7 @@ type Request struct {
 	Port     uint16     // of our HTTP boot listener; 0 is 80
 	Subnet   string     // name of the subnet that it is on
 	Relay    netip.Addr // the relay that it came through; invalid when none
+	Quirk    fleet.Quirk
 }
 
 // FirmwareOf tells the firmware by vendor class (option 60) and user class
