@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 
@@ -11,9 +12,11 @@ import (
 )
 
 // A scene is all that an answer depends on: the query, where it came from, and
-// who the client is.
+// who the client is; and the answer, while it is written. It is large: each
+// socket loop has one, and uses it again for each packet.
 type scene struct {
-	*query
+	query
+	draft  draft
 	subnet fleet.Subnet
 	server netip.Addr // our address as the client sees it
 	node   fleet.Node // zero when unknown
@@ -22,9 +25,8 @@ type scene struct {
 }
 
 // answer says what a query gets, and whether it gets anything.
-func (s *Server) answer(q *query) (reply, bool) {
-	sc, ok := s.scene(q)
-	if !ok {
+func (s *Server) answer(sc *scene) (reply, bool) {
+	if !s.look(sc) {
 		return reply{}, false
 	}
 	s.noteForeign(sc)
@@ -39,10 +41,10 @@ func (s *Server) answer(q *query) (reply, bool) {
 		s.observe(sc, "silence: the subnet observes only")
 		return reply{}, false
 	}
-	if q.proxy {
+	if sc.proxy {
 		return s.bootAnswer(sc)
 	}
-	switch q.kind {
+	switch sc.kind {
 	case dhcpv4.MessageTypeDiscover:
 		return s.offer(sc)
 	case dhcpv4.MessageTypeRequest:
@@ -50,40 +52,36 @@ func (s *Server) answer(q *query) (reply, bool) {
 	case dhcpv4.MessageTypeInform:
 		return s.inform(sc)
 	case dhcpv4.MessageTypeRelease:
-		return s.giveUp(sc, q.client, fleet.LeaseReleased)
+		return s.giveUp(sc, sc.client, fleet.LeaseReleased)
 	case dhcpv4.MessageTypeDecline:
-		return s.giveUp(sc, q.wanted, fleet.LeaseDeclined)
+		return s.giveUp(sc, sc.wanted, fleet.LeaseDeclined)
 	default:
 		return reply{}, false
 	}
 }
 
-// scene finds the subnet, our address on it, the node and its plan. It fails
+// look finds the subnet, our address on it, the node and its plan. It fails
 // for networks that we do not serve.
-func (s *Server) scene(q *query) (scene, bool) {
-	prefixes, served := s.ifaces.addrs(q.ifindex)
-	if !served || s.ifaces.own(q.relay) {
-		return scene{}, false // not our interface, or our own relay: a loop
+func (s *Server) look(sc *scene) bool {
+	prefixes, served := s.ifaces.addrs(sc.ifindex)
+	if !served || s.ifaces.own(sc.relay) {
+		return false // not our interface, or our own relay: a loop
 	}
-	sc := scene{query: q}
 	var ok bool
-	if sc.subnet, ok = s.subnetFor(q, prefixes); !ok {
-		return scene{}, false
+	if sc.subnet, ok = s.subnetFor(&sc.query, prefixes); !ok {
+		return false
 	}
-	if sc.server, ok = s.serverFor(q, sc.subnet, prefixes); !ok {
-		return scene{}, false
+	if sc.server, ok = s.serverFor(&sc.query, sc.subnet, prefixes); !ok {
+		return false
 	}
-	n, found := s.o.Nodes.NodeByMAC(q.mac)
-	if found {
-		sc.node = n
-		sc.known = n.State != fleet.Discovered && n.State != fleet.Retired && n.State != ""
-	}
-	q.boot.Server, q.boot.Port, q.boot.Subnet = sc.server, s.o.HTTPPort, sc.subnet.Name
+	sc.node, ok = s.o.Nodes.NodeByMAC(sc.mac)
+	sc.known = ok && sc.node.State != fleet.Discovered && sc.node.State != fleet.Retired && sc.node.State != ""
+	sc.boot.Server, sc.boot.Port, sc.boot.Subnet = sc.server, s.o.HTTPPort, sc.subnet.Name
 	if sc.subnet.Server.IsValid() {
-		q.boot.Server = sc.subnet.Server
+		sc.boot.Server = sc.subnet.Server
 	}
-	sc.plan = pxe.Decide(q.boot, sc.node)
-	return sc, true
+	sc.plan = pxe.Decide(sc.boot, sc.node)
+	return true
 }
 
 // subnetFor finds the network that the client is on: as its relay says, as its
@@ -127,14 +125,14 @@ func (s *Server) serverFor(q *query, n fleet.Subnet, prefixes []netip.Prefix) (n
 }
 
 // offer answers a DISCOVER (RFC 2131 §4.3.1).
-func (s *Server) offer(sc scene) (reply, bool) {
+func (s *Server) offer(sc *scene) (reply, bool) {
 	addr, ok := s.book.offer(sc.subnet, sc.mac, sc.wanted, sc.node.Addr)
 	if !ok {
 		s.stats.noAddress.Add(1)
 		s.observe(sc, "silence: no free address on subnet "+sc.subnet.Name)
 		return reply{}, false
 	}
-	s.observe(sc, fmt.Sprintf("offered %s, %s", addr, planText(sc)))
+	s.observeAddr(sc, "offered", addr)
 	r, ok := s.build(sc, dhcpv4.MessageTypeOffer, addr)
 	if ok {
 		s.stats.offers.Add(1)
@@ -144,7 +142,7 @@ func (s *Server) offer(sc scene) (reply, bool) {
 
 // request answers a REQUEST. What it means depends on which fields it fills
 // (RFC 2131 §4.3.2).
-func (s *Server) request(sc scene) (reply, bool) {
+func (s *Server) request(sc *scene) (reply, bool) {
 	switch {
 	case sc.chosen.IsValid() && sc.chosen != sc.server && !s.ifaces.own(sc.chosen):
 		s.book.withdraw(sc.subnet, sc.mac) // SELECTING, another server
@@ -162,7 +160,7 @@ func (s *Server) request(sc scene) (reply, bool) {
 
 // selecting: the client takes our offer. After a restart we have forgotten
 // offers, so any address that is free and that it may have will do.
-func (s *Server) selecting(sc scene) (reply, bool) {
+func (s *Server) selecting(sc *scene) (reply, bool) {
 	if !sc.wanted.IsValid() {
 		return reply{}, false
 	}
@@ -174,7 +172,7 @@ func (s *Server) selecting(sc scene) (reply, bool) {
 }
 
 // renewing: the client has the address and wants to keep it.
-func (s *Server) renewing(sc scene) (reply, bool) {
+func (s *Server) renewing(sc *scene) (reply, bool) {
 	c := s.book.claim(sc.subnet, sc.mac, sc.client, sc.node.Addr)
 	switch {
 	case c.mine && c.may:
@@ -187,7 +185,7 @@ func (s *Server) renewing(sc scene) (reply, bool) {
 }
 
 // rebooting: the client had the address once (INIT-REBOOT).
-func (s *Server) rebooting(sc scene) (reply, bool) {
+func (s *Server) rebooting(sc *scene) (reply, bool) {
 	if !sc.subnet.CIDR.Contains(sc.wanted) {
 		return s.nak(sc, "the address is of another network")
 	}
@@ -203,7 +201,7 @@ func (s *Server) rebooting(sc scene) (reply, bool) {
 }
 
 // ack builds an ACK that leaves once its lease is on disk.
-func (s *Server) ack(sc scene, addr netip.Addr) (reply, bool) {
+func (s *Server) ack(sc *scene, addr netip.Addr) (reply, bool) {
 	r, ok := s.build(sc, dhcpv4.MessageTypeAck, addr)
 	if !ok {
 		return reply{}, false
@@ -212,11 +210,11 @@ func (s *Server) ack(sc scene, addr netip.Addr) (reply, bool) {
 	if !ok {
 		return reply{}, false // taken this very moment
 	}
-	s.observe(sc, fmt.Sprintf("leased %s, %s", addr, planText(sc)))
+	s.observeAddr(sc, "leased", addr)
 	return r, true
 }
 
-func (s *Server) nak(sc scene, why string) (reply, bool) {
+func (s *Server) nak(sc *scene, why string) (reply, bool) {
 	s.observe(sc, "refused: "+why)
 	r, ok := s.build(sc, dhcpv4.MessageTypeNak, netip.Addr{})
 	if ok {
@@ -227,7 +225,7 @@ func (s *Server) nak(sc scene, why string) (reply, bool) {
 
 // inform answers a client that has an address from elsewhere (RFC 2131
 // §4.3.5): options, but neither an address nor a lease.
-func (s *Server) inform(sc scene) (reply, bool) {
+func (s *Server) inform(sc *scene) (reply, bool) {
 	if !sc.client.IsValid() {
 		return reply{}, false
 	}
@@ -240,7 +238,7 @@ func (s *Server) inform(sc scene) (reply, bool) {
 
 // giveUp stores the end of a lease; nobody is answered. Only who holds the
 // address is believed.
-func (s *Server) giveUp(sc scene, addr netip.Addr, state fleet.LeaseState) (reply, bool) {
+func (s *Server) giveUp(sc *scene, addr netip.Addr, state fleet.LeaseState) (reply, bool) {
 	if !addr.IsValid() {
 		return reply{}, false
 	}
@@ -256,8 +254,8 @@ func (s *Server) giveUp(sc scene, addr netip.Addr, state fleet.LeaseState) (repl
 }
 
 // hostnameOf keeps what the client calls itself, if it is a name at all.
-func hostnameOf(sc scene) string {
-	if name := sc.msg.HostName(); fleet.ValidName(name) {
+func hostnameOf(sc *scene) string {
+	if name := string(bytes.TrimRight(sc.msg.option(12), "\x00")); fleet.ValidName(name) {
 		return name
 	}
 	return ""

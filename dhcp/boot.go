@@ -31,16 +31,16 @@ var (
 )
 
 // bootOptions tells the client what to load, in the form of its firmware.
-func bootOptions(msg *dhcpv4.DHCPv4, sc scene) {
+func bootOptions(d *draft, sc *scene) {
 	if sc.boot.Firmware == pxe.NoBoot {
 		return
 	}
 	proxy := sc.subnet.Mode == fleet.Proxy
 	if sc.boot.Firmware == pxe.IPXE && !proxy {
-		msg.Options[175] = noProxyDHCP
+		d.set(175, noProxyDHCP)
 	}
 	if sc.boot.Platform() == pxe.PlatformPi {
-		piOptions(msg, sc)
+		piOptions(d, sc)
 		return
 	}
 	file := sc.plan.BootFile(sc.boot)
@@ -50,36 +50,36 @@ func bootOptions(msg *dhcpv4.DHCPv4, sc scene) {
 	switch sc.boot.Firmware {
 	case pxe.HTTP:
 		// UEFI takes a URL only from who says that it means it.
-		msg.Options[60] = []byte(classHTTP)
+		d.setText(60, classHTTP)
 	case pxe.ROM, pxe.IPXE, pxe.GRUB, pxe.NoBoot:
 		if proxy {
-			msg.Options[60] = []byte(classPXE)
-			msg.Options[43] = useBootFile
+			d.setText(60, classPXE)
+			d.set(43, useBootFile)
 		}
 	}
-	msg.ServerIPAddr = sc.boot.Server.AsSlice()
-	msg.Options[66] = []byte(sc.boot.Server.String())
-	msg.Options[67] = []byte(file)
+	d.server = sc.boot.Server
+	d.setText(66, sc.boot.Server.String())
+	d.setText(67, file)
 	if len(file) <= maxFileField {
-		msg.BootFileName = file
+		d.file = file
 	}
 }
 
 // piOptions send a Raspberry Pi to our TFTP server. It knows the names of the
 // files that it loads, and takes no other.
-func piOptions(msg *dhcpv4.DHCPv4, sc scene) {
+func piOptions(d *draft, sc *scene) {
 	if sc.plan.File == "" {
 		return
 	}
-	msg.ServerIPAddr = sc.boot.Server.AsSlice()
-	msg.Options[43] = piMenu
-	msg.Options[60] = []byte(classPXE)
-	msg.Options[66] = []byte(sc.boot.Server.String())
+	d.server = sc.boot.Server
+	d.set(43, piMenu)
+	d.setText(60, classPXE)
+	d.setText(66, sc.boot.Server.String())
 }
 
 // answerProxy gives boot information to clients whose address comes from
 // another server (PXE 2.1 §2.2.3). It never gives an address.
-func (s *Server) answerProxy(sc scene) (reply, bool) {
+func (s *Server) answerProxy(sc *scene) (reply, bool) {
 	if sc.boot.Firmware == pxe.NoBoot {
 		return reply{}, false
 	}
@@ -104,7 +104,7 @@ func (s *Server) answerProxy(sc scene) (reply, bool) {
 }
 
 // bootAnswer acknowledges a request for boot information alone.
-func (s *Server) bootAnswer(sc scene) (reply, bool) {
+func (s *Server) bootAnswer(sc *scene) (reply, bool) {
 	asks := sc.kind == dhcpv4.MessageTypeRequest || sc.kind == dhcpv4.MessageTypeInform
 	if !asks || sc.boot.Firmware == pxe.NoBoot || sc.plan.File == "" {
 		return reply{}, false
@@ -114,7 +114,7 @@ func (s *Server) bootAnswer(sc scene) (reply, bool) {
 	return s.proxied(sc, dhcpv4.MessageTypeAck)
 }
 
-func (s *Server) proxied(sc scene, kind dhcpv4.MessageType) (reply, bool) {
+func (s *Server) proxied(sc *scene, kind dhcpv4.MessageType) (reply, bool) {
 	r, ok := s.build(sc, kind, netip.Addr{})
 	if ok {
 		s.stats.proxied.Add(1)
@@ -123,7 +123,7 @@ func (s *Server) proxied(sc scene, kind dhcpv4.MessageType) (reply, bool) {
 }
 
 // planText is the plan in words, for evidence.
-func planText(sc scene) string {
+func planText(sc *scene) string {
 	if file := sc.plan.File; file != "" {
 		return fmt.Sprintf("%s (%s)", file, sc.plan.Reason)
 	}

@@ -1,11 +1,17 @@
 // Package dhcp is the DHCPv4 server (RFC 2131) that machines boot with.
 //
 // A packet takes four steps: it is read, in batches, from a socket that says
-// which interface it came by; understood ([query]); decided on, with leases
-// from memory ([book]) and the boot file from [pxe.Decide]; and answered.
+// which interface it came by; understood ([message], [query]); decided on, with
+// leases from memory ([book]) and the boot file from [pxe.Decide]; and answered
+// ([draft]).
 // Nothing on this way waits for a disk, with one exception: a lease is on
 // stable storage before its ACK leaves. A single goroutine stores the leases
 // of all packets that came meanwhile in one transaction ([committer]).
+//
+// To send one more option, set it on the draft in [Server.build]: with
+// [draft.set] and its kin, by code, in any order; and name it in spare when a
+// client can boot without it. To read one more, ask [message.option]. Neither
+// allocates, and neither knows what an option means.
 //
 // Each subnet has a mode. One that says nothing observes: it listens, notes
 // other servers, and answers nobody.

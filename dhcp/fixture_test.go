@@ -101,6 +101,7 @@ type testServer struct {
 	clock  time.Time
 	sent   []reply
 	commit *committer
+	scene  scene
 }
 
 const testIfindex = 7
@@ -149,6 +150,11 @@ func (ts *testServer) start(subnets ...fleet.Subnet) {
 
 func byBroadcast() arrival {
 	return arrival{ifindex: testIfindex, from: netip.MustParseAddrPort("0.0.0.0:68"), to: broadcast}
+}
+
+// handle is the server's, with a scene of its own.
+func (ts *testServer) handle(b []byte, a arrival) (reply, bool) {
+	return ts.Server.handle(&ts.scene, b, a)
 }
 
 // put hands a packet to the server, stores its lease if it makes one, and

@@ -15,7 +15,7 @@ import (
 
 // observe reports what a machine that wants to boot asked, and what came of
 // it. What an operating system asks for is no evidence of a boot.
-func (s *Server) observe(sc scene, outcome string) {
+func (s *Server) observe(sc *scene, outcome string) {
 	if sc.boot.Firmware == pxe.NoBoot {
 		return
 	}
@@ -26,6 +26,15 @@ func (s *Server) observe(sc scene, outcome string) {
 	s.o.Observer.Observe(fleet.Evidence{
 		At: s.o.Now(), MAC: sc.mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(detail + ": " + outcome),
 	})
+}
+
+// observeAddr is observe for an address that is given, and the plan with it.
+// Most clients are operating systems that renew: no text is made for them.
+func (s *Server) observeAddr(sc *scene, what string, addr netip.Addr) {
+	if sc.boot.Firmware == pxe.NoBoot {
+		return
+	}
+	s.observe(sc, what+" "+addr.String()+", "+planText(sc))
 }
 
 // A ForeignServer is another DHCP server on a network of ours.
@@ -69,7 +78,7 @@ func (f *foreignServers) list() []ForeignServer {
 	return slices.Clone(f.seen)
 }
 
-func (s *Server) noteForeign(sc scene) {
+func (s *Server) noteForeign(sc *scene) {
 	if sc.kind != dhcpv4.MessageTypeRequest || !sc.chosen.IsValid() || s.ifaces.own(sc.chosen) {
 		return
 	}

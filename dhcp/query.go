@@ -2,7 +2,6 @@ package dhcp
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -19,10 +18,10 @@ type arrival struct {
 	proxy   bool       // came to port 4011
 }
 
-// A query is a client's packet, understood.
+// A query is a client's message, understood.
 type query struct {
 	arrival
-	msg    *dhcpv4.DHCPv4
+	msg    message
 	kind   dhcpv4.MessageType
 	mac    fleet.MAC
 	client netip.Addr // ciaddr: the address that it has; invalid when none
@@ -42,59 +41,57 @@ var (
 	errNoType     = errors.New("no message type")
 )
 
-// parseQuery reads a packet. Whatever it holds was written by a stranger.
-func parseQuery(b []byte, a arrival) (query, error) {
-	msg, err := dhcpv4.FromBytes(b)
-	if err != nil {
-		return query{}, err
+// parse reads a packet. Whatever it holds was written by a stranger.
+func (q *query) parse(b []byte, a arrival) error {
+	if err := q.msg.parse(b); err != nil {
+		return err
 	}
+	hw, ok := q.msg.hardware()
 	switch {
-	case msg.OpCode != dhcpv4.OpcodeBootRequest:
-		return query{}, errNotRequest // another server's answer, or op 0
-	case msg.HopCount > maxHops:
-		return query{}, errHops
-	case !isEthernet(msg.ClientHWAddr):
-		return query{}, errHardware
-	case msg.MessageType() == dhcpv4.MessageTypeNone:
-		return query{}, errNoType // plain BOOTP
+	case q.msg.op() != opRequest:
+		return errNotRequest // another server's answer, or op 0
+	case q.msg.hops() > maxHops:
+		return errHops
+	case !ok:
+		return errHardware
+	case q.msg.kind() == 0:
+		return errNoType // plain BOOTP
 	}
-	q := query{
-		arrival: a, msg: msg, kind: msg.MessageType(), mac: fleet.MAC(msg.ClientHWAddr.String()),
-		client: addrOf(msg.ClientIPAddr), wanted: addrOf(msg.RequestedIPAddress()),
-		chosen: addrOf(msg.ServerIdentifier()), relay: addrOf(msg.GatewayIPAddr),
-	}
+	q.arrival, q.kind, q.mac = a, dhcpv4.MessageType(q.msg.kind()), macOf(hw)
+	q.client, q.relay = q.msg.client(), q.msg.relay()
+	q.wanted, q.chosen = q.msg.addrOption(50), q.msg.addrOption(54)
 	q.boot = pxe.Request{
-		MAC: q.mac, UUID: uuidOf(msg), Addr: q.client, Relay: q.relay, Arch: archOf(msg),
-		Firmware: pxe.FirmwareOf(msg.ClassIdentifier(), msg.Options.Get(dhcpv4.OptionUserClassInformation)),
+		MAC: q.mac, UUID: q.uuid(), Addr: q.client, Relay: q.relay, Arch: q.arch(),
+		Firmware: pxe.FirmwareOf(string(q.msg.option(60)), q.msg.option(77)),
 	}
-	return q, nil
+	return nil
 }
 
-// isEthernet wants six bytes that are one station's: not zero, not a group.
-func isEthernet(hw net.HardwareAddr) bool {
-	return len(hw) == 6 && hw[0]&1 == 0 && [6]byte(hw) != [6]byte{}
-}
-
-func addrOf(ip net.IP) netip.Addr {
-	a, ok := netip.AddrFromSlice(ip.To4())
-	if !ok || a.IsUnspecified() {
-		return netip.Addr{}
+// macOf writes an address in the form of [fleet.MAC].
+func macOf(hw [6]byte) fleet.MAC {
+	const digits = "0123456789abcdef"
+	var b [17]byte
+	for i, v := range hw {
+		if i > 0 {
+			b[3*i-1] = ':'
+		}
+		b[3*i], b[3*i+1] = digits[v>>4], digits[v&15]
 	}
-	return a
+	return fleet.MAC(b[:])
 }
 
-// archOf returns the first architecture of option 93.
-func archOf(msg *dhcpv4.DHCPv4) pxe.Arch {
-	b := msg.Options.Get(dhcpv4.OptionClientSystemArchitectureType)
+// arch returns the first architecture of option 93.
+func (q *query) arch() pxe.Arch {
+	b := q.msg.option(93)
 	if len(b) < 2 {
 		return pxe.BIOS // RFC 4578 is younger than many a ROM
 	}
 	return pxe.Arch(b[0])<<8 | pxe.Arch(b[1])
 }
 
-// uuidOf reads option 97: a zero and the sixteen bytes as the SMBIOS has them.
-func uuidOf(msg *dhcpv4.DHCPv4) string {
-	b := msg.Options.Get(dhcpv4.OptionClientMachineIdentifier)
+// uuid reads option 97: a zero and the sixteen bytes as the SMBIOS has them.
+func (q *query) uuid() string {
+	b := q.msg.option(97)
 	if len(b) != 17 || b[0] != 0 || [16]byte(b[1:]) == [16]byte{} {
 		return ""
 	}
@@ -103,21 +100,30 @@ func uuidOf(msg *dhcpv4.DHCPv4) string {
 
 // linkSelection is suboption 5 of option 82 (RFC 3527): the network that the
 // client is on, where giaddr is only the way back to the relay.
-func (q query) linkSelection() netip.Addr {
-	info := q.msg.RelayAgentInfo()
-	if info == nil {
-		return netip.Addr{}
+func (q *query) linkSelection() netip.Addr {
+	return addrOf(suboption(q.msg.option(82), 5))
+}
+
+// suboption returns a value from an option that is made of codes, lengths and
+// values itself, as options 43 and 82 are; nil when it is not there, or the
+// option is broken before.
+func suboption(b []byte, code byte) []byte {
+	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
+		if b[0] == code {
+			return b[2 : 2+int(b[1])]
+		}
+		b = b[2+int(b[1]):]
 	}
-	return addrOf(net.IP(info.Get(dhcpv4.LinkSelectionSubOption)))
+	return nil
 }
 
 // maxReply is the longest payload that the client takes: option 57 less the
 // headers, never less than RFC 2131 demands of every client, never more than
 // goes into one frame.
-func (q query) maxReply() int {
+func (q *query) maxReply() int {
 	const headers, least, most = 28, 576, 1500
 	size := least
-	if b := q.msg.Options.Get(dhcpv4.OptionMaximumDHCPMessageSize); len(b) == 2 {
+	if b := q.msg.option(57); len(b) == 2 {
 		size = int(b[0])<<8 | int(b[1])
 	}
 	return min(max(size, least), most) - headers

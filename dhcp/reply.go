@@ -1,8 +1,6 @@
 package dhcp
 
 import (
-	"encoding/binary"
-	"net"
 	"net/netip"
 	"time"
 
@@ -31,40 +29,35 @@ var (
 // build makes a reply. addr is the client's new address; none for NAK, for
 // INFORM and beside another server. It fails when the packet would be longer
 // than the client takes.
-func (s *Server) build(sc scene, kind dhcpv4.MessageType, addr netip.Addr) (reply, bool) {
-	msg := &dhcpv4.DHCPv4{
-		OpCode: dhcpv4.OpcodeBootReply, HWType: sc.msg.HWType, ClientHWAddr: sc.msg.ClientHWAddr,
-		TransactionID: sc.msg.TransactionID, Flags: sc.msg.Flags,
-		ClientIPAddr: net.IPv4zero, YourIPAddr: net.IPv4zero, ServerIPAddr: net.IPv4zero,
-		GatewayIPAddr: sc.msg.GatewayIPAddr, Options: make(dhcpv4.Options, 24),
-	}
-	o := msg.Options
-	o[53] = []byte{byte(kind)}
-	o[54] = sc.server.AsSlice()
+func (s *Server) build(sc *scene, kind dhcpv4.MessageType, addr netip.Addr) (reply, bool) {
+	d := &sc.draft
+	d.reset(sc.msg.flags())
+	d.setByte(53, byte(kind))
+	d.setAddrs(54, sc.server)
 	if kind == dhcpv4.MessageTypeNak {
 		if sc.relay.IsValid() {
-			msg.Flags |= flagBroadcast // RFC 2131 §4.3.2: the client's address is wrong
+			d.flags |= flagBroadcast // RFC 2131 §4.3.2: the client's address is wrong
 		}
 	} else {
 		if kind == dhcpv4.MessageTypeAck {
-			msg.ClientIPAddr = sc.msg.ClientIPAddr
+			d.client = sc.client
 		}
 		if addr.IsValid() {
-			msg.YourIPAddr = addr.AsSlice()
-			leaseOptions(o, leaseTime(sc.subnet))
+			d.your = addr
+			leaseOptions(d, leaseTime(sc.subnet))
 		}
 		if sc.subnet.Mode != fleet.Proxy {
-			networkOptions(o, sc)
+			networkOptions(d, sc)
 		}
-		bootOptions(msg, sc)
+		bootOptions(d, sc)
 	}
-	echo(o, sc)
-	packet, ok := fit(msg, sc.maxReply())
-	if !ok {
+	echo(d, sc)
+	if !fit(d, sc.maxReply()) {
+		s.stats.tooLong.Add(1)
 		s.o.Log.Debug("dhcp answer too long", "mac", sc.mac, "limit", sc.maxReply())
 		return reply{}, false
 	}
-	r := reply{packet: packet, from: sc.server}
+	r := reply{packet: d.appendTo(make([]byte, 0, d.size()), &sc.msg), from: sc.server}
 	r.to, r.ifindex = destination(sc, kind)
 	return r, true
 }
@@ -72,7 +65,7 @@ func (s *Server) build(sc scene, kind dhcpv4.MessageType, addr netip.Addr) (repl
 // destination says where a reply goes (RFC 2131 §4.1). A client without an
 // address is answered by broadcast even where it would take unicast: it has no
 // ARP yet, and every client takes a broadcast.
-func destination(sc scene, kind dhcpv4.MessageType) (netip.AddrPort, int) {
+func destination(sc *scene, kind dhcpv4.MessageType) (netip.AddrPort, int) {
 	switch {
 	case sc.relay.IsValid():
 		return netip.AddrPortFrom(sc.relay, serverPort), 0
@@ -85,71 +78,55 @@ func destination(sc scene, kind dhcpv4.MessageType) (netip.AddrPort, int) {
 	}
 }
 
-func leaseOptions(o dhcpv4.Options, lease time.Duration) {
-	o[51] = seconds(lease)
-	o[58] = seconds(lease / 2)
-	o[59] = seconds(lease / 8 * 7)
+func leaseOptions(d *draft, lease time.Duration) {
+	d.setNumber(51, seconds(lease))
+	d.setNumber(58, seconds(lease/2))
+	d.setNumber(59, seconds(lease/8*7))
 }
 
-func seconds(d time.Duration) []byte {
-	return binary.BigEndian.AppendUint32(nil, uint32(min(d/time.Second, 1<<32-1))) //nolint:gosec // bounded
+func seconds(d time.Duration) uint32 {
+	return uint32(min(d/time.Second, 1<<32-1)) //nolint:gosec // bounded
 }
 
-func networkOptions(o dhcpv4.Options, sc scene) {
-	n := sc.subnet
-	o[1] = net.CIDRMask(n.CIDR.Bits(), 32)
-	o[28] = broadcastOf(n.CIDR).AsSlice()
-	if n.Router.IsValid() {
-		o[3] = n.Router.AsSlice()
-	}
-	if dns := addresses(n.DNS); len(dns) > 0 {
-		o[6] = dns
-	}
-	if ntp := addresses(n.NTP); len(ntp) > 0 {
-		o[42] = ntp
-	}
+// maxAddrs is how many servers of one sort a client is told of.
+const maxAddrs = 8
+
+func networkOptions(d *draft, sc *scene) {
+	n := &sc.subnet
+	d.setNumber(1, ^uint32(0)<<(32-n.CIDR.Bits()))
+	d.setAddrs(28, broadcastOf(n.CIDR))
+	d.setAddrs(3, n.Router)
+	d.setAddrs(6, n.DNS[:min(len(n.DNS), maxAddrs)]...)
+	d.setAddrs(42, n.NTP[:min(len(n.NTP), maxAddrs)]...)
 	if n.Domain != "" {
-		o[15] = []byte(n.Domain)
+		d.setText(15, n.Domain)
 	}
 	if fleet.ValidName(sc.node.Name) {
-		o[12] = []byte(sc.node.Name)
+		d.setText(12, sc.node.Name)
 	}
-}
-
-func addresses(list []netip.Addr) []byte {
-	var b []byte
-	for _, a := range list[:min(len(list), 8)] {
-		b = append(b, a.AsSlice()...)
-	}
-	return b
 }
 
 // echo repeats what the client and its relay want to see again: the client
 // identifier (RFC 6842), the machine identifier (RFC 4578), and the relay's
 // information, whole (RFC 3046 §2.2).
-func echo(o dhcpv4.Options, sc scene) {
-	for _, code := range []uint8{61, 97, 82} {
-		if b, ok := sc.msg.Options[code]; ok {
-			o[code] = b
+func echo(d *draft, sc *scene) {
+	for _, code := range []byte{61, 97, 82} {
+		if v := sc.msg.option(code); v != nil {
+			d.set(code, v)
 		}
 	}
 }
 
 // spare are the options that a client can boot without, least wanted first.
-var spare = []uint8{12, 15, 42, 28, 6, 66, 59, 58, 3}
+var spare = []byte{12, 15, 42, 28, 6, 66, 59, 58, 3}
 
-// fit writes the packet and leaves out spare options until it is short enough.
-// The codec pads to 300 bytes, which old ROMs insist on.
-func fit(msg *dhcpv4.DHCPv4, limit int) ([]byte, bool) {
-	b := msg.ToBytes()
+// fit leaves out spare options until the answer is short enough.
+func fit(d *draft, limit int) bool {
 	for _, code := range spare {
-		if len(b) <= limit {
-			break
+		if d.size() <= limit {
+			return true
 		}
-		if msg.Options.Has(dhcpv4.GenericOptionCode(code)) {
-			delete(msg.Options, code)
-			b = msg.ToBytes()
-		}
+		d.unset(code)
 	}
-	return b, len(b) <= limit
+	return d.size() <= limit
 }

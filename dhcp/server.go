@@ -122,7 +122,7 @@ func (s *Server) watchInterfaces(ctx context.Context) {
 // loop reads packets in batches and answers them. An answer that needs a lease
 // on disk goes to the committer, the others leave with the batch.
 func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
-	in, out := newBatch(), make([]reply, 0, batchSize)
+	in, out, sc := newBatch(), make([]reply, 0, batchSize), new(scene)
 	for {
 		n, err := sock.read(in)
 		if err != nil {
@@ -133,7 +133,7 @@ func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
 		}
 		out = out[:0]
 		for i := range n {
-			r, ok := s.handle(in.packet(i), in.arrival(i, sock.proxy))
+			r, ok := s.handle(sc, in.packet(i), in.arrival(i, sock.proxy))
 			switch {
 			case !ok:
 			case r.lease.State != "":
@@ -155,7 +155,7 @@ func (s *Server) send(sock *socket, out []reply) {
 
 // handle is the boundary that no packet crosses: whatever it does to us, the
 // next one is served.
-func (s *Server) handle(b []byte, a arrival) (r reply, ok bool) {
+func (s *Server) handle(sc *scene, b []byte, a arrival) (r reply, ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.stats.panics.Add(1)
@@ -164,13 +164,12 @@ func (s *Server) handle(b []byte, a arrival) (r reply, ok bool) {
 		}
 	}()
 	s.stats.received.Add(1)
-	q, err := parseQuery(b, a)
-	if err != nil {
+	if err := sc.parse(b, a); err != nil {
 		s.stats.malformed.Add(1)
 		s.o.Log.Debug("dhcp packet dropped", "from", a.from, "err", err)
 		return reply{}, false
 	}
-	r, ok = s.answer(&q)
+	r, ok = s.answer(sc)
 	if !ok {
 		s.stats.ignored.Add(1)
 	}

@@ -123,7 +123,7 @@ func (b *batch) arrival(i int, proxy bool) arrival {
 	b.control = ipv4.ControlMessage{}
 	if err := b.control.Parse(m.OOB[:m.NN]); err == nil {
 		a.ifindex = b.control.IfIndex
-		a.to = addrOf(b.control.Dst)
+		a.to = addrOf(b.control.Dst.To4())
 	}
 	return a
 }

@@ -1,0 +1,148 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// A draft is an answer that is being written. Options are set in any order, and
+// may be taken out again; a code that is set twice keeps the last value. It
+// keeps what it is given and does not copy it.
+//
+// Its zero value is ready, and it is large: keep one and use it again.
+type draft struct {
+	flags   uint16
+	client  netip.Addr // ciaddr; these are zero when invalid
+	your    netip.Addr // yiaddr
+	server  netip.Addr // siaddr
+	file    string     // boot file field; at most maxFileField
+	has     codeSet
+	value   [256][]byte
+	scratch []byte // values that are made here
+}
+
+// reset makes it empty.
+func (d *draft) reset(flags uint16) {
+	d.flags, d.file = flags, ""
+	d.client, d.your, d.server = netip.Addr{}, netip.Addr{}, netip.Addr{}
+	d.has, d.scratch = codeSet{}, d.scratch[:0]
+}
+
+// set gives an option its value, which must not change until the draft is
+// written.
+func (d *draft) set(code byte, value []byte) {
+	if code == codePad || code == codeEnd {
+		return // they mark, and have no value
+	}
+	d.has.add(code)
+	d.value[code] = value
+}
+
+func (d *draft) setText(code byte, text string) {
+	at := len(d.scratch)
+	d.scratch = append(d.scratch, text...)
+	d.set(code, d.scratch[at:])
+}
+
+func (d *draft) setByte(code, value byte) {
+	at := len(d.scratch)
+	d.scratch = append(d.scratch, value)
+	d.set(code, d.scratch[at:])
+}
+
+func (d *draft) setNumber(code byte, value uint32) {
+	at := len(d.scratch)
+	d.scratch = binary.BigEndian.AppendUint32(d.scratch, value)
+	d.set(code, d.scratch[at:])
+}
+
+// setAddrs sets an option that is a list of addresses. One without addresses
+// is left out.
+func (d *draft) setAddrs(code byte, list ...netip.Addr) {
+	at := len(d.scratch)
+	for _, a := range list {
+		if a.Is4() {
+			b := a.As4()
+			d.scratch = append(d.scratch, b[:]...)
+		}
+	}
+	if len(d.scratch) > at {
+		d.set(code, d.scratch[at:])
+	}
+}
+
+// unset takes an option out, and reports whether it was there.
+func (d *draft) unset(code byte) bool {
+	was := d.has.contains(code)
+	d.has.remove(code)
+	return was
+}
+
+// leastMessage is what a message is padded to: old ROMs drop shorter ones.
+const leastMessage = 300
+
+// size is how long the message will be.
+func (d *draft) size() int {
+	n := atOptions + len("\xff")
+	for code := range d.has.all {
+		n += optionSize(len(d.value[code]))
+	}
+	return max(n, leastMessage)
+}
+
+// optionSize is the length of an option with its headers: a long one takes a
+// header for each 255 bytes (RFC 3396).
+func optionSize(n int) int {
+	return n + 2*max(1, (n+254)/255)
+}
+
+// appendTo writes the answer to a request. Options are in ascending order, but
+// that of the relay is the last (RFC 3046 §2.1).
+func (d *draft) appendTo(b []byte, to *message) []byte {
+	start := len(b)
+	b = append(b, make([]byte, atOptions)...)
+	fixed := b[start:]
+	fixed[atOp] = opReply
+	copy(fixed[atHType:], to.raw[atHType:atHLen+1])
+	copy(fixed[atXID:], to.raw[atXID:atXID+4])
+	binary.BigEndian.PutUint16(fixed[atFlags:], d.flags)
+	putAddr(fixed[atClient:], d.client)
+	putAddr(fixed[atYour:], d.your)
+	putAddr(fixed[atServer:], d.server)
+	copy(fixed[atRelay:], to.raw[atRelay:atHardware+16])
+	copy(fixed[atFile:atCookie], d.file)
+	binary.BigEndian.PutUint32(fixed[atCookie:], magicCookie)
+	const relayInfo = 82
+	for code := range d.has.all {
+		if code != relayInfo {
+			b = appendOption(b, code, d.value[code])
+		}
+	}
+	if d.has.contains(relayInfo) {
+		b = appendOption(b, relayInfo, d.value[relayInfo])
+	}
+	b = append(b, codeEnd)
+	for len(b) < start+leastMessage {
+		b = append(b, codePad)
+	}
+	return b
+}
+
+func putAddr(to []byte, a netip.Addr) {
+	if a.Is4() {
+		b := a.As4()
+		copy(to, b[:])
+	}
+}
+
+// appendOption writes an option, in pieces of 255 bytes when it is longer.
+func appendOption(b []byte, code byte, value []byte) []byte {
+	for {
+		n := min(len(value), 255)
+		b = append(b, code, byte(n))
+		b = append(b, value[:n]...)
+		if value = value[n:]; len(value) == 0 {
+			return b
+		}
+	}
+}
