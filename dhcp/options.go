@@ -26,6 +26,13 @@ type Observer interface {
 	Observe(ev fleet.Evidence)
 }
 
+// Alarms is told of trouble that lasts, and when it is over; codes are those
+// of [fleet.Diagnoses]. It never blocks.
+type Alarms interface {
+	Raise(code, on, detail string)
+	Clear(code, on string)
+}
+
 // Options are what a server needs.
 type Options struct {
 	Subnets    []fleet.Subnet
@@ -35,6 +42,7 @@ type Options struct {
 	Nodes    Nodes
 	Leases   Leases
 	Observer Observer         // may be nil
+	Alarms   Alarms           // may be nil
 	Log      *slog.Logger     // may be nil
 	Now      func() time.Time // nil: time.Now
 }
@@ -49,6 +57,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Observer == nil {
 		o.Observer = nobody{}
 	}
+	if o.Alarms == nil {
+		o.Alarms = nobody{}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -57,4 +68,6 @@ func (o Options) withDefaults() (Options, error) {
 
 type nobody struct{}
 
-func (nobody) Observe(fleet.Evidence) {}
+func (nobody) Observe(fleet.Evidence)        {}
+func (nobody) Raise(code, on, detail string) {}
+func (nobody) Clear(code, on string)         {}

@@ -29,6 +29,7 @@ type Engine struct {
 	world   *world
 	links   *links
 	bus     *bus
+	alarms  *alarms
 	sights  chan fleet.Evidence
 	dropped atomic.Int64 // sightings that did not fit into the queue
 
@@ -52,13 +53,14 @@ func New(o Options) *Engine {
 		world:   newWorld(),
 		links:   newLinks(),
 		bus:     newBus(),
+		alarms:  newAlarms(),
 		sights:  make(chan fleet.Evidence, 4096),
 		started: make(chan struct{}),
 	}
 }
 
-// Run loads the world, goes on with the runs that were under way, and drains
-// sightings until ctx is done. It returns when everything that it started has
+// Run loads the world, goes on with the runs that were under way, and takes in
+// sightings and alarms until ctx is done. It returns when everything that it started has
 // stopped; the runs stay as they are in the store.
 func (e *Engine) Run(ctx context.Context) error {
 	w, err := e.Store.Load(ctx)
@@ -74,7 +76,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	close(e.started)
-	e.drainSightings(ctx)
+	e.takeReports(ctx)
 	e.bus.close()
 	e.runs.Wait()
 	return nil

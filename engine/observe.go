@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -20,11 +21,18 @@ func (e *Engine) Observe(ev fleet.Evidence) {
 // Dropped returns how many facts did not fit into the queue.
 func (e *Engine) Dropped() int64 { return e.dropped.Load() }
 
-func (e *Engine) drainSightings(ctx context.Context) {
+// takeReports stores what the wires report: sightings and alarms.
+func (e *Engine) takeReports(ctx context.Context) {
+	tick := time.NewTicker(expireEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-e.alarms.wake:
+			e.reportAlarms(ctx)
+		case now := <-tick.C:
+			e.alarms.expire(now)
 		case ev := <-e.sights:
 			if err := e.record(ctx, ev); err != nil {
 				e.Log.ErrorContext(ctx, "evidence not stored", "mac", ev.MAC, "phase", ev.Phase, "err", err)

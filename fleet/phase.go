@@ -57,6 +57,8 @@ const (
 	EventRun        EventType = "run.changed"
 	EventSite       EventType = "site.applied"
 	EventAccess     EventType = "access.changed" // sign-in, approval, denied request
+	EventAlarm      EventType = "alarm.raised"
+	EventAlarmOver  EventType = "alarm.cleared"
 )
 
 // An Event is a fact about a node, a run or a user's act. Events are

@@ -29,6 +29,7 @@ type rackEngine struct {
 	reports []fleet.StepReport
 	minted  int
 	step    *fleet.Step
+	alarms  []fleet.Alarm
 	subs    map[chan fleet.Event]bool
 	changed chan struct{}
 	panics  bool
@@ -202,6 +203,12 @@ func (e *rackEngine) Events(_ context.Context, since int64, limit int) ([]fleet.
 		}
 	}
 	return out, nil
+}
+
+func (e *rackEngine) Alarms() []fleet.Alarm {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.alarms)
 }
 
 func (e *rackEngine) LastEvent() int64 {

@@ -45,6 +45,8 @@ func (s *Server) operatorRoutes(e *echo.Echo) {
 	add(s, h, "GET /site", "The declared world", s.getSite)
 	add(s, h, "POST /site", "Apply a site.yaml", s.applySite)
 	add(s, h, "GET /images", "List images", s.listImages)
+	add(s, h, "GET /alarms", "The trouble that there is now, newest first", s.listAlarms)
+	add(s, h, "GET /counters", "What was counted since the start", s.listCounters)
 	add(s, h, "GET /events", "Follow events as they happen (server-sent events)", s.followEvents)
 
 	document := h.OpenAPI()

@@ -61,6 +61,11 @@ type Events interface {
 	Changed() <-chan struct{}
 }
 
+// Alarms is the trouble that there is now, newest first.
+type Alarms interface {
+	Alarms() []fleet.Alarm
+}
+
 // Engine is all of them: one thing implements them, tests take them apart.
 type Engine interface {
 	Boots
@@ -69,6 +74,7 @@ type Engine interface {
 	Runs
 	Sites
 	Events
+	Alarms
 }
 
 // Leases tells which machine holds an address.

@@ -41,6 +41,8 @@ func audiences() map[string]audience {
 		"POST /api/v1/site":               admins,
 		"GET /api/v1/images":              viewers,
 		"GET /api/v1/events":              viewers,
+		"GET /api/v1/alarms":              viewers,
+		"GET /api/v1/counters":            viewers,
 
 		"GET /login":        everybody,
 		"POST /login":       everybody,

@@ -32,6 +32,7 @@ type Options struct {
 	Images    Images
 	Leases    Leases // nil: nobody knows who holds which address
 	ParseSite func(yaml []byte) (fleet.Site, error)
+	Counters  func() map[string]int64 // what was counted since the start; may be nil
 
 	BootDir   string      // kernel, ramdisk, loaders
 	BootPort  uint16      // of the boot listener; 0: 80

@@ -40,7 +40,8 @@ func newTestServer(t *testing.T, change ...func(*Options)) (*Server, *rackEngine
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(1_800_000_060, 0).UTC() },
 		Version: api.Version{Version: "1.2.3", Commit: "abc", Go: "go1.26"},
 		Engine:  engine, Accounts: desk{}, Authority: noAuthority{}, Images: shelf{dir + "/chunks"},
-		BootDir: filepath.Join(dir, "boot"),
+		BootDir:  filepath.Join(dir, "boot"),
+		Counters: func() map[string]int64 { return map[string]int64{"provision_dhcp_naks_total": 2} },
 		ParseSite: func(raw []byte) (fleet.Site, error) {
 			if strings.Contains(string(raw), "pols:") {
 				return fleet.Site{}, &fleet.Error{Kind: fleet.Invalid, Code: "E-SITE", On: "site.yaml:1:1", Hint: `did you mean "pools"?`, Err: io.ErrUnexpectedEOF}

@@ -122,7 +122,7 @@ func (st *station) wireDHCP() (err error) {
 	}
 	st.dhcp, err = dhcp.New(dhcp.Options{
 		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP),
-		Nodes: st.engine, Leases: st.store, Observer: st.engine, Log: st.log,
+		Nodes: st.engine, Leases: st.store, Observer: st.engine, Alarms: st.engine, Log: st.log,
 	})
 	return err
 }

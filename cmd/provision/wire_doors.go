@@ -139,7 +139,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 	o := httpd.Options{
 		Log: st.log, Version: api.Version{Version: version, Server: version},
 		Engine: st.engine, Accounts: st.accounts, Authority: st.authority, Images: imageWire{st.images},
-		ParseSite: st.parseSite, BootDir: filepath.Join(st.conf.StateDir, "boot"),
+		ParseSite: st.parseSite, Counters: st.counters, BootDir: filepath.Join(st.conf.StateDir, "boot"),
 		BootPort: portOf(st.conf.Listen.HTTP), AgentPort: portOf(st.conf.Listen.HTTPS),
 		TLS: secure, DemoLogin: st.conf.DemoLogin,
 	}

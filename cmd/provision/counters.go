@@ -1,0 +1,45 @@
+package main
+
+import (
+	"maps"
+	"reflect"
+	"strings"
+	"unicode"
+)
+
+// counters is what was counted since the start, by the names that metrics
+// have: provision_dhcp_received_total.
+func (st *station) counters() map[string]int64 {
+	all := map[string]int64{"provision_evidence_dropped_total": st.engine.Dropped()}
+	maps.Copy(all, countersOf("provision_alarms_", st.engine.AlarmStats()))
+	if st.dhcp != nil {
+		maps.Copy(all, countersOf("provision_dhcp_", st.dhcp.Stats()))
+	}
+	return all
+}
+
+// countersOf names the counters of a struct of them: NoAddress becomes
+// no_address_total.
+func countersOf(prefix string, stats any) map[string]int64 {
+	v, out := reflect.ValueOf(stats), map[string]int64{}
+	for i := range v.NumField() {
+		if f := v.Field(i); f.CanInt() {
+			out[prefix+snakeCase(v.Type().Field(i).Name)+"_total"] = f.Int()
+		}
+	}
+	return out
+}
+
+// snakeCase writes NoAddress as no_address, ACKs as acks, HTTPPort as
+// http_port.
+func snakeCase(name string) string {
+	var b strings.Builder
+	runes := []rune(name)
+	for i, r := range runes {
+		if unicode.IsUpper(r) && i > 0 && (unicode.IsLower(runes[i-1]) || i+2 < len(runes) && unicode.IsLower(runes[i+1]) && unicode.IsLower(runes[i+2])) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
