@@ -33,6 +33,7 @@ type Node struct {
 	MACs  []MAC  // all of its cards
 	UUID  string // SMBIOS UUID in RFC 9562 form; "" when the firmware has none
 	Addr  netip.Addr
+	Place Place
 	Trust Trust
 
 	Stage  StageName

@@ -40,6 +40,7 @@ type Evidence struct {
 	MAC    MAC
 	Phase  Phase
 	Detail string // one line, such as "arch 7 class PXEClient from 10.77.0.11"
+	Place  Place  // where the machine is plugged in; zero when the fact says nothing about it
 }
 
 // An EventType names a kind of event; see the constants.

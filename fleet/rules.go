@@ -25,6 +25,8 @@ func (m Match) Holds(n Node, subnet string) bool {
 		!containsFold(inv.Product, m.Product),
 		m.Serial != "" && inv.Serial != m.Serial,
 		m.Subnet != "" && subnet != m.Subnet,
+		!strings.HasPrefix(n.Place.CircuitID, m.CircuitPrefix),
+		!strings.HasPrefix(n.Place.RemoteID, m.RemotePrefix),
 		m.MinMemoryMiB > 0 && inv.MemoryMiB < m.MinMemoryMiB:
 		return false
 	}

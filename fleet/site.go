@@ -1,7 +1,5 @@
 package fleet
 
-import "net/netip"
-
 // A Site is the declared world: what site.yaml says.
 type Site struct {
 	Stages   []Stage
@@ -34,7 +32,8 @@ type Pool struct {
 	Cluster  ClusterKind
 	Managers int // how many nodes are managers of the cluster; the rest are workers
 	Labels   map[string]string
-	Trust    Trust // the least that a node must prove
+	Trust    Trust        // the least that a node must prove
+	Options  []DHCPOption // for its nodes, over those of their class and subnet
 }
 
 // A Profile says what a node of a pool becomes.
@@ -68,6 +67,8 @@ type Match struct {
 	AssetTag         string // glob, as in path.Match
 	Subnet           string // name of the subnet that its address is in
 	SwitchPortPrefix string // start of "system/port" as LLDP tells it
+	CircuitPrefix    string // start of the circuit id that its DHCP relay puts in
+	RemotePrefix     string // start of the remote id, likewise
 	MinMemoryMiB     int
 }
 
@@ -78,34 +79,6 @@ type BMCAccess struct {
 	PasswordFile   string
 	SealedPassword string // filled in by whoever read the file
 }
-
-// A DHCPMode says what the DHCP server does on a subnet.
-type DHCPMode string
-
-// The DHCP modes. A subnet that says nothing observes.
-const (
-	Observe  DHCPMode = "observe"  // listens, answers nobody
-	Proxy    DHCPMode = "proxy"    // boot information only, beside another server
-	Reserved DHCPMode = "reserved" // full service for known nodes only
-	Full     DHCPMode = "full"     // addresses and boot information for everybody
-)
-
-// A Subnet is one IPv4 network that machines boot from.
-type Subnet struct {
-	Name   string
-	CIDR   netip.Prefix
-	Mode   DHCPMode
-	Ranges []AddrRange  // dynamic addresses; used in mode full
-	Router netip.Addr   // option 3; invalid: not sent
-	DNS    []netip.Addr // option 6
-	NTP    []netip.Addr // option 42
-	Domain string       // option 15
-	Lease  int          // seconds; 0: 3600
-	Server netip.Addr   // address that boot files are fetched from; invalid: the one that the request came in on
-}
-
-// An AddrRange is a range of addresses, both ends included.
-type AddrRange struct{ First, Last netip.Addr }
 
 // Pool returns the pool with this name.
 func (s Site) Pool(name PoolName) (Pool, bool) {
@@ -125,14 +98,4 @@ func (s Site) Profile(name string) (Profile, bool) {
 		}
 	}
 	return Profile{}, false
-}
-
-// SubnetOf returns the subnet that contains addr.
-func (s Site) SubnetOf(addr netip.Addr) (Subnet, bool) {
-	for _, n := range s.Subnets {
-		if n.CIDR.Contains(addr) {
-			return n, true
-		}
-	}
-	return Subnet{}, false
 }

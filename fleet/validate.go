@@ -71,7 +71,7 @@ func (s Site) validatePools() error {
 		if _, ok := s.Profile(p.Profile); !ok {
 			errs = append(errs, Invalidf(on+".profile", didYouMean(p.Profile, s.profileNames()), fmt.Errorf("no profile %q", p.Profile)))
 		}
-		errs = append(errs, s.validateCluster(on, p))
+		errs = append(errs, s.validateCluster(on, p), validateOptions(on, p.Options, false))
 	}
 	return errors.Join(errs...)
 }
@@ -97,36 +97,6 @@ func (s Site) validateCluster(on string, p Pool) error {
 			fmt.Errorf("stage %s has %d managers", p.Stage, sum))
 	}
 	return nil
-}
-
-func (s Site) validateSubnets() error {
-	var errs []error
-	for i, n := range s.Subnets {
-		on := fmt.Sprintf("subnets[%d]", i)
-		if !n.CIDR.IsValid() || !n.CIDR.Addr().Is4() {
-			errs = append(errs, Invalidf(on+".cidr", "write an IPv4 network such as 10.77.0.0/24", errors.New("not an IPv4 network")))
-			continue
-		}
-		switch n.Mode {
-		case Observe, Proxy, Reserved, Full:
-		default:
-			errs = append(errs, Invalidf(on+".mode", "use observe, proxy, reserved or full", fmt.Errorf("unknown mode %q", n.Mode)))
-		}
-		for j, o := range s.Subnets[:i] {
-			if o.CIDR.Overlaps(n.CIDR) {
-				errs = append(errs, Invalidf(on+".cidr", "", fmt.Errorf("overlaps subnets[%d] %s", j, o.CIDR)))
-			}
-		}
-		for _, r := range n.Ranges {
-			if !n.CIDR.Contains(r.First) || !n.CIDR.Contains(r.Last) || r.Last.Less(r.First) {
-				errs = append(errs, Invalidf(on+".ranges", "give first and last address inside "+n.CIDR.String(), fmt.Errorf("range %s-%s", r.First, r.Last)))
-			}
-		}
-		if n.Mode == Full && len(n.Ranges) == 0 {
-			errs = append(errs, Invalidf(on+".ranges", "add ranges: [first-last], or use mode reserved", errors.New("mode full has no addresses to give")))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 func (s Site) validateRules() error {

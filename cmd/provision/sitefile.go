@@ -3,9 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
-	"strings"
-	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -50,20 +47,8 @@ type poolFile struct {
 	Cluster  string            `yaml:"cluster"` // swarm, none
 	Managers int               `yaml:"managers"`
 	Labels   map[string]string `yaml:"labels"`
-	Trust    int               `yaml:"trust"` // 0, 1, 2: the least that a node must prove
-}
-
-type subnetFile struct {
-	Name   string   `yaml:"name"`
-	CIDR   string   `yaml:"cidr"`
-	Mode   string   `yaml:"mode"`   // observe, proxy, reserved, full
-	Ranges []string `yaml:"ranges"` // first-last
-	Router string   `yaml:"router"`
-	DNS    []string `yaml:"dns"`
-	NTP    []string `yaml:"ntp"`
-	Domain string   `yaml:"domain"`
-	Lease  string   `yaml:"lease"` // 1h, 30m
-	Server string   `yaml:"server"`
+	Trust    int               `yaml:"trust"`   // 0, 1, 2: the least that a node must prove
+	Options  []optionFile      `yaml:"options"` // DHCP options of its nodes
 }
 
 type ruleFile struct {
@@ -84,6 +69,8 @@ type matchFile struct {
 	AssetTag     string `yaml:"asset_tag"` // glob
 	Subnet       string `yaml:"subnet"`
 	SwitchPort   string `yaml:"switch_port"` // start of system/port
+	CircuitID    string `yaml:"circuit_id"`  // start of option 82.1
+	RemoteID     string `yaml:"remote_id"`   // start of option 82.2
 	MinMemoryMiB int    `yaml:"min_memory_mib"`
 }
 
@@ -189,66 +176,8 @@ func (r *reader) pool(on string, p poolFile) fleet.Pool {
 	}
 	return fleet.Pool{
 		Name: fleet.PoolName(p.Name), Stage: fleet.StageName(p.Stage), Profile: p.Profile,
-		Cluster: cluster, Managers: p.Managers, Labels: p.Labels, Trust: fleet.Trust(p.Trust),
+		Cluster: cluster, Managers: p.Managers, Labels: p.Labels, Trust: fleet.Trust(p.Trust), Options: r.options(on, p.Options),
 	}
-}
-
-func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
-	s := fleet.Subnet{
-		Name: n.Name, Mode: fleet.DHCPMode(n.Mode), Domain: n.Domain,
-		Router: r.addr(on+".router", n.Router), Server: r.addr(on+".server", n.Server),
-		DNS: r.addrs(on+".dns", n.DNS), NTP: r.addrs(on+".ntp", n.NTP), Lease: r.lease(on+".lease", n.Lease),
-	}
-	if s.Mode == "" {
-		s.Mode = fleet.Observe
-	}
-	s.CIDR, _ = netip.ParsePrefix(n.CIDR) // what is not valid, Validate refuses
-	if s.CIDR.IsValid() && s.CIDR != s.CIDR.Masked() {
-		r.bad(on+".cidr", fmt.Sprintf("write %s", s.CIDR.Masked()), "%s has bits set beyond its prefix", n.CIDR)
-	}
-	for i, text := range n.Ranges {
-		s.Ranges = append(s.Ranges, r.addrRange(fmt.Sprintf("%s.ranges[%d]", on, i), text))
-	}
-	return s
-}
-
-func (r *reader) addr(on, text string) netip.Addr {
-	if text == "" {
-		return netip.Addr{}
-	}
-	addr, err := netip.ParseAddr(text)
-	if err != nil || !addr.Is4() {
-		r.bad(on, "write an IPv4 address such as 10.77.0.1", "%q is not an IPv4 address", text)
-	}
-	return addr
-}
-
-func (r *reader) addrs(on string, texts []string) (addrs []netip.Addr) {
-	for i, text := range texts {
-		addrs = append(addrs, r.addr(fmt.Sprintf("%s[%d]", on, i), text))
-	}
-	return addrs
-}
-
-func (r *reader) addrRange(on, text string) fleet.AddrRange {
-	first, last, _ := strings.Cut(text, "-")
-	a, err1 := netip.ParseAddr(strings.TrimSpace(first))
-	b, err2 := netip.ParseAddr(strings.TrimSpace(last))
-	if err1 != nil || err2 != nil || !a.Is4() || !b.Is4() {
-		r.bad(on, "write first and last address: 10.77.0.100-10.77.0.200", "%q is not a range of addresses", text)
-	}
-	return fleet.AddrRange{First: a, Last: b}
-}
-
-func (r *reader) lease(on, text string) int {
-	if text == "" {
-		return 0
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < time.Minute || d > 30*24*time.Hour {
-		r.bad(on, "write a time between 1m and 720h, such as 1h", "%q is not a lease time", text)
-	}
-	return int(d.Seconds())
 }
 
 func (r *reader) rule(on string, f ruleFile) fleet.Rule {
@@ -263,7 +192,8 @@ func (r *reader) rule(on string, f ruleFile) fleet.Rule {
 		BMC: fleet.BMCAccess{Username: f.BMC.Username, PasswordFile: f.BMC.PasswordFile},
 		Match: fleet.Match{
 			MACPrefix: f.Match.MAC, Vendor: f.Match.Vendor, Product: f.Match.Product, Serial: f.Match.Serial,
-			AssetTag: f.Match.AssetTag, Subnet: f.Match.Subnet, SwitchPortPrefix: f.Match.SwitchPort, MinMemoryMiB: f.Match.MinMemoryMiB,
+			AssetTag: f.Match.AssetTag, Subnet: f.Match.Subnet, SwitchPortPrefix: f.Match.SwitchPort,
+			CircuitPrefix: f.Match.CircuitID, RemotePrefix: f.Match.RemoteID, MinMemoryMiB: f.Match.MinMemoryMiB,
 		},
 	}
 }

@@ -101,7 +101,7 @@ func deepIndent(n int) string {
 }
 
 func FuzzParseSite(f *testing.F) {
-	for _, pattern := range []string{"testdata/site.yaml", "testdata/broken/*.yaml"} {
+	for _, pattern := range []string{"testdata/site*.yaml", "testdata/broken/*.yaml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			f.Fatal(err)
@@ -120,4 +120,55 @@ func FuzzParseSite(f *testing.F) {
 			t.Error("a site that was read is not valid")
 		}
 	})
+}
+
+func TestEveryKeyOfASubnetIsRead(t *testing.T) {
+	src, err := os.ReadFile("testdata/site-dhcp.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseSite(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := netip.MustParseAddr
+	want := fleet.Subnet{
+		Name: "row-a", CIDR: netip.MustParsePrefix("10.20.0.0/23"), Link: "row", Mode: fleet.Full, Relays: []netip.Addr{ip("10.20.0.1")},
+		Ranges:  []fleet.AddrRange{{First: ip("10.20.0.100"), Last: ip("10.20.1.200")}},
+		Exclude: []fleet.AddrRange{{First: ip("10.20.0.150"), Last: ip("10.20.0.150")}, {First: ip("10.20.0.160"), Last: ip("10.20.0.169")}},
+		Router:  ip("10.20.0.1"), DNS: []netip.Addr{ip("10.20.0.2"), ip("10.20.0.3")}, NTP: []netip.Addr{ip("10.20.0.4")},
+		Domain: "row.example.org", Search: []string{"row.example.org", "example.org"}, MTU: 9000,
+		Routes: []fleet.Route{{To: netip.MustParsePrefix("10.0.0.0/8"), Via: ip("10.20.0.5")}}, MSRoutes: true,
+		Server: ip("10.20.0.10"), Lease: 8 * 3600, UnknownLease: 180, UnknownShare: 25, NoProbe: true, BOOTP: true,
+		Options: []fleet.DHCPOption{
+			{Code: 150, Data: []byte{10, 20, 0, 7, 10, 20, 0, 8}}, {Code: 252, Data: []byte("http://wpad.example.org/wpad.dat")},
+			{Code: 19, Data: []byte{0}}, {Code: 23, Data: []byte{64}}, {Code: 22, Data: []byte{5, 220}}, {Code: 35, Data: []byte{0, 0, 0, 60}},
+		},
+		Classes: []fleet.DHCPClass{
+			{
+				Name: "phones", Match: fleet.ClassMatch{Vendor: "Cisco ", MACPrefix: "00:1b:54"}, Lease: 86400,
+				Ranges:  []fleet.AddrRange{{First: ip("10.20.1.201"), Last: ip("10.20.1.250")}},
+				Options: []fleet.DHCPOption{{Code: 43, Data: []byte("\x01\x05voice\x02\x02\x0a\x0b")}},
+			},
+			{
+				Name: "old-loader", Match: fleet.ClassMatch{User: "gpxe", Arch: []int{0, 7}, CircuitID: "67652d302f302f"},
+				BootFile: "pxelinux.0", BootServer: ip("10.20.0.9"),
+			},
+		},
+		Reservations: []fleet.Reservation{
+			{MAC: "00:1b:54:00:00:01", Addr: ip("10.20.0.20"), Hostname: "printer", Options: []fleet.DHCPOption{{Code: 6, Data: []byte{10, 20, 0, 11}}}},
+			{ClientID: "01001b54000002", Addr: ip("10.20.0.21")},
+			{CircuitID: "67652d302f302f37", RemoteID: "001b54000003", Addr: ip("10.20.0.22")},
+		},
+	}
+	same := cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
+	if diff := cmp.Diff(want, got.Subnets[0], same); diff != "" {
+		t.Errorf("subnet (-want +got):\n%s", diff)
+	}
+	if got := got.Pools[0].Options; len(got) != 1 || got[0].Code != 42 || string(got[0].Data) != "\x0a\x14\x00\x06" {
+		t.Errorf("options of the pool = %v", got)
+	}
+	if m := got.Rules[0].Match; m.CircuitPrefix != "ge-0/0/" || m.RemotePrefix != "leaf-1" {
+		t.Errorf("match of the rule = %+v", m)
+	}
 }

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+type subnetFile struct {
+	Name    string   `yaml:"name"`
+	CIDR    string   `yaml:"cidr"`
+	Link    string   `yaml:"link"`    // subnets with the same link share a wire
+	Mode    string   `yaml:"mode"`    // observe, proxy, reserved, full
+	Relays  []string `yaml:"relays"`  // none: any inside of the subnet
+	Ranges  []string `yaml:"ranges"`  // first-last
+	Exclude []string `yaml:"exclude"` // address, or first-last
+
+	Router   string       `yaml:"router"`
+	DNS      []string     `yaml:"dns"`
+	NTP      []string     `yaml:"ntp"`
+	Domain   string       `yaml:"domain"`
+	Search   []string     `yaml:"search"`
+	MTU      int          `yaml:"mtu"`
+	Routes   []string     `yaml:"routes"`    // network via gateway
+	MSRoutes bool         `yaml:"ms_routes"` // the routes as option 249 too
+	Options  []optionFile `yaml:"options"`
+	Server   string       `yaml:"server"`
+
+	Lease        string `yaml:"lease"`         // 1h, 30m
+	UnknownLease string `yaml:"unknown_lease"` // of machines that nobody has approved
+	UnknownShare int    `yaml:"unknown_share"` // percent of the ranges that they have at most
+	Probe        *bool  `yaml:"probe"`         // false: offer addresses without asking who is there
+	BOOTP        bool   `yaml:"bootp"`
+
+	Classes      []classFile       `yaml:"classes"`
+	Reservations []reservationFile `yaml:"reservations"`
+}
+
+type classFile struct {
+	Name       string         `yaml:"name"`
+	Match      classMatchFile `yaml:"match"`
+	Ranges     []string       `yaml:"ranges"`
+	Lease      string         `yaml:"lease"`
+	Options    []optionFile   `yaml:"options"`
+	BootFile   string         `yaml:"boot_file"`   // TFTP name, or URL
+	BootServer string         `yaml:"boot_server"` // that has it
+}
+
+type classMatchFile struct {
+	Vendor    string `yaml:"vendor"` // start of option 60
+	User      string `yaml:"user"`   // one of option 77
+	Arch      []int  `yaml:"arch"`   // any of option 93
+	MAC       string `yaml:"mac"`    // first bytes: 52:54:00
+	CircuitID string `yaml:"circuit_id"`
+}
+
+type reservationFile struct {
+	MAC       string       `yaml:"mac"`
+	ClientID  string       `yaml:"client_id"`
+	CircuitID string       `yaml:"circuit_id"`
+	RemoteID  string       `yaml:"remote_id"`
+	Address   string       `yaml:"address"`
+	Hostname  string       `yaml:"hostname"`
+	Options   []optionFile `yaml:"options"`
+}
+
+func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
+	s := fleet.Subnet{
+		Name: n.Name, Link: n.Link, Mode: fleet.DHCPMode(n.Mode), Relays: r.addrs(on+".relays", n.Relays),
+		Ranges: r.ranges(on+".ranges", n.Ranges), Exclude: r.ranges(on+".exclude", n.Exclude),
+		Router: r.addr(on+".router", n.Router), Server: r.addr(on+".server", n.Server),
+		DNS: r.addrs(on+".dns", n.DNS), NTP: r.addrs(on+".ntp", n.NTP), Domain: n.Domain, Search: n.Search,
+		MTU: n.MTU, Routes: r.routes(on+".routes", n.Routes), MSRoutes: n.MSRoutes, Options: r.options(on, n.Options),
+		Lease: r.lease(on+".lease", n.Lease), UnknownLease: r.lease(on+".unknown_lease", n.UnknownLease), UnknownShare: n.UnknownShare,
+		NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP,
+	}
+	if s.Mode == "" {
+		s.Mode = fleet.Observe
+	}
+	s.CIDR, _ = netip.ParsePrefix(n.CIDR) // what is not valid, Validate refuses
+	if s.CIDR.IsValid() && s.CIDR != s.CIDR.Masked() {
+		r.bad(on+".cidr", fmt.Sprintf("write %s", s.CIDR.Masked()), "%s has bits set beyond its prefix", n.CIDR)
+	}
+	for i, c := range n.Classes {
+		s.Classes = append(s.Classes, r.class(fmt.Sprintf("%s.classes[%d]", on, i), c))
+	}
+	for i, res := range n.Reservations {
+		s.Reservations = append(s.Reservations, r.reservation(fmt.Sprintf("%s.reservations[%d]", on, i), res))
+	}
+	return s
+}
+
+func (r *reader) class(on string, c classFile) fleet.DHCPClass {
+	return fleet.DHCPClass{
+		Name: c.Name, Ranges: r.ranges(on+".ranges", c.Ranges), Lease: r.lease(on+".lease", c.Lease), Options: r.options(on, c.Options),
+		BootFile: c.BootFile, BootServer: r.addr(on+".boot_server", c.BootServer),
+		Match: fleet.ClassMatch{
+			Vendor: c.Match.Vendor, User: c.Match.User, Arch: c.Match.Arch, MACPrefix: strings.ToLower(c.Match.MAC),
+			CircuitID: r.bytes(on+".match.circuit_id", c.Match.CircuitID),
+		},
+	}
+}
+
+func (r *reader) reservation(on string, f reservationFile) fleet.Reservation {
+	res := fleet.Reservation{
+		ClientID: r.bytes(on+".client_id", f.ClientID), CircuitID: r.bytes(on+".circuit_id", f.CircuitID),
+		RemoteID: r.bytes(on+".remote_id", f.RemoteID),
+		Addr:     r.addr(on+".address", f.Address), Hostname: f.Hostname, Options: r.options(on, f.Options),
+	}
+	if f.MAC != "" {
+		mac, err := fleet.ParseMAC(f.MAC)
+		if err != nil {
+			r.bad(on+".mac", "write six bytes with colons: 52:54:00:12:34:56", "%q is not a MAC address", f.MAC)
+		}
+		res.MAC = mac
+	}
+	return res
+}
+
+// bytes reads an identifier: text as it stands, or bytes in hex after 0x. It
+// is kept in hex.
+func (r *reader) bytes(on, text string) string {
+	raw := []byte(text)
+	if digits, ok := strings.CutPrefix(text, "0x"); ok {
+		var err error
+		if raw, err = unhex(digits); err != nil {
+			r.bad(on, "write bytes as 0x0106ab or 0x01:06:ab, or text as the switch sends it", "%q is not a row of bytes", text)
+		}
+	}
+	if len(raw) > 255 {
+		r.bad(on, "", "an identifier of %d bytes; it can have 255", len(raw))
+	}
+	return hex.EncodeToString(raw)
+}
+
+func unhex(digits string) ([]byte, error) {
+	return hex.DecodeString(strings.NewReplacer(" ", "", ":", "", "-", "").Replace(digits))
+}
+
+func (r *reader) addr(on, text string) netip.Addr {
+	if text == "" {
+		return netip.Addr{}
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil || !addr.Is4() {
+		r.bad(on, "write an IPv4 address such as 10.77.0.1", "%q is not an IPv4 address", text)
+	}
+	return addr
+}
+
+func (r *reader) addrs(on string, texts []string) (addrs []netip.Addr) {
+	for i, text := range texts {
+		addrs = append(addrs, r.addr(fmt.Sprintf("%s[%d]", on, i), text))
+	}
+	return addrs
+}
+
+func (r *reader) ranges(on string, texts []string) (ranges []fleet.AddrRange) {
+	for i, text := range texts {
+		ranges = append(ranges, r.addrRange(fmt.Sprintf("%s[%d]", on, i), text))
+	}
+	return ranges
+}
+
+func (r *reader) addrRange(on, text string) fleet.AddrRange {
+	first, last, two := strings.Cut(text, "-")
+	if !two {
+		last = first
+	}
+	a, err1 := netip.ParseAddr(strings.TrimSpace(first))
+	b, err2 := netip.ParseAddr(strings.TrimSpace(last))
+	if err1 != nil || err2 != nil || !a.Is4() || !b.Is4() {
+		r.bad(on, "write first and last address: 10.77.0.100-10.77.0.200", "%q is not a range of addresses", text)
+	}
+	return fleet.AddrRange{First: a, Last: b}
+}
+
+func (r *reader) routes(on string, texts []string) (routes []fleet.Route) {
+	for i, text := range texts {
+		to, via, _ := strings.Cut(text, " via ")
+		p, err1 := netip.ParsePrefix(strings.TrimSpace(to))
+		a, err2 := netip.ParseAddr(strings.TrimSpace(via))
+		if err1 != nil || err2 != nil || !p.Addr().Is4() || !a.Is4() {
+			r.bad(fmt.Sprintf("%s[%d]", on, i), "write network and gateway: 10.0.0.0/8 via 10.77.0.1", "%q is not a route", text)
+		}
+		routes = append(routes, fleet.Route{To: p, Via: a})
+	}
+	return routes
+}
+
+func (r *reader) lease(on, text string) int {
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Minute || d > 30*24*time.Hour {
+		r.bad(on, "write a time between 1m and 720h, such as 1h", "%q is not a lease time", text)
+	}
+	return int(d.Seconds())
+}
