@@ -9,7 +9,15 @@ import (
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/http/bootfile"
 	"github.com/rackstage/provision/pxe"
+)
+
+// Files of the boot directory that have a meaning of their own.
+const (
+	fileKernel  = "vmlinuz"
+	fileRamdisk = "initrd.img"
+	autoexec    = "autoexec.ipxe"
 )
 
 // boot is the plain listener that firmware, loaders and the ramdisk fetch
@@ -32,7 +40,7 @@ func (b boot) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	// One for the whole of a small answer; files renew it as they go.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(stallTime))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bootfile.StallTime))
 	switch name := path.Clean("/" + req.URL.Path); {
 	case name == pxe.PathScript:
 		b.script(w, req)
@@ -53,7 +61,7 @@ func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
 		http.NotFound(w, req)
 		return
 	}
-	f, info, err := openRegular(b.bootDir, name)
+	f, info, err := bootfile.OpenIn(b.bootDir, name)
 	if err != nil {
 		http.NotFound(w, req)
 		b.o.Log.DebugContext(req.Context(), "boot file not served", "file", name, "addr", remoteAddr(req), "err", err)
@@ -65,7 +73,7 @@ func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
 	}
 	// Not immutable: a new ramdisk has the old one's name.
 	w.Header().Set("Cache-Control", "no-cache")
-	serveFile(w, req, f, info, fileTag(info))
+	bootfile.Serve(w, req, f, info, bootfile.Tag(info))
 }
 
 // chunk serves a piece of an image. Its name is its content, so that caches
@@ -76,14 +84,14 @@ func (b boot) chunk(w http.ResponseWriter, req *http.Request, name string) {
 		http.NotFound(w, req)
 		return
 	}
-	f, info, err := openPath(b.o.Images.ChunkPath(id))
+	f, info, err := bootfile.Open(b.o.Images.ChunkPath(id))
 	if err != nil {
 		http.NotFound(w, req)
 		return
 	}
 	defer f.Close()
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	serveFile(w, req, f, info, `"`+id+`"`)
+	bootfile.Serve(w, req, f, info, `"`+id+`"`)
 }
 
 // chunkID reads "<first 4 digits>/<64 hex digits>.cacnk".
@@ -179,4 +187,11 @@ func (s *Server) serverFor(machine, local netip.Addr) netip.Addr {
 		return subnet.Server
 	}
 	return local
+}
+
+// firstRange reports whether a request is for the start of a file: iPXE and
+// some firmware fetch files piece by piece, which is one fact, not many.
+func firstRange(req *http.Request) bool {
+	r := req.Header.Get("Range")
+	return r == "" || strings.HasPrefix(r, "bytes=0-")
 }

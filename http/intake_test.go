@@ -2,11 +2,8 @@ package http
 
 import (
 	"encoding/json"
-	"net/netip"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 )
 
 func TestDepthOfJSON(t *testing.T) {
@@ -65,44 +62,4 @@ func depthOf(v any) int {
 		return 0
 	}
 	return deepest + 1
-}
-
-func TestThrottle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		th := newThrottle(3, 1, time.Now)
-		a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
-		for i := range 3 {
-			if !th.allow(a) {
-				t.Fatalf("act %d of the burst was refused", i+1)
-			}
-		}
-		if th.allow(a) {
-			t.Error("an act beyond the burst was allowed")
-		}
-		if !th.allow(b) {
-			t.Error("another address was refused")
-		}
-		<-time.After(time.Second)
-		if !th.allow(a) || th.allow(a) {
-			t.Error("after a second one act is allowed, not none and not two")
-		}
-	})
-}
-
-func TestAThrottleRemembersABoundedNumberOfAddresses(t *testing.T) {
-	now := time.Unix(0, 0)
-	th := newThrottle(1, 1, func() time.Time { return now })
-	th.size = 10
-	addr := netip.MustParseAddr("10.0.0.0")
-	for range 1000 {
-		addr = addr.Next()
-		th.allow(addr)
-	}
-	if len(th.buckets) > th.size+1 {
-		t.Errorf("%d addresses remembered, want %d at most", len(th.buckets), th.size+1)
-	}
-	now = now.Add(time.Minute)
-	if !th.allow(addr.Next()) {
-		t.Error("a minute later a new address was refused")
-	}
 }

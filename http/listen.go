@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rackstage/provision/internal/throttle"
 )
 
 // Listeners are the doors of a server; those that are nil stay shut. Run
@@ -71,7 +73,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 }
 
 func (s *Server) httpServer(handler http.Handler, d door) *http.Server {
-	keeper := newDoorkeeper(connsPerAddr, connsInAll)
+	keeper := throttle.NewDoorkeeper(connsPerAddr, connsInAll)
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTime,
@@ -83,7 +85,7 @@ func (s *Server) httpServer(handler http.Handler, d door) *http.Server {
 		// sets deadlines of its own.
 	}
 	if d != doorLocal {
-		server.ConnState = keeper.watch
+		server.ConnState = keeper.Watch
 	}
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return peerContext(context.WithValue(ctx, keyDoor, d), conn)

@@ -32,7 +32,7 @@ func (b boot) script(w http.ResponseWriter, req *http.Request) {
 	}
 	switch plan.File {
 	case pxe.ScriptAgent:
-		if req.Method == http.MethodGet && !b.tickets.allow(ask.Addr) {
+		if req.Method == http.MethodGet && !b.tickets.Allow(ask.Addr) {
 			b.refuseTicket(w, req, ask)
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/throttle"
 	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
 	"github.com/rackstage/provision/web"
 )
@@ -49,8 +51,8 @@ type Server struct {
 	pages     *web.Pages
 	scripts   *ipxescripts.Scripts
 	audiences map[string]audience
-	hellos    *throttle
-	tickets   *throttle // of boot scripts
+	hellos    *throttle.Throttle[netip.Addr]
+	tickets   *throttle.Throttle[netip.Addr] // of boot scripts
 	bigBodies chan struct{}
 	streams   chan struct{}
 	closing   chan struct{} // closed when the server stops: streams end
@@ -64,6 +66,7 @@ const (
 	ticketBurst = 20
 	ticketRate  = 0.5 // per second and address
 	maxStreams  = 256
+	maxPeers    = 1 << 16 // addresses that rates are kept for
 )
 
 // New returns a server. It opens the boot directory and listens to nothing
@@ -93,8 +96,8 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, bootDir: dir, pages: pages, scripts: scripts, audiences: audiences(), caDigest: digest,
-		hellos:    newThrottle(helloBurst, helloRate, o.Now),
-		tickets:   newThrottle(ticketBurst, ticketRate, o.Now),
+		hellos:    throttle.New[netip.Addr](maxPeers, helloBurst, helloRate, o.Now),
+		tickets:   throttle.New[netip.Addr](maxPeers, ticketBurst, ticketRate, o.Now),
 		bigBodies: make(chan struct{}, maxBigBodies),
 		streams:   make(chan struct{}, maxStreams),
 		closing:   make(chan struct{}),

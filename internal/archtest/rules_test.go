@@ -27,7 +27,8 @@ var rules = archtest.Rules{
 
 		"pxe/tftp":      {"internal/porthold"},
 		"dhcp":          {"fleet", "pxe", "internal/porthold"},
-		"http":          {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "internal/porthold"},
+		"http":          {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
+		"http/bootfile": {},
 		"cluster/swarm": {"fleet", "cluster"},
 
 		"agent":           {"api", "agent/..."},
@@ -51,9 +52,10 @@ var rules = archtest.Rules{
 		"internal/archtest": {},
 		"internal/bench":    {}, // the figures of `make bench`
 		"internal/porthold": {}, // who holds a port
+		"internal/throttle": {}, // rates and connections of each peer
 	},
 	TestSupport: []string{"bmc/bmctest", "cluster/clustertest"},
-	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold"},
+	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "internal/throttle", "http/bootfile"},
 	OnlyIn: map[string][]string{
 		"github.com/labstack/echo/v4":      {"http"},
 		"github.com/danielgtaylor/huma/v2": {"http"},

@@ -1,4 +1,7 @@
-package http
+// Package bootfile answers HTTP requests for files of any size, as firmware,
+// loaders and agents fetch them: the server from its state folder, a relay from
+// its cache.
+package bootfile
 
 import (
 	"fmt"
@@ -7,27 +10,19 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
 
-// Files of the boot directory that have a meaning of their own.
-const (
-	fileKernel  = "vmlinuz"
-	fileRamdisk = "initrd.img"
-	autoexec    = "autoexec.ipxe"
-)
-
-// A reader has stallTime for each piece of a file. Slow links and firmware
+// A reader has StallTime for each piece of a file. Slow links and firmware
 // get through (18 KiB/s); one that has stopped reading is let go.
 const (
-	stallTime = time.Minute
+	StallTime = time.Minute
 	piece     = 1 << 20
 )
 
-// serveFile answers with a file, or the part of it that was asked for.
-func serveFile(w http.ResponseWriter, req *http.Request, f *os.File, info fs.FileInfo, tag string) {
+// Serve answers with a file, or the part of it that was asked for.
+func Serve(w http.ResponseWriter, req *http.Request, f *os.File, info fs.FileInfo, tag string) {
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -48,7 +43,7 @@ func (w pacedWriter) ReadFrom(src io.Reader) (sent int64, err error) {
 	}
 	control := http.NewResponseController(w.ResponseWriter)
 	for sent < limit {
-		_ = control.SetWriteDeadline(time.Now().Add(stallTime))
+		_ = control.SetWriteDeadline(time.Now().Add(StallTime))
 		want := min(piece, limit-sent)
 		n, err := io.Copy(w.ResponseWriter, &io.LimitedReader{R: file, N: want})
 		sent += n
@@ -59,16 +54,15 @@ func (w pacedWriter) ReadFrom(src io.Reader) (sent int64, err error) {
 	return sent, nil
 }
 
-// openRegular opens a plain file below a directory. [os.Root] keeps it there,
+// OpenIn opens a plain file below a directory. [os.Root] keeps it there,
 // whatever links and dots the name is made of.
-func openRegular(dir *os.Root, name string) (*os.File, fs.FileInfo, error) {
+func OpenIn(dir *os.Root, name string) (*os.File, fs.FileInfo, error) {
 	f, err := dir.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe must not hold us up
 	return regular(f, err)
 }
 
-// openPath opens a plain file of the image store, by the path that the store
-// itself made of a checked name.
-func openPath(path string) (*os.File, fs.FileInfo, error) {
+// Open opens a plain file by a path that a store itself made of a checked name.
+func Open(path string) (*os.File, fs.FileInfo, error) {
 	if !filepath.IsAbs(path) {
 		return nil, nil, fmt.Errorf("open %s: not an absolute path", path)
 	}
@@ -91,19 +85,12 @@ func regular(f *os.File, err error) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// fileTag names one version of a file: files are replaced by renaming, so
+// Tag names one version of a file: files are replaced by renaming, so
 // that inode, size and time tell two versions apart.
-func fileTag(info fs.FileInfo) string {
+func Tag(info fs.FileInfo) string {
 	var inode uint64
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		inode = stat.Ino
 	}
 	return fmt.Sprintf(`"%x-%x-%x"`, inode, info.Size(), info.ModTime().UnixNano())
-}
-
-// firstRange reports whether a request is for the start of a file: iPXE and
-// some firmware fetch files piece by piece, which is one fact, not many.
-func firstRange(req *http.Request) bool {
-	r := req.Header.Get("Range")
-	return r == "" || strings.HasPrefix(r, "bytes=0-")
 }
