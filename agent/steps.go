@@ -72,13 +72,17 @@ func (in *installer) write(ctx context.Context, s *api.Step, progress func(int, 
 	workers := runtime.NumCPU() + 2
 	chunks := chunk.New(order.Chunks, workers, slowly(in.log))
 	defer chunks.Close()
-	w := disk.Writer{Target: target, Chunks: chunks, Workers: workers, Progress: func(done int64) {
+	rack := in.joinRack(ctx, order.Digest, chunk.NewRack(chunks, index, rackMemory()))
+	defer rack.leave()
+	w := disk.Writer{Target: target, Chunks: rack, Workers: workers, Progress: func(done int64) {
 		progress(int(done*100/index.Size), fmt.Sprintf("%d of %d MiB", done>>20, index.Size>>20))
 	}}
 	if err := w.Write(ctx, index); err != nil {
 		return outcome{}, err
 	}
-	return outcome{text: fmt.Sprintf("%s written to %s, %d MiB", index.Name, d.Name, index.Size>>20)}, nil
+	got := rack.Stats()
+	return outcome{text: fmt.Sprintf("%s written to %s, %d MiB: %d MiB packed from the server, %d MiB from the rack, %d MiB to it",
+		index.Name, d.Name, index.Size>>20, got.FromServer>>20, got.FromPeers>>20, got.ToPeers>>20)}, nil
 }
 
 // index fetches the list of chunks of exactly the ordered image.

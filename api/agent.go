@@ -16,6 +16,7 @@ const (
 	PathJoin    = "/agent/v1/join"    // POST JoinRequest → JoinReply; stage certificate
 	PathCertify = "/agent/v1/certify" // POST CertifyRequest → CertifyReply; client certificate
 	PathImage   = "/agent/v1/images/" // GET …{name}?digest=sha256:… → ImageIndex; client certificate
+	PathRack    = "/agent/v1/rack"    // POST RackRequest → RackReply; client certificate
 )
 
 // PathChunks is where image chunks are, on the plain boot listener too:
@@ -98,6 +99,24 @@ type WriteOrder struct {
 	Digest string   `json:"digest"`
 	Chunks []string `json:"chunks"` // base URLs: "http://10.77.0.1/chunks/"
 }
+
+// RackRequest says that a node fetches an image, and where it hands the chunks
+// that it has to the others of its rack.
+type RackRequest struct {
+	Digest string `json:"digest"` // of the image
+	Port   uint16 `json:"port"`   // TCP, HTTP; 0: no more
+}
+
+// RackReply names the nodes of the rack that fetch the same image now, the
+// asking one among them.
+type RackReply struct {
+	Self  string   `json:"self"`  // "10.77.0.12:40112", as the others know it
+	Peers []string `json:"peers"` // likewise; at most MaxRackPeers
+	Every int      `json:"every"` // seconds until it asks again
+}
+
+// MaxRackPeers is how many nodes feed each other at most.
+const MaxRackPeers = 64
 
 // SeedOrder is what the installed system finds on its disk. The agent adds
 // its new key and certificate (PathCertify) and its own configuration.

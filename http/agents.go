@@ -25,6 +25,7 @@ func (s *Server) agentRoutes(e *echo.Echo) {
 	e.POST(api.PathPoll, handle(s.poll))
 	e.POST(api.PathJoin, handle(s.join))
 	e.POST(api.PathCertify, handle(s.certify))
+	e.POST(api.PathRack, handle(s.rack))
 	e.GET(api.PathImage+":name", func(c echo.Context) error {
 		index, err := s.imageIndex(c.Param("name"), c.QueryParam("digest"))
 		if err != nil {

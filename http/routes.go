@@ -22,6 +22,7 @@ func audiences() map[string]audience {
 		"POST /agent/v1/poll":        agents,
 		"POST /agent/v1/join":        agents,
 		"POST /agent/v1/certify":     agents,
+		"POST /agent/v1/rack":        agents,
 		"GET /agent/v1/images/:name": agents,
 
 		"GET /api/v1/health":              everybody,

@@ -53,6 +53,7 @@ type Server struct {
 	audiences map[string]audience
 	hellos    *throttle.Throttle[netip.Addr]
 	tickets   *throttle.Throttle[netip.Addr] // of boot scripts
+	racks     *racks                         // who fetches which image now
 	bigBodies chan struct{}
 	streams   chan struct{}
 	closing   chan struct{} // closed when the server stops: streams end
@@ -98,6 +99,7 @@ func New(o Options) (*Server, error) {
 		o: o, bootDir: dir, pages: pages, scripts: scripts, audiences: audiences(), caDigest: digest,
 		hellos:    throttle.New[netip.Addr](maxPeers, helloBurst, helloRate, o.Now),
 		tickets:   throttle.New[netip.Addr](maxPeers, ticketBurst, ticketRate, o.Now),
+		racks:     newRacks(o.Now),
 		bigBodies: make(chan struct{}, maxBigBodies),
 		streams:   make(chan struct{}, maxStreams),
 		closing:   make(chan struct{}),

@@ -73,6 +73,12 @@ var (
 // Fetch fills p with the chunk. It tries all sources, one after the other:
 // for long while they are out of reach, a few times while they answer wrong.
 func (f *Fetcher) Fetch(ctx context.Context, c api.Chunk, p []byte) error {
+	return f.fetch(ctx, c, p, nil)
+}
+
+// fetch is Fetch; keep, unless nil, is called with the chunk as it came,
+// packed. It must not hold on to it.
+func (f *Fetcher) fetch(ctx context.Context, c api.Chunk, p []byte, keep func(packed []byte)) error {
 	if len(f.bases) == 0 {
 		return fault.Errorf(fault.ImageSource, "chunk %s: no source was named", c.ID)
 	}
@@ -81,7 +87,7 @@ func (f *Fetcher) Fetch(ctx context.Context, c api.Chunk, p []byte) error {
 	var last error
 	for {
 		source := (int(f.best.Load()) + tries) % len(f.bases)
-		err := f.try(ctx, f.bases[source], c, p)
+		err := f.try(ctx, f.bases[source], c, p, keep)
 		if err == nil {
 			f.best.Store(int32(source)) // a handful of sources
 			f.lastGood.Store(time.Now().UnixNano())
@@ -119,10 +125,10 @@ func giveUp(c api.Chunk, tries int, last error) error {
 	return fault.Errorf(code, "chunk %s at offset %d: tried %d times: %w", c.ID, c.Offset, tries, last)
 }
 
-func (f *Fetcher) try(ctx context.Context, base string, c api.Chunk, p []byte) error {
+func (f *Fetcher) try(ctx context.Context, base string, c api.Chunk, p []byte, keep func([]byte)) error {
 	ctx, cancel := context.WithTimeout(ctx, oneTry)
 	defer cancel()
-	url := strings.TrimSuffix(base, "/") + "/" + c.ID[:4] + "/" + c.ID + ".cacnk"
+	url := strings.TrimSuffix(base, "/") + "/" + fileOf(c.ID)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMissing, err) // no such URL can be
@@ -145,11 +151,23 @@ func (f *Fetcher) try(ctx context.Context, base string, c api.Chunk, p []byte) e
 	}
 	defer f.unpackers.Put(u)
 	u.packed.Reset()
-	if _, err := u.packed.ReadFrom(io.LimitReader(resp.Body, c.Size+c.Size/8+4096)); err != nil {
+	if _, err := u.packed.ReadFrom(io.LimitReader(resp.Body, mostPacked(c))); err != nil {
 		return err
 	}
-	return u.unpack(c, p)
+	if err := u.unpack(c, p); err != nil {
+		return err
+	}
+	if keep != nil {
+		keep(u.packed.Bytes())
+	}
+	return nil
 }
+
+// fileOf is where a chunk is below the base URL of a source.
+func fileOf(id string) string { return id[:4] + "/" + id + ".cacnk" }
+
+// mostPacked is more than a chunk can be when it is packed.
+func mostPacked(c api.Chunk) int64 { return c.Size + c.Size/8 + 4096 }
 
 // An unpacker decompresses chunks, one at a time. Its memory is used again.
 type unpacker struct {

@@ -1,0 +1,313 @@
+package chunk
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rackstage/provision/api"
+)
+
+// An image is random chunks and a server that counts what it sends.
+type image struct {
+	index  api.ImageIndex
+	raw    map[string][]byte
+	server *httptest.Server
+	sent   atomic.Int64
+	asked  sync.Map // by chunk: *atomic.Int32
+	packed int64
+}
+
+func newImage(t *testing.T, chunks int) *image {
+	t.Helper()
+	random := rand.New(rand.NewPCG(1, 2))
+	im := &image{raw: map[string][]byte{}}
+	files := map[string][]byte{}
+	for range chunks {
+		raw := make([]byte, 20_000+random.IntN(20_000))
+		for i := range raw {
+			raw[i] = byte(random.IntN(16))
+		}
+		c := named(raw)
+		c.Offset = im.index.Size
+		im.index.Size += c.Size
+		im.index.Chunks = append(im.index.Chunks, c)
+		im.raw[c.ID] = raw
+		files[api.PathChunks+fileOf(c.ID)] = packed(t, raw)
+		im.packed += int64(len(files[api.PathChunks+fileOf(c.ID)]))
+	}
+	im.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b := files[r.URL.Path]
+		n, _ := im.asked.LoadOrStore(r.URL.Path, new(atomic.Int32))
+		n.(*atomic.Int32).Add(1)
+		im.sent.Add(int64(len(b)))
+		_, _ = w.Write(b)
+	}))
+	t.Cleanup(im.server.Close)
+	return im
+}
+
+// A node fetches the image as one of a rack.
+type node struct {
+	rack    *Rack
+	fetcher *Fetcher
+	server  *httptest.Server
+	addr    string
+}
+
+func (im *image) node(t *testing.T, keep int64, handler func(*Rack) http.Handler) *node {
+	t.Helper()
+	f := New([]string{im.server.URL + api.PathChunks}, 4, nil)
+	r := NewRack(f, im.index, keep)
+	var h http.Handler = r
+	if handler != nil {
+		h = handler(r)
+	}
+	s := httptest.NewServer(h)
+	n := &node{rack: r, fetcher: f, server: s, addr: strings.TrimPrefix(s.URL, "http://")}
+	t.Cleanup(n.close)
+	return n
+}
+
+func (n *node) close() {
+	n.rack.Close()
+	n.server.CloseClientConnections()
+	n.server.Close()
+	n.fetcher.Close()
+}
+
+func introduce(nodes []*node) {
+	var all []string
+	for _, n := range nodes {
+		all = append(all, n.addr)
+	}
+	for _, n := range nodes {
+		n.rack.SetPeers(n.addr, all)
+	}
+}
+
+// fetchAll fetches the image as a writer does: in order, several at once.
+func (n *node) fetchAll(ctx context.Context, im *image) error {
+	jobs := make(chan api.Chunk)
+	errs := make(chan error, 4)
+	for range 4 {
+		go func() {
+			var err error
+			for c := range jobs {
+				p := make([]byte, c.Size)
+				if e := n.rack.Fetch(ctx, c, p); e != nil {
+					err = e
+				} else if !bytes.Equal(p, im.raw[c.ID]) {
+					err = fmt.Errorf("chunk %s has another content", c.ID)
+				}
+			}
+			errs <- err
+		}()
+	}
+	for _, c := range im.index.Chunks {
+		jobs <- c
+	}
+	close(jobs)
+	var last error
+	for range 4 {
+		if err := <-errs; err != nil {
+			last = err
+		}
+	}
+	return last
+}
+
+func everybody(t *testing.T, im *image, nodes []*node) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() {
+			if err := n.fetchAll(t.Context(), im); err != nil {
+				t.Errorf("node %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestTheServerSendsEachChunkOncePerRack(t *testing.T) {
+	im := newImage(t, 150)
+	var nodes []*node
+	for range 20 {
+		nodes = append(nodes, im.node(t, 64<<20, nil))
+	}
+	introduce(nodes)
+	everybody(t, im, nodes)
+	if sent := im.sent.Load(); sent > im.packed*11/10 {
+		t.Errorf("the server sent %d bytes to 20 nodes, the image has %d", sent, im.packed)
+	}
+	var got RackStats
+	for _, n := range nodes {
+		s := n.rack.Stats()
+		got.FromServer += s.FromServer
+		got.FromPeers += s.FromPeers
+		got.ToPeers += s.ToPeers
+	}
+	if got.FromServer != im.sent.Load() || got.FromServer+got.FromPeers < 20*im.packed {
+		t.Errorf("the nodes count %+v, the server sent %d", got, im.sent.Load())
+	}
+}
+
+func TestANodeAloneAsksTheServer(t *testing.T) {
+	im := newImage(t, 10)
+	n := im.node(t, 1<<20, nil)
+	everybody(t, im, []*node{n})
+	if got := n.rack.Stats(); got.FromServer != im.packed || got.FromPeers != 0 {
+		t.Errorf("it got %+v, want all %d bytes from the server", got, im.packed)
+	}
+}
+
+// Whatever a peer does, the image gets whole, and in time.
+func TestBadPeersDoNoHarm(t *testing.T) {
+	tests := map[string]func(*Rack) http.Handler{
+		"sends something else": func(*Rack) http.Handler { return body(packed(t, data)) },
+		"sends no zstd":        func(*Rack) http.Handler { return body(data) },
+		"sends without end": func(*Rack) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				for r.Context().Err() == nil {
+					_, _ = w.Write(data)
+				}
+			})
+		},
+		"breaks off":  func(*Rack) http.Handler { return http.HandlerFunc(dropped) },
+		"has nothing": func(*Rack) http.Handler { return status(404) },
+		"is busy":     func(*Rack) http.Handler { return status(503) },
+		"sends on to a stranger": func(*Rack) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set(headerNext, "127.0.0.1:1")
+				w.WriteHeader(http.StatusMultipleChoices)
+			})
+		},
+		"sends on to itself": func(*Rack) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set(headerNext, r.Host)
+				w.WriteHeader(http.StatusMultipleChoices)
+			})
+		},
+		"redirects to where it likes": func(*Rack) http.Handler {
+			return http.RedirectHandler("http://127.0.0.1:1/", http.StatusTemporaryRedirect)
+		},
+	}
+	for name, handler := range tests {
+		t.Run(name, func(t *testing.T) {
+			im := newImage(t, 20)
+			good, other, bad := im.node(t, 1<<20, nil), im.node(t, 1<<20, nil), im.node(t, 1<<20, handler)
+			introduce([]*node{good, other, bad})
+			everybody(t, im, []*node{good, other})
+		})
+	}
+}
+
+func TestPeersThatVanishAreReplacedByTheServer(t *testing.T) {
+	im := newImage(t, 40)
+	nodes := []*node{im.node(t, 1<<20, nil), im.node(t, 1<<20, nil), im.node(t, 1<<20, nil)}
+	introduce(nodes)
+	nodes[1].server.Close()
+	nodes[2].server.Close()
+	everybody(t, im, nodes[:1])
+}
+
+// A node that has no room still finds every chunk; the server sends more.
+func TestARackWithoutMemoryWorks(t *testing.T) {
+	im := newImage(t, 30)
+	nodes := []*node{im.node(t, 0, nil), im.node(t, 0, nil), im.node(t, 40_000, nil)}
+	introduce(nodes)
+	everybody(t, im, nodes)
+}
+
+func TestPeersGetChunksOfTheImageOnly(t *testing.T) {
+	im := newImage(t, 3)
+	n := im.node(t, 1<<20, nil)
+	introduce([]*node{n, im.node(t, 1<<20, nil)})
+	good := fileOf(im.index.Chunks[0].ID)
+	tests := map[string]struct {
+		method, path string
+		want         int
+	}{
+		"a chunk of the image":      {"GET", api.PathChunks + good, 200},
+		"a chunk that is not of it": {"GET", api.PathChunks + fileOf(named(data).ID), 404},
+		"a chunk elsewhere":         {"GET", "/x/" + good, 404},
+		"a file":                    {"GET", "/etc/passwd", 404},
+		"a path upwards":            {"GET", "/chunks/../../etc/passwd", 404},
+		"nothing":                   {"GET", "/", 404},
+		"another method":            {"DELETE", api.PathChunks + good, 404},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			n.rack.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), tt.method, "http://x"+tt.path, nil))
+			if w.Code != tt.want {
+				t.Errorf("status %d, want %d", w.Code, tt.want)
+			}
+		})
+	}
+}
+
+// Who asks while others are being fed is sent to one that has been.
+func TestManyAskersAreSentOn(t *testing.T) {
+	im := newImage(t, 1)
+	owner := im.node(t, 1<<20, nil)
+	fed, asker := "127.0.0.1:1001", "127.0.0.1:1002"
+	owner.rack.SetPeers(owner.addr, []string{owner.addr, fed, asker})
+	c := im.index.Chunks[0]
+	owner.rack.noteFed(owner.rack.members.Load(), c.ID, fed)
+	for range sendsMost {
+		owner.rack.sending <- struct{}{}
+	}
+	free := time.AfterFunc(50*time.Millisecond, func() { <-owner.rack.sending })
+	defer free.Stop()
+	ask := func(hop string) *httptest.ResponseRecorder {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://x"+api.PathChunks+fileOf(c.ID), nil)
+		req.Header.Set(headerSelf, asker)
+		req.Header.Set(headerHop, hop)
+		w := httptest.NewRecorder()
+		owner.rack.ServeHTTP(w, req)
+		return w
+	}
+	if w := ask(""); w.Code != http.StatusMultipleChoices || w.Header().Get(headerNext) != fed {
+		t.Errorf("answer %d to %q, want to be sent on to %s", w.Code, w.Header().Get(headerNext), fed)
+	}
+	if w := ask(hopInsist); w.Code != http.StatusOK {
+		t.Errorf("who insists gets %d, want the chunk", w.Code)
+	}
+	if w := ask("1"); w.Code != http.StatusOK {
+		t.Errorf("who was sent on to us gets %d, want the chunk that we have", w.Code)
+	}
+}
+
+func TestFetchFromARackEndsWithItsContext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // accepts and never answers
+	im := newImage(t, 1)
+	f := New([]string{"http://" + l.Addr().String()}, 1, nil)
+	defer f.Close()
+	r := NewRack(f, im.index, 1<<20)
+	defer r.Close()
+	r.SetPeers("127.0.0.1:9", []string{"127.0.0.1:9", l.Addr().String()})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	if err := r.Fetch(ctx, im.index.Chunks[0], make([]byte, im.index.Chunks[0].Size)); err == nil {
+		t.Error("a chunk came out of nowhere")
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it ended after %v", took)
+	}
+}
