@@ -2,7 +2,9 @@ package access
 
 import (
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -34,6 +36,7 @@ type Sealer struct {
 type sealKey struct {
 	id   string
 	aead cipher.AEAD
+	raw  []byte
 }
 
 const (
@@ -83,7 +86,7 @@ func (s *Sealer) parse(text string) error {
 		if err != nil {
 			return keyFault(s.file, "put the key file back from your backup", fmt.Errorf("line %d: a key of %d bytes", i+1, len(raw)))
 		}
-		s.keys = append(s.keys, sealKey{id, aead})
+		s.keys = append(s.keys, sealKey{id, aead, raw})
 	}
 	return nil
 }
@@ -108,7 +111,7 @@ func (s *Sealer) Rotate() error {
 	if err != nil {
 		return err
 	}
-	s.keys = append(s.keys, sealKey{hex.EncodeToString(id), aead})
+	s.keys = append(s.keys, sealKey{hex.EncodeToString(id), aead, key})
 	return nil
 }
 
@@ -125,6 +128,17 @@ func (s *Sealer) Seal(plaintext []byte, context string) (string, error) {
 	_, _ = rand.Read(nonce) // never fails since Go 1.24
 	box := k.aead.Seal(nonce, nonce, plaintext, []byte(k.id+"\x00"+context))
 	return sealVersion + "." + k.id + "." + base64.RawURLEncoding.EncodeToString(box), nil
+}
+
+// Derive returns a key for another purpose than sealing, such as "boot
+// tickets". It stays the same when the sealing key is rotated.
+func (s *Sealer) Derive(purpose string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.keys) == 0 {
+		return nil, errors.New("derive key: no key")
+	}
+	return hkdf.Key(sha256.New, s.keys[0].raw, nil, "provision: "+purpose, 32)
 }
 
 // Open returns what was sealed for this place.

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,5 +140,30 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestDerivedKeysStayTheSame(t *testing.T) {
+	dir := t.TempDir()
+	s, err := OpenSealer(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.Derive("boot tickets")
+	if err != nil || len(first) != 32 {
+		t.Fatalf("Derive = %d bytes, %v", len(first), err)
+	}
+	if other, err := s.Derive("something else"); err != nil || bytes.Equal(first, other) {
+		t.Errorf("two purposes have the same key, or %v", err)
+	}
+	if err := s.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenSealer(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := again.Derive("boot tickets"); err != nil || !bytes.Equal(first, after) {
+		t.Errorf("after a rotation and a restart the key is another one, or %v", err)
 	}
 }

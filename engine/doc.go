@@ -8,6 +8,10 @@
 // may be killed at any moment: the next one loads the world, finds the runs
 // that were under way and goes on where they were.
 //
+// Boot tickets are the one thing that is given out and not written down: they
+// are sealed, and their redemption is what is stored (ticket.go says why that
+// is enough for each of them to be good only once).
+//
 // A run is carried out node by node. What is done with one node is its
 // program (program.go): a list of phases, each with a deadline, a number of
 // tries and a function that is safe to repeat. The phase under way is the

@@ -20,6 +20,8 @@ type Options struct {
 	Prober  Prober       // nil: BMCs are not looked at before they are needed
 	Log     *slog.Logger // nil: silent
 
+	TicketKey []byte // secret that boot tickets are sealed with; nil: a new one, and tickets do not outlive the engine
+
 	Parallel int // nodes worked on at a time in one run; 0: 20
 }
 
@@ -27,6 +29,7 @@ type Options struct {
 type Engine struct {
 	Options
 	world   *world
+	tickets *tickets
 	links   *links
 	bus     *bus
 	alarms  *alarms
@@ -51,6 +54,7 @@ func New(o Options) *Engine {
 	return &Engine{
 		Options: o,
 		world:   newWorld(),
+		tickets: newTickets(o.TicketKey),
 		links:   newLinks(),
 		bus:     newBus(),
 		alarms:  newAlarms(),
@@ -68,6 +72,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		return err
 	}
 	e.world.load(w)
+	for _, t := range e.world.hellos {
+		e.tickets.reached(t.Used)
+	}
 	e.running = ctx
 	for _, r := range e.Runs() {
 		if !r.State.Over() {

@@ -4,51 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
-
-const (
-	helloLife  = 15 * time.Minute // from the script to the agent's hello, on slow machines
-	maxTickets = 1 << 16
-)
-
-// MintHello makes the ticket with which the machine that boots with this MAC
-// from this address may say hello, once.
-func (e *Engine) MintHello(ctx context.Context, mac fleet.MAC, addr netip.Addr) (string, error) {
-	secret, hash := fleet.NewSecret()
-	err := e.update(ctx, func(t *tx) error {
-		t.w.forgetTickets(mac, t.now)
-		if t.w.ticketCount() >= maxTickets {
-			return &fleet.Error{Kind: fleet.Conflict, Code: "E-TICKETS", Op: "make boot ticket", On: string(mac), Err: errors.New("too many boots under way")}
-		}
-		t.tickets[hash] = fleet.Ticket{Hash: hash, Purpose: fleet.TicketHello, MAC: mac, Addr: addr, Expires: t.now.Add(helloLife)}
-		return nil
-	})
-	return secret, err
-}
-
-// forgetTickets drops what has expired from memory, and the ticket that this
-// card got before and never used: a machine has one at a time. The store
-// forgets when it is loaded.
-func (w *world) forgetTickets(mac fleet.MAC, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for h, t := range w.tickets {
-		if now.After(t.Expires) || t.Purpose == fleet.TicketHello && t.MAC == mac && t.Redeemed.IsZero() {
-			delete(w.tickets, h)
-		}
-	}
-}
-
-func (w *world) ticketCount() int {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	return len(w.tickets)
-}
 
 // Hello redeems a boot ticket and makes the machine a node. The first
 // redemption wins; whoever holds the same key may repeat it (its answer may
@@ -58,20 +17,14 @@ func (e *Engine) Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error) {
 	var node fleet.Node
 	var stolen bool
 	err := e.update(ctx, func(t *tx) error {
-		ticket, err := t.w.ticket(fleet.HashSecret(h.Ticket), fleet.TicketHello, t.now)
-		if err != nil {
+		var err error
+		if stolen, err = e.redeemHello(t, h); err != nil {
 			return err
 		}
-		if ticket.MAC != h.MAC || ticket.Addr != h.Addr {
-			return badTicket(fmt.Errorf("it was made for %s at %s", ticket.MAC, ticket.Addr))
-		}
 		n, known := e.NodeByMAC(h.MAC)
-		if !ticket.Redeemed.IsZero() && ticket.Key != h.Key {
-			stolen = true
+		if stolen {
 			return e.quarantine(t, n, known)
 		}
-		ticket.Redeemed, ticket.Key = t.now, h.Key
-		t.tickets[ticket.Hash] = ticket
 		node, err = e.greet(t, n, known, h)
 		return err
 	})
@@ -84,20 +37,6 @@ func (e *Engine) Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error) {
 	e.probe(node)
 	e.Log.InfoContext(ctx, "agent said hello", "mac", node.MAC, "node", node.ID, "state", node.State)
 	return node, nil
-}
-
-func badTicket(err error) error {
-	return &fleet.Error{Kind: fleet.Denied, Code: "E-TICKET", Op: "redeem ticket", Err: err, Hint: "boot the machine again"}
-}
-
-func (w *world) ticket(hash [32]byte, p fleet.Purpose, now time.Time) (fleet.Ticket, error) {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	t, ok := w.tickets[hash]
-	if !ok || t.Purpose != p || now.After(t.Expires) {
-		return fleet.Ticket{}, badTicket(errors.New("it is unknown or has expired"))
-	}
-	return t, nil
 }
 
 func (e *Engine) quarantine(t *tx, n fleet.Node, known bool) error {

@@ -328,7 +328,7 @@ func testSite() fleet.Site {
 func (r *rack) serve(s *memoryStore) (*Engine, func()) { return r.serveOn(r.ctx, s) }
 
 func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
-	e := New(Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r})
+	e := New(Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, TicketKey: []byte("the key of this rack")})
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {

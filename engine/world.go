@@ -20,7 +20,9 @@ type world struct {
 	byMAC   map[fleet.MAC]fleet.NodeID
 	byName  map[string]fleet.NodeID
 	runs    map[fleet.RunID]fleet.Run
-	tickets map[[32]byte]fleet.Ticket
+	tickets map[[32]byte]fleet.Ticket  // for joining
+	hellos  map[fleet.MAC]fleet.Ticket // redeemed last
+	swept   time.Time                  // when expired tickets were dropped
 	seq     int64
 	changed chan struct{} // closed and replaced at each change
 }
@@ -32,6 +34,7 @@ func newWorld() *world {
 		byName:  map[string]fleet.NodeID{},
 		runs:    map[fleet.RunID]fleet.Run{},
 		tickets: map[[32]byte]fleet.Ticket{},
+		hellos:  map[fleet.MAC]fleet.Ticket{},
 		changed: make(chan struct{}),
 	}
 }
@@ -47,7 +50,7 @@ func (w *world) load(from fleet.World) {
 		w.runs[r.ID] = r
 	}
 	for _, t := range from.Tickets {
-		w.tickets[t.Hash] = t
+		w.keepTicket(t)
 	}
 }
 
@@ -112,7 +115,7 @@ func (w *world) apply(c fleet.Change) {
 		w.runs[r.ID] = r
 	}
 	for _, t := range c.Tickets {
-		w.tickets[t.Hash] = t
+		w.keepTicket(t)
 	}
 	w.seq += int64(len(c.Events))
 	w.wake()

@@ -19,7 +19,7 @@ const (
 )
 
 // A Ticket is a one-use, short-lived right of one machine to one thing. Only
-// its hash is kept.
+// its hash is kept; that of a ticket for saying hello from its redemption on.
 type Ticket struct {
 	Hash     [32]byte // SHA-256 of the secret
 	Purpose  Purpose
@@ -29,6 +29,8 @@ type Ticket struct {
 	Expires  time.Time
 	Redeemed time.Time // zero until it is used
 	Key      [32]byte  // hash of the key of whoever redeemed it: the same one may ask again
+	Made     int64     // its place in the order in which tickets were made and redeemed; hello only
+	Used     int64     // place of its redemption; hello only
 }
 
 // NewSecret returns a random 256-bit secret in URL-safe text, and its hash.

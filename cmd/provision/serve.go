@@ -99,11 +99,17 @@ func openStation(ctx context.Context, conf config, log *slog.Logger) (*station, 
 		return nil, err
 	}
 	st.accounts = access.NewAccounts(st.store, access.Options{DemoLogin: conf.DemoLogin})
-	st.wireEngine()
+	if err := st.wireEngine(); err != nil {
+		return nil, err
+	}
 	return st, st.wireDHCP()
 }
 
-func (st *station) wireEngine() {
+func (st *station) wireEngine() error {
+	ticketKey, err := st.sealer.Derive("boot tickets")
+	if err != nil {
+		return err
+	}
 	power := bmcPower{bmc: bmc.New(bmc.Options{Log: st.log}), sealer: st.sealer}
 	// The swarm asks engines on nodes through their agents, which the engine
 	// of ours holds the line to.
@@ -112,8 +118,9 @@ func (st *station) wireEngine() {
 	})
 	st.engine = engine.New(engine.Options{
 		Store: st.store, Power: power, Prober: power, Images: imageNames{st.images}, Seeds: seeds{},
-		Joiner: cluster, Rotator: cluster, Log: st.log,
+		Joiner: cluster, Rotator: cluster, Log: st.log, TicketKey: ticketKey,
 	})
+	return nil
 }
 
 func (st *station) wireDHCP() (err error) {
