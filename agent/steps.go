@@ -72,8 +72,8 @@ func (in *installer) write(ctx context.Context, s *api.Step, progress func(int, 
 	workers := runtime.NumCPU() + 2
 	chunks := chunk.New(order.Chunks, workers, slowly(in.log))
 	defer chunks.Close()
-	rack := in.joinRack(ctx, order.Digest, chunk.NewRack(chunks, index, rackMemory()))
-	defer rack.leave()
+	rack := chunk.NewRack(chunks, index, chunk.Memory())
+	defer rack.Share(ctx, order.Digest, in.tellRack, in.log).Leave()
 	w := disk.Writer{Target: target, Chunks: rack, Workers: workers, Progress: func(done int64) {
 		progress(int(done*100/index.Size), fmt.Sprintf("%d of %d MiB", done>>20, index.Size>>20))
 	}}
@@ -83,6 +83,15 @@ func (in *installer) write(ctx context.Context, s *api.Step, progress func(int, 
 	got := rack.Stats()
 	return outcome{text: fmt.Sprintf("%s written to %s, %d MiB: %d MiB packed from the server, %d MiB from the rack, %d MiB to it",
 		index.Name, d.Name, index.Size>>20, got.FromServer>>20, got.FromPeers>>20, got.ToPeers>>20)}, nil
+}
+
+// tellRack is what [chunk.Share] tells the server.
+func (in *installer) tellRack(ctx context.Context, ask api.RackRequest) (reply api.RackReply, err error) {
+	err = in.client.call(ctx, api.PathRack, ask, &reply, 10*time.Second)
+	if err != nil && final(err) {
+		return reply, fmt.Errorf("%w: %w", chunk.ErrNoRack, err)
+	}
+	return reply, err
 }
 
 // index fetches the list of chunks of exactly the ordered image.

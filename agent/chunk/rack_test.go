@@ -3,7 +3,9 @@ package chunk
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -309,5 +311,75 @@ func TestFetchFromARackEndsWithItsContext(t *testing.T) {
 	}
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("it ended after %v", took)
+	}
+}
+
+// The server of the rack is away at first; then it names both.
+func TestNodesFindEachOtherThroughTheServer(t *testing.T) {
+	im := newImage(t, 60)
+	var mu sync.Mutex
+	members := map[string]bool{}
+	calls := 0
+	tell := func(_ context.Context, in api.RackRequest) (api.RackReply, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		self := fmt.Sprint("127.0.0.1:", in.Port)
+		if calls++; calls < 3 {
+			return api.RackReply{}, errors.New("away")
+		}
+		if in.Port == 0 {
+			return api.RackReply{}, nil
+		}
+		members[self] = true
+		reply := api.RackReply{Self: self, Every: 1}
+		for m := range members {
+			reply.Peers = append(reply.Peers, m)
+		}
+		return reply, nil
+	}
+	var nodes []*node
+	for range 2 {
+		n := im.node(t, 1<<22, nil)
+		share := n.rack.Share(t.Context(), "sha256:aa", tell, slog.New(slog.DiscardHandler))
+		t.Cleanup(share.Leave)
+		nodes = append(nodes, n)
+	}
+	await(t, func() bool {
+		return len(nodes[0].rack.members.Load().all) == 2 && len(nodes[1].rack.members.Load().all) == 2
+	})
+	everybody(t, im, nodes)
+	if sent := im.sent.Load(); sent > im.packed*11/10 {
+		t.Errorf("the server sent %d bytes to 2 nodes, the image has %d", sent, im.packed)
+	}
+}
+
+func TestAServerThatKnowsNoRackIsAskedOnce(t *testing.T) {
+	im := newImage(t, 3)
+	n := im.node(t, 1<<20, nil)
+	var told atomic.Int32
+	share := n.rack.Share(t.Context(), "sha256:aa", func(context.Context, api.RackRequest) (api.RackReply, error) {
+		told.Add(1)
+		return api.RackReply{}, ErrNoRack
+	}, slog.New(slog.DiscardHandler))
+	everybody(t, im, []*node{n})
+	<-share.gone
+	share.Leave()
+	if got := told.Load(); got != 2 {
+		t.Errorf("the server was told %d times, want once at first and once at the end", got)
+	}
+}
+
+func await(t *testing.T, done func() bool) {
+	t.Helper()
+	limit := time.NewTimer(20 * time.Second)
+	defer limit.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			t.Fatal("it did not come to pass within 20 s")
+		}
 	}
 }
