@@ -1,6 +1,7 @@
 package http
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"path"
@@ -46,11 +47,16 @@ func (b boot) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		b.script(w, req)
 	case path.Base(name) == autoexec:
 		b.autoexec(w, req)
+	case b.grub(w, req, name):
 	case strings.HasPrefix(name, api.PathChunks):
 		b.chunk(w, req, strings.TrimPrefix(name, api.PathChunks))
 	case strings.HasPrefix(name, pxe.PathFiles):
 		b.file(w, req, strings.TrimPrefix(name, pxe.PathFiles))
 	default:
+		if loader, ok := bareLoader(name); ok {
+			b.file(w, req, loader)
+			return
+		}
 		http.NotFound(w, req)
 	}
 }
@@ -112,7 +118,7 @@ func chunkID(name string) (string, bool) {
 // phaseOf says what the fetching of a file proves.
 func phaseOf(name string) fleet.Phase {
 	switch name {
-	case fileKernel, fileRamdisk:
+	case fileKernel, fileRamdisk, fileKernelARM64, fileRamdiskARM64:
 		return fleet.PhaseKernel
 	default:
 		return fleet.PhaseLoader
@@ -137,22 +143,29 @@ func (b boot) observe(req *http.Request, phase fleet.Phase, what string) {
 // request from an address without a lease is not believed at all.
 func (b boot) machine(req *http.Request) (fleet.MAC, bool) {
 	said, err := fleet.ParseMAC(req.URL.Query().Get("mac"))
-	if b.o.Leases == nil {
-		return said, err == nil
+	if err != nil {
+		said = ""
 	}
-	addr := remoteAddr(req)
+	return b.machineAt(req.Context(), remoteAddr(req), said)
+}
+
+// machineAt does so for a machine at addr; said is "" when it says nothing.
+func (b boot) machineAt(ctx context.Context, addr netip.Addr, said fleet.MAC) (fleet.MAC, bool) {
+	if b.o.Leases == nil {
+		return said, said != ""
+	}
 	lease, leased := b.o.Leases.LeaseByAddr(addr)
 	if !leased || lease.MAC == "" {
-		return said, err == nil && !b.leasesRule(addr)
+		return said, said != "" && !b.leasesRule(addr)
 	}
-	if err == nil && said != lease.MAC && !b.sameNode(said, lease.MAC) {
-		b.o.Log.WarnContext(req.Context(), "boot request named another machine", "mac", lease.MAC, "said", said, "addr", addr)
+	if said == "" {
 		return lease.MAC, true
 	}
-	if err == nil {
-		return said, true
+	if said != lease.MAC && !b.sameNode(said, lease.MAC) {
+		b.o.Log.WarnContext(ctx, "boot request named another machine", "mac", lease.MAC, "said", said, "addr", addr)
+		return lease.MAC, true
 	}
-	return lease.MAC, true
+	return said, true
 }
 
 // leasesRule reports whether addr lies in a subnet whose addresses we alone

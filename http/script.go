@@ -1,6 +1,7 @@
 package http
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -77,7 +78,7 @@ func archOf(req *http.Request) pxe.Arch {
 // agentScript boots the ramdisk. Its kernel arguments hold the one-use ticket
 // of the hello, bound to the address that asked.
 func (b boot) agentScript(w http.ResponseWriter, req *http.Request, ask pxe.Request, title string) {
-	ticket := strings.Repeat("0", 43) // for HEAD, which gives nothing away
+	ticket := noTicket
 	if req.Method == http.MethodGet {
 		var err error
 		if ticket, err = b.o.Engine.MintHello(req.Context(), ask.MAC, ask.Addr); err != nil {
@@ -87,16 +88,28 @@ func (b boot) agentScript(w http.ResponseWriter, req *http.Request, ask pxe.Requ
 		}
 	}
 	files := ask.BaseURL() + pxe.PathFiles
+	kernel, ramdisk := bootFiles(ask.Arch)
 	b.sendScript(w, req, made(b.scripts.Agent(ipxescripts.Agent{
-		Title: title, Server: ask.Server.String(), Kernel: files + fileKernel, Initrd: files + fileRamdisk,
-		Args: []string{
-			api.ArgServer + "=https://" + netip.AddrPortFrom(ask.Server, b.o.AgentPort).String(),
-			api.ArgCA + "=" + b.caDigest,
-			api.ArgTicket + "=" + ticket,
-			api.ArgMAC + "=01-" + strings.ReplaceAll(string(ask.MAC), ":", "-"),
-		},
+		Title: title, Server: ask.Server.String(), Kernel: files + kernel, Initrd: files + ramdisk,
+		Args: b.agentArgs(ask, ticket),
 	})))
 }
+
+// noTicket stands in the answer to HEAD, which gives nothing away.
+var noTicket = strings.Repeat("0", 43)
+
+// agentArgs tell the agent, on the kernel's command line, where its server is
+// and who it is itself.
+func (s *Server) agentArgs(ask pxe.Request, ticket string) []string {
+	return []string{
+		api.ArgServer + "=https://" + netip.AddrPortFrom(ask.Server, s.o.AgentPort).String(),
+		api.ArgCA + "=" + s.caDigest,
+		api.ArgTicket + "=" + ticket,
+		api.ArgMAC + "=01-" + strings.ReplaceAll(string(ask.MAC), ":", "-"),
+	}
+}
+
+var errTooManyTickets = errors.New("too many boot tickets for this address")
 
 // refuseTicket answers an address that has asked for too many tickets. The
 // loader's script, and firmware, ask again.

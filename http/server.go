@@ -46,19 +46,20 @@ type Options struct {
 
 // A Server answers all HTTP requests. Make one with [New].
 type Server struct {
-	o         Options
-	bootDir   *os.Root
-	pages     *web.Pages
-	scripts   *ipxescripts.Scripts
-	audiences map[string]audience
-	hellos    *throttle.Throttle[netip.Addr]
-	tickets   *throttle.Throttle[netip.Addr] // of boot scripts
-	racks     *racks                         // who fetches which image now
-	bigBodies chan struct{}
-	streams   chan struct{}
-	closing   chan struct{} // closed when the server stops: streams end
-	echo      *echo.Echo
-	caDigest  string
+	o           Options
+	bootDir     *os.Root
+	pages       *web.Pages
+	scripts     *ipxescripts.Scripts
+	grubScripts *ipxescripts.GRUB
+	audiences   map[string]audience
+	hellos      *throttle.Throttle[netip.Addr]
+	tickets     *throttle.Throttle[netip.Addr] // of boot scripts
+	racks       *racks                         // who fetches which image now
+	bigBodies   chan struct{}
+	streams     chan struct{}
+	closing     chan struct{} // closed when the server stops: streams end
+	echo        *echo.Echo
+	caDigest    string
 }
 
 const (
@@ -91,12 +92,16 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	grub, err := ipxescripts.LoadGRUB()
+	if err != nil {
+		return nil, err
+	}
 	digest, err := caDigest(o.Authority.CAPEM())
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		o: o, bootDir: dir, pages: pages, scripts: scripts, audiences: audiences(), caDigest: digest,
+		o: o, bootDir: dir, pages: pages, scripts: scripts, grubScripts: grub, audiences: audiences(), caDigest: digest,
 		hellos:    throttle.New[netip.Addr](maxPeers, helloBurst, helloRate, o.Now),
 		tickets:   throttle.New[netip.Addr](maxPeers, ticketBurst, ticketRate, o.Now),
 		racks:     newRacks(o.Now),

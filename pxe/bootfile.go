@@ -8,8 +8,9 @@ import (
 
 // Paths on our HTTP boot listener.
 const (
-	PathScript = "/boot/ipxe" // GET with mac, uuid, arch and platform: the script for this machine
-	PathFiles  = "/boot/"     // loaders, kernel, ramdisk
+	PathScript = "/boot/ipxe"  // GET with mac, uuid, arch and platform: the script for this machine
+	PathGRUB   = "/boot/grub/" // CPU/MAC.cfg: the script for this machine
+	PathFiles  = "/boot/"      // loaders, kernel, ramdisk
 )
 
 // BaseURL returns the URL of our HTTP boot listener, as the machine sees it.

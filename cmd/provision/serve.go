@@ -179,7 +179,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 			doors.close()
 			return group.Wait()
 		}
-		files, err := st.tftpServer()
+		files, err := st.tftpServer(server)
 		if err != nil {
 			doors.close()
 			return err

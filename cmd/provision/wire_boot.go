@@ -1,62 +1,19 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/image"
-	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
-	"github.com/rackstage/provision/pxe"
 	"github.com/rackstage/provision/pxe/tftp"
 	"github.com/rackstage/provision/templates"
 )
-
-// tftpServer serves the loaders, and to iPXE the script that it asks for
-// before anything else.
-func (st *station) tftpServer() (*tftp.Server, error) {
-	root, err := os.OpenRoot(filepath.Join(st.conf.StateDir, "boot"))
-	if err != nil {
-		return nil, err
-	}
-	scripts, err := ipxescripts.Load()
-	if err != nil {
-		return nil, err
-	}
-	return tftp.New(tftp.Options{
-		Log: st.log,
-		Open: func(_ context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
-			if path.Base(name) == "autoexec.ipxe" {
-				return st.autoexec(scripts, client.Addr())
-			}
-			return tftp.OpenIn(root, path.Base(name))
-		},
-		Done: st.sawTransfer,
-	})
-}
-
-func (st *station) autoexec(scripts *ipxescripts.Scripts, client netip.Addr) (io.ReadCloser, int64, error) {
-	server, err := st.serverFor(client)
-	if err != nil {
-		return nil, 0, err
-	}
-	base := pxe.Request{Server: server, Port: portOf(st.conf.Listen.HTTP)}.BaseURL()
-	script, err := scripts.AutoExec(base, pxe.PathScript)
-	if err != nil {
-		return nil, 0, err
-	}
-	return io.NopCloser(bytes.NewReader(script)), int64(len(script)), nil
-}
 
 // serverFor is the address of ours that a machine fetches files from.
 func (st *station) serverFor(client netip.Addr) (netip.Addr, error) {

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+
+	"github.com/rackstage/provision/fleet"
+	httpd "github.com/rackstage/provision/http"
+	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
+	"github.com/rackstage/provision/pxe"
+	"github.com/rackstage/provision/pxe/tftp"
+)
+
+// tftpTree is what the TFTP server serves: loaders, the scripts that they ask
+// for before anything else, and a tree of files for Raspberry Pis.
+type tftpTree struct {
+	st      *station
+	root    *os.Root
+	scripts *ipxescripts.Scripts
+	web     *httpd.Server
+}
+
+func (st *station) tftpServer(web *httpd.Server) (*tftp.Server, error) {
+	root, err := os.OpenRoot(filepath.Join(st.conf.StateDir, "boot"))
+	if err != nil {
+		return nil, err
+	}
+	scripts, err := ipxescripts.Load()
+	if err != nil {
+		return nil, err
+	}
+	tree := tftpTree{st: st, root: root, scripts: scripts, web: web}
+	return tftp.New(tftp.Options{Log: st.log, Open: tree.open, Done: st.sawTransfer})
+}
+
+// ofOnePi are the names that one Raspberry Pi asks for before those of all.
+var ofOnePi = regexp.MustCompile("^/?[0-9a-f]{8}/")
+
+// open opens a file by its last name: firmware and shim put folders and
+// slashes in front of it as they like.
+func (t tftpTree) open(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
+	base := path.Base(name)
+	if base == "autoexec.ipxe" {
+		return t.autoexec(client.Addr())
+	}
+	if script, err := t.grub(ctx, path.Clean("/"+name), client.Addr()); fleet.KindOf(err) != fleet.NotFound {
+		return io.NopCloser(bytes.NewReader(script)), int64(len(script)), err
+	}
+	if !ofOnePi.MatchString(name) {
+		if f, size, err := tftp.OpenIn(t.root, base); err == nil {
+			return f, size, nil
+		}
+	}
+	file, ok := pxe.PiFile(name)
+	if !ok {
+		return nil, 0, os.ErrNotExist
+	}
+	return tftp.OpenIn(t.root, file)
+}
+
+func (t tftpTree) autoexec(client netip.Addr) (io.ReadCloser, int64, error) {
+	server, err := t.st.serverFor(client)
+	if err != nil {
+		return nil, 0, err
+	}
+	base := pxe.Request{Server: server, Port: portOf(t.st.conf.Listen.HTTP)}.BaseURL()
+	script, err := t.scripts.AutoExec(base, pxe.PathScript)
+	if err != nil {
+		return nil, 0, err
+	}
+	return io.NopCloser(bytes.NewReader(script)), int64(len(script)), nil
+}
+
+func (t tftpTree) grub(ctx context.Context, name string, client netip.Addr) ([]byte, error) {
+	server, err := t.st.serverFor(client)
+	if err != nil {
+		return nil, err
+	}
+	return t.web.GRUBScript(ctx, httpd.GRUBRequest{Path: name, Addr: client, Server: server, By: pxe.ByTFTP})
+}

@@ -1,0 +1,106 @@
+package ipxescripts
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"strings"
+	"text/template"
+)
+
+//go:embed *.cfg
+var grubFiles embed.FS
+
+// GRUB is the scripts in the language of GRUB, read once.
+type GRUB struct{ t *template.Template }
+
+// LoadGRUB reads the scripts. It fails only when one of them is wrong.
+func LoadGRUB() (*GRUB, error) {
+	t, err := template.New("").Option("missingkey=error").ParseFS(grubFiles, "*.cfg")
+	if err != nil {
+		return nil, fmt.Errorf("read GRUB scripts: %w", err)
+	}
+	return &GRUB{t}, nil
+}
+
+// First returns what GRUB asks for first. http and tftp are the address of
+// either server (host or host:port). The scripts of machines are below path,
+// as "x86_64/52:54:00:12:34:56.cfg".
+func (g *GRUB) First(http, tftp, path string) ([]byte, error) {
+	for _, s := range []string{http, tftp, path} {
+		if Escape(s) != s || strings.ContainsAny(s, "()%") {
+			return nil, fmt.Errorf("address %q cannot be written in a GRUB script", s)
+		}
+	}
+	return g.render("grub.cfg", map[string]string{"HTTP": http, "TFTP": tftp, "Path": path})
+}
+
+// A GRUBAgent is what a machine needs to boot the agent's ramdisk.
+type GRUBAgent struct {
+	Agent            // Kernel and Initrd are GRUB's names of files: "(http,10.0.0.1)/boot/vmlinuz"
+	Console []string // kernel arguments that name its consoles
+}
+
+// Agent returns the script that boots the ramdisk. Arguments are what iPXE
+// takes too: nothing in them has a meaning to GRUB or to the kernel.
+func (g *GRUB) Agent(a GRUBAgent) ([]byte, error) {
+	args, err := plainArgs(a.Args)
+	if err != nil {
+		return nil, err
+	}
+	consoles, err := plainArgs(a.Console)
+	if err != nil {
+		return nil, err
+	}
+	return g.render("agent.cfg", map[string]any{
+		"Title": label(a.Title), "Server": quoted(a.Server), "Kernel": quoted(a.Kernel), "Initrd": quoted(a.Initrd),
+		"Console": consoles, "Args": args,
+	})
+}
+
+// Local returns the script that boots from disk.
+func (g *GRUB) Local(title string) ([]byte, error) {
+	return g.render("local.cfg", map[string]any{"Title": label(title)})
+}
+
+// Wait returns the script that says why there is nothing to boot.
+func (g *GRUB) Wait(title, reason string) ([]byte, error) {
+	return g.render("wait.cfg", map[string]any{"Title": label(title), "Reason": label(reason)})
+}
+
+func (g *GRUB) render(name string, data any) ([]byte, error) {
+	var b bytes.Buffer
+	if err := g.t.ExecuteTemplate(&b, name, data); err != nil {
+		return nil, fmt.Errorf("fill in %s: %w", name, err)
+	}
+	return b.Bytes(), nil
+}
+
+func plainArgs(args []string) ([]quoted, error) {
+	out := make([]quoted, len(args))
+	for i, arg := range args {
+		if arg == "" || Escape(arg) != arg || strings.ContainsRune(arg, '%') {
+			return nil, fmt.Errorf("kernel argument %q has characters that cannot be passed on", arg)
+		}
+		out[i] = quoted(arg)
+	}
+	return out, nil
+}
+
+// A quoted text stands between single quotes wherever it is printed: GRUB
+// looks for nothing but the closing quote there. Quotes and control
+// characters, which would end it or the line, are left out.
+type quoted string
+
+// String implements fmt.Stringer, which text/template asks.
+func (q quoted) String() string {
+	return "'" + strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == '\'' {
+			return -1
+		}
+		return r
+	}, string(q)) + "'"
+}
+
+// label is a line for people.
+func label(s string) quoted { return quoted("provision: " + strings.Join(strings.Fields(s), " ")) }

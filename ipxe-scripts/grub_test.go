@@ -1,0 +1,91 @@
+package ipxescripts
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func loadGRUB(tb testing.TB) *GRUB {
+	tb.Helper()
+	g, err := LoadGRUB()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return g
+}
+
+func TestGRUBScriptsAreAsReviewed(t *testing.T) {
+	g := loadGRUB(t)
+	tests := map[string]func() ([]byte, error){
+		"grub": func() ([]byte, error) { return g.First("10.77.0.1:8080", "10.77.0.1", "/boot/grub/") },
+		"agent": func() ([]byte, error) {
+			return g.Agent(GRUBAgent{
+				Agent: Agent{
+					Title: "prd-01", Server: "10.77.0.1",
+					Kernel: "(http,10.77.0.1)/boot/vmlinuz", Initrd: "(http,10.77.0.1)/boot/initrd.img",
+					Args: []string{"provision.server=https://10.77.0.1:8443", "provision.ca=sha256:00ff", "provision.ticket=abc-_DEF"},
+				},
+				Console: []string{"console=ttyS0,115200", "console=tty0"},
+			})
+		},
+		"local": func() ([]byte, error) { return g.Local("prd-01") },
+		"wait":  func() ([]byte, error) { return g.Wait("prd-01", "quarantined: its identity does not match") },
+		"hostile": func() ([]byte, error) {
+			return g.Wait("x\nreboot", "'; reboot; ${prefix} $(x) \"y\" \\' {{.}} \x1b[2J")
+		},
+	}
+	for name, render := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := render()
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", name+".cfg")
+			if *update {
+				if err := os.WriteFile(golden, got, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("script differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestGRUBRefusesWhatItWouldRead(t *testing.T) {
+	g := loadGRUB(t)
+	for _, arg := range []string{"", "a b", "a;reboot", "a'b", "$x", "a\nb", "a%20b"} {
+		if _, err := g.Agent(GRUBAgent{Agent: Agent{Args: []string{arg}}}); err == nil {
+			t.Errorf("kernel argument %q was taken", arg)
+		}
+		if _, err := g.Agent(GRUBAgent{Console: []string{arg}}); err == nil {
+			t.Errorf("console argument %q was taken", arg)
+		}
+	}
+	for _, addr := range []string{"a)b", "a'b", "$x", "a b"} {
+		if _, err := g.First(addr, "10.0.0.1", "/"); err == nil {
+			t.Errorf("address %q was taken", addr)
+		}
+	}
+}
+
+func FuzzNoTextLeavesItsGRUBQuotes(f *testing.F) {
+	for _, s := range []string{"prd-01", "'; reboot; '", "x\ny", "${net_default_mac}", "\\'", "\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := quoted(s).String()
+		if len(got) < 2 || got[0] != '\'' || got[len(got)-1] != '\'' || strings.ContainsAny(got[1:len(got)-1], "'\n\r\x00") {
+			t.Errorf("quoted(%q) = %s", s, got)
+		}
+	})
+}
