@@ -13,7 +13,9 @@ const (
 	Full     DHCPMode = "full"     // addresses and boot information for everybody
 )
 
-// A Subnet is one network that machines boot from.
+// A Subnet is one network that machines boot from, IPv4 or IPv6. Where the
+// comments name an option, it is DHCPv4's; on IPv6 the router is in our
+// advertisements, and only when it is ourselves.
 type Subnet struct {
 	Name    string
 	CIDR    netip.Prefix
@@ -38,6 +40,7 @@ type Subnet struct {
 	UnknownLease int  // seconds, of clients that nobody has approved; 0: 300, or Lease where that is shorter
 	UnknownShare int  // percent of the ranges that such clients have at most, together; 0: 50
 	NoProbe      bool // offer addresses without asking first whether somebody answers there
+	SLAAC        bool // IPv6: machines may make addresses of their own too; our router advertisements say so
 	BOOTP        bool // clients that are too old for DHCP get addresses of the ranges too
 
 	Classes      []DHCPClass // the first that matches a client is its class

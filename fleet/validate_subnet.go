@@ -13,8 +13,8 @@ func (s Site) validateSubnets() error {
 	var errs []error
 	for i, n := range s.Subnets {
 		on := fmt.Sprintf("subnets[%d]", i)
-		if !n.CIDR.IsValid() || !n.CIDR.Addr().Is4() {
-			errs = append(errs, Invalidf(on+".cidr", "write an IPv4 network such as 10.77.0.0/24", errors.New("not an IPv4 network")))
+		if !n.CIDR.IsValid() || n.CIDR.Addr().Is4In6() {
+			errs = append(errs, Invalidf(on+".cidr", "write a network such as 10.77.0.0/24 or fd77::/64", errors.New("not a network")))
 			continue
 		}
 		switch n.Mode {
@@ -27,7 +27,7 @@ func (s Site) validateSubnets() error {
 				errs = append(errs, Invalidf(on+".cidr", "", fmt.Errorf("overlaps subnets[%d] %s", j, o.CIDR)))
 			}
 		}
-		errs = append(errs, n.validateRanges(on), n.validateNetwork(on), n.validateClasses(on), n.validateReservations(on))
+		errs = append(errs, n.validateFamily(on), n.validateRanges(on), n.validateNetwork(on), n.validateClasses(on), n.validateReservations(on))
 	}
 	return errors.Join(errs...)
 }

@@ -16,18 +16,30 @@ const (
 // BaseURL returns the URL of our HTTP boot listener, as the machine sees it.
 func (r Request) BaseURL() string {
 	if r.Port == 0 || r.Port == 80 {
-		return "http://" + r.Server.String()
+		return "http://" + urlHost(r.Server)
 	}
 	return "http://" + netip.AddrPortFrom(r.Server, r.Port).String()
 }
 
+// urlHost writes an address as a URL has it: IPv6 in brackets (RFC 3986
+// §3.2.2).
+func urlHost(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}
+
 // BootFile returns what stands in the boot file field of an answer: a name for
-// TFTP, a URL, or "" when there is nothing to load. The script's URL says who
+// TFTP, a URL (DHCPv6 has nothing else: RFC 5970 §3.1), or "" when there is
+// nothing to load. The script's URL says who
 // asks; what iPXE itself knows best is left for it to fill in.
 func (p Plan) BootFile(r Request) string {
 	switch {
 	case p.File == "":
 		return ""
+	case !p.ByHTTP && r.Server.Is6():
+		return "tftp://" + urlHost(r.Server) + "/" + p.File
 	case !p.ByHTTP:
 		return p.File
 	case r.Firmware == HTTP:

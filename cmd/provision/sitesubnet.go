@@ -35,6 +35,7 @@ type subnetFile struct {
 	UnknownShare int    `yaml:"unknown_share"` // percent of the ranges that they have at most
 	Probe        *bool  `yaml:"probe"`         // false: offer addresses without asking who is there
 	BOOTP        bool   `yaml:"bootp"`
+	SLAAC        bool   `yaml:"slaac"` // IPv6: addresses of their own making too
 
 	Classes      []classFile       `yaml:"classes"`
 	Reservations []reservationFile `yaml:"reservations"`
@@ -76,7 +77,7 @@ func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
 		DNS: r.addrs(on+".dns", n.DNS), NTP: r.addrs(on+".ntp", n.NTP), Domain: n.Domain, Search: n.Search,
 		MTU: n.MTU, Routes: r.routes(on+".routes", n.Routes), MSRoutes: n.MSRoutes, Options: r.options(on, n.Options),
 		Lease: r.lease(on+".lease", n.Lease), UnknownLease: r.lease(on+".unknown_lease", n.UnknownLease), UnknownShare: n.UnknownShare,
-		NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP,
+		NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP, SLAAC: n.SLAAC,
 	}
 	if s.Mode == "" {
 		s.Mode = fleet.Observe
@@ -146,8 +147,8 @@ func (r *reader) addr(on, text string) netip.Addr {
 		return netip.Addr{}
 	}
 	addr, err := netip.ParseAddr(text)
-	if err != nil || !addr.Is4() {
-		r.bad(on, "write an IPv4 address such as 10.77.0.1", "%q is not an IPv4 address", text)
+	if err != nil || addr.Is4In6() || addr.Zone() != "" {
+		r.bad(on, "write an address such as 10.77.0.1 or fd77::1", "%q is not an IP address", text)
 	}
 	return addr
 }
@@ -173,7 +174,7 @@ func (r *reader) addrRange(on, text string) fleet.AddrRange {
 	}
 	a, err1 := netip.ParseAddr(strings.TrimSpace(first))
 	b, err2 := netip.ParseAddr(strings.TrimSpace(last))
-	if err1 != nil || err2 != nil || !a.Is4() || !b.Is4() {
+	if err1 != nil || err2 != nil || a.BitLen() != b.BitLen() || a.Zone()+b.Zone() != "" {
 		r.bad(on, "write first and last address: 10.77.0.100-10.77.0.200", "%q is not a range of addresses", text)
 	}
 	return fleet.AddrRange{First: a, Last: b}

@@ -1,0 +1,56 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// validateFamily checks that what is said about a subnet is said in the
+// addresses of its own family, and that nothing is asked of IPv6 that only
+// DHCPv4 has.
+func (n Subnet) validateFamily(on string) error {
+	var errs []error
+	bad := func(key, hint, format string, args ...any) {
+		errs = append(errs, Invalidf(on+"."+key, hint, fmt.Errorf(format, args...)))
+	}
+	for key, list := range map[string][]netip.Addr{"router": {n.Router}, "server": {n.Server}, "dns": n.DNS, "ntp": n.NTP} {
+		for _, a := range list {
+			if a.IsValid() && a.BitLen() != n.CIDR.Addr().BitLen() {
+				bad(key, "declare a second subnet for the other family; both may be on one wire", "%s is not of the family of %s", a, n.CIDR)
+			}
+		}
+	}
+	if n.CIDR.Addr().Is4() {
+		if n.SLAAC {
+			bad("slaac", "leave it out", "%s is IPv4, which has no addresses of the machines' own making", n.CIDR)
+		}
+		return errors.Join(errs...)
+	}
+	if n.Mode == Proxy {
+		bad("mode", "use observe, reserved or full", "IPv6 has no ProxyDHCP: the server of addresses is the one that names the boot file")
+	}
+	if n.CIDR.Addr().IsLinkLocalUnicast() || n.CIDR.Addr().IsMulticast() {
+		bad("cidr", "write a network such as fd77::/64", "%s is not a network of machines' addresses", n.CIDR)
+	}
+	if n.SLAAC && n.CIDR.Bits() != 64 {
+		bad("slaac", "use a /64", "machines make addresses of their own in a /64 only (RFC 4862)")
+	}
+	if n.MTU != 0 && n.MTU < 1280 {
+		bad("mtu", "write 1280 or more", "MTU %d: IPv6 needs 1280", n.MTU)
+	}
+	for key, set := range map[string]bool{
+		"relays": len(n.Relays) > 0, "routes": len(n.Routes) > 0 || n.MSRoutes, "options": len(n.Options) > 0,
+		"classes": len(n.Classes) > 0, "bootp": n.BOOTP,
+	} {
+		if set {
+			bad(key, "leave it out", "an IPv6 subnet has no %s", key)
+		}
+	}
+	for i, r := range n.Reservations {
+		if r.MAC == "" || len(r.Options) > 0 {
+			bad(fmt.Sprintf("reservations[%d]", i), "name the client by mac, with address and nothing else", "a reservation that only DHCPv4 has")
+		}
+	}
+	return errors.Join(errs...)
+}
