@@ -15,7 +15,7 @@ export PROVISION_TEST_STATE = $(STATE)
 export PROVISION_TEST_LOADERS = $(STATE)/boot
 export PROVISION_TEST_PROGRAM = $(abspath $(BUILD))/bin/provision
 
-.PHONY: build images lab test check bench clean
+.PHONY: build images lab test check bench bench-boot clean
 
 # go decides what is out of date: make asks it each time. The agent is part of
 # the image, which is bit-identical when built twice, so its file is replaced
@@ -35,7 +35,7 @@ $(STATE)/.images: $(BUILD)/bin/provision-agent $(shell find image -type f -not -
 	$(SUDO) $(BUILD)/bin/provision images build debian-12 --state-dir $(STATE) --agent $(abspath $(BUILD)/bin/provision-agent) $(if $(wildcard $@),--force)
 	$(SUDO) touch $@
 
-# lab, test, check and bench install what they need first; setup.sh says where
+# lab, test, check and the benches install what they need first; setup.sh says where
 # the go command is.
 WITH_SETUP = go_bin="$$(internal/build/setup.sh $(1))" && PATH="$$go_bin:$$PATH" $(MAKE) --no-print-directory
 
@@ -61,6 +61,14 @@ bench:
 run-bench: build images
 	$(SUDO) $$(command -v go) run ./internal/bench $(BUILD)
 
+# The boot services beside their peers. What to measure: make bench-boot BENCH="-only dhcp -rounds 3 -quick"
+bench-boot:
+	@$(call WITH_SETUP,bench) run-bench-boot
+
+run-bench-boot: build
+	go build -o $(BUILD)/tools/benchboot ./internal/benchboot
+	$(SUDO) $(BUILD)/tools/benchboot $(BENCH) $(BUILD)
+
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT  := mvdan.cc/gofumpt@v0.12.0
 
@@ -83,4 +91,4 @@ $(BUILD)/tools/gofumpt:
 clean:
 	$(SUDO) rm -rf $(BUILD)
 
-.PHONY: run-lab run-test run-bench run-check
+.PHONY: run-lab run-test run-bench run-bench-boot run-check

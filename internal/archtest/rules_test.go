@@ -49,10 +49,13 @@ var rules = archtest.Rules{
 		"cmd/agent":     {"..."},
 		"cmd/provision": {"..."},
 
-		"internal/archtest": {},
-		"internal/bench":    {}, // the figures of `make bench`
-		"internal/porthold": {}, // who holds a port
-		"internal/throttle": {}, // rates and connections of each peer
+		"internal/archtest":  {},
+		"internal/bench":     {"internal/figure"}, // the figures of `make bench`
+		"internal/benchboot": {"..."},             // the figures of `make bench-boot`
+		"internal/figure":    {},
+		"internal/porthold":  {}, // who holds a port
+		"internal/mmsg":      {}, // many packets in one system call
+		"internal/throttle":  {}, // rates and connections of each peer
 	},
 	TestSupport: []string{"bmc/bmctest", "cluster/clustertest"},
 	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "internal/throttle", "http/bootfile"},

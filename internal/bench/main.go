@@ -1,17 +1,12 @@
-// Command bench prints the project's figures, one line each:
-//
-//	FIGURE <name> <value> <unit> <ratio>x <peer> aim <aim> OK|SHORT
-//
-// with "-" for ratio and peer where there is no peer. Each figure is the
-// median of several rounds; all rounds go to a JSON file. It is run by
-// `make bench`.
+// Command bench prints the project's figures, those of [figure] that need no
+// peer: sizes, and what Go benchmarks measure. All rounds go to a JSON file. It
+// is run by `make bench`.
 package main
 
 import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,15 +16,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// A figure is one thing that is measured.
-type figure struct {
-	Name   string    `json:"name"`
-	Unit   string    `json:"unit"`
-	Aim    string    `json:"aim"` // "<=36" or ">=1000"; "" for none
-	Rounds []float64 `json:"rounds"`
-}
+	"github.com/rackstage/provision/internal/figure"
+)
 
 // A benchmark is a Go benchmark and what of it is a figure.
 type benchmark struct {
@@ -37,23 +26,23 @@ type benchmark struct {
 	line      string // start of a word in the lines of its output that have the value
 	metric    string // unit that follows the value: "ns/op", "rows/s"
 	time      string // -benchtime of one round
-	figure    figure
+	figure    figure.Figure
 }
 
 var benchmarks = []benchmark{
-	{"./dhcp", "BenchmarkDurableExchange", "dhcp-durable-64", "exch/s", "1x", figure{Name: "dhcp-durable-64", Unit: "exch/s", Aim: ">=5000"}},
-	{"./store", "BenchmarkSaveLeases/256", "Benchmark", "rows/s", "2s", figure{Name: "store-leases-256", Unit: "rows/s", Aim: ">=15000"}},
-	{"./http/bootfile", "BenchmarkBootFile", "Benchmark", "MB/s", "2s", figure{Name: "http-boot-file", Unit: "MB/s", Aim: ">=500"}},
+	{"./dhcp", "BenchmarkDurableExchange", "dhcp-durable-64", "exch/s", "1x", figure.Figure{Name: "dhcp-durable-64", Unit: "exch/s", Aim: ">=5000"}},
+	{"./store", "BenchmarkSaveLeases/256", "Benchmark", "rows/s", "2s", figure.Figure{Name: "store-leases-256", Unit: "rows/s", Aim: ">=15000"}},
+	{"./http/bootfile", "BenchmarkBootFile", "Benchmark", "MB/s", "2s", figure.Figure{Name: "http-boot-file", Unit: "MB/s", Aim: ">=500"}},
 }
 
 // sizes are files whose size is a figure, in MiB.
 var sizes = []struct {
-	figure figure
+	figure figure.Figure
 	files  []string
 }{
-	{figure{Name: "size-provision", Unit: "MiB", Aim: "<=64"}, []string{"bin/provision"}},
-	{figure{Name: "size-agent", Unit: "MiB", Aim: "<=10"}, []string{"bin/provision-agent"}},
-	{figure{Name: "size-kernel-and-ramdisk", Unit: "MiB", Aim: "<=36"}, []string{"state/boot/vmlinuz", "state/boot/initrd.img"}},
+	{figure.Figure{Name: "size-provision", Unit: "MiB", Aim: "<=64"}, []string{"bin/provision"}},
+	{figure.Figure{Name: "size-agent", Unit: "MiB", Aim: "<=10"}, []string{"bin/provision-agent"}},
+	{figure.Figure{Name: "size-kernel-and-ramdisk", Unit: "MiB", Aim: "<=36"}, []string{"state/boot/vmlinuz", "state/boot/initrd.img"}},
 }
 
 const rounds = 5
@@ -69,7 +58,7 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: bench BUILD-DIR")
 	}
-	var all []figure
+	var all []figure.Figure
 	for _, s := range sizes {
 		f, err := measureSize(args[0], s.figure, s.files)
 		if err != nil {
@@ -87,14 +76,10 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	for _, f := range all {
 		fmt.Fprintln(w, f)
 	}
-	raw, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(args[0], "bench.json"), append(raw, '\n'), 0o644)
+	return figure.Save(filepath.Join(args[0], "bench.json"), all)
 }
 
-func measureSize(dir string, f figure, files []string) (figure, error) {
+func measureSize(dir string, f figure.Figure, files []string) (figure.Figure, error) {
 	var sum int64
 	for _, name := range files {
 		info, err := os.Stat(filepath.Join(dir, name))
@@ -107,7 +92,7 @@ func measureSize(dir string, f figure, files []string) (figure, error) {
 	return f, nil
 }
 
-func (b benchmark) measure(ctx context.Context) (figure, error) {
+func (b benchmark) measure(ctx context.Context) (figure.Figure, error) {
 	name := "^" + strings.ReplaceAll(b.name, "/", "$/^") + "$"
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", name, "-benchtime", b.time, "-count", strconv.Itoa(rounds), b.pkg)
 	cmd.Stderr = os.Stderr
@@ -136,32 +121,4 @@ func values(out []byte, line, unit string) []float64 {
 		}
 	}
 	return found
-}
-
-func (f figure) median() float64 {
-	sorted := slices.Sorted(slices.Values(f.Rounds))
-	return sorted[len(sorted)/2]
-}
-
-// String is the figure's line.
-func (f figure) String() string {
-	aim, verdict := "-", "OK"
-	if f.Aim != "" {
-		aim = f.Aim
-		if !f.reached() {
-			verdict = "SHORT"
-		}
-	}
-	return fmt.Sprintf("FIGURE %s %.4g %s - - aim %s %s", f.Name, f.median(), f.Unit, aim, verdict)
-}
-
-func (f figure) reached() bool {
-	limit, err := strconv.ParseFloat(strings.TrimLeft(f.Aim, "<>="), 64)
-	if err != nil {
-		return false
-	}
-	if strings.HasPrefix(f.Aim, "<=") {
-		return f.median() <= limit
-	}
-	return f.median() >= limit
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# setup.sh lab|test: installs what the lab, or the tests, need on Debian 12:
-# packages, and a Go toolchain. It asks the network for nothing that is there
+# setup.sh lab|test|bench: installs what the lab, the tests, or make bench-boot
+# need on Debian 12: packages, and a Go toolchain. It asks the network for nothing that is there
 # already. Prints the folder of the go command that is to be used.
 set -eu
 
@@ -11,6 +11,10 @@ iproute2 util-linux ca-certificates git make
 "
 if [ "${1:-lab}" = test ]; then
 	packages="$packages docker.io gcc libc6-dev libcap2-bin xz-utils"
+fi
+
+if [ "${1:-lab}" = bench ]; then
+	packages="iproute2 util-linux ca-certificates git make"
 fi
 
 missing=""
@@ -30,6 +34,10 @@ if [ -n "$missing" ]; then
 	$run apt-get update -q >&2
 	# --no-install-recommends: docker.io must not start a daemon's worth of extras.
 	$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >&2
+fi
+
+if [ "${1:-lab}" = bench ]; then
+	"$(dirname "$0")/peers.sh" build/peers
 fi
 
 if go version | grep -Eq 'go1\.(2[1-9]|[3-9][0-9])'; then

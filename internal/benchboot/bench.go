@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// A bench is what all sections share.
+type bench struct {
+	rounds int
+	quick  bool
+	keep   bool      // servers' output is shown
+	build  string    // where the program, the peers and the results are
+	dir    string    // for temporary files; gone at the end
+	log    io.Writer // what is going on, for people
+}
+
+const (
+	serverCPU = 0
+	loadCPU   = 1
+)
+
+// scale returns full, or a tenth of it when the bench is to be quick.
+func (b *bench) scale(full int) int {
+	if b.quick {
+		return max(1, full/10)
+	}
+	return full
+}
+
+func (b *bench) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(b.log, "# "+format+"\n", args...)
+}
+
+// alternate calls do for each name in each round: forwards in one round,
+// backwards in the next, so that nobody is always the first.
+func (b *bench) alternate(ctx context.Context, names []string, do func(round int, name string) error) error {
+	order := slices.Clone(names)
+	for round := range b.rounds {
+		for _, name := range order {
+			if err := errors.Join(ctx.Err(), do(round, name)); err != nil {
+				return fmt.Errorf("round %d, %s: %w", round+1, name, err)
+			}
+		}
+		slices.Reverse(order)
+	}
+	return nil
+}
+
+// tempDir makes a folder that is gone when the bench ends.
+func (b *bench) tempDir(name string) (string, error) {
+	return os.MkdirTemp(b.dir, name)
+}
+
+// program returns the path of a program of ours.
+func (b *bench) program(name string) (string, error) {
+	p := filepath.Join(b.build, "bin", name)
+	if _, err := os.Stat(p); err != nil {
+		return "", fmt.Errorf("%w; run: make build", err)
+	}
+	return p, nil
+}
+
+// A peer is a program that we compare with.
+type peer struct {
+	path string
+	env  []string
+}
+
+// peer finds a program, first in build/peers, where setup.sh unpacks packages
+// without installing them, then on the machine. Without one the error
+// is a [missingError].
+func (b *bench) peer(program string) (peer, error) {
+	root := filepath.Join(b.build, "peers")
+	for _, dir := range []string{"usr/sbin", "usr/bin", "sbin", "bin"} {
+		p := filepath.Join(root, dir, program)
+		if info, err := os.Stat(p); err == nil && info.Mode()&0o111 != 0 {
+			libs, _ := filepath.Glob(filepath.Join(root, "usr/lib/*-linux-gnu"))
+			more, _ := filepath.Glob(filepath.Join(root, "lib/*-linux-gnu"))
+			env := "LD_LIBRARY_PATH="
+			for _, l := range append(libs, more...) {
+				env += l + ":"
+			}
+			return peer{p, []string{env}}, nil
+		}
+	}
+	p, err := exec.LookPath(program)
+	if err != nil {
+		return peer{}, &missingError{program}
+	}
+	return peer{path: p}, nil
+}
+
+// A missingError says that a peer is not there: its column stays empty.
+type missingError struct{ program string }
+
+func (e *missingError) Error() string { return e.program + " is not installed" }
+
+// poll calls try until it succeeds, for so long at most.
+func poll(ctx context.Context, limit time.Duration, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}

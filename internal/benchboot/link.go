@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A link is a pair of network namespaces, joined by a veth pair. Nothing
+// leaves them.
+type link struct {
+	b              *bench
+	server, client string // names of the namespaces
+}
+
+// The names of the interfaces in the namespaces.
+const (
+	serverIface = "srv0"
+	clientIface = "cli0"
+)
+
+// newLink makes one; the prefixes are the addresses of the two ends.
+func (b *bench) newLink(ctx context.Context, name string, server, client netip.Prefix) (*link, error) {
+	id := strconv.Itoa(os.Getpid())
+	l := &link{b: b, server: "bb" + id + name + "s", client: "bb" + id + name + "c"}
+	veth := func(end string) string { return "bb" + id + end } // names of interfaces are short
+	steps := [][]string{
+		{"netns", "add", l.server},
+		{"netns", "add", l.client},
+		{"link", "add", veth("s"), "netns", l.server, "type", "veth", "peer", "name", veth("c"), "netns", l.client},
+		{"-n", l.server, "link", "set", veth("s"), "name", serverIface},
+		{"-n", l.client, "link", "set", veth("c"), "name", clientIface},
+		{"-n", l.server, "addr", "add", server.String(), "dev", serverIface},
+		{"-n", l.client, "addr", "add", client.String(), "dev", clientIface},
+	}
+	for ns, iface := range map[string]string{l.server: serverIface, l.client: clientIface} {
+		steps = append(steps, []string{"-n", ns, "link", "set", "lo", "up"}, []string{"-n", ns, "link", "set", iface, "up"})
+	}
+	for _, args := range steps {
+		if out, err := exec.CommandContext(ctx, "ip", args...).CombinedOutput(); err != nil {
+			return nil, errors.Join(fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out), l.close())
+		}
+	}
+	return l, nil
+}
+
+// close takes the namespaces away. What runs in them has to be stopped before.
+func (l *link) close() error {
+	var errs []error
+	for _, ns := range []string{l.server, l.client} {
+		if out, err := exec.Command("ip", "netns", "delete", ns).CombinedOutput(); err != nil && !strings.Contains(string(out), "No such file") {
+			errs = append(errs, fmt.Errorf("ip netns delete %s: %w: %s", ns, err, out))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// load runs a load in the clients' namespace, on its core, and reads what it
+// measured into result.
+func (l *link) load(ctx context.Context, limit time.Duration, name string, args, result any) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	in, err := json.Marshal(args)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", l.client, "taskset", "-c", strconv.Itoa(loadCPU), self, "load", name)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	var out, said bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("load %s: %w: %s", name, errors.Join(err, ctx.Err()), said.Bytes())
+	}
+	return json.Unmarshal(out.Bytes(), result)
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// A station is our own program under load: `provision serve` with a state
+// folder of its own.
+type station struct {
+	*process
+	state string
+}
+
+// provision starts it with a site.yaml. In state, which may hold something
+// already, it keeps what it keeps. Lines of config come on top of provision.yaml.
+func (l *link) provision(ctx context.Context, cpus, state, site, config string) (*station, error) {
+	program, err := l.b.program("provision")
+	if err != nil {
+		return nil, err
+	}
+	conf := fmt.Sprintf(`state_dir: %[1]s
+site: %[1]s/site.yaml
+log_level: warn
+listen:
+  dhcp: [%[2]s]
+  http: ":80"
+  https: ":8443"
+  socket: %[1]s/provision.sock
+%[3]s`, state, serverIface, config)
+	file := filepath.Join(state, "provision.yaml")
+	for name, text := range map[string]string{file: conf, filepath.Join(state, "site.yaml"): site} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	p, err := l.start(ctx, cpus, nil, program, "serve", "--config", file)
+	if err != nil {
+		return nil, err
+	}
+	return &station{process: p, state: state}, nil
+}

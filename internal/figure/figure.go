@@ -1,0 +1,107 @@
+// Package figure is one measured thing as `make bench` and `make bench-boot`
+// print it:
+//
+//	FIGURE <name> <value> <unit> <ratio>x <peer> aim <aim> OK|SHORT
+//
+// with "-" for ratio and peer where there is no peer. The value is the median
+// of all rounds. The ratio is the median of the ratios of each round, since
+// only what ran side by side can be compared.
+package figure
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Figure is one thing that is measured.
+type Figure struct {
+	Name   string    `json:"name"`
+	Unit   string    `json:"unit"`
+	Aim    string    `json:"aim"` // "<=36" or ">=1000" for the value, ">=3x" for the ratio; "" for none
+	Rounds []float64 `json:"rounds"`
+
+	Peer       string    `json:"peer,omitempty"`        // what it is compared with
+	PeerRounds []float64 `json:"peer_rounds,omitempty"` // of the peer, in the same rounds
+	Missing    string    `json:"missing,omitempty"`     // why there is no peer
+}
+
+// Median returns the median, 0 of nothing.
+func Median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
+
+// Ratio returns the median of the rounds' ratios to the peer; ok is false
+// without a peer.
+func (f Figure) Ratio() (ratio float64, ok bool) {
+	var ratios []float64
+	for i, v := range f.Rounds[:min(len(f.Rounds), len(f.PeerRounds))] {
+		if f.PeerRounds[i] != 0 {
+			ratios = append(ratios, v/f.PeerRounds[i])
+		}
+	}
+	return Median(ratios), len(ratios) > 0
+}
+
+// Verdict is OK, SHORT, or "-" for a ratio that could not be taken.
+func (f Figure) Verdict() string {
+	if f.Aim == "" {
+		return "OK"
+	}
+	got, limit := Median(f.Rounds), f.Aim
+	if of, isRatio := strings.CutSuffix(f.Aim, "x"); isRatio {
+		ratio, ok := f.Ratio()
+		if !ok {
+			return "-"
+		}
+		got, limit = ratio, of
+	}
+	want, err := strconv.ParseFloat(strings.TrimLeft(limit, "<>="), 64)
+	switch {
+	case err != nil, len(f.Rounds) == 0,
+		strings.HasPrefix(limit, "<=") && got > want,
+		strings.HasPrefix(limit, ">=") && got < want:
+		return "SHORT"
+	}
+	return "OK"
+}
+
+// String is the figure's line.
+func (f Figure) String() string {
+	ratio, peer, aim := "-", "-", "-"
+	if r, ok := f.Ratio(); ok {
+		ratio, peer = fmt.Sprintf("%.3gx", r), f.Peer
+	}
+	if f.Aim != "" {
+		aim = f.Aim
+	}
+	line := fmt.Sprintf("FIGURE %s %s %s %s %s aim %s %s", f.Name, plain(Median(f.Rounds)), f.Unit, ratio, peer, aim, f.Verdict())
+	if f.Missing != "" {
+		line += " (" + f.Missing + ")"
+	}
+	return line
+}
+
+// plain writes four digits, and large numbers without an exponent.
+func plain(v float64) string {
+	if v >= 1000 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
+}
+
+// Save writes figures with all their rounds to a file.
+func Save(name string, all []Figure) error {
+	raw, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, append(raw, '\n'), 0o644)
+}
