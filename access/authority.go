@@ -17,7 +17,7 @@ import (
 
 // An Authority is the certificate authorities of one server: one for the
 // server's own certificate, which machines know by its fingerprint; one for
-// machines that are being installed; and one for each stage.
+// machines that are being installed; one for relays; and one for each stage.
 //
 // They are separate so that the issuer alone says what a certificate is good
 // for. A node cannot come by another stage's rights, whatever names it gets
@@ -27,6 +27,7 @@ type Authority struct {
 	seal   *Sealer
 	server *ca
 	boot   *ca
+	relay  *ca
 
 	mu      sync.Mutex // held while an authority is made
 	stages  map[fleet.StageName]*ca
@@ -36,11 +37,12 @@ type Authority struct {
 const (
 	serverCA    = "server"
 	bootCA      = "boot"
+	relayCA     = "relay"
 	stagePrefix = "stage-" // so that no stage's name is that of another authority
 )
 
 // OpenAuthority reads the authorities in a directory, and makes those of the
-// server and of booting machines when they are not there.
+// server, of booting machines and of relays when they are not there.
 func OpenAuthority(dir string, seal *Sealer) (*Authority, error) {
 	a := &Authority{dir: dir, seal: seal, stages: map[fleet.StageName]*ca{}}
 	if err := refuseNewServerCA(dir); err != nil {
@@ -51,6 +53,9 @@ func OpenAuthority(dir string, seal *Sealer) (*Authority, error) {
 		return nil, err
 	}
 	if a.boot, err = loadCA(dir, bootCA, "provision boot", x509.ExtKeyUsageClientAuth, seal); err != nil {
+		return nil, err
+	}
+	if a.relay, err = loadCA(dir, relayCA, "provision relay", x509.ExtKeyUsageClientAuth, seal); err != nil {
 		return nil, err
 	}
 	files, err := filepath.Glob(filepath.Join(dir, stagePrefix+"*"+caSuffix))
@@ -109,6 +114,7 @@ func (a *Authority) stageLocked(name fleet.StageName) (*ca, error) {
 func (a *Authority) publish() {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.boot.cert)
+	pool.AddCert(a.relay.cert)
 	for _, c := range a.stages {
 		pool.AddCert(c.cert)
 	}

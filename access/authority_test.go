@@ -294,7 +294,7 @@ func TestNobodyElseCanReadAKey(t *testing.T) {
 	a := authority(t, dir)
 	_, err := a.SignStage(request(t, ecKey(t)), "n-1", "server") // must not collide with the server's own
 	must(t, err)
-	if got, want := files(t, dir), "boot.ca seal.key server.ca stage-server.ca"; got != want {
+	if got, want := files(t, dir), "boot.ca relay.ca seal.key server.ca stage-server.ca"; got != want {
 		t.Fatalf("files %s, want %s", got, want)
 	}
 	for name := range strings.FieldsSeq(files(t, dir)) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -49,20 +50,30 @@ func (a *Authority) ServerTLS(names []string, ips []netip.Addr) (*tls.Config, er
 
 // A serverLeaf is the server's own certificate. Its key is never stored: a
 // new start makes a new one.
+//
+// A connection may come in on an address that was not known at the start: that
+// of a relay, or one that the interface got later. The certificate is made
+// anew with that address in it: whoever gets this far was sent there by us.
 type serverLeaf struct {
 	ca    *ca
 	names []string
-	ips   []net.IP
 
 	mu   sync.Mutex
+	ips  []net.IP
 	cert *tls.Certificate
 }
 
+// maxServerIPs bounds the certificate.
+const maxServerIPs = 256
+
 // get returns the certificate, and makes a new one when a third of its life
 // or less is left.
-func (l *serverLeaf) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (l *serverLeaf) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.learn(hello) {
+		l.cert = nil
+	}
 	if l.cert != nil && time.Until(l.cert.Leaf.NotAfter) > serverLife/3 {
 		return l.cert, nil
 	}
@@ -72,6 +83,22 @@ func (l *serverLeaf) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	l.cert = cert
 	return cert, nil
+}
+
+// learn reports whether a connection came in on an address that is new to us.
+func (l *serverLeaf) learn(hello *tls.ClientHelloInfo) bool {
+	if hello == nil || hello.Conn == nil {
+		return false
+	}
+	local, ok := hello.Conn.LocalAddr().(*net.TCPAddr)
+	if !ok || local.IP == nil || slices.ContainsFunc(l.ips, local.IP.Equal) {
+		return false
+	}
+	if len(l.ips) >= maxServerIPs {
+		return false
+	}
+	l.ips = append(l.ips, local.IP)
+	return true
 }
 
 func (l *serverLeaf) make() (*tls.Certificate, error) {

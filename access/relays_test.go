@@ -1,0 +1,144 @@
+package access
+
+import (
+	"context"
+	"crypto/x509"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// relayShelf is a RelayStore in a map.
+type relayShelf map[string]fleet.Relay
+
+func (s relayShelf) Relays(context.Context) (list []fleet.Relay, err error) {
+	for _, r := range s {
+		list = append(list, r)
+	}
+	return list, nil
+}
+func (s relayShelf) SaveRelay(_ context.Context, r fleet.Relay) error { s[r.Name] = r; return nil }
+func (s relayShelf) DeleteRelay(_ context.Context, name string) error { delete(s, name); return nil }
+
+func openRelays(t *testing.T) (*Relays, *Authority, relayShelf) {
+	t.Helper()
+	a, shelf := authority(t, t.TempDir()), relayShelf{}
+	r, err := OpenRelays(t.Context(), shelf, a)
+	must(t, err)
+	return r, a, shelf
+}
+
+func TestARelayEnrolsOnceAndIsKnownByItsKey(t *testing.T) {
+	r, a, _ := openRelays(t)
+	token, err := r.Add(t.Context(), "anna", "west", []string{"west-boot"})
+	must(t, err)
+	secret, pin, _ := strings.Cut(token, ".")
+	if "sha256:"+pin != a.Fingerprint() {
+		t.Errorf("the token holds the fingerprint %s, want %s", pin, a.Fingerprint())
+	}
+	key := ecKey(t)
+	_, cert, err := r.Enrol(t.Context(), secret, request(t, key))
+	must(t, err)
+	got, err := r.Identify([]*x509.Certificate{parse(t, cert)})
+	if err != nil || got.Name != "west" || !got.Serves("west-boot") || got.Serves("prd-boot") {
+		t.Errorf("Identify = %+v, %v", got, err)
+	}
+	if _, _, err := r.Enrol(t.Context(), secret, request(t, key)); err != nil {
+		t.Errorf("the same machine, whose answer got lost, was refused: %v", err)
+	}
+	if _, _, err := r.Enrol(t.Context(), secret, request(t, ecKey(t))); fleet.KindOf(err) != fleet.Denied {
+		t.Errorf("another machine with the same token: %v, want denied", err)
+	}
+	if _, err := r.Renew("west", request(t, key)); err != nil {
+		t.Errorf("Renew: %v", err)
+	}
+	if _, err := r.Renew("west", request(t, ecKey(t))); fleet.KindOf(err) != fleet.Invalid {
+		t.Errorf("Renew with another key: %v, want invalid", err)
+	}
+}
+
+func TestATokenOfARelayExpires(t *testing.T) {
+	r, _, _ := openRelays(t)
+	token, err := r.Add(t.Context(), "anna", "west", nil)
+	must(t, err)
+	secret, _, _ := strings.Cut(token, ".")
+	r.now = func() time.Time { return time.Now().Add(relayTokenLife + time.Minute) }
+	for _, s := range []string{secret, "", "nonsense"} {
+		if _, _, err := r.Enrol(t.Context(), s, request(t, ecKey(t))); fleet.CodeOf(err) != "E-RELAY-TOKEN" {
+			t.Errorf("Enrol(%q): %v, want E-RELAY-TOKEN", s, err)
+		}
+	}
+}
+
+func TestARelayIsNobodyOnceItIsRemoved(t *testing.T) {
+	r, _, shelf := openRelays(t)
+	token, err := r.Add(t.Context(), "anna", "west", nil)
+	must(t, err)
+	secret, _, _ := strings.Cut(token, ".")
+	_, cert, err := r.Enrol(t.Context(), secret, request(t, ecKey(t)))
+	must(t, err)
+	must(t, r.Remove(t.Context(), "west"))
+	if _, err := r.Identify([]*x509.Certificate{parse(t, cert)}); fleet.KindOf(err) != fleet.Denied {
+		t.Errorf("Identify: %v, want denied", err)
+	}
+	if len(shelf) != 0 {
+		t.Errorf("the store still has %v", shelf)
+	}
+	if err := r.Remove(t.Context(), "west"); fleet.KindOf(err) != fleet.NotFound {
+		t.Errorf("removed twice: %v, want not found", err)
+	}
+}
+
+// TestARelaysCertificateIsGoodForNothingElse keeps the kinds apart: a relay
+// is no node, and a node no relay.
+func TestARelaysCertificateIsGoodForNothingElse(t *testing.T) {
+	r, a, _ := openRelays(t)
+	token, err := r.Add(t.Context(), "anna", "west", nil)
+	must(t, err)
+	secret, _, _ := strings.Cut(token, ".")
+	_, cert, err := r.Enrol(t.Context(), secret, request(t, ecKey(t)))
+	must(t, err)
+	if _, _, err := a.Identify([]*x509.Certificate{parse(t, cert)}); fleet.KindOf(err) != fleet.Denied {
+		t.Errorf("as a node: %v, want denied", err)
+	}
+	for name, sign := range map[string]func() ([]byte, error){
+		"boot":  func() ([]byte, error) { return a.SignBoot(request(t, ecKey(t)), "west") },
+		"stage": func() ([]byte, error) { return a.SignStage(request(t, ecKey(t)), "west", "prd") },
+	} {
+		cert, err := sign()
+		must(t, err)
+		if _, err := r.Identify([]*x509.Certificate{parse(t, cert)}); fleet.KindOf(err) != fleet.Denied {
+			t.Errorf("a %s certificate as a relay: %v, want denied", name, err)
+		}
+	}
+}
+
+func TestARelayNamesAddressesOfItsOwnSubnetsOnly(t *testing.T) {
+	r, a, shelf := openRelays(t)
+	_, err := r.Add(t.Context(), "anna", "west", []string{"west-boot"})
+	must(t, err)
+	changed := r.Changed()
+	addr := netip.MustParseAddr("10.78.0.1")
+	must(t, r.Report(t.Context(), "west", fleet.RelayStatus{Places: []fleet.RelayAt{{Subnet: "west-boot", Addr: addr}, {Subnet: "prd-boot", Addr: addr}}}))
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody was told of the address")
+	}
+	again, err := OpenRelays(t.Context(), shelf, a)
+	must(t, err)
+	for name, r := range map[string]*Relays{"now": r, "after a restart": again} {
+		if got := r.AddrOn("west-boot"); got != addr {
+			t.Errorf("%s: AddrOn(west-boot) = %v, want %v", name, got, addr)
+		}
+		if got := r.AddrOn("prd-boot"); got.IsValid() {
+			t.Errorf("%s: AddrOn(prd-boot) = %v, want none", name, got)
+		}
+	}
+	if err := r.Report(t.Context(), "east", fleet.RelayStatus{}); fleet.KindOf(err) != fleet.Denied {
+		t.Errorf("a relay that nobody knows reports: %v, want denied", err)
+	}
+}

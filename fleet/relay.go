@@ -1,0 +1,55 @@
+package fleet
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// A Relay is a `provision relay`: an edge of ours that speaks for the machines
+// of some subnets.
+type Relay struct {
+	Name         string
+	Subnets      []string // names
+	Created      time.Time
+	By           string   // who added it
+	Token        [32]byte // SHA-256 of the one-use token that it enrols with; zero once used
+	TokenExpires time.Time
+	Enrolled     time.Time // zero: not yet
+	Key          [32]byte  // SHA-256 of the public key that it enrolled with
+	Places       []RelayAt // as it said last
+}
+
+// A RelayAt is the address by which the machines of a subnet reach a relay.
+type RelayAt struct {
+	Subnet string
+	Addr   netip.Addr
+}
+
+// Serves reports whether a relay speaks for a subnet.
+func (r Relay) Serves(subnet string) bool { return slices.Contains(r.Subnets, subnet) }
+
+// AddrOn returns the relay's address on a subnet; invalid when it has none.
+func (r Relay) AddrOn(subnet string) netip.Addr {
+	for _, p := range r.Places {
+		if p.Subnet == subnet {
+			return p.Addr
+		}
+	}
+	return netip.Addr{}
+}
+
+// A RelayStatus is what a relay said about itself last. It is not kept: a
+// relay reports every few seconds.
+type RelayStatus struct {
+	Seen    time.Time
+	From    netip.Addr
+	Version string
+	Places  []RelayAt
+
+	CacheBytes, CacheLimit int64 // of its disk
+	Served, Fetched        int64 // bytes given to machines, and taken from us
+	Requests, Relayed      int64 // DHCP packets of machines: all, and passed on
+	Refused                int64 // DHCP packets of machines that it refused
+	Away                   int64 // answers that it gave itself while we were away
+}
