@@ -1,0 +1,168 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+)
+
+// Paths of the relays' part, on the TLS listener.
+const (
+	PathRelayEnrol    = "/relay/v1/enrol"    // POST [RelayEnrolRequest], without a certificate
+	PathRelayRenew    = "/relay/v1/renew"    // POST [RelayRenewRequest]
+	PathRelayReport   = "/relay/v1/report"   // POST [RelayReport]
+	PathRelaySnapshot = "/relay/v1/snapshot" // GET [RelaySnapshot]; has an ETag
+	PathRelayBoot     = "/relay/v1/boot"     // GET or HEAD; what follows is a path of the boot listener
+	PathRelayTunnel   = "/relay/v1/tunnel"   // POST with HTTP/2: a machine's TCP connection to the TLS listener
+)
+
+// Headers with which a relay says for whom it speaks. They are believed from
+// a relay of that machine's subnet only, and from nobody else.
+const (
+	HeaderMachine = "Provision-Machine" // ADDRESS:PORT that the machine's packets came from
+	HeaderLocal   = "Provision-Local"   // address of the relay that they went to
+)
+
+// RelayEnrolRequest redeems the token of `provision relays add`.
+type RelayEnrolRequest struct {
+	Token string `json:"token"`
+	CSR   string `json:"csr"` // PEM
+}
+
+// RelayEnrolReply is what a relay is from then on.
+type RelayEnrolReply struct {
+	Name        string `json:"name"`
+	Certificate string `json:"certificate"` // PEM
+}
+
+// RelayRenewRequest asks for a fresh certificate of the same key.
+type RelayRenewRequest struct {
+	CSR string `json:"csr"` // PEM
+}
+
+// RelayRenewReply has the fresh certificate.
+type RelayRenewReply struct {
+	Certificate string `json:"certificate"` // PEM
+}
+
+// RelayReport is what a relay says about itself, every few seconds.
+type RelayReport struct {
+	Version string         `json:"version"`
+	Places  []RelayPlace   `json:"places"`
+	Usage   RelayUsage     `json:"usage"`
+	Seen    []RelayFetched `json:"seen,omitempty"` // since the last report
+}
+
+// RelayPlace is the address by which machines of a subnet reach a relay.
+type RelayPlace struct {
+	Subnet string     `json:"subnet"`
+	Addr   netip.Addr `json:"addr"`
+}
+
+// RelayUsage is a relay's counters since its start.
+type RelayUsage struct {
+	CacheBytes int64 `json:"cache_bytes"`
+	CacheLimit int64 `json:"cache_limit"`
+	Served     int64 `json:"served"`   // bytes given to machines
+	Fetched    int64 `json:"fetched"`  // bytes taken from the server
+	Requests   int64 `json:"requests"` // DHCP packets of machines
+	Relayed    int64 `json:"relayed"`  // of them passed on
+	Refused    int64 `json:"refused"`  // of them refused
+	Away       int64 `json:"away"`     // DHCP answers given while the server was away
+}
+
+// RelayFetched says that a machine fetched a boot file.
+type RelayFetched struct {
+	At   time.Time  `json:"at"`
+	Addr netip.Addr `json:"addr"`
+	File string     `json:"file"`
+	By   string     `json:"by"` // "HTTP" or "TFTP"
+}
+
+// RelaySnapshot is what a relay needs to know, also while the server is away.
+type RelaySnapshot struct {
+	Name      string        `json:"name"`
+	BootPort  uint16        `json:"boot_port"`  // of the boot listener, the relay's too
+	AgentPort uint16        `json:"agent_port"` // of the TLS listener, the relay's too
+	Subnets   []RelaySubnet `json:"subnets"`
+	Nodes     []RelayNode   `json:"nodes"`
+	Files     []RelayFile   `json:"files"`
+}
+
+// RelaySubnet is a subnet as far as a known machine needs it.
+type RelaySubnet struct {
+	Name   string       `json:"name"`
+	CIDR   netip.Prefix `json:"cidr"`
+	Serves bool         `json:"serves"` // the server gives out addresses there
+	Router netip.Addr   `json:"router"`
+	DNS    []netip.Addr `json:"dns,omitempty"`
+	NTP    []netip.Addr `json:"ntp,omitempty"`
+	Domain string       `json:"domain,omitempty"`
+}
+
+// RelayNode is a node that was let in, and the address that it has.
+type RelayNode struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name,omitempty"`
+	MACs      []string   `json:"macs"`
+	State     string     `json:"state"`
+	Installed bool       `json:"installed"` // has a system, whatever its state
+	Addr      netip.Addr `json:"addr"`      // on one of the subnets; zero when it has none there
+}
+
+// RelayFile is a boot file, by its content.
+type RelayFile struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Relay is a relay as operators see it.
+type Relay struct {
+	Name     string       `json:"name"`
+	Subnets  []string     `json:"subnets"`
+	Created  time.Time    `json:"created"`
+	By       string       `json:"by"`
+	Enrolled *time.Time   `json:"enrolled,omitempty"`
+	Seen     *time.Time   `json:"seen,omitempty"`
+	From     string       `json:"from,omitempty"` // address that it reports from
+	Version  string       `json:"version,omitempty"`
+	Places   []RelayPlace `json:"places,omitempty"`
+	Usage    RelayUsage   `json:"usage"`
+}
+
+// RelayList is all relays, by name.
+type RelayList struct {
+	Relays []Relay `json:"relays"`
+}
+
+// AddRelay adds a relay.
+type AddRelay struct {
+	Name    string   `json:"name" maxLength:"63" doc:"lower-case letters, digits and dashes"`
+	Subnets []string `json:"subnets" minItems:"1" maxItems:"256" doc:"names of the subnets whose machines it speaks for"`
+}
+
+// AddedRelay has the token that a relay enrols with, once.
+type AddedRelay struct {
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
+}
+
+// Relays returns all relays, by name.
+func (c *Client) Relays(ctx context.Context) ([]Relay, error) {
+	var list RelayList
+	err := c.call(ctx, http.MethodGet, Root+"/relays", nil, nil, &list)
+	return list.Relays, err
+}
+
+// AddRelay adds a relay and returns the token that it enrols with.
+func (c *Client) AddRelay(ctx context.Context, r AddRelay) (added AddedRelay, err error) {
+	return added, c.call(ctx, http.MethodPost, Root+"/relays", nil, r, &added)
+}
+
+// RemoveRelay takes a relay's rights away.
+func (c *Client) RemoveRelay(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, Root+"/relays/"+url.PathEscape(name), nil, nil, nil)
+}
