@@ -6,20 +6,32 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
-	opRRQ = 1
-	opWRQ = 2
+	opRRQ   = 1
+	opWRQ   = 2
+	opDATA  = 3
+	opACK   = 4
+	opERROR = 5
+	opOACK  = 6
 
 	maxName = 255
 	// maxRequest is more than any request has: name, mode and a few options.
 	maxRequest = 1024
 
-	minBlock = 512
+	plainBlock = 512 // of who asks for no size
 	// maxBlock is an Ethernet frame less IPv4 and UDP headers and the four
 	// bytes of a DATA packet. Fragments get lost in firmware.
 	maxBlock = 1468
+	// maxBlock6 leaves room for the header of IPv6 and one extension.
+	maxBlock6 = 1428
+	// maxWindow is a burst that one request may draw: 94 KiB.
+	maxWindow = 64
+	// leastTimeout and mostTimeout are what a client may ask us to wait.
+	leastTimeout = 100 * time.Millisecond
+	mostTimeout  = 255 * time.Second
 )
 
 var (
@@ -34,7 +46,29 @@ type request struct {
 	options []option
 }
 
-type option struct{ name, value string }
+// An option is one that we grant, as far as its value is ours to choose.
+type option struct {
+	name  string
+	value uint64
+}
+
+// option returns the value of an option; 0 when it was not asked for.
+func (r request) option(name string) uint64 {
+	for _, o := range r.options {
+		if o.name == name {
+			return o.value
+		}
+	}
+	return 0
+}
+
+// timeout returns how long the client wants us to wait before we send again.
+func (r request) timeout() time.Duration {
+	if us := r.option("utimeout"); us > 0 {
+		return time.Duration(us) * time.Microsecond
+	}
+	return time.Duration(r.option("timeout")) * time.Second
+}
 
 // parseRequest reads a packet that came to the port of requests.
 func parseRequest(b []byte) (request, error) {
@@ -72,12 +106,9 @@ func splitFields(b []byte) ([]string, error) {
 	return fields, nil
 }
 
-// knownOptions keeps the options that we grant, in lower case and with values
-// that make sense. RFC 2347: what a server does not know or like it leaves
-// out of its answer, and the client goes on without.
-//
-// blksize is cut to what a frame holds here: pin cannot see the interface
-// behind our socket. windowsize (RFC 7440) is not granted yet.
+// knownOptions keeps the options that we grant, in lower case, in the order
+// asked, and with values that make sense. RFC 2347: what a server does not
+// know or like it leaves out of its answer, and the client goes on without.
 func knownOptions(fields []string) []option {
 	var kept []option
 	seen := make(map[string]bool)
@@ -88,14 +119,28 @@ func knownOptions(fields []string) []option {
 			continue
 		}
 		seen[name] = true
-		switch {
-		case name == "tsize" && n == 0:
-			kept = append(kept, option{name, "0"})
-		case name == "blksize" && n >= minBlock && n <= 65464:
-			kept = append(kept, option{name, strconv.FormatUint(min(n, maxBlock), 10)})
+		if value, ok := grant(name, n); ok {
+			kept = append(kept, option{name, value})
 		}
 	}
 	return kept
+}
+
+// grant returns what a client gets that asked for n.
+func grant(name string, n uint64) (uint64, bool) {
+	switch name {
+	case "tsize": // RFC 2349: 0 in a read request
+		return 0, n == 0
+	case "blksize":
+		return min(n, maxBlock), n >= plainBlock && n <= 65464
+	case "windowsize":
+		return min(n, maxWindow), n >= 1 && n <= 65535
+	case "timeout": // may not be changed, only granted or not
+		return n, n >= 1 && n <= 255
+	case "utimeout": // of tftp-hpa: microseconds
+		return n, n >= uint64(leastTimeout/time.Microsecond) && n <= uint64(mostTimeout/time.Microsecond)
+	}
+	return 0, false
 }
 
 // bytes writes the request in the one form that pin understands.
@@ -105,10 +150,16 @@ func (r request) bytes() []byte {
 		b = append(append(b, s...), 0)
 	}
 	for _, o := range r.options {
-		b = append(append(b, o.name...), 0)
-		b = append(append(b, o.value...), 0)
+		if o.name == "tsize" || o.name == "blksize" {
+			b = appendOption(b, o.name, o.value)
+		}
 	}
 	return b
+}
+
+func appendOption(b []byte, name string, value uint64) []byte {
+	b = append(append(b, name...), 0)
+	return append(strconv.AppendUint(b, value, 10), 0)
 }
 
 // cleanName makes a request's file name a relative path with single slashes,

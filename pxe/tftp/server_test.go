@@ -45,8 +45,8 @@ func serve(t *testing.T, o Options) (*Server, string) {
 	return s, conn.LocalAddr().String()
 }
 
-// content is an Open that knows some files by heart.
-func content(files map[string][]byte) func(context.Context, string, netip.AddrPort) (io.ReadCloser, int64, error) {
+// holding is an Open that knows some files by heart.
+func holding(files map[string][]byte) func(context.Context, string, netip.AddrPort) (io.ReadCloser, int64, error) {
 	return func(_ context.Context, name string, _ netip.AddrPort) (io.ReadCloser, int64, error) {
 		b, ok := files[name]
 		if !ok {
@@ -67,7 +67,7 @@ func noise(n int) []byte {
 func TestAFileArrivesWholeAtEveryBlockSize(t *testing.T) {
 	for _, size := range []int{0, 1, 511, 512, 1468, 1468 * 2, 300_000} {
 		want := noise(size)
-		_, addr := serve(t, Options{Open: content(map[string][]byte{"dir/f": want})})
+		_, addr := serve(t, Options{Open: holding(map[string][]byte{"dir/f": want})})
 		for _, block := range []int{0, 512, 1024, 1432, 1468, 8192} {
 			c, err := tftp.NewClient(addr)
 			if err != nil {
@@ -124,17 +124,17 @@ func receive(t *testing.T, c *net.UDPConn) ([]byte, net.Addr) {
 	return b[:n], from
 }
 
-func TestUEFIIsGrantedItsBlockSizeWithoutWindows(t *testing.T) {
+func TestUEFIIsGrantedItsBlockSizeAndItsWindow(t *testing.T) {
 	done := make(chan Transfer, 8)
 	_, addr := serve(t, Options{
-		Open: content(map[string][]byte{"snponly.efi": noise(4000)}),
+		Open: holding(map[string][]byte{"snponly.efi": noise(4000)}),
 		Done: func(tr Transfer) { done <- tr },
 	})
 	// As OVMF does it (pcaps): first the size only, then the file.
 	c, from, got := ask(t, addr, "\x00\x01snponly.efi\x00octet\x00tsize\x000\x00blksize\x001468\x00windowsize\x004\x00")
 	if s := string(got); !strings.HasPrefix(s, "\x00\x06") || !strings.Contains(s, "tsize\x004000\x00") ||
-		!strings.Contains(s, "blksize\x001468\x00") || strings.Contains(s, "windowsize") {
-		t.Errorf("answer = %q, want an OACK with tsize 4000 and blksize 1468 only", got)
+		!strings.Contains(s, "blksize\x001468\x00") || !strings.Contains(s, "windowsize\x004\x00") {
+		t.Errorf("answer = %q, want an OACK with tsize 4000, blksize 1468 and windowsize 4", got)
 	}
 	if _, err := c.WriteTo([]byte("\x00\x05\x00\x08User aborted the transfer\x00"), from); err != nil {
 		t.Fatal(err)
@@ -144,20 +144,22 @@ func TestUEFIIsGrantedItsBlockSizeWithoutWindows(t *testing.T) {
 	}
 	c, from, _ = ask(t, addr, "\x00\x01snponly.efi\x00octet\x00blksize\x001468\x00windowsize\x004\x00")
 	var size int
-	for block := range 4 {
-		if _, err := c.WriteTo([]byte{0, 4, 0, byte(block)}, from); err != nil {
+	for _, ack := range []byte{0, 3} {
+		if _, err := c.WriteTo([]byte{0, 4, 0, ack}, from); err != nil {
 			t.Fatal(err)
 		}
-		if block == 3 {
-			break
+		for block := range 3 {
+			if ack == 3 {
+				break
+			}
+			b, _ := receive(t, c)
+			if int(binary.BigEndian.Uint16(b[2:])) != block+1 {
+				t.Fatalf("block %d came, want %d", binary.BigEndian.Uint16(b[2:]), block+1)
+			}
+			size += len(b) - 4
 		}
-		b, _ := receive(t, c)
-		if binary.BigEndian.Uint16(b[2:]) != uint16(block+1) {
-			t.Fatalf("block %d came, want %d", binary.BigEndian.Uint16(b[2:]), block+1)
-		}
-		size += len(b) - 4
 	}
-	if tr := <-done; size != 4000 || tr.Err != nil || tr.Sent != 4000 {
+	if tr := <-done; size != 4000 || tr.Err != nil || tr.Sent != 4000 || tr.Window != 4 || tr.Block != 1468 || tr.RTT == 0 {
 		t.Errorf("got %d bytes, Done = %+v, want 4000 bytes", size, tr)
 	}
 }
@@ -192,7 +194,7 @@ type brokenReader struct{}
 func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("read /secret/place: I/O error") }
 
 func TestAWriteIsRefused(t *testing.T) {
-	s, addr := serve(t, Options{Open: content(nil)})
+	s, addr := serve(t, Options{Open: holding(nil)})
 	_, _, got := ask(t, addr, "\x00\x02x\x00octet\x00")
 	if !strings.HasPrefix(string(got), "\x00\x05\x00\x02") {
 		t.Errorf("answer = %q, want error 2", got)
@@ -213,12 +215,12 @@ func TestOneSourceCannotHoldMoreThanItsShare(t *testing.T) {
 			return nil, 0, fs.ErrNotExist
 		},
 	})
-	flood, err := (&net.Dialer{}).DialContext(t.Context(), "udp4", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = flood.Close() }()
 	for range 20 {
+		flood, err := (&net.Dialer{}).DialContext(t.Context(), "udp4", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = flood.Close() }()
 		if _, err := flood.Write([]byte("\x00\x01hold\x00octet\x00")); err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +301,7 @@ func TestFilesGetThroughALossyNetwork(t *testing.T) {
 		t.Skip("takes some seconds")
 	}
 	want := noise(256 << 10)
-	_, addr := serve(t, Options{Open: content(map[string][]byte{"f": want})})
+	_, addr := serve(t, Options{Open: holding(map[string][]byte{"f": want})})
 	relay := lossy(t, addr, 20) // one packet in twenty, both ways
 	c, err := tftp.NewClient(relay)
 	if err != nil {

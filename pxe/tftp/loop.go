@@ -1,0 +1,277 @@
+package tftp
+
+import (
+	"context"
+	"encoding/binary"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A loop owns a socket and the transfers over it. One goroutine runs it; what
+// others have for it, they post.
+type loop struct {
+	server *Server
+	site   site
+	fd     int
+	port   uint16
+	wake   int                               // an eventfd
+	ask    func(request, *packet, time.Time) // takes requests; nil: they do not belong here
+	ctx    context.Context                   //nolint:containedctx // of Serve, for the goroutines that open files
+	files  sync.WaitGroup                    // those goroutines
+
+	mu   sync.Mutex
+	mail []func(now time.Time)
+
+	// Of the loop's goroutine alone.
+	in        *inbox
+	out       *outbox
+	transfers map[peer]*transfer
+	timers    timers
+	halfOpen  []*transfer // unheard, oldest first; may hold others as well
+}
+
+func (s *Server) newLoop(ctx context.Context, where site) (*loop, error) {
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	return &loop{
+		server: s, site: where, fd: -1, wake: wake, ctx: ctx,
+		in: newInbox(), out: &outbox{}, transfers: make(map[peer]*transfer),
+	}, nil
+}
+
+// post has the loop's goroutine do something soon.
+func (l *loop) post(do func(now time.Time)) {
+	l.mu.Lock()
+	l.mail = append(l.mail, do)
+	first := len(l.mail) == 1
+	l.mu.Unlock()
+	if first {
+		l.stir()
+	}
+}
+
+func (l *loop) stir() {
+	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // full: it is awake
+}
+
+// run serves until the context is done, and then breaks off what runs.
+func (l *loop) run() error {
+	l.out.fd = l.fd
+	stop := context.AfterFunc(l.ctx, l.stir)
+	defer stop()
+	busy := false
+	for l.ctx.Err() == nil {
+		if !busy {
+			if err := l.wait(); err != nil {
+				return err
+			}
+		}
+		now := time.Now()
+		l.readMail(now)
+		n, err := l.in.read(l.fd)
+		if err != nil {
+			return os.NewSyscallError("recvmmsg", err)
+		}
+		for i := range n {
+			p := l.in.packet(i)
+			l.take(&p, now)
+		}
+		l.fire(now)
+		l.out.flush()
+		busy = n == batchIn // more may be there: look before sleeping
+	}
+	l.breakOff()
+	return nil
+}
+
+// wait sleeps until a packet or mail is there, or a timer is due.
+func (l *loop) wait() error {
+	fds := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}, {Fd: int32(l.wake), Events: unix.POLLIN}} //nolint:gosec // descriptors are small
+	var timeout *unix.Timespec
+	if len(l.timers) > 0 {
+		ts := unix.NsecToTimespec(max(0, int64(time.Until(l.timers[0].look))))
+		timeout = &ts
+	}
+	if _, err := unix.Ppoll(fds, timeout, nil); err != nil && err != unix.EINTR {
+		return os.NewSyscallError("ppoll", err)
+	}
+	if fds[1].Revents != 0 {
+		var b [8]byte
+		_, _ = unix.Read(l.wake, b[:])
+	}
+	return nil
+}
+
+func (l *loop) readMail(now time.Time) {
+	l.mu.Lock()
+	mail := l.mail
+	l.mail = nil
+	l.mu.Unlock()
+	for _, do := range mail {
+		do(now)
+	}
+}
+
+// take understands a packet and has it dealt with.
+func (l *loop) take(p *packet, now time.Time) {
+	stats := &l.server.stats
+	if len(p.data) < 4 {
+		stats.malformed.Add(1)
+		return
+	}
+	switch op := binary.BigEndian.Uint16(p.data); op {
+	case opACK, opERROR:
+		t := l.transfers[p.from.peer()]
+		if t == nil || t.content == nil || len(p.data) > maxRequest {
+			stats.stray.Add(1) // an ERROR of ours would cost as much as it says
+			return
+		}
+		if op == opERROR {
+			l.end(t, abortedBy(p.data), now)
+			return
+		}
+		l.ack(t, binary.BigEndian.Uint16(p.data[2:]), now)
+	default:
+		if l.ask == nil {
+			stats.stray.Add(1)
+			return
+		}
+		l.request(p, now)
+	}
+}
+
+// abortedBy reads an ERROR packet of at least four bytes.
+func abortedBy(b []byte) *AbortedError {
+	text := b[4:min(len(b), 4+80)]
+	for i, c := range text {
+		if c == 0 {
+			text = text[:i]
+			break
+		}
+	}
+	return &AbortedError{Code: binary.BigEndian.Uint16(b[2:]), Text: string(text)}
+}
+
+// errorWrite is an ERROR packet: access violation.
+var errorWrite = append([]byte{0, opERROR, 0, 2}, "read only\x00"...)
+
+// request takes what is neither ACK nor ERROR. Only a write request is
+// answered, as its sender speaks TFTP and should stop; the answer is no longer
+// than a request is, so nothing is amplified.
+func (l *loop) request(p *packet, now time.Time) {
+	stats := &l.server.stats
+	r, err := parseRequest(p.data)
+	switch {
+	case err == errWrite: //nolint:errorlint // parseRequest wraps nothing
+		stats.writes.Add(1)
+		if p.from.peer().ap.Port() != 0 {
+			l.out.add(p.from, leaveFrom(p.local, l.site.v6), [4]byte(errorWrite), errorWrite[4:])
+		}
+	case err != nil, p.from.peer().ap.Port() == 0:
+		stats.malformed.Add(1)
+	default:
+		l.ask(r, p, now)
+	}
+}
+
+// ack has a transfer go on.
+func (l *loop) ack(t *transfer, block uint16, now time.Time) {
+	send := t.session.ack(block, now)
+	if t.session.done() {
+		l.end(t, nil, now)
+		return
+	}
+	if send {
+		l.send(t, now)
+	}
+}
+
+// send puts a flight of a transfer on its way.
+func (l *loop) send(t *transfer, now time.Time) {
+	from, to := t.session.flight(now)
+	if t.content.file != nil {
+		l.out.flush() // the buffer may hold a flight that was not sent yet
+	}
+	for block := from; block <= to; block++ {
+		head, body, err := t.block(block)
+		if err != nil {
+			l.sendError(&t.to, t.control, errNoServe.Error())
+			l.end(t, err, now)
+			return
+		}
+		l.out.add(&t.to, t.control, head, body)
+	}
+	l.lookAt(t, t.session.due, now)
+}
+
+// sendError tells a client that it gets no file. The text says nothing of
+// ours and nothing of the client's.
+func (l *loop) sendError(to *sockaddr, control []byte, text string) {
+	code := byte(0)
+	if text == errNotFound.Error() {
+		code = 1
+	}
+	l.out.add(to, control, [4]byte{0, opERROR, 0, code}, append([]byte(text), 0))
+}
+
+// fire sends again what is overdue.
+func (l *loop) fire(now time.Time) {
+	for len(l.timers) > 0 && !l.timers[0].look.After(now) {
+		t := l.timers[0]
+		send, err := t.session.expired(now)
+		switch {
+		case err != nil:
+			l.end(t, err, now)
+		case send:
+			l.send(t, now)
+		default: // the flight was acknowledged meanwhile: a later one is due
+			l.lookAt(t, t.session.due, now)
+		}
+	}
+}
+
+// breakOff ends what runs, and waits for files that are being opened.
+func (l *loop) breakOff() {
+	now := time.Now()
+	l.files.Wait()
+	l.readMail(now)
+	for _, t := range l.transfers {
+		l.sendError(&t.to, t.control, "server is stopping")
+		l.end(t, ErrStopped, now)
+	}
+	l.out.flush()
+}
+
+func (l *loop) close() { _ = unix.Close(l.wake) }
+
+// timers are the transfers of a loop by when they are to be looked at. That
+// may be earlier than they are due, never later.
+type timers []*transfer
+
+func (h timers) Len() int           { return len(h) }
+func (h timers) Less(i, j int) bool { return h[i].look.Before(h[j].look) }
+func (h timers) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+// Push implements [heap.Interface].
+func (h *timers) Push(x any) {
+	t := x.(*transfer)
+	t.index = len(*h)
+	*h = append(*h, t)
+}
+
+// Pop implements [heap.Interface].
+func (h *timers) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return t
+}
