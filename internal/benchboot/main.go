@@ -41,6 +41,7 @@ type section struct {
 func sections() []section {
 	return []section{
 		{"dhcp", dhcpSection},
+		{"storm", stormSection},
 	}
 }
 
@@ -50,7 +51,8 @@ type load func(ctx context.Context, args json.RawMessage) (result any, err error
 
 func loads() map[string]load {
 	return map[string]load{
-		"dhcp": dhcpLoad,
+		"dhcp":  dhcpLoad,
+		"storm": stormLoad,
 	}
 }
 
