@@ -19,6 +19,7 @@ const (
 	CodeUnknownRelay  = "E-DHCP-RELAY-UNKNOWN"
 	CodeLeasesUnsaved = "E-DHCP-LEASES-UNSAVED"
 	CodeNoLoader      = "E-BOOT-NO-LOADER"
+	CodeTFTPUnheard   = "E-TFTP-UNHEARD"
 )
 
 var diagnoses = []Diagnosis{
@@ -27,6 +28,7 @@ var diagnoses = []Diagnosis{
 	{CodePoolExhausted, "no address is free", "add a range to the subnet in site.yaml, or make its lease time shorter: {on}"},
 	{CodeUnknownRelay, "a relay forwards requests from a network that is not declared", "declare a subnet that contains the relay's address in site.yaml, or take the helper address off that router: {on}"},
 	{CodeLeasesUnsaved, "leases cannot be stored, so that no new ones are given", "make room on the disk of the state folder: {on}"},
+	{CodeTFTPUnheard, "machines ask for boot files by TFTP, and no packet of an answer is ever acknowledged", "let UDP from this server's high ports pass the firewall between it and the machines, or set tftp.single_port: true in provision.yaml: {on}"},
 	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders; {on}"},
 }
 

@@ -24,6 +24,7 @@ type config struct {
 	StateDir  string       `yaml:"state_dir"`  // database, keys, images, boot files
 	Listen    listenConfig `yaml:"listen"`     // where the server listens
 	Advertise advertise    `yaml:"advertise"`  // how machines and people reach it
+	TFTP      tftpConfig   `yaml:"tftp"`       // how boot files go by TFTP
 	Site      string       `yaml:"site"`       // site.yaml to apply at start; "" keeps what was applied last
 	DemoLogin bool         `yaml:"demo_login"` // let demo/demo look at the console
 	LogLevel  string       `yaml:"log_level"`  // debug, info, warn, error
@@ -38,6 +39,10 @@ type listenConfig struct {
 	HTTPS   string   `yaml:"https"`   // API, console, agents
 	Console string   `yaml:"console"` // plain console for this machine only; "" for none
 	Socket  string   `yaml:"socket"`  // API for root on this machine, without sign-in
+}
+
+type tftpConfig struct {
+	SinglePort bool `yaml:"single_port"` // send all from port 69, for firewalls
 }
 
 type advertise struct {
@@ -76,6 +81,7 @@ var settings = []setting{
 	{"listen.socket", "`path` of the socket for commands on this machine", func(c *config) pflag.Value { return (*textValue)(&c.Listen.Socket) }},
 	{"advertise.address", "`address` that machines fetch boot files from", func(c *config) pflag.Value { return (*textValue)(&c.Advertise.Address) }},
 	{"advertise.names", "further `names` in the server's certificate", func(c *config) pflag.Value { return (*listValue)(&c.Advertise.Names) }},
+	{"tftp.single_port", "send all of TFTP from port 69, for firewalls", func(c *config) pflag.Value { return (*boolValue)(&c.TFTP.SinglePort) }},
 	{"site", "site.yaml `file` to apply at start", func(c *config) pflag.Value { return (*textValue)(&c.Site) }},
 	{"demo_login", "let demo/demo look at the console", func(c *config) pflag.Value { return (*boolValue)(&c.DemoLogin) }},
 	{"log_level", "`level` of the log: debug, info, warn, error", func(c *config) pflag.Value { return (*textValue)(&c.LogLevel) }},

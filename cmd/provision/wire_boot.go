@@ -4,14 +4,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path"
 	"strings"
-	"time"
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/image"
-	"github.com/rackstage/provision/pxe/tftp"
 	"github.com/rackstage/provision/templates"
 )
 
@@ -30,21 +27,6 @@ func (st *station) serverFor(client netip.Addr) (netip.Addr, error) {
 	}
 	defer c.Close()
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
-}
-
-// sawTransfer makes evidence of a loader that was fetched.
-func (st *station) sawTransfer(t tftp.Transfer) {
-	if t.Probed() || t.Err != nil || path.Base(t.Name) == "autoexec.ipxe" {
-		return
-	}
-	lease, ok := st.dhcp.LeaseByAddr(t.Client.Addr())
-	if !ok {
-		return
-	}
-	st.engine.Observe(fleet.Evidence{
-		At: time.Now(), MAC: lease.MAC, Phase: fleet.PhaseLoader,
-		Detail: fmt.Sprintf("%s by TFTP, %d bytes in %s", t.Name, t.Sent, t.Duration.Round(time.Millisecond)),
-	})
 }
 
 // seeds is engine.Seeds over package templates.

@@ -36,7 +36,7 @@ func (st *station) tftpServer(web *httpd.Server) (*tftp.Server, error) {
 		return nil, err
 	}
 	tree := tftpTree{st: st, root: root, scripts: scripts, web: web}
-	return tftp.New(tftp.Options{Log: st.log, Open: tree.open, Done: st.sawTransfer})
+	return tftp.New(tftp.Options{Log: st.log, Open: tree.open, Done: st.sawTransfer, SinglePort: st.conf.TFTP.SinglePort})
 }
 
 // ofOnePi are the names that one Raspberry Pi asks for before those of all.
