@@ -25,13 +25,16 @@ build:
 	go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(BUILD)/bin/provision-agent.new ./cmd/agent
 	@cmp -s $(BUILD)/bin/provision-agent.new $(BUILD)/bin/provision-agent && rm $(BUILD)/bin/provision-agent.new || \
 		mv $(BUILD)/bin/provision-agent.new $(BUILD)/bin/provision-agent
+	GOARCH=arm64 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(BUILD)/bin/provision-agent-arm64.new ./cmd/agent
+	@cmp -s $(BUILD)/bin/provision-agent-arm64.new $(BUILD)/bin/provision-agent-arm64 && rm $(BUILD)/bin/provision-agent-arm64.new || \
+		mv $(BUILD)/bin/provision-agent-arm64.new $(BUILD)/bin/provision-agent-arm64
 
 # Kernel, ramdisk, loaders and the installed system. Built once; again when the
 # agent or what builds them has changed.
 images: build
 	@$(MAKE) --no-print-directory $(STATE)/.images
 
-$(STATE)/.images: $(BUILD)/bin/provision-agent $(shell find image -type f -not -name '*_test.go')
+$(STATE)/.images: $(BUILD)/bin/provision-agent $(BUILD)/bin/provision-agent-arm64 $(shell find image -type f -not -name '*_test.go')
 	$(SUDO) $(BUILD)/bin/provision images build debian-12 --state-dir $(STATE) --agent $(abspath $(BUILD)/bin/provision-agent) $(if $(wildcard $@),--force)
 	$(SUDO) touch $@
 

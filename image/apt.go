@@ -13,15 +13,30 @@ import (
 // nothing of the host's apt state is read or changed, except its proxies and
 // keyrings.
 type aptRoot struct {
-	dir string
+	dir  string
+	arch string // of the packages: they are data, and need not run here
+}
+
+// A pick is packages of one release and architecture, and where from.
+type pick struct {
+	release, arch string
+	from          []source
+}
+
+// dir is the folder of the pick's private apt in the cache.
+func (p pick) dir() string {
+	if p.arch == AMD64 {
+		return "apt-" + p.release
+	}
+	return "apt-" + p.release + "-" + p.arch
 }
 
 // fetchPackages downloads packages of a release into the cache, without what
 // they depend on. choose names them, once the package lists are there. One
 // process at a time: apt would not wait for another.
-func fetchPackages(ctx context.Context, cache, release string, from []source, choose func(aptRoot) ([]string, error)) (debs []debFile, err error) {
+func fetchPackages(ctx context.Context, cache string, p pick, choose func(aptRoot) ([]string, error)) (debs []debFile, err error) {
 	err = withLock(ctx, filepath.Join(cache, "apt.lock"), func() error {
-		apt, err := newAptRoot(ctx, filepath.Join(cache, "apt-"+release), from)
+		apt, err := newAptRoot(ctx, filepath.Join(cache, p.dir()), p)
 		if err != nil {
 			return err
 		}
@@ -37,19 +52,19 @@ func fetchPackages(ctx context.Context, cache, release string, from []source, ch
 
 // newAptRoot makes (or takes up again) a private apt in dir that uses the
 // given sources, and fetches their package lists.
-func newAptRoot(ctx context.Context, dir string, from []source) (aptRoot, error) {
+func newAptRoot(ctx context.Context, dir string, p pick) (aptRoot, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return aptRoot{}, fmt.Errorf("private apt: %w", err)
 	}
-	a := aptRoot{dir}
+	a := aptRoot{dir, p.arch}
 	for _, d := range []string{"lists/partial", "cache/archives/partial", "etc"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return aptRoot{}, fmt.Errorf("private apt: %w", err)
 		}
 	}
 	var list strings.Builder
-	for _, s := range from {
+	for _, s := range p.from {
 		fmt.Fprintln(&list, s)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "etc/sources.list"), []byte(list.String()), 0o644); err != nil {
@@ -73,8 +88,8 @@ func (a aptRoot) command(name string, args ...string) command {
 		"-o", "Dir::Etc::sourceparts=-",
 		"-o", "Dir::Etc::preferences=-",
 		"-o", "Dir::Etc::preferencesparts=-",
-		"-o", "APT::Architecture=amd64",
-		"-o", "APT::Architectures=amd64",
+		"-o", "APT::Architecture=" + a.arch,
+		"-o", "APT::Architectures=" + a.arch,
 		"-o", "Acquire::Languages=none",
 		"-o", "Acquire::Retries=3",
 		"-o", "APT::Sandbox::User=root",
@@ -137,9 +152,11 @@ func (a aptRoot) field(ctx context.Context, name, field string) (string, error) 
 	return "", fmt.Errorf("package %s: no field %s", name, field)
 }
 
-// kernelPackage is the real package behind the meta package linux-image-amd64.
+// kernelPackage is the real package behind the meta package linux-image-amd64
+// or linux-image-arm64: Debian's signed kernel.
 func (a aptRoot) kernelPackage(ctx context.Context) (string, error) {
-	depends, err := a.field(ctx, "linux-image-amd64", "Depends")
+	meta := "linux-image-" + a.arch
+	depends, err := a.field(ctx, meta, "Depends")
 	if err != nil {
 		return "", err
 	}
@@ -149,7 +166,7 @@ func (a aptRoot) kernelPackage(ctx context.Context) (string, error) {
 			return name, nil
 		}
 	}
-	return "", errors.New("linux-image-amd64 depends on no kernel: " + depends)
+	return "", errors.New(meta + " depends on no kernel: " + depends)
 }
 
 // unpack extracts packages below dir; their scripts are not run.

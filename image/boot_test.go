@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"debug/pe"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // The tests in this file build the real things and start machines from them.
@@ -37,11 +40,13 @@ func testCache(t *testing.T) string {
 }
 
 // buildProgram compiles a static program.
-func buildProgram(t *testing.T, pkg string) string {
+func buildProgram(t *testing.T, pkg string) string { return buildProgramFor(t, pkg, AMD64) }
+
+func buildProgramFor(t *testing.T, pkg, arch string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), filepath.Base(pkg))
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build %s: %v\n%s", pkg, err, said)
 	}
@@ -214,6 +219,36 @@ func TestTheRamdiskBootsInHalfAGigabyte(t *testing.T) {
 	}
 }
 
+func TestARamdiskForARM64IsBuiltHere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a ramdisk")
+	}
+	amd64 := buildProgram(t, "./testdata/init")
+	o := RamdiskOptions{Arch: ARM64, Agent: amd64, Out: t.TempDir(), CacheDir: testCache(t), Log: testLog(t)}
+	if _, err := BuildRamdisk(t.Context(), o); fleet.KindOf(err) != fleet.Invalid {
+		t.Errorf("BuildRamdisk with an agent for another machine = %v, want invalid", err)
+	}
+	o.Agent = buildProgramFor(t, "./testdata/init", ARM64)
+	info, err := BuildRamdisk(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Base(info.Kernel) != "vmlinuz-arm64" || filepath.Base(info.Initrd) != "initrd-arm64.img" || info.Modules < 300 {
+		t.Errorf("BuildRamdisk = %+v", info)
+	}
+	kernel, err := pe.Open(info.Kernel)
+	if err != nil {
+		t.Fatalf("the kernel is no UEFI program: %v", err)
+	}
+	defer kernel.Close()
+	if kernel.Machine != pe.IMAGE_FILE_MACHINE_ARM64 {
+		t.Errorf("the kernel is for machine %#x", kernel.Machine)
+	}
+	if header := kernel.OptionalHeader.(*pe.OptionalHeader64); header.DataDirectory[pe.IMAGE_DIRECTORY_ENTRY_SECURITY].Size == 0 {
+		t.Error("the kernel is not signed")
+	}
+}
+
 func sameFiles(t *testing.T, a, b string) {
 	t.Helper()
 	one, err := os.ReadFile(a)
@@ -238,10 +273,27 @@ func TestTheLoadersComeFromDebian(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"undionly.kpxe", "ipxe.efi", "snponly.efi"} {
+	want := map[string]string{ // and the first bytes: a program of which machine
+		"undionly.kpxe": "", "ipxe.pxe": "", "ipxe.efi": "x64", "snponly.efi": "x64", "shimx64.efi": "x64", "grubx64.efi": "x64",
+		"ipxe-arm64.efi": "arm64", "shimaa64.efi": "arm64", "grubaa64.efi": "arm64",
+	}
+	machines := map[string]uint16{"x64": pe.IMAGE_FILE_MACHINE_AMD64, "arm64": pe.IMAGE_FILE_MACHINE_ARM64}
+	for name, arch := range want {
 		if size, err := fileSize(filepath.Join(out, name)); err != nil || size < 50_000 {
-			t.Errorf("%s of %s: %d bytes, %v", name, info.Package, size, err)
+			t.Errorf("%s of %s: %d bytes, %v", name, info.Packages, size, err)
 		}
+		if arch == "" {
+			continue
+		}
+		f, err := pe.Open(filepath.Join(out, name))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if f.Machine != machines[arch] {
+			t.Errorf("%s is for machine %#x, want %s", name, f.Machine, arch)
+		}
+		_ = f.Close()
 	}
 }
 

@@ -37,7 +37,7 @@ type DebianInfo struct {
 // which boots by BIOS and by UEFI, with Secure Boot on or off. The same packages
 // and the same agent give the same bytes.
 func BuildDebian(ctx context.Context, o DebianOptions) (DebianInfo, error) {
-	if err := checkStatic(o.Agent); err != nil {
+	if err := checkStatic(o.Agent, AMD64); err != nil {
 		return DebianInfo{}, err
 	}
 	cache, forget, err := cacheDir(o.CacheDir)

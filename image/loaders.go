@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -20,27 +21,43 @@ type LoaderOptions struct {
 
 // LoaderInfo tells what FetchLoaders brought.
 type LoaderInfo struct {
-	Package string   // Debian package and version
-	Files   []string // names in Out
+	Packages []string // Debian packages with their versions
+	Files    []string // names in Out
 }
 
-// loaders are the files of Debian's ipxe package that machines are given. Those
-// in must are there in every version since trixie's; the others come and go.
-var loaders = []struct {
-	name string
-	must bool
-}{
-	{"undionly.kpxe", true},
-	{"ipxe.efi", true},
-	{"snponly.efi", true},
-	{"ipxe-arm64.efi", true},
-	{"snponly-arm64.efi", false},
-	{"ipxe.pxe", false},
+// A bundle is a package and what of it machines are given.
+type bundle struct {
+	arch, name string
+	files      []loaderFile
 }
 
-// FetchLoaders takes iPXE out of Debian's package of it, which is data to us:
-// it is not installed. It is trixie's package even where the host and the nodes
-// are bookworm: only from there on iPXE knows HTTPS, VLANs and autoexec.ipxe.
+type loaderFile struct {
+	from string // in the package
+	name string // that machines ask for
+	may  bool   // it is not in every version
+}
+
+// bundles are iPXE, and for Secure Boot shim and GRUB, which shim finds by its
+// name. Those that are not marked are there in every version since trixie's.
+var bundles = []bundle{
+	{AMD64, "ipxe", []loaderFile{
+		{from: "usr/lib/ipxe/undionly.kpxe", name: "undionly.kpxe"},
+		{from: "usr/lib/ipxe/ipxe.pxe", name: "ipxe.pxe"},
+		{from: "usr/lib/ipxe/ipxe.efi", name: "ipxe.efi"},
+		{from: "usr/lib/ipxe/snponly.efi", name: "snponly.efi"},
+		{from: "usr/lib/ipxe/ipxe-arm64.efi", name: "ipxe-arm64.efi"},
+		{from: "usr/lib/ipxe/snponly-arm64.efi", name: "snponly-arm64.efi", may: true},
+	}},
+	{AMD64, "shim-signed", []loaderFile{{from: "usr/lib/shim/shimx64.efi.signed", name: "shimx64.efi"}}},
+	{AMD64, "grub-efi-amd64-signed", []loaderFile{{from: "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", name: "grubx64.efi"}}},
+	{ARM64, "shim-signed", []loaderFile{{from: "usr/lib/shim/shimaa64.efi.signed", name: "shimaa64.efi"}}},
+	{ARM64, "grub-efi-arm64-signed", []loaderFile{{from: "usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed", name: "grubaa64.efi"}}},
+}
+
+// FetchLoaders takes iPXE, shim and GRUB out of Debian's packages of them,
+// which are data to us: they are not installed. They are trixie's even where
+// the host and the nodes are bookworm: only from there on iPXE knows HTTPS,
+// VLANs and autoexec.ipxe, and GRUB under Secure Boot knows HTTP.
 func FetchLoaders(ctx context.Context, o LoaderOptions) (LoaderInfo, error) {
 	cache, forget, err := cacheDir(o.CacheDir)
 	if err != nil {
@@ -49,35 +66,47 @@ func FetchLoaders(ctx context.Context, o LoaderOptions) (LoaderInfo, error) {
 	defer forget()
 	var info LoaderInfo
 	err = phases{quiet(o.Log)}.do(ctx, "fetch loaders", func(ctx context.Context) error {
-		deb, err := fetchIPXE(ctx, cache, o.Mirror)
-		if err != nil {
-			return err
+		for _, arch := range []string{AMD64, ARM64} {
+			debs, err := fetchBundles(ctx, cache, o.Mirror, arch)
+			if err != nil {
+				return err
+			}
+			for _, deb := range debs {
+				info.Packages = append(info.Packages, deb.Name+":"+arch+"="+deb.Version)
+				files, err := takeLoaders(ctx, deb, arch, cache, o.Out)
+				if err != nil {
+					return err
+				}
+				info.Files = append(info.Files, files...)
+			}
 		}
-		info.Package = deb.Name + "=" + deb.Version
-		info.Files, err = takeLoaders(ctx, deb, cache, o.Out)
-		return err
+		return nil
 	})
 	return info, err
 }
 
-func fetchIPXE(ctx context.Context, cache, mirror string) (debFile, error) {
+func fetchBundles(ctx context.Context, cache, mirror, arch string) ([]debFile, error) {
 	have, err := debianSources(aptEtc, mirror, bookworm)
 	if err != nil {
-		return debFile{}, err
+		return nil, err
 	}
 	from, err := otherRelease(have, trixie)
 	if err != nil {
-		return debFile{}, err
+		return nil, err
 	}
-	debs, err := fetchPackages(ctx, cache, trixie, []source{from}, func(aptRoot) ([]string, error) { return []string{"ipxe"}, nil })
-	if err != nil {
-		return debFile{}, err
-	}
-	return debs[0], nil
+	return fetchPackages(ctx, cache, pick{trixie, arch, []source{from}}, func(aptRoot) ([]string, error) {
+		var names []string
+		for _, b := range bundles {
+			if b.arch == arch {
+				names = append(names, b.name)
+			}
+		}
+		return names, nil
+	})
 }
 
-func takeLoaders(ctx context.Context, deb debFile, cache, out string) ([]string, error) {
-	work, err := os.MkdirTemp(cache, "ipxe-*.tmp")
+func takeLoaders(ctx context.Context, deb debFile, arch, cache, out string) ([]string, error) {
+	work, err := os.MkdirTemp(cache, "loaders-*.tmp")
 	if err != nil {
 		return nil, fmt.Errorf("make work folder: %w", err)
 	}
@@ -85,12 +114,13 @@ func takeLoaders(ctx context.Context, deb debFile, cache, out string) ([]string,
 	if err := unpack(ctx, work, deb); err != nil {
 		return nil, err
 	}
+	i := slices.IndexFunc(bundles, func(b bundle) bool { return b.arch == arch && b.name == deb.Name })
 	var taken []string
-	for _, l := range loaders {
-		from := filepath.Join(work, "usr/lib/ipxe", l.name)
+	for _, l := range bundles[i].files {
+		from := filepath.Join(work, l.from)
 		if _, err := os.Stat(from); err != nil {
-			if l.must {
-				return nil, &fleet.Error{Kind: fleet.NotFound, Op: "find " + l.name, On: deb.Name + " " + deb.Version, Err: err}
+			if !l.may {
+				return nil, &fleet.Error{Kind: fleet.NotFound, Op: "find " + l.from, On: deb.Name + " " + deb.Version, Err: err}
 			}
 			continue
 		}

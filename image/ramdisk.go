@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"crypto/sha256"
+	"debug/elf"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,8 +16,9 @@ import (
 
 // RamdiskOptions say how to make the kernel and ramdisk of the installing agent.
 type RamdiskOptions struct {
-	Agent    string       // the agent, a static program: it becomes /init
-	Out      string       // folder that gets vmlinuz and initrd.img
+	Arch     string       // AMD64 when empty
+	Agent    string       // the agent, a static program of that architecture: it becomes /init
+	Out      string       // folder that gets vmlinuz and initrd.img, or vmlinuz-arm64 and initrd-arm64.img
 	Mirror   string       // Debian mirror; empty: what this host's apt uses
 	CacheDir string       // downloads and packed drivers are kept here; empty: nothing is kept
 	Log      *slog.Logger // may be nil
@@ -31,14 +33,17 @@ type RamdiskInfo struct {
 	Modules                  int
 }
 
-// BuildRamdisk makes vmlinuz and initrd.img for the installing agent, out of
+// BuildRamdisk makes kernel and ramdisk for the installing agent, out of
 // Debian's own kernel package. Nothing is installed on this host.
 //
 // The ramdisk is two archives one after the other, which the kernel unpacks
 // into one tree: drivers change with the kernel only and take long to pack, the
 // agent changes often and packs in seconds.
 func BuildRamdisk(ctx context.Context, o RamdiskOptions) (RamdiskInfo, error) {
-	if err := checkStatic(o.Agent); err != nil {
+	if o.Arch == "" {
+		o.Arch = AMD64
+	}
+	if err := checkStatic(o.Agent, o.Arch); err != nil {
 		return RamdiskInfo{}, err
 	}
 	cache, forget, err := cacheDir(o.CacheDir)
@@ -77,7 +82,7 @@ func (b *ramdiskBuild) fetchKernel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	debs, err := fetchPackages(ctx, b.cache, bookworm, from, func(apt aptRoot) ([]string, error) {
+	debs, err := fetchPackages(ctx, b.cache, pick{bookworm, b.Arch, from}, func(apt aptRoot) ([]string, error) {
 		name, err := apt.kernelPackage(ctx)
 		return []string{name}, err
 	})
@@ -156,7 +161,8 @@ func (b *ramdiskBuild) write(context.Context) error {
 	if err := os.MkdirAll(b.Out, 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
-	b.info.Kernel, b.info.Initrd = filepath.Join(b.Out, "vmlinuz"), filepath.Join(b.Out, "initrd.img")
+	kernel, initrd := ramdiskFiles(b.Arch)
+	b.info.Kernel, b.info.Initrd = filepath.Join(b.Out, kernel), filepath.Join(b.Out, initrd)
 	if err := copyFile(filepath.Join(filepath.Dir(b.drivers), "vmlinuz"), b.info.Kernel); err != nil {
 		return err
 	}
@@ -169,6 +175,14 @@ func (b *ramdiskBuild) write(context.Context) error {
 	}
 	b.info.InitrdBytes, err = fileSize(b.info.Initrd)
 	return err
+}
+
+// ramdiskFiles are the names that the boot scripts have for them.
+func ramdiskFiles(arch string) (kernel, initrd string) {
+	if arch == AMD64 {
+		return "vmlinuz", "initrd.img"
+	}
+	return "vmlinuz-" + arch, "initrd-" + arch + ".img"
 }
 
 // concat writes files one after the other, each filled up with zeros to four
@@ -190,11 +204,11 @@ func concat(names ...string) func(io.Writer) error {
 
 // checkStatic refuses an agent that would not start as the only program of a
 // ramdisk.
-func checkStatic(agent string) error {
+func checkStatic(agent, arch string) error {
 	trouble := func(kind fleet.Kind, err error) error {
 		return &fleet.Error{
 			Kind: kind, Op: "take as agent", On: agent, Err: err,
-			Hint: "build it with: CGO_ENABLED=0 go build -o provision-agent ./cmd/agent",
+			Hint: "build it with: CGO_ENABLED=0 GOARCH=" + arch + " go build -o provision-agent ./cmd/agent",
 		}
 	}
 	f, err := openELF(agent)
@@ -202,6 +216,9 @@ func checkStatic(agent string) error {
 		return trouble(fleet.NotFound, err)
 	}
 	defer f.Close()
+	if want := map[string]elf.Machine{AMD64: elf.EM_X86_64, ARM64: elf.EM_AARCH64}[arch]; f.Machine != want {
+		return trouble(fleet.Invalid, fmt.Errorf("it is for %s, not for %s", f.Machine, arch))
+	}
 	for _, p := range f.Progs {
 		if strings.HasSuffix(p.Type.String(), "INTERP") {
 			return trouble(fleet.Invalid, fmt.Errorf("it needs a dynamic loader"))

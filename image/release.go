@@ -4,5 +4,11 @@ package image
 const (
 	aptEtc   = "/etc/apt"
 	bookworm = "bookworm" // what nodes get
-	trixie   = "trixie"   // whose iPXE can do what we need; bookworm's is of 2019
+	trixie   = "trixie"   // whose iPXE, shim and GRUB can do what we need; bookworm's are too old
+)
+
+// Architectures, as Debian names them.
+const (
+	AMD64 = "amd64"
+	ARM64 = "arm64"
 )

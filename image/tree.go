@@ -23,7 +23,7 @@ func (b *debianBuild) fetchBoot(ctx context.Context) error {
 		return err
 	}
 	b.sources = from
-	debs, err := fetchPackages(ctx, b.cache, bookworm, from, func(apt aptRoot) ([]string, error) {
+	debs, err := fetchPackages(ctx, b.cache, pick{bookworm, AMD64, from}, func(apt aptRoot) ([]string, error) {
 		b.lists, err = apt.listsDigest()
 		return bootPackages, err
 	})

@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rackstage/provision/image"
+	"github.com/rackstage/provision/pxe"
 )
 
 // imageWork is the folders and the settings that image commands work with.
@@ -41,15 +43,26 @@ type part struct {
 
 // parts are what can be built, in the order in which it is done.
 var parts = []part{
-	{"loaders", "iPXE out of Debian's own package", (*imageWork).buildLoaders, (*imageWork).haveLoaders, false},
+	{"loaders", "iPXE, shim and GRUB out of Debian's own packages", (*imageWork).buildLoaders, (*imageWork).haveLoaders, false},
 	{"ramdisk", "kernel and ramdisk in which the agent installs", (*imageWork).buildRamdisk, (*imageWork).haveRamdisk, true},
+	{"ramdisk-arm64", "the same for arm64 machines", (*imageWork).buildRamdiskARM64, (*imageWork).haveRamdiskARM64, true},
 	{"debian-12", "Debian 12 with Docker and the agent, as an image for disks", (*imageWork).buildDebian, (*imageWork).haveDebian, true},
 }
 
-// needs says which parts a part is of no use without.
-func needs(name string) []part {
+// needs says which parts a part is of no use without. Nobody who has no arm64
+// machines need have an agent for them.
+func (w *imageWork) needs(name string) []part {
 	if name == "debian-12" {
-		return parts
+		return slices.DeleteFunc(slices.Clone(parts), func(p part) bool {
+			if p.name != ramdiskARM64 {
+				return false
+			}
+			agent, err := w.agentFile(p.name)
+			if err == nil {
+				_, err = os.Stat(agent)
+			}
+			return err != nil
+		})
 	}
 	for _, p := range parts {
 		if p.name == name {
@@ -62,20 +75,21 @@ func needs(name string) []part {
 func newImagesBuildCmd(a *app) *cobra.Command {
 	w := &imageWork{app: a}
 	cmd := &cobra.Command{
-		Use:   "build debian-12 | ramdisk | loaders",
+		Use:   "build debian-12 | ramdisk | ramdisk-arm64 | loaders",
 		Short: "Build what machines boot and what is written to their disks",
 		Long: `Builds from Debian's packages, of the mirror that this host's apt uses.
 debian-12 builds everything that an installation needs: the image, the kernel and
-ramdisk, the boot loaders. What is there already, with the same agent in it, is
+ramdisk, the boot loaders, and the ramdisk for arm64 machines where the agent for
+them, provision-agent-arm64, lies beside this program's agent. What is there already, with the same agent in it, is
 left alone.`,
 		Example:   "  sudo provision images build debian-12",
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), onlyParts),
-		ValidArgs: []string{"debian-12", "ramdisk", "loaders"},
+		ValidArgs: []string{"debian-12", "ramdisk", "ramdisk-arm64", "loaders"},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if err := w.prepare(cmd); err != nil {
 				return err
 			}
-			for _, p := range needs(args[0]) {
+			for _, p := range w.needs(args[0]) {
 				if err := w.make(cmd.Context(), p); err != nil {
 					return err
 				}
@@ -126,12 +140,12 @@ func (w *imageWork) make(ctx context.Context, p part) error {
 	stamp := ""
 	if p.agent {
 		var err error
-		if stamp, err = w.agentStamp(); err != nil {
+		if stamp, err = w.agentStamp(p.name); err != nil {
 			return err
 		}
 	}
 	if !w.force && p.there(w) && w.stamped(p.name) == stamp {
-		fmt.Fprintf(w.stdout, "%-10s is there already\n", p.name)
+		fmt.Fprintf(w.stdout, "%-13s is there already\n", p.name)
 		return nil
 	}
 	fmt.Fprintf(w.stderr, "building %s: %s\n", p.name, p.short)
@@ -143,7 +157,7 @@ func (w *imageWork) make(ctx context.Context, p part) error {
 	if err := os.WriteFile(w.stampFile(p.name), []byte(stamp), 0o600); err != nil {
 		return fmt.Errorf("note what was built: %w", err)
 	}
-	fmt.Fprintf(w.stdout, "%-10s built in %s  %s\n", p.name, took(w.now().Sub(began)), printable(summary))
+	fmt.Fprintf(w.stdout, "%-13s built in %s  %s\n", p.name, took(w.now().Sub(began)), printable(summary))
 	return nil
 }
 
@@ -157,14 +171,28 @@ func (w *imageWork) stamped(name string) string {
 	return string(stamp)
 }
 
-// agentStamp finds the agent and returns its digest.
-func (w *imageWork) agentStamp() (string, error) {
-	if w.agent = w.conf.Agent; w.agent == "" {
+const ramdiskARM64 = "ramdisk-arm64"
+
+// agentFile is the agent that goes into a part.
+func (w *imageWork) agentFile(part string) (string, error) {
+	agent := w.conf.Agent
+	if agent == "" {
 		self, err := os.Executable()
 		if err != nil {
 			return "", fmt.Errorf("find the agent: %w", err)
 		}
-		w.agent = filepath.Join(filepath.Dir(self), "provision-agent")
+		agent = filepath.Join(filepath.Dir(self), "provision-agent")
+	}
+	if part == ramdiskARM64 {
+		agent += "-arm64"
+	}
+	return agent, nil
+}
+
+// agentStamp finds the agent of a part and returns its digest.
+func (w *imageWork) agentStamp(part string) (_ string, err error) {
+	if w.agent, err = w.agentFile(part); err != nil {
+		return "", err
 	}
 	f, err := os.Open(w.agent)
 	if err != nil {
@@ -188,19 +216,31 @@ func (w *imageWork) haveFiles(dir string, names ...string) bool {
 }
 
 func (w *imageWork) haveLoaders() bool {
-	return w.haveFiles(w.boot(), "snponly.efi", "ipxe.efi", "undionly.kpxe")
+	return w.haveFiles(w.boot(), pxe.Loaders()...)
 }
 
 func (w *imageWork) buildLoaders(ctx context.Context) (string, error) {
 	info, err := image.FetchLoaders(ctx, image.LoaderOptions{Out: w.boot(), Mirror: w.conf.Mirror, CacheDir: w.cache(), Log: w.log})
-	return fmt.Sprintf("%s: %s", info.Package, join(info.Files...)), err
+	return fmt.Sprintf("%s: %s", join(info.Packages...), join(info.Files...)), err
 }
 
 func (w *imageWork) haveRamdisk() bool { return w.haveFiles(w.boot(), "vmlinuz", "initrd.img") }
 
+func (w *imageWork) haveRamdiskARM64() bool {
+	return w.haveFiles(w.boot(), "vmlinuz-arm64", "initrd-arm64.img")
+}
+
 func (w *imageWork) buildRamdisk(ctx context.Context) (string, error) {
+	return w.buildRamdiskFor(ctx, image.AMD64)
+}
+
+func (w *imageWork) buildRamdiskARM64(ctx context.Context) (string, error) {
+	return w.buildRamdiskFor(ctx, image.ARM64)
+}
+
+func (w *imageWork) buildRamdiskFor(ctx context.Context, arch string) (string, error) {
 	info, err := image.BuildRamdisk(ctx, image.RamdiskOptions{
-		Agent: w.agent, Out: w.boot(), Mirror: w.conf.Mirror, CacheDir: w.cache(), Log: w.log,
+		Arch: arch, Agent: w.agent, Out: w.boot(), Mirror: w.conf.Mirror, CacheDir: w.cache(), Log: w.log,
 	})
 	return fmt.Sprintf("linux %s, kernel %s, ramdisk %s with %d modules", info.Version, bytesOf(info.KernelBytes), bytesOf(info.InitrdBytes), info.Modules), err
 }
