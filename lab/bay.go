@@ -102,10 +102,11 @@ func (b *bay) prepareDisk() error {
 	if err := disk.Truncate(int64(b.Machine.DiskMiB) << 20); err != nil {
 		return fmt.Errorf("size disk of %s: %w", b.Machine.Name, err)
 	}
-	if b.Machine.Firmware != UEFI {
+	from := kits[b.Machine.Firmware].vars
+	if from == "" {
 		return nil
 	}
-	vars, err := os.ReadFile(ovmfVars)
+	vars, err := os.ReadFile(from)
 	if err != nil {
 		return fmt.Errorf("read firmware variables: %w", err)
 	}

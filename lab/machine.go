@@ -8,15 +8,6 @@ import (
 	"regexp"
 )
 
-// Firmware is what a machine runs before anything is booted.
-type Firmware string
-
-// The firmwares that a machine of a rack can have.
-const (
-	BIOS Firmware = "bios" // SeaBIOS; the network card brings iPXE in its ROM
-	UEFI Firmware = "uefi" // OVMF with its own network stack; the card has no ROM
-)
-
 // A Machine is one bare machine of a rack. Everything that inventory will
 // find is given here, so that a test can compare it exactly.
 type Machine struct {
@@ -32,7 +23,8 @@ type Machine struct {
 	CPUs       int      `json:"cpus"`
 	DiskMiB    int      `json:"disk_mib"`
 	DiskSerial string   `json:"disk_serial"` // QEMU shows the first 20 bytes
-	NIC        string   `json:"nic"`         // a QEMU device model
+	NIC        string   `json:"nic"`         // a QEMU device model: "virtio-net-pci", "e1000"
+	BootCA     string   `json:"boot_ca"`     // file with an EFI signature list: whom HTTPS boot trusts; "" for none
 	BMC        BMC      `json:"bmc"`
 }
 
@@ -111,7 +103,8 @@ func (m Machine) check() error {
 	}
 	_, macErr := net.ParseMAC(m.MAC)
 	refuse(!nameShape.MatchString(m.Name), "name %q: want lower-case letters, digits and dashes", m.Name)
-	refuse(m.Firmware != BIOS && m.Firmware != UEFI, "firmware %q: want bios or uefi", m.Firmware)
+	_, known := kits[m.Firmware]
+	refuse(!known, "firmware %q: want one of %s", m.Firmware, firmwareNames())
 	refuse(macErr != nil, "MAC %q: %v", m.MAC, macErr)
 	refuse(!uuidShape.MatchString(m.UUID), "UUID %q is not one", m.UUID)
 	refuse(!nicShape.MatchString(m.NIC), "network card %q is not a QEMU device", m.NIC)

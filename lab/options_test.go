@@ -85,6 +85,15 @@ func TestTheCommandLineOfAMachine(t *testing.T) {
 		"an override puts the network first": {
 			strings.Join(bay(UEFI).qemuArgs("pxe"), " "), []string{"bootindex=1,romfile=", "serial=DISK770001,bootindex=2"}, nil,
 		},
+		"Secure Boot's variables are written by the firmware only": {
+			strings.Join(bay(SB).qemuArgs(""), " "), []string{"smm=on", "property=secure,value=on", "secboot.fd"}, []string{"fw_cfg"},
+		},
+		"HTTP boot alone": {
+			strings.Join(bay(UEFIHTTP).qemuArgs(""), " "), []string{"IPv4PXESupport,string=no", "romfile="}, []string{"smm=on"},
+		},
+		"an arm64 machine is emulated, and has no KCS": {
+			strings.Join(bay(ARM64).qemuArgs(""), " "), []string{"-machine virt", "AAVMF", "-accel tcg"}, []string{"q35", "ipmi"},
+		},
 		"a comma in a value is no option": {
 			strings.Join(bay(BIOS).qemuArgs(""), " "), []string{"serial=A,,B,uuid="}, nil,
 		},

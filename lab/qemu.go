@@ -5,17 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-)
-
-const qemuBinary = "qemu-system-x86_64"
-
-// Where Debian's package ovmf puts the firmware.
-const (
-	ovmfCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	ovmfVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 )
 
 const (
@@ -38,7 +31,7 @@ func (b *bay) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
 	device := b.boot()
-	c := b.Namespace.command(ctx, append([]string{qemuBinary}, b.qemuArgs(device)...)...)
+	c := b.Namespace.command(ctx, append([]string{kits[b.Machine.Firmware].binary()}, b.qemuArgs(device)...)...)
 	// The control socket is named relative to this directory: the path of a
 	// unix socket may have 107 bytes only.
 	c.Dir = b.dir
@@ -142,11 +135,11 @@ func bootOrder(device string) (nic, disk int) {
 
 func (b *bay) qemuArgs(device string) []string {
 	m := b.Machine
+	kit := kits[m.Firmware]
 	nic, disk := bootOrder(device)
 	args := []string{
 		"-name", "lab/" + m.Name, "-nodefaults", "-display", "none", "-daemonize", "-pidfile", b.path(hostPIDFile),
-		// Without a screen SeaBIOS and iPXE write to the serial port.
-		"-machine", "q35,graphics=off", "-cpu", "max", "-accel", b.Accel.argument(),
+		"-accel", kit.accel(b.Accel).argument(),
 		"-m", strconv.Itoa(m.MemoryMiB), "-smp", strconv.Itoa(m.CPUs), "-uuid", m.UUID,
 		"-smbios", smbios(1, "manufacturer", m.Vendor, "product", m.Product, "serial", m.Serial, "uuid", m.UUID),
 		"-smbios", smbios(2, "manufacturer", m.Vendor, "product", m.Product+" board", "serial", m.Serial, "asset", m.AssetTag),
@@ -154,8 +147,7 @@ func (b *bay) qemuArgs(device string) []string {
 		"-device", "virtio-rng-pci", // newer OVMF does no networking without
 		"-qmp", "unix:" + qmpSocket + ",server=on,wait=off",
 	}
-	args = append(args, b.firmwareArgs()...)
-	args = append(args, b.bmcArgs()...)
+	args = slices.Concat(args, kit.board(), kit.flash(b.path(varsFile)), kit.settings(m.BootCA), b.bmcArgs(kit))
 	return append(args,
 		"-drive", "if=none,id=drive0,format=raw,cache=unsafe,discard=unmap,file="+comma(b.path(diskFile)),
 		"-device", fmt.Sprintf("virtio-blk-pci,id=disk0,drive=drive0,serial=%s,bootindex=%d", comma(m.DiskSerial), disk),
@@ -164,36 +156,31 @@ func (b *bay) qemuArgs(device string) []string {
 	)
 }
 
-func (b *bay) firmwareArgs() []string {
-	if b.Machine.Firmware == BIOS {
-		return nil
-	}
-	return []string{
-		"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmfCode,
-		"-drive", "if=pflash,format=raw,file=" + comma(b.path(varsFile)),
-	}
-}
-
-// romFile empties the card's ROM for UEFI: QEMU would bring in iPXE's driver
-// in place of the firmware's own.
+// romFile empties the card's ROM for all but a BIOS.
 func romFile(f Firmware) string {
-	if f == UEFI {
-		return ",romfile="
+	if f == BIOS {
+		return ""
 	}
-	return ""
+	return ",romfile="
 }
 
 // bmcArgs wires the machine to its BMC: the KCS interface that the operating
 // system finds, and the serial port, which the BMC offers as its console.
-func (b *bay) bmcArgs() []string {
-	return []string{
-		"-chardev", fmt.Sprintf("socket,id=ipmi0,host=127.0.0.1,port=%d,reconnect=2", b.KCSPort),
-		"-device", "ipmi-bmc-extern,id=bmc0,chardev=ipmi0",
-		"-device", "isa-ipmi-kcs,bmc=bmc0,irq=5",
+// QEMU's arm64 board has no place for KCS.
+func (b *bay) bmcArgs(k kit) []string {
+	serial := []string{
 		"-chardev", fmt.Sprintf("socket,id=serial0,host=127.0.0.1,port=%d,server=on,wait=off,logappend=on,logfile=%s",
 			b.SOLPort, comma(b.path(consoleFile))),
 		"-serial", "chardev:serial0",
 	}
+	if k.arm64 {
+		return serial
+	}
+	return append([]string{
+		"-chardev", fmt.Sprintf("socket,id=ipmi0,host=127.0.0.1,port=%d,reconnect=2", b.KCSPort),
+		"-device", "ipmi-bmc-extern,id=bmc0,chardev=ipmi0",
+		"-device", "isa-ipmi-kcs,bmc=bmc0,irq=5",
+	}, serial...)
 }
 
 func smbios(kind int, pairs ...string) string {

@@ -56,7 +56,7 @@ func Up(ctx context.Context, o Options) (*Rack, error) {
 	if os.Geteuid() != 0 {
 		return nil, ErrNotRoot
 	}
-	if missing := Missing(); len(missing) > 0 {
+	if missing := Missing(o.Machines...); len(missing) > 0 {
 		return nil, &MissingError{missing}
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {

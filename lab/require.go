@@ -13,9 +13,9 @@ type Requirement struct {
 	Package string // the Debian package that has it; none for a device
 }
 
-// Requirements returns what a rack needs.
-func Requirements() []Requirement {
-	return []Requirement{
+// Requirements returns what a rack of these machines needs.
+func Requirements(machines ...Machine) []Requirement {
+	needs := []Requirement{
 		{"ip", "iproute2"},
 		{"nsenter", "util-linux"},
 		{qemuBinary, "qemu-system-x86"},
@@ -25,13 +25,22 @@ func Requirements() []Requirement {
 		{ovmfCode, "ovmf"},
 		{tunDevice, ""},
 	}
+	for _, m := range machines {
+		if k := kits[m.Firmware]; k.arm64 && !slices.Contains(needs, needARM64[0]) {
+			needs = append(needs, needARM64[:]...)
+		}
+	}
+	return needs
 }
+
+// needARM64 is what arm64 machines need besides.
+var needARM64 = [...]Requirement{{qemuARM64, "qemu-system-arm"}, {aavmfCode, "qemu-efi-aarch64"}}
 
 const tunDevice = "/dev/net/tun" // a kernel module makes it
 
 // Missing returns what the host lacks.
-func Missing() []Requirement {
-	return slices.DeleteFunc(Requirements(), func(r Requirement) bool {
+func Missing(machines ...Machine) []Requirement {
+	return slices.DeleteFunc(Requirements(machines...), func(r Requirement) bool {
 		if strings.HasPrefix(r.What, "/") {
 			_, err := os.Stat(r.What)
 			return err == nil
