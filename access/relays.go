@@ -100,23 +100,23 @@ func (r *Relays) Changed() <-chan struct{} {
 // Add makes a relay and returns the token that it enrols with, once. The
 // token holds the fingerprint of the server's CA as well: it is all that a
 // relay has to be told.
-func (r *Relays) Add(ctx context.Context, by, name string, subnets []string) (token string, err error) {
+func (r *Relays) Add(ctx context.Context, by, name string, subnets []string) (token string, expires time.Time, err error) {
 	const op = "add relay"
 	if !fleet.ValidName(name) {
-		return "", &fleet.Error{Kind: fleet.Invalid, Op: op, Err: fmt.Errorf("%.80q is not a name", name), Hint: "use lower-case letters, digits and dashes"}
+		return "", time.Time{}, &fleet.Error{Kind: fleet.Invalid, Op: op, Err: fmt.Errorf("%.80q is not a name", name), Hint: "use lower-case letters, digits and dashes"}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, there := r.relays[name]; there {
-		return "", &fleet.Error{Kind: fleet.Conflict, Op: op, On: name, Err: errors.New("there is one already"), Hint: "remove it first: provision relays remove " + name}
+		return "", time.Time{}, &fleet.Error{Kind: fleet.Conflict, Op: op, On: name, Err: errors.New("there is one already"), Hint: "remove it first: provision relays remove " + name}
 	}
 	secret, hash := fleet.NewSecret()
 	now := r.now()
 	relay := fleet.Relay{Name: name, Subnets: slices.Clone(subnets), Created: now, By: by, Token: hash, TokenExpires: now.Add(relayTokenLife)}
 	if err := r.keep(ctx, relay); err != nil {
-		return "", err
+		return "", time.Time{}, err
 	}
-	return secret + "." + r.authority.Fingerprint()[len("sha256:"):], nil
+	return secret + "." + r.authority.Fingerprint()[len("sha256:"):], relay.TokenExpires, nil
 }
 
 // Remove takes a relay's rights away, at once. Its certificate is worthless

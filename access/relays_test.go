@@ -33,7 +33,7 @@ func openRelays(t *testing.T) (*Relays, *Authority, relayShelf) {
 
 func TestARelayEnrolsOnceAndIsKnownByItsKey(t *testing.T) {
 	r, a, _ := openRelays(t)
-	token, err := r.Add(t.Context(), "anna", "west", []string{"west-boot"})
+	token, _, err := r.Add(t.Context(), "anna", "west", []string{"west-boot"})
 	must(t, err)
 	secret, pin, _ := strings.Cut(token, ".")
 	if "sha256:"+pin != a.Fingerprint() {
@@ -62,7 +62,7 @@ func TestARelayEnrolsOnceAndIsKnownByItsKey(t *testing.T) {
 
 func TestATokenOfARelayExpires(t *testing.T) {
 	r, _, _ := openRelays(t)
-	token, err := r.Add(t.Context(), "anna", "west", nil)
+	token, _, err := r.Add(t.Context(), "anna", "west", nil)
 	must(t, err)
 	secret, _, _ := strings.Cut(token, ".")
 	r.now = func() time.Time { return time.Now().Add(relayTokenLife + time.Minute) }
@@ -75,7 +75,7 @@ func TestATokenOfARelayExpires(t *testing.T) {
 
 func TestARelayIsNobodyOnceItIsRemoved(t *testing.T) {
 	r, _, shelf := openRelays(t)
-	token, err := r.Add(t.Context(), "anna", "west", nil)
+	token, _, err := r.Add(t.Context(), "anna", "west", nil)
 	must(t, err)
 	secret, _, _ := strings.Cut(token, ".")
 	_, cert, err := r.Enrol(t.Context(), secret, request(t, ecKey(t)))
@@ -96,7 +96,7 @@ func TestARelayIsNobodyOnceItIsRemoved(t *testing.T) {
 // is no node, and a node no relay.
 func TestARelaysCertificateIsGoodForNothingElse(t *testing.T) {
 	r, a, _ := openRelays(t)
-	token, err := r.Add(t.Context(), "anna", "west", nil)
+	token, _, err := r.Add(t.Context(), "anna", "west", nil)
 	must(t, err)
 	secret, _, _ := strings.Cut(token, ".")
 	_, cert, err := r.Enrol(t.Context(), secret, request(t, ecKey(t)))
@@ -118,7 +118,7 @@ func TestARelaysCertificateIsGoodForNothingElse(t *testing.T) {
 
 func TestARelayNamesAddressesOfItsOwnSubnetsOnly(t *testing.T) {
 	r, a, shelf := openRelays(t)
-	_, err := r.Add(t.Context(), "anna", "west", []string{"west-boot"})
+	_, _, err := r.Add(t.Context(), "anna", "west", []string{"west-boot"})
 	must(t, err)
 	changed := r.Changed()
 	addr := netip.MustParseAddr("10.78.0.1")

@@ -14,7 +14,9 @@ const (
 	PathRelayRenew    = "/relay/v1/renew"    // POST [RelayRenewRequest]
 	PathRelayReport   = "/relay/v1/report"   // POST [RelayReport]
 	PathRelaySnapshot = "/relay/v1/snapshot" // GET [RelaySnapshot]; has an ETag
-	PathRelayBoot     = "/relay/v1/boot"     // GET or HEAD; what follows is a path of the boot listener
+	PathRelayFiles    = "/relay/v1/files/"   // GET a file of [RelaySnapshot.Files], by name
+	PathRelayBoot     = "/relay/v1/boot/"    // GET or HEAD for a machine; what follows is a path of the boot listener
+	PathRelayTFTP     = "/relay/v1/tftp/"    // GET for a machine; what follows is a name of the TFTP server
 	PathRelayTunnel   = "/relay/v1/tunnel"   // POST with HTTP/2: a machine's TCP connection to the TLS listener
 )
 

@@ -30,7 +30,7 @@ type tlsSite struct {
 	base      string
 }
 
-func newTLSSite(t *testing.T) *tlsSite {
+func newTLSSite(t *testing.T, change ...func(*Options, *access.Authority)) *tlsSite {
 	t.Helper()
 	seal, err := access.OpenSealer(t.TempDir())
 	if err != nil {
@@ -44,7 +44,12 @@ func newTLSSite(t *testing.T) *tlsSite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, e := newTestServer(t, func(o *Options) { o.Authority, o.TLS = authority, conf })
+	s, e := newTestServer(t, func(o *Options) {
+		o.Authority, o.TLS = authority, conf
+		for _, f := range change {
+			f(o, authority)
+		}
+	})
 	l := listen(t)
 	run(t, s, Listeners{TLS: []net.Listener{l}})
 	return &tlsSite{t: t, engine: e, authority: authority, base: "https://" + l.Addr().String()}

@@ -31,6 +31,8 @@ type caller struct {
 
 	node  fleet.NodeID // an agent's
 	stage fleet.StageName
+
+	relay fleet.Relay // a relay's
 }
 
 type contextKey string

@@ -28,6 +28,7 @@ type rackEngine struct {
 	polls   []fleet.Session
 	reports []fleet.StepReport
 	minted  int
+	mintFor netip.Addr // of the last ticket
 	step    *fleet.Step
 	alarms  []fleet.Alarm
 	subs    map[chan fleet.Event]bool
@@ -67,10 +68,11 @@ func (e *rackEngine) Observe(ev fleet.Evidence) {
 	e.seen = append(e.seen, ev)
 }
 
-func (e *rackEngine) MintHello(context.Context, fleet.MAC, netip.Addr) (string, error) {
+func (e *rackEngine) MintHello(_ context.Context, _ fleet.MAC, addr netip.Addr) (string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.minted++
+	e.mintFor = addr
 	secret, _ := fleet.NewSecret()
 	return secret, nil
 }

@@ -43,12 +43,15 @@ func (s *Server) identify(req *http.Request, need audience) (caller, error) {
 	switch need {
 	case everybody:
 		return caller{}, nil
-	case machines, agents:
+	case machines, agents, relays:
 		if doorOf(ctx) != doorTLS || req.TLS == nil {
-			return caller{}, newProblem(http.StatusForbidden, "E-DOOR", "agents are served by the TLS listener only", "")
+			return caller{}, newProblem(http.StatusForbidden, "E-DOOR", "agents and relays are served by the TLS listener only", "")
 		}
-		if need == machines {
+		switch need {
+		case machines:
 			return caller{}, nil
+		case relays:
+			return s.identifyRelay(req)
 		}
 		return s.identifyAgent(req)
 	case viewers, operators, admins:

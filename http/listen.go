@@ -65,6 +65,9 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	}
 	start(l.Boot, s.BootHandler(), "", false)
 	start(l.TLS, s.echo, doorTLS, true)
+	if len(l.TLS) > 0 && s.o.Relays != nil {
+		start([]net.Listener{s.tunnels}, s.echo, doorTLS, true)
+	}
 	start(l.Plain, s.echo, doorPlain, false)
 	start(l.Local, s.echo, doorLocal, false)
 	group.Go(func() error { <-ctx.Done(); return nil })

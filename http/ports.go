@@ -104,3 +104,25 @@ type Authority interface {
 	Identify(chain []*x509.Certificate) (node fleet.NodeID, stage fleet.StageName, err error) // stage "": a boot certificate
 	CAPEM() []byte                                                                            // the CA of the server's own certificate
 }
+
+// RelayDesk is the relays as operators see them.
+type RelayDesk interface {
+	List() []fleet.Relay
+	Status(name string) fleet.RelayStatus
+	Add(ctx context.Context, by, name string, subnets []string) (token string, expires time.Time, err error)
+	Remove(ctx context.Context, name string) error
+}
+
+// RelayGate lets relays in, and takes what they say about themselves.
+type RelayGate interface {
+	Enrol(ctx context.Context, token string, csrPEM []byte) (r fleet.Relay, certPEM []byte, err error)
+	Renew(name string, csrPEM []byte) (certPEM []byte, err error)
+	Identify(chain []*x509.Certificate) (fleet.Relay, error)
+	Report(ctx context.Context, name string, s fleet.RelayStatus) error
+}
+
+// Relays is both.
+type Relays interface {
+	RelayDesk
+	RelayGate
+}

@@ -9,6 +9,7 @@ const (
 	everybody audience = "everybody"
 	machines  audience = "machines" // TLS listener, no certificate yet
 	agents    audience = "agents"   // TLS listener, certificate of a node
+	relays    audience = "relays"   // TLS listener, certificate of a relay
 	viewers   audience = audience(access.Viewer)
 	operators audience = audience(access.Operator)
 	admins    audience = audience(access.Admin)
@@ -24,6 +25,20 @@ func audiences() map[string]audience {
 		"POST /agent/v1/certify":     agents,
 		"POST /agent/v1/rack":        agents,
 		"GET /agent/v1/images/:name": agents,
+
+		"POST /relay/v1/enrol":   machines,
+		"POST /relay/v1/renew":   relays,
+		"POST /relay/v1/report":  relays,
+		"GET /relay/v1/snapshot": relays,
+		"GET /relay/v1/files/*":  relays,
+		"GET /relay/v1/boot/*":   relays,
+		"HEAD /relay/v1/boot/*":  relays,
+		"GET /relay/v1/tftp/*":   relays,
+		"POST /relay/v1/tunnel":  relays,
+
+		"GET /api/v1/relays":          viewers,
+		"POST /api/v1/relays":         admins,
+		"DELETE /api/v1/relays/:name": admins,
 
 		"GET /api/v1/health":              everybody,
 		"GET /api/v1/version":             viewers,

@@ -44,7 +44,7 @@ func TestNobodyGetsPastHisAudience(t *testing.T) {
 		for token, has := range rank {
 			got := ask(s, method, path, token, "{}").Code
 			refused := got == http.StatusUnauthorized || got == http.StatusForbidden
-			want := need == machines || need == agents || has < needs[need]
+			want := need == machines || need == agents || need == relays || has < needs[need]
 			if refused != want {
 				t.Errorf("%s %s as %q: status %d, refused = %v, want %v", method, path, token, got, refused, want)
 			}

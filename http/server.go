@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -32,7 +33,9 @@ type Options struct {
 	Accounts  Accounts
 	Authority Authority
 	Images    Images
-	Leases    Leases // nil: nobody knows who holds which address
+	Leases    Leases   // nil: nobody knows who holds which address
+	Relays    Relays   // nil: there are none
+	TFTP      OpenFile // what the TFTP server opens, for machines behind relays; may be nil
 	ParseSite func(yaml []byte) (fleet.Site, error)
 	Counters  func() map[string]int64 // what was counted since the start; may be nil
 
@@ -43,6 +46,9 @@ type Options struct {
 
 	DemoLogin bool // tell people on the login page about demo/demo
 }
+
+// OpenFile opens a file by the name that a machine asked the TFTP server for.
+type OpenFile func(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error)
 
 // A Server answers all HTTP requests. Make one with [New].
 type Server struct {
@@ -57,6 +63,8 @@ type Server struct {
 	racks       *racks                         // who fetches which image now
 	bigBodies   chan struct{}
 	streams     chan struct{}
+	manifest    manifest
+	tunnels     *tunnels      // connections that relays bring
 	closing     chan struct{} // closed when the server stops: streams end
 	echo        *echo.Echo
 	caDigest    string
@@ -107,6 +115,7 @@ func New(o Options) (*Server, error) {
 		racks:     newRacks(o.Now),
 		bigBodies: make(chan struct{}, maxBigBodies),
 		streams:   make(chan struct{}, maxStreams),
+		tunnels:   newTunnels(),
 		closing:   make(chan struct{}),
 	}
 	s.echo = s.routes()
@@ -121,6 +130,7 @@ func (s *Server) routes() *echo.Echo {
 	e.HTTPErrorHandler = func(err error, c echo.Context) { _ = s.fail(c, err) }
 	e.Use(s.logged, s.recovered, headers, s.gate, s.intake)
 	s.agentRoutes(e)
+	s.relayRoutes(e)
 	s.operatorRoutes(e)
 	s.consoleRoutes(e)
 	return e

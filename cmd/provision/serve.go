@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -49,9 +50,11 @@ type station struct {
 	sealer    *access.Sealer
 	authority *access.Authority
 	accounts  *access.Accounts
+	relays    *access.Relays
 	images    *image.Store
 	engine    *engine.Engine
 	dhcp      *dhcp.Server // nil without interfaces to serve
+	tree      *tftpTree    // of files for TFTP, ours and relays'
 }
 
 func (a *app) serve(ctx context.Context, conf config) error {
@@ -96,6 +99,9 @@ func openStation(ctx context.Context, conf config, log *slog.Logger) (*station, 
 		return nil, err
 	}
 	if st.store, err = store.Open(ctx, filepath.Join(conf.StateDir, "provision.db"), log); err != nil {
+		return nil, err
+	}
+	if st.relays, err = access.OpenRelays(ctx, st.store, st.authority); err != nil {
 		return nil, err
 	}
 	st.accounts = access.NewAccounts(st.store, access.Options{DemoLogin: conf.DemoLogin})
@@ -179,7 +185,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 			doors.close()
 			return group.Wait()
 		}
-		files, err := st.tftpServer(server)
+		files, err := st.tftpServer()
 		if err != nil {
 			doors.close()
 			return err
@@ -219,15 +225,28 @@ func (st *station) applySite(ctx context.Context) error {
 func (st *station) followSubnets(ctx context.Context) error {
 	var served []fleet.Subnet
 	for {
-		changed := st.engine.Changed()
-		if now := st.engine.Site().Subnets; !reflect.DeepEqual(now, served) {
+		changed, moved := st.engine.Changed(), st.relays.Changed()
+		if now := st.withRelays(st.engine.Site().Subnets); !reflect.DeepEqual(now, served) {
 			st.dhcp.SetSubnets(now)
 			served = now
 		}
 		select {
 		case <-changed:
+		case <-moved:
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// withRelays names the relay of a subnet as the place to fetch boot files
+// from, where site.yaml names none.
+func (st *station) withRelays(subnets []fleet.Subnet) []fleet.Subnet {
+	out := slices.Clone(subnets)
+	for i := range out {
+		if !out[i].Server.IsValid() {
+			out[i].Server = st.relays.AddrOn(out[i].Name)
+		}
+	}
+	return out
 }

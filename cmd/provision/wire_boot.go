@@ -14,8 +14,12 @@ import (
 
 // serverFor is the address of ours that a machine fetches files from.
 func (st *station) serverFor(client netip.Addr) (netip.Addr, error) {
-	if n, ok := st.engine.Site().SubnetOf(client); ok && n.Server.IsValid() {
-		return n.Server, nil
+	if n, ok := st.engine.Site().SubnetOf(client); ok {
+		for _, a := range []netip.Addr{n.Server, st.relays.AddrOn(n.Name)} {
+			if a.IsValid() {
+				return a, nil
+			}
+		}
 	}
 	if a, err := netip.ParseAddr(st.conf.Advertise.Address); err == nil {
 		return a, nil

@@ -141,12 +141,16 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		Engine: st.engine, Accounts: st.accounts, Authority: st.authority, Images: imageWire{st.images},
 		ParseSite: st.parseSite, Counters: st.counters, BootDir: filepath.Join(st.conf.StateDir, "boot"),
 		BootPort: portOf(st.conf.Listen.HTTP), AgentPort: portOf(st.conf.Listen.HTTPS),
-		TLS: secure, DemoLogin: st.conf.DemoLogin,
+		TLS: secure, DemoLogin: st.conf.DemoLogin, Relays: st.relays,
+	}
+	if st.tree, err = st.openTree(); err != nil {
+		return nil, err
 	}
 	if st.dhcp != nil {
-		o.Leases = st.dhcp
+		o.Leases, o.TFTP = st.dhcp, st.tree.open
 	}
-	return httpd.New(o)
+	st.tree.web, err = httpd.New(o)
+	return st.tree.web, err
 }
 
 // parseSite reads a site.yaml that came by the API, and the BMC passwords

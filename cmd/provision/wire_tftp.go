@@ -26,7 +26,7 @@ type tftpTree struct {
 	web     *httpd.Server
 }
 
-func (st *station) tftpServer(web *httpd.Server) (*tftp.Server, error) {
+func (st *station) openTree() (*tftpTree, error) {
 	root, err := os.OpenRoot(filepath.Join(st.conf.StateDir, "boot"))
 	if err != nil {
 		return nil, err
@@ -35,8 +35,11 @@ func (st *station) tftpServer(web *httpd.Server) (*tftp.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree := tftpTree{st: st, root: root, scripts: scripts, web: web}
-	return tftp.New(tftp.Options{Log: st.log, Open: tree.open, Done: st.sawTransfer, SinglePort: st.conf.TFTP.SinglePort})
+	return &tftpTree{st: st, root: root, scripts: scripts}, nil
+}
+
+func (st *station) tftpServer() (*tftp.Server, error) {
+	return tftp.New(tftp.Options{Log: st.log, Open: st.tree.open, Done: st.sawTransfer, SinglePort: st.conf.TFTP.SinglePort})
 }
 
 // ofOnePi are the names that one Raspberry Pi asks for before those of all.
@@ -44,7 +47,7 @@ var ofOnePi = regexp.MustCompile("^/?[0-9a-f]{8}/")
 
 // open opens a file by its last name: firmware and shim put folders and
 // slashes in front of it as they like.
-func (t tftpTree) open(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
+func (t *tftpTree) open(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
 	base := path.Base(name)
 	if base == "autoexec.ipxe" {
 		return t.autoexec(client.Addr())
@@ -64,7 +67,7 @@ func (t tftpTree) open(ctx context.Context, name string, client netip.AddrPort) 
 	return tftp.OpenIn(t.root, file)
 }
 
-func (t tftpTree) autoexec(client netip.Addr) (io.ReadCloser, int64, error) {
+func (t *tftpTree) autoexec(client netip.Addr) (io.ReadCloser, int64, error) {
 	server, err := t.st.serverFor(client)
 	if err != nil {
 		return nil, 0, err
@@ -77,7 +80,7 @@ func (t tftpTree) autoexec(client netip.Addr) (io.ReadCloser, int64, error) {
 	return io.NopCloser(bytes.NewReader(script)), int64(len(script)), nil
 }
 
-func (t tftpTree) grub(ctx context.Context, name string, client netip.Addr) ([]byte, error) {
+func (t *tftpTree) grub(ctx context.Context, name string, client netip.Addr) ([]byte, error) {
 	server, err := t.st.serverFor(client)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,253 @@
+package http
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/rackstage/provision/access"
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+)
+
+// relayShelf is an access.RelayStore in a map.
+type relayShelf map[string]fleet.Relay
+
+func (s relayShelf) Relays(context.Context) ([]fleet.Relay, error)    { return nil, nil }
+func (s relayShelf) SaveRelay(_ context.Context, r fleet.Relay) error { s[r.Name] = r; return nil }
+func (s relayShelf) DeleteRelay(_ context.Context, name string) error { delete(s, name); return nil }
+
+// A relaySite has a subnet with a relay, and one without.
+type relaySite struct {
+	*tlsSite
+	relays *access.Relays
+	key    *agentKey
+	client *http.Client
+}
+
+func newRelaySite(t *testing.T) *relaySite {
+	t.Helper()
+	site := &relaySite{key: newAgentKey(t)}
+	site.tlsSite = newTLSSite(t, func(o *Options, a *access.Authority) {
+		var err error
+		if site.relays, err = access.OpenRelays(t.Context(), relayShelf{}, a); err != nil {
+			t.Fatal(err)
+		}
+		o.Relays = site.relays
+		o.Leases = leaseBook{netip.MustParseAddr("10.78.0.50"): "52:54:00:00:00:77"}
+	})
+	site.engine.site.Subnets = []fleet.Subnet{
+		{Name: "west-boot", CIDR: netip.MustParsePrefix("10.78.0.0/24"), Mode: fleet.Full, Router: netip.MustParseAddr("10.78.0.1")},
+		{Name: "prd-boot", CIDR: netip.MustParsePrefix("10.79.0.0/24"), Mode: fleet.Full},
+	}
+	token, _, err := site.relays.Add(t.Context(), "anna", "west", []string{"west-boot"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, _, _ := strings.Cut(token, ".")
+	var reply api.RelayEnrolReply
+	if got := site.call(nil, "POST", api.PathRelayEnrol, api.RelayEnrolRequest{Token: secret, CSR: site.key.request(t)}, &reply); got != 200 || reply.Name != "west" {
+		t.Fatalf("enrol: status %d, %+v", got, reply)
+	}
+	site.key.cert = []byte(reply.Certificate)
+	block, _ := pem.Decode(site.key.cert)
+	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{
+		RootCAs: site.roots(), Certificates: []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: site.key.key}},
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	site.client = &http.Client{Transport: transport}
+	return site
+}
+
+func (s *tlsSite) roots() *x509.CertPool {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.authority.CAPEM())
+	return roots
+}
+
+// ask sends a request as the relay, for a machine if one is named.
+func (s *relaySite) ask(method, path, machine string, body io.Reader) (*http.Response, string) {
+	s.t.Helper()
+	req, _ := http.NewRequestWithContext(s.t.Context(), method, s.base+path, body)
+	if machine != "" {
+		req.Header.Set(api.HeaderMachine, machine)
+		req.Header.Set(api.HeaderLocal, "10.78.0.1")
+	}
+	res, err := s.client.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	return res, string(text)
+}
+
+const scriptPath = api.PathRelayBoot + "boot/ipxe?mac=52-54-00-00-00-77&platform=efi&arch=x86_64"
+
+func TestAMachineBehindARelayGetsAScriptForItsOwnAddress(t *testing.T) {
+	s := newRelaySite(t)
+	res, body := s.ask("GET", scriptPath, "10.78.0.50:4711", nil)
+	if res.StatusCode != 200 || !strings.Contains(body, "provision.ticket=") {
+		t.Fatalf("status %d, script\n%s", res.StatusCode, body)
+	}
+	if got := s.engine.mintFor.String(); got != "10.78.0.50" {
+		t.Errorf("the ticket is for %s, want the machine's address", got)
+	}
+	if !strings.Contains(body, "http://10.78.0.1/boot/vmlinuz") || !strings.Contains(body, "https://10.78.0.1:8443") {
+		t.Errorf("the script does not name the relay:\n%s", body)
+	}
+}
+
+func TestARelaySpeaksForItsOwnSubnetOnly(t *testing.T) {
+	s := newRelaySite(t)
+	for name, machine := range map[string]string{"another subnet": "10.79.0.50:1", "no subnet": "192.0.2.1:1", "no address": "west", "nobody": ""} {
+		if res, body := s.ask("GET", scriptPath, machine, nil); res.StatusCode/100 != 4 || strings.Contains(body, "ticket") {
+			t.Errorf("for a machine of %s: status %d, %s", name, res.StatusCode, body)
+		}
+		if res, _ := s.ask("POST", api.PathRelayTunnel, machine, strings.NewReader("x")); res.StatusCode/100 != 4 {
+			t.Errorf("a tunnel for a machine of %s: status %d", name, res.StatusCode)
+		}
+	}
+	if s.engine.minted != 0 {
+		t.Errorf("%d tickets were made", s.engine.minted)
+	}
+}
+
+func TestWhatSaysThatItIsARelayIsNotBelieved(t *testing.T) {
+	s := newRelaySite(t)
+	node := newAgentKey(t)
+	cert, err := s.authority.SignBoot([]byte(node.request(t)), "n-0000000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node.cert = cert
+	for name, who := range map[string]*agentKey{"nobody": nil, "a node": node} {
+		for _, path := range []string{scriptPath, api.PathRelaySnapshot, api.PathRelayFiles + "vmlinuz"} {
+			if got := s.call(who, "GET", path, nil, nil); got != 401 {
+				t.Errorf("%s asks %s: status %d, want 401", name, path, got)
+			}
+		}
+	}
+	if got := s.call(s.key, "POST", api.PathPoll, api.PollRequest{BootID: "x"}, nil); got != 401 {
+		t.Errorf("a relay polls as a node: status %d, want 401", got)
+	}
+	if got := s.call(s.key, "GET", "/api/v1/nodes", nil, nil); got != 401 {
+		t.Errorf("a relay asks for nodes: status %d, want 401", got)
+	}
+	if err := s.relays.Remove(t.Context(), "west"); err != nil {
+		t.Fatal(err)
+	}
+	if res, _ := s.ask("GET", api.PathRelaySnapshot, "", nil); res.StatusCode != 401 {
+		t.Errorf("a relay that was removed: status %d, want 401", res.StatusCode)
+	}
+}
+
+func TestTheSnapshotHasTheRelaysOwnNodesOnly(t *testing.T) {
+	s := newRelaySite(t)
+	for i, addr := range []string{"10.78.0.11", "10.79.0.11", "10.78.0.50"} {
+		n := fleet.Node{ID: fleet.NewNodeID(), Name: "web-" + addr[3:5], MAC: fleet.MAC("52:54:00:00:01:0" + string(rune('0'+i))), State: fleet.Active, Addr: netip.MustParseAddr(addr)}
+		s.engine.nodes = append(s.engine.nodes, n)
+	}
+	res, body := s.ask("GET", api.PathRelaySnapshot, "", nil)
+	var got api.RelaySnapshot
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatalf("%v in %s", err, body)
+	}
+	// 10.78.0.50 is another machine's by now.
+	if len(got.Nodes) != 1 || got.Nodes[0].Addr.String() != "10.78.0.11" || len(got.Subnets) != 1 || got.Subnets[0].Name != "west-boot" {
+		t.Errorf("nodes %+v, subnets %+v", got.Nodes, got.Subnets)
+	}
+	names := map[string]string{}
+	for _, f := range got.Files {
+		names[f.Name] = f.SHA256
+	}
+	if len(names) != 3 || len(names["vmlinuz"]) != 64 {
+		t.Errorf("files %v, want the loader, the kernel and the ramdisk", names)
+	}
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", s.base+api.PathRelaySnapshot, nil)
+	req.Header.Set("If-None-Match", res.Header.Get("ETag"))
+	again, err := s.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = again.Body.Close()
+	if again.StatusCode != http.StatusNotModified {
+		t.Errorf("asked again: status %d, want 304", again.StatusCode)
+	}
+}
+
+func TestBootFilesForARelay(t *testing.T) {
+	s := newRelaySite(t)
+	for path, want := range map[string]int{"vmlinuz": 200, "../outside": 404, "%2e%2e/outside": 404, ".hidden": 404, "link": 404, "": 404, "/etc/passwd": 404} {
+		if res, _ := s.ask("GET", api.PathRelayFiles+path, "", nil); res.StatusCode != want {
+			t.Errorf("GET %q: status %d, want %d", path, res.StatusCode, want)
+		}
+	}
+	if seen := s.engine.evidence(); len(seen) != 0 {
+		t.Errorf("a relay's cache made evidence: %v", seen)
+	}
+}
+
+func TestAReportMakesEvidenceOfItsOwnMachines(t *testing.T) {
+	s := newRelaySite(t)
+	report := api.RelayReport{
+		Version: "1.2", Places: []api.RelayPlace{{Subnet: "west-boot", Addr: netip.MustParseAddr("10.78.0.1")}, {Subnet: "west-boot", Addr: netip.MustParseAddr("192.0.2.1")}},
+		Seen: []api.RelayFetched{
+			{Addr: netip.MustParseAddr("10.78.0.50"), File: "vmlinuz", By: "HTTP"},
+			{Addr: netip.MustParseAddr("10.79.0.50"), File: "vmlinuz", By: "HTTP"},
+		},
+	}
+	if got := s.call(s.key, "POST", api.PathRelayReport, report, nil); got != 200 {
+		t.Fatalf("status %d", got)
+	}
+	if seen := s.engine.evidence(); len(seen) != 1 || seen[0].MAC != "52:54:00:00:00:77" || seen[0].Phase != fleet.PhaseKernel || seen[0].Detail != "vmlinuz by HTTP from relay west to 10.78.0.50" {
+		t.Errorf("evidence %v, want one fact about the machine", seen)
+	}
+	if got := s.relays.AddrOn("west-boot"); got.String() != "10.78.0.1" || len(s.relays.List()[0].Places) != 1 {
+		t.Errorf("the relay is at %v, want 10.78.0.1 alone", s.relays.List()[0].Places)
+	}
+}
+
+// TestAMachinesOwnTLSGoesThroughATunnel says hello through a relay: the server
+// sees the machine's address, and the machine a certificate for the address
+// that it connected to.
+func TestAMachinesOwnTLSGoesThroughATunnel(t *testing.T) {
+	s := newRelaySite(t)
+	near, far := net.Pipe()
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", s.base+api.PathRelayTunnel, far)
+	req.Header.Set(api.HeaderMachine, "10.78.0.50:4711")
+	req.Header.Set(api.HeaderLocal, "10.78.0.1")
+	res, err := s.client.Do(req)
+	if err != nil || res.StatusCode != 200 {
+		t.Fatalf("tunnel: %v, %v", res, err)
+	}
+	go func() { _, _ = io.Copy(far, res.Body); _ = far.Close() }()
+	agent := newAgentKey(t)
+	raw, _ := json.Marshal(api.HelloRequest{Ticket: "good", BootID: "b", MAC: "52:54:00:00:00:77", CSR: agent.request(t)})
+	inside := &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			c := tls.Client(near, &tls.Config{RootCAs: s.roots(), ServerName: "10.78.0.1", MinVersion: tls.VersionTLS13})
+			return c, c.HandshakeContext(ctx)
+		},
+	}
+	hello, err := (&http.Client{Transport: inside}).Post("https://10.78.0.1:8443"+api.PathHello, "application/json", bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = hello.Body.Close()
+	inside.CloseIdleConnections()
+	_ = near.Close()
+	_ = res.Body.Close()
+	if hello.StatusCode != 200 || len(s.engine.hellos) != 1 || s.engine.hellos[0].Addr.String() != "10.78.0.50" {
+		t.Errorf("status %d, hellos %+v; want one from 10.78.0.50", hello.StatusCode, s.engine.hellos)
+	}
+}

@@ -1,0 +1,147 @@
+package http
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/http/bootfile"
+)
+
+// spokenFor returns the machine that a relay speaks for, and the address of
+// the relay that the machine wrote to. Nobody but a relay of that machine's
+// subnet is believed.
+func (s *Server) spokenFor(req *http.Request) (machine netip.AddrPort, local netip.Addr, err error) {
+	relay := callerOf(req.Context()).relay
+	machine, err1 := netip.ParseAddrPort(req.Header.Get(api.HeaderMachine))
+	local, err2 := netip.ParseAddr(req.Header.Get(api.HeaderLocal))
+	if err := errors.Join(err1, err2); err != nil {
+		return machine, local, newProblem(http.StatusBadRequest, "E-RELAY-MACHINE", "the request does not say for which machine it is", "")
+	}
+	machine = netip.AddrPortFrom(machine.Addr().Unmap(), machine.Port())
+	if !s.speaksFor(relay, machine.Addr()) {
+		s.o.Log.WarnContext(req.Context(), "relay spoke for a machine of another subnet", "relay", relay.Name, "addr", machine.Addr())
+		return machine, local, newProblem(http.StatusForbidden, "E-RELAY-MACHINE", "machine "+machine.Addr().String()+" is on none of this relay's subnets", "see: provision relays list")
+	}
+	return machine, local.Unmap(), nil
+}
+
+// relayBoot answers what a machine asked a relay as if it had asked our own
+// boot listener: its script is made for its own address.
+func (s *Server) relayBoot(c echo.Context) error {
+	req := c.Request()
+	machine, local, err := s.spokenFor(req)
+	if err != nil {
+		return err
+	}
+	ctx := context.WithValue(req.Context(), http.LocalAddrContextKey, net.Addr(net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, s.o.BootPort))))
+	asked := req.Clone(ctx)
+	asked.RemoteAddr = machine.String()
+	asked.URL.Path = "/" + strings.TrimPrefix(req.URL.Path, api.PathRelayBoot)
+	asked.URL.RawPath = ""
+	s.BootHandler().ServeHTTP(c.Response(), asked)
+	return nil
+}
+
+// maxTFTPAnswer bounds what a relay gets by TFTP's rules: scripts, and the
+// small files that are not in its cache.
+const maxTFTPAnswer = 64 << 20
+
+func (s *Server) relayTFTP(c echo.Context) error {
+	req := c.Request()
+	machine, _, err := s.spokenFor(req)
+	if err != nil {
+		return err
+	}
+	if s.o.TFTP == nil {
+		return newProblem(http.StatusNotFound, "E-PATH", "no such file", "")
+	}
+	file, size, err := s.o.TFTP(req.Context(), strings.TrimPrefix(req.URL.Path, api.PathRelayTFTP), machine)
+	if err != nil || size > maxTFTPAnswer {
+		if file != nil {
+			_ = file.Close()
+		}
+		return newProblem(http.StatusNotFound, "E-PATH", "no such file", "")
+	}
+	defer file.Close()
+	h := c.Response().Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	_, err = io.CopyN(c.Response(), file, size)
+	return err
+}
+
+// relayFile sends a boot file to a relay's cache. It proves nothing about a
+// machine.
+func (s *Server) relayFile(c echo.Context) error {
+	name := path.Clean(strings.TrimPrefix(c.Request().URL.Path, api.PathRelayFiles))
+	if !fs.ValidPath(name) || hidden(name) {
+		return newProblem(http.StatusNotFound, "E-PATH", "no such file", "")
+	}
+	f, info, err := bootfile.OpenIn(s.bootDir, name)
+	if err != nil {
+		return newProblem(http.StatusNotFound, "E-PATH", "no such file", "")
+	}
+	defer f.Close()
+	_ = http.NewResponseController(c.Response()).SetWriteDeadline(time.Now().Add(bootfile.StallTime))
+	bootfile.Serve(c.Response(), c.Request(), f, info, bootfile.Tag(info))
+	return nil
+}
+
+func hidden(name string) bool { return strings.HasPrefix(name, ".") || strings.Contains(name, "/.") }
+
+// A manifest knows the content of the boot files by hash. A file is read again
+// only when it was replaced.
+type manifest struct {
+	mu   sync.Mutex
+	sums map[string]fileSum
+}
+
+type fileSum struct{ tag, sum string }
+
+const maxManifest = 4096 // files
+
+func (m *manifest) files(dir *os.Root) ([]api.RelayFile, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	files, sums := []api.RelayFile{}, map[string]fileSum{}
+	err := fs.WalkDir(dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || hidden(name) || len(files) >= maxManifest {
+			return nil //nolint:nilerr // what cannot be read is not there
+		}
+		f, info, err := bootfile.OpenIn(dir, name)
+		if err != nil {
+			return nil //nolint:nilerr // it has just gone
+		}
+		defer f.Close()
+		sum := m.sums[name]
+		if tag := bootfile.Tag(info); sum.tag != tag {
+			h := sha256.New()
+			if _, err := io.Copy(h, f); err != nil {
+				return fmt.Errorf("read boot file %s: %w", name, err)
+			}
+			sum = fileSum{tag: tag, sum: hex.EncodeToString(h.Sum(nil))}
+		}
+		sums[name] = sum
+		files = append(files, api.RelayFile{Name: name, Size: info.Size(), SHA256: sum.sum})
+		return nil
+	})
+	m.sums = sums
+	return files, err
+}

@@ -1,0 +1,194 @@
+package http
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+)
+
+// relayRoutes are what relays may do: speak for machines of their subnets, and
+// nothing else.
+func (s *Server) relayRoutes(e *echo.Echo) {
+	e.POST(api.PathRelayEnrol, handle(s.enrolRelay))
+	e.POST(api.PathRelayRenew, handle(s.renewRelay))
+	e.POST(api.PathRelayReport, handle(s.takeReport))
+	e.GET(api.PathRelaySnapshot, s.sendSnapshot)
+	e.GET(api.PathRelayFiles+"*", s.relayFile)
+	e.GET(api.PathRelayBoot+"*", s.relayBoot)
+	e.HEAD(api.PathRelayBoot+"*", s.relayBoot)
+	e.GET(api.PathRelayTFTP+"*", s.relayTFTP)
+	e.POST(api.PathRelayTunnel, s.tunnel)
+}
+
+func (s *Server) identifyRelay(req *http.Request) (caller, error) {
+	if s.o.Relays == nil {
+		return caller{}, noRelays()
+	}
+	if len(req.TLS.PeerCertificates) == 0 {
+		return caller{}, newProblem(http.StatusUnauthorized, "E-CERTIFICATE", "no client certificate", "enrol first")
+	}
+	relay, err := s.o.Relays.Identify(req.TLS.PeerCertificates)
+	if err != nil {
+		p := newProblem(http.StatusUnauthorized, "E-RELAY", "the client certificate is none of a relay that is known here", "enrol it again: provision relays add NAME")
+		p.cause = err
+		return caller{}, p
+	}
+	return caller{relay: relay}, nil
+}
+
+// enrolRelay redeems a token. Guessing is hopeless with 256 bits, and slow.
+func (s *Server) enrolRelay(ctx context.Context, in api.RelayEnrolRequest) (api.RelayEnrolReply, error) {
+	addr := callerOf(ctx).addr
+	if s.o.Relays == nil {
+		return api.RelayEnrolReply{}, newProblem(http.StatusForbidden, "E-RELAY", "this server takes no relays", "")
+	}
+	if !s.hellos.Allow(addr) {
+		return api.RelayEnrolReply{}, newProblem(http.StatusTooManyRequests, "E-RELAY-RATE", "too many tries from this address", "wait a few seconds")
+	}
+	relay, cert, err := s.o.Relays.Enrol(ctx, in.Token, []byte(in.CSR))
+	if err != nil {
+		s.o.Log.WarnContext(ctx, "relay not enrolled", "addr", addr, "err", err)
+		return api.RelayEnrolReply{}, err
+	}
+	s.o.Log.InfoContext(ctx, "relay enrolled", "relay", relay.Name, "addr", addr)
+	return api.RelayEnrolReply{Name: relay.Name, Certificate: string(cert)}, nil
+}
+
+func (s *Server) renewRelay(ctx context.Context, in api.RelayRenewRequest) (api.RelayRenewReply, error) {
+	cert, err := s.o.Relays.Renew(callerOf(ctx).relay.Name, []byte(in.CSR))
+	return api.RelayRenewReply{Certificate: string(cert)}, err
+}
+
+// Limits of what a relay may report at once.
+const (
+	maxPlaces  = 256
+	maxFetched = 4096
+)
+
+func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, error) {
+	who := callerOf(ctx)
+	u := in.Usage
+	status := fleet.RelayStatus{
+		From: who.addr, Version: fleet.CleanText(in.Version),
+		CacheBytes: u.CacheBytes, CacheLimit: u.CacheLimit, Served: u.Served, Fetched: u.Fetched,
+		Requests: u.Requests, Relayed: u.Relayed, Refused: u.Refused, Away: u.Away,
+	}
+	site := s.o.Engine.Site()
+	for _, p := range in.Places[:min(len(in.Places), maxPlaces)] {
+		// An address on that very subnet, so that a relay cannot send machines
+		// elsewhere.
+		if n, ok := site.SubnetOf(p.Addr); ok && n.Name == p.Subnet {
+			status.Places = append(status.Places, fleet.RelayAt{Subnet: p.Subnet, Addr: p.Addr})
+		}
+	}
+	for _, f := range in.Seen[:min(len(in.Seen), maxFetched)] {
+		s.believe(who.relay, f)
+	}
+	return struct{}{}, s.o.Relays.Report(ctx, who.relay.Name, status)
+}
+
+// believe makes evidence of what a machine fetched from a relay.
+func (s *Server) believe(relay fleet.Relay, f api.RelayFetched) {
+	if s.o.Leases == nil || !s.speaksFor(relay, f.Addr) {
+		return
+	}
+	lease, ok := s.o.Leases.LeaseByAddr(f.Addr)
+	if !ok || lease.MAC == "" {
+		return
+	}
+	s.o.Engine.Observe(fleet.Evidence{
+		At: s.o.Now(), MAC: lease.MAC, Phase: phaseOf(f.File),
+		Detail: fleet.CleanText(f.File + " by " + f.By + " from relay " + relay.Name + " to " + f.Addr.String()),
+	})
+}
+
+// speaksFor reports whether a machine at this address is on a subnet of the relay.
+func (s *Server) speaksFor(relay fleet.Relay, machine netip.Addr) bool {
+	subnet, ok := s.o.Engine.Site().SubnetOf(machine)
+	return ok && relay.Serves(subnet.Name)
+}
+
+// sendSnapshot answers with what a relay needs to know while we are away. One
+// that has it already is told so.
+func (s *Server) sendSnapshot(c echo.Context) error {
+	snapshot, err := s.snapshot(callerOf(c.Request().Context()).relay)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(snapshot)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(raw)
+	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	c.Response().Header().Set("ETag", tag)
+	if c.Request().Header.Get("If-None-Match") == tag {
+		return c.NoContent(http.StatusNotModified)
+	}
+	return c.JSONBlob(http.StatusOK, raw)
+}
+
+func (s *Server) snapshot(relay fleet.Relay) (api.RelaySnapshot, error) {
+	files, err := s.manifest.files(s.bootDir)
+	if err != nil {
+		return api.RelaySnapshot{}, err
+	}
+	out := api.RelaySnapshot{
+		Name: relay.Name, BootPort: s.o.BootPort, AgentPort: s.o.AgentPort,
+		Subnets: []api.RelaySubnet{}, Nodes: []api.RelayNode{}, Files: files,
+	}
+	if out.BootPort == 0 {
+		out.BootPort = 80
+	}
+	for _, n := range s.o.Engine.Site().Subnets {
+		if relay.Serves(n.Name) {
+			out.Subnets = append(out.Subnets, fromRelaySubnet(n))
+		}
+	}
+	for _, n := range s.o.Engine.Nodes() {
+		if node, ok := s.relayNode(relay, n); ok {
+			out.Nodes = append(out.Nodes, node)
+		}
+	}
+	return out, nil
+}
+
+func fromRelaySubnet(n fleet.Subnet) api.RelaySubnet {
+	return api.RelaySubnet{
+		Name: n.Name, CIDR: n.CIDR, Serves: n.Mode == fleet.Full || n.Mode == fleet.Reserved,
+		Router: n.Router, DNS: n.DNS, NTP: n.NTP, Domain: n.Domain,
+	}
+}
+
+// relayNode is a node that somebody let in and that has its address on one of
+// the relay's subnets. An address that another machine holds by now is not
+// this node's any more.
+func (s *Server) relayNode(relay fleet.Relay, n fleet.Node) (api.RelayNode, bool) {
+	if n.State == "" || n.State == fleet.Discovered || n.State == fleet.Retired || !n.Addr.IsValid() || !s.speaksFor(relay, n.Addr) {
+		return api.RelayNode{}, false
+	}
+	if s.o.Leases != nil {
+		if lease, held := s.o.Leases.LeaseByAddr(n.Addr); held && lease.MAC != n.MAC && !slices.Contains(n.MACs, lease.MAC) {
+			return api.RelayNode{}, false
+		}
+	}
+	out := api.RelayNode{
+		ID: string(n.ID), Name: n.Name, MACs: []string{string(n.MAC)}, State: string(n.State), Addr: n.Addr,
+		Installed: !n.System.InstalledAt.IsZero(),
+	}
+	for _, m := range n.MACs {
+		if m != n.MAC {
+			out.MACs = append(out.MACs, string(m))
+		}
+	}
+	return out, true
+}
