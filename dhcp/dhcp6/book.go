@@ -1,0 +1,290 @@
+package dhcp6
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+const (
+	offerTime      = 60 * time.Second // an offer is kept so long; firmware takes its time
+	quarantineTime = 10 * time.Minute
+	defaultLease   = time.Hour
+	unknownLease   = 5 * time.Minute
+)
+
+// A book is all leases, in memory. The disk has what was put; what is only
+// offered is forgotten at a restart.
+//
+// One card has one address, whoever speaks from it: its firmware, iPXE, the
+// ramdisk, the system. Each has a DUID and an IAID of its own, and takes over
+// what the one before had. Only the IP stack of UEFI, which asks before its
+// boot client does, gets an address beside.
+type book struct {
+	mu      sync.Mutex
+	now     func() time.Time
+	ledgers []*ledger
+	orphans map[netip.Addr]fleet.Lease6 // leases of no subnet that we serve
+}
+
+func newBook(now func() time.Time) *book {
+	return &book{now: now, orphans: make(map[netip.Addr]fleet.Lease6)}
+}
+
+// configure sets the subnets. Leases and offers stay, each with the subnet
+// that its address is in now.
+func (b *book) configure(subnets []fleet.Subnet, own map[netip.Addr]bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := b.ledgers
+	b.ledgers = nil
+	for _, n := range subnets {
+		if n.CIDR.IsValid() && n.CIDR.Addr().Is6() {
+			b.ledgers = append(b.ledgers, newLedger(n, own))
+		}
+	}
+	orphans := b.orphans
+	b.orphans = make(map[netip.Addr]fleet.Lease6)
+	for _, lease := range orphans {
+		b.enter(lease)
+	}
+	for _, l := range old {
+		for _, p := range l.byAddr {
+			b.move(p)
+		}
+	}
+}
+
+// move takes a place over from a ledger that is no more.
+func (b *book) move(p *place) {
+	if p.lease.State != "" {
+		b.enter(p.lease)
+	}
+	l := b.ledgerOf(p.addr)
+	if l == nil || p.held.duid == "" {
+		return
+	}
+	np := l.place(p.addr)
+	l.hold(np, p.held, p.until, b.now())
+	np.storing = p.storing
+}
+
+// reconfigure keeps the subnets and sets our own addresses.
+func (b *book) reconfigure(own map[netip.Addr]bool) { b.configure(b.subnets(), own) }
+
+func (b *book) subnets() []fleet.Subnet {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]fleet.Subnet, len(b.ledgers))
+	for i, l := range b.ledgers {
+		all[i] = l.subnet
+	}
+	return all
+}
+
+// load enters what is on disk.
+func (b *book) load(leases []fleet.Lease6) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, lease := range leases {
+		b.enter(lease)
+	}
+}
+
+func (b *book) enter(lease fleet.Lease6) {
+	if l := b.ledgerOf(lease.Addr); l != nil {
+		l.put(lease)
+		return
+	}
+	b.orphans[lease.Addr] = lease
+}
+
+func (b *book) ledgerOf(a netip.Addr) *ledger {
+	for _, l := range b.ledgers {
+		if l.subnet.CIDR.Contains(a) {
+			return l
+		}
+	}
+	return nil
+}
+
+// subnetOf returns the subnet that an address is in.
+func (b *book) subnetOf(a netip.Addr) (fleet.Subnet, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.ledgerOf(a); l != nil {
+		return l.subnet, true
+	}
+	return fleet.Subnet{}, false
+}
+
+// recall completes a client by what is known of its association: the MAC
+// address, when it writes from a global address this time, and whether it is a
+// firmware's own stack.
+func (b *book) recall(n fleet.Subnet, c client) client {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(n.CIDR.Addr())
+	if l == nil {
+		return c
+	}
+	p := l.byIA[c.key()]
+	if p == nil {
+		return c
+	}
+	before := p.held
+	if before.key() != c.key() {
+		before = clientOf(p.lease)
+	}
+	if before.key() == c.key() {
+		if c.mac == "" {
+			c.mac = before.mac
+		}
+		c.side = c.side || before.side
+	}
+	return c
+}
+
+// offer finds an address for a client and keeps it for a while.
+func (b *book) offer(n fleet.Subnet, c client, wanted []netip.Addr, own netip.Addr) (netip.Addr, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(n.CIDR.Addr())
+	if l == nil {
+		return netip.Addr{}, false
+	}
+	now := b.now()
+	p, ok := l.choose(c, wanted, own, now)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	if p.storing == 0 {
+		l.hold(p, c, now.Add(offerTime), now)
+	}
+	return p.addr, true
+}
+
+// take reserves an address for a client until its lease is stored, and returns
+// that lease.
+func (b *book) take(n fleet.Subnet, c client, wanted []netip.Addr, own netip.Addr, valid time.Duration) (fleet.Lease6, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(n.CIDR.Addr())
+	if l == nil {
+		return fleet.Lease6{}, false
+	}
+	now := b.now()
+	p, ok := l.choose(c, wanted, own, now)
+	if !ok {
+		return fleet.Lease6{}, false
+	}
+	l.hold(p, c, now.Add(offerTime), now)
+	p.storing++
+	return fleet.Lease6{
+		Addr: p.addr, Subnet: n.Name, DUID: c.duid, IAID: c.iaid, MAC: c.mac, Side: c.side,
+		State: fleet.LeaseBound, Expires: now.Add(valid),
+	}, true
+}
+
+// lease returns what a client has now.
+func (b *book) lease(n fleet.Subnet, c client) (fleet.Lease6, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(n.CIDR.Addr())
+	if l == nil {
+		return fleet.Lease6{}, false
+	}
+	p := l.byIA[c.key()]
+	if p == nil || p.lease.State != fleet.LeaseBound || clientOf(p.lease).key() != c.key() || !b.now().Before(p.lease.Expires) {
+		return fleet.Lease6{}, false
+	}
+	return p.lease, true
+}
+
+// giveUp ends the lease of a client: released by it, or declined because
+// somebody else answers at the address. It fails for whoever does not hold it.
+func (b *book) giveUp(c client, a netip.Addr, state fleet.LeaseState) (fleet.Lease6, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(a)
+	if l == nil || l.byAddr[a] == nil {
+		return fleet.Lease6{}, false
+	}
+	p, now := l.byAddr[a], b.now()
+	if p.lease.State != fleet.LeaseBound || clientOf(p.lease).key() != c.key() || !p.freeFor(clientOf(p.lease), now) {
+		return fleet.Lease6{}, false
+	}
+	lease := p.lease
+	lease.State, lease.Expires = state, now
+	if state == fleet.LeaseDeclined {
+		lease.Expires = now.Add(quarantineTime)
+	}
+	held := clientOf(lease)
+	held.known = !p.unknown
+	l.hold(p, held, now.Add(offerTime), now)
+	p.storing++
+	return lease, true
+}
+
+// stored enters leases that are on disk now; ok is false when they could not
+// be stored, and then nothing has changed.
+func (b *book) stored(leases []fleet.Lease6, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, lease := range leases {
+		l := b.ledgerOf(lease.Addr)
+		if l == nil {
+			if ok {
+				b.orphans[lease.Addr] = lease
+			}
+			continue
+		}
+		if p := l.place(lease.Addr); p.storing > 0 {
+			p.storing--
+		}
+		if ok {
+			l.put(lease)
+		}
+	}
+}
+
+// leaseByAddr returns the lease that holds an address now.
+func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease6, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(a)
+	if l == nil || l.byAddr[a] == nil {
+		return fleet.Lease6{}, false
+	}
+	lease := l.byAddr[a].lease
+	return lease, lease.State == fleet.LeaseBound && b.now().Before(lease.Expires)
+}
+
+// usage returns how full each subnet is.
+func (b *book) usage() map[string]usage {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make(map[string]usage, len(b.ledgers))
+	for _, l := range b.ledgers {
+		l.count(b.now())
+		all[l.subnet.Name] = l.use
+	}
+	return all
+}
+
+func leaseTime(n fleet.Subnet, known bool) time.Duration {
+	whole := defaultLease
+	if n.Lease > 0 {
+		whole = time.Duration(n.Lease) * time.Second
+	}
+	switch {
+	case known:
+		return whole
+	case n.UnknownLease > 0:
+		return time.Duration(n.UnknownLease) * time.Second
+	default:
+		return min(whole, unknownLease)
+	}
+}

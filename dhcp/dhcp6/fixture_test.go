@@ -1,0 +1,142 @@
+package dhcp6
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv6"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+const (
+	rackIndex = 3
+	theMAC    = fleet.MAC("52:54:00:7e:f7:34")
+)
+
+var (
+	start    = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	serverIP = netip.MustParseAddr("fd98::1")
+	localIP  = netip.MustParseAddr("fe80::1")
+	machine  = netip.MustParseAddr("fe80::5054:ff:fe7e:f734")
+)
+
+func rack6() fleet.Subnet {
+	return fleet.Subnet{
+		Name: "rack6", CIDR: netip.MustParsePrefix("fd98::/64"), Mode: fleet.Full, Lease: 3600,
+		Ranges: []fleet.AddrRange{{First: netip.MustParseAddr("fd98::1000"), Last: netip.MustParseAddr("fd98::1fff")}},
+		DNS:    []netip.Addr{netip.MustParseAddr("fd98::53")}, NTP: []netip.Addr{netip.MustParseAddr("fd98::123")}, Domain: "rack.example",
+	}
+}
+
+func remote6() fleet.Subnet {
+	n := rack6()
+	n.Name, n.CIDR = "remote6", netip.MustParsePrefix("fd99::/64")
+	n.Ranges = []fleet.AddrRange{{First: netip.MustParseAddr("fd99::1000"), Last: netip.MustParseAddr("fd99::1fff")}}
+	return n
+}
+
+// nodes is a fleet in memory.
+type nodes map[fleet.MAC]fleet.Node
+
+func (n nodes) NodeByMAC(mac fleet.MAC) (fleet.Node, bool) { v, ok := n[mac]; return v, ok }
+
+// ledgerFile keeps leases as the store does, and fails when told to.
+type ledgerFile struct {
+	mu    sync.Mutex
+	saved []fleet.Lease6
+	full  bool
+}
+
+func (f *ledgerFile) Leases6(context.Context) ([]fleet.Lease6, error) { return nil, nil }
+
+func (f *ledgerFile) SaveLeases6(_ context.Context, leases []fleet.Lease6) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.full {
+		return errors.New("no space left on device")
+	}
+	f.saved = append(f.saved, leases...)
+	return nil
+}
+
+func (f *ledgerFile) ForgetLeases6(context.Context, time.Time) error { return nil }
+
+// notes keeps evidence and alarms.
+type notes struct {
+	seen   []fleet.Evidence
+	raised []string
+}
+
+func (n *notes) Observe(ev fleet.Evidence) { n.seen = append(n.seen, ev) }
+
+func (n *notes) Raise(code, on, _ string) { n.raised = append(n.raised, code+" "+on) }
+
+func (n *notes) Clear(code, on string) {
+	n.raised = slices.DeleteFunc(n.raised, func(r string) bool { return r == code+" "+on })
+}
+
+// A bench is a server without a network.
+type bench struct {
+	*Server
+	notes *notes
+	file  *ledgerFile
+	nodes nodes
+	clock time.Time
+	out   []reply // what the committer sent last
+}
+
+func newBench(tb testing.TB, subnets ...fleet.Subnet) *bench {
+	tb.Helper()
+	if len(subnets) == 0 {
+		subnets = []fleet.Subnet{rack6(), remote6()}
+	}
+	b := &bench{notes: &notes{}, file: &ledgerFile{}, nodes: nodes{}, clock: start}
+	s, err := New(Options{
+		Subnets: subnets, Nodes: b.nodes, Leases: b.file, Observer: b.notes, Alarms: b.notes,
+		ServerID: [16]byte{1, 2, 3}, Now: func() time.Time { return b.clock },
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b.Server = s
+	s.links.byIdx = map[int]link{rackIndex: {
+		index: rackIndex, name: "rack0", hardware: []byte{2, 0, 0, 0, 0, 1}, local: localIP,
+		prefixes: []netip.Prefix{netip.PrefixFrom(serverIP, 64), netip.MustParsePrefix("10.77.0.1/24")},
+	}}
+	s.links.owners = map[netip.Addr]bool{serverIP: true}
+	s.book.reconfigure(s.links.owned())
+	return b
+}
+
+// ask hands a packet in and returns the answer, after its leases are stored.
+func (b *bench) ask(tb testing.TB, raw []byte, a arrival) dhcpv6.DHCPv6 {
+	tb.Helper()
+	r, ok := b.handle(raw, a)
+	if !ok {
+		return nil
+	}
+	b.out = []reply{r}
+	if len(r.leases) > 0 {
+		c := newCommitter(b.Server, func(out []reply) { b.out = slices.Clone(out) })
+		c.commit(tb.Context(), []reply{r})
+		if len(b.out) == 0 {
+			return nil
+		}
+	}
+	d, err := dhcpv6.FromBytes(b.out[0].packet)
+	if err != nil {
+		tb.Fatalf("our own answer: %v", err)
+	}
+	return d
+}
+
+// direct is how a packet of a machine on our own wire arrives.
+func direct(from netip.Addr) arrival {
+	return arrival{ifindex: rackIndex, from: netip.AddrPortFrom(from.WithZone("rack0"), clientPort), to: allServers}
+}

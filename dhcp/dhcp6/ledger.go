@@ -1,0 +1,302 @@
+package dhcp6
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A client is who asks for one address.
+type client struct {
+	duid  string // hex, as it was sent
+	iaid  uint32
+	mac   fleet.MAC // "" when nothing told it
+	side  bool      // a firmware's own IP stack
+	known bool      // approved at some time
+}
+
+// machine names what gets one address: a card, or what we take for one.
+func (c client) machine() string {
+	name := string(c.mac)
+	if name == "" {
+		name = canonicalHex(c.duid)
+	}
+	if c.side {
+		name += " side"
+	}
+	return name
+}
+
+func (c client) key() iaKey { return iaKey{c.duid, c.iaid} }
+
+type iaKey struct {
+	duid string
+	iaid uint32
+}
+
+func clientOf(l fleet.Lease6) client {
+	return client{duid: l.DUID, iaid: l.IAID, mac: l.MAC, side: l.Side}
+}
+
+// A place is an address that somebody has, had, or is about to get.
+type place struct {
+	addr    netip.Addr
+	lease   fleet.Lease6 // as it is on disk; State "" when there is none
+	held    client       // who may take it, until then; also while the lease is being stored
+	until   time.Time
+	storing int  // leases of it on their way to the disk
+	unknown bool // given to a machine that nobody has approved
+}
+
+// holder returns who has the address now. A declined or released address may
+// be had by nobody that could be named: busy is true then for the former.
+func (p *place) holder(now time.Time) (c client, busy bool) {
+	if p.held.duid != "" && (p.storing > 0 || now.Before(p.until)) {
+		return p.held, true
+	}
+	if now.Before(p.lease.Expires) {
+		switch p.lease.State {
+		case fleet.LeaseBound:
+			return clientOf(p.lease), true
+		case fleet.LeaseDeclined:
+			return client{}, true
+		}
+	}
+	return client{}, false
+}
+
+// freeFor reports whether a client may take the address: nobody has it, or the
+// same machine has it and spoke with another voice. By the same voice, two
+// associations of a machine that we know by its MAC are one card's all the
+// same; of one that hides it they may be two cards'.
+func (p *place) freeFor(c client, now time.Time) bool {
+	h, busy := p.holder(now)
+	if !busy {
+		return true
+	}
+	if h.machine() != c.machine() {
+		return false
+	}
+	return c.mac != "" || h.duid != c.duid || h.iaid == c.iaid
+}
+
+// A ledger is the addresses of one subnet.
+type ledger struct {
+	subnet   fleet.Subnet
+	never    map[netip.Addr]bool      // given to nobody
+	reserved map[netip.Addr]fleet.MAC // given to this card only
+	byMAC    map[fleet.MAC]netip.Addr // the reservations
+	pool     pool
+
+	byAddr    map[netip.Addr]*place
+	byIA      map[iaKey]*place  // lease on disk or offer, by whom it is for
+	byMachine map[string]*place // the address that the machine had last
+
+	use     usage
+	counted time.Time
+}
+
+// usage is how full a subnet is.
+type usage struct {
+	size    uint64 // addresses that can be given, or as many as we keep track of
+	busy    uint64
+	unknown uint64 // of the busy ones, had by machines that nobody has approved
+}
+
+const (
+	maxPlaces    = 1 << 18 // addresses that we keep track of, per subnet
+	maxProbes    = 1024    // addresses that are looked at for a new client
+	countEvery   = 5 * time.Second
+	rememberTime = time.Hour // an address is remembered for who had it last
+	defaultShare = 50        // percent of the addresses for machines that nobody has approved
+)
+
+func newLedger(n fleet.Subnet, own map[netip.Addr]bool) *ledger {
+	l := &ledger{
+		subnet: n, never: make(map[netip.Addr]bool), reserved: make(map[netip.Addr]fleet.MAC), byMAC: make(map[fleet.MAC]netip.Addr),
+		pool: poolOf(n.Ranges), byAddr: make(map[netip.Addr]*place), byIA: make(map[iaKey]*place), byMachine: make(map[string]*place),
+	}
+	for a := range own {
+		l.never[a] = true
+	}
+	// The first address is that of all routers (RFC 4291 §2.6.1).
+	for _, a := range append([]netip.Addr{n.CIDR.Masked().Addr(), n.Router, n.Server}, n.DNS...) {
+		l.never[a] = true
+	}
+	for _, r := range n.Reservations {
+		if r.MAC != "" && r.Addr.IsValid() {
+			l.reserved[r.Addr], l.byMAC[r.MAC] = r.MAC, r.Addr
+		}
+	}
+	l.use.size = min(l.pool.size, maxPlaces)
+	return l
+}
+
+// mayHave reports whether a client may have this address at all. own is the
+// address that its node is declared to have; where a subnet serves known nodes
+// only, that may lie outside of the ranges.
+func (l *ledger) mayHave(a netip.Addr, c client, own netip.Addr) bool {
+	if !l.subnet.CIDR.Contains(a) || l.never[a] {
+		return false
+	}
+	if mac, ok := l.reserved[a]; ok {
+		return mac == c.mac && !c.side
+	}
+	if a == own && !c.side && l.subnet.Mode == fleet.Reserved {
+		return true
+	}
+	for _, r := range l.subnet.Exclude {
+		if r.Contains(a) {
+			return false
+		}
+	}
+	for _, r := range l.subnet.Ranges {
+		if r.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// choose finds an address for a client: the one reserved for it, the one it
+// was offered or has, the one that its machine has or had, one that it asks
+// for, its node's by declaration, and else one that follows from who it is, so
+// that it gets the same one again when we have forgotten it.
+func (l *ledger) choose(c client, wanted []netip.Addr, own netip.Addr, now time.Time) (*place, bool) {
+	fits := func(a netip.Addr) bool {
+		p := l.byAddr[a]
+		return a.IsValid() && l.mayHave(a, c, own) && (p == nil || p.freeFor(c, now))
+	}
+	if a := l.byMAC[c.mac]; !c.side && fits(a) {
+		return l.place(a), true
+	}
+	for _, p := range []*place{l.byIA[c.key()], l.byMachine[c.machine()]} {
+		if p != nil && fits(p.addr) {
+			return p, true
+		}
+	}
+	for _, a := range append([]netip.Addr{own}, wanted...) {
+		if fits(a) && (l.byAddr[a] != nil || l.room(c, now)) {
+			return l.place(a), true
+		}
+	}
+	if !l.room(c, now) {
+		return nil, false
+	}
+	return l.probe(c, own, now)
+}
+
+// probe looks for a free address, from the one that follows from the client's
+// name on. A pool of which a thousand addresses in a row are taken counts as
+// full.
+func (l *ledger) probe(c client, own netip.Addr, now time.Time) (*place, bool) {
+	if l.pool.size == 0 {
+		return nil, false
+	}
+	name := c.machine()
+	if c.mac == "" {
+		name += string(c.key().appendTo(nil))
+	}
+	for i := range min(l.pool.size, maxProbes) {
+		a := l.pool.at(hashOf(name) + i)
+		if p := l.byAddr[a]; l.mayHave(a, c, own) && (p == nil || p.freeFor(c, now)) {
+			return l.place(a), true
+		}
+	}
+	return nil, false
+}
+
+// room reports whether one more client of this kind may get an address.
+func (l *ledger) room(c client, now time.Time) bool {
+	l.count(now)
+	if c.known {
+		return l.use.busy < l.use.size
+	}
+	share := uint64(l.subnet.UnknownShare) //nolint:gosec // 0 to 100
+	if share == 0 {
+		share = defaultShare
+	}
+	return l.use.busy < l.use.size && l.use.unknown < max(1, l.use.size*share/100)
+}
+
+// count takes stock, not more often than every few seconds: between, what is
+// given is added. It forgets who had an address long ago.
+func (l *ledger) count(now time.Time) {
+	if now.Sub(l.counted) < countEvery {
+		return
+	}
+	l.counted, l.use.busy, l.use.unknown = now, 0, 0
+	for a, p := range l.byAddr {
+		_, busy := p.holder(now)
+		switch {
+		case busy && p.unknown:
+			l.use.unknown++
+			l.use.busy++
+		case busy:
+			l.use.busy++
+		case now.Sub(p.lease.Expires) > rememberTime, len(l.byAddr) > maxPlaces:
+			l.unlink(p)
+			delete(l.byAddr, a)
+		}
+	}
+}
+
+func (l *ledger) place(a netip.Addr) *place {
+	if p := l.byAddr[a]; p != nil {
+		return p
+	}
+	p := &place{addr: a}
+	l.byAddr[a] = p
+	return p
+}
+
+// hold keeps a place for a client for a while.
+func (l *ledger) hold(p *place, c client, until, now time.Time) {
+	if _, busy := p.holder(now); !busy {
+		l.use.busy++
+		if !c.known {
+			l.use.unknown++
+		}
+	}
+	if old := l.byIA[c.key()]; old != nil && old != p && old.held.key() == c.key() && old.storing == 0 {
+		old.held = client{} // it was offered another one before
+	}
+	if p.held.key() != c.key() && l.byIA[p.held.key()] == p {
+		delete(l.byIA, p.held.key()) // an offer that nobody took
+	}
+	p.held, p.until, p.unknown = c, until, !c.known
+	if old := l.byIA[c.key()]; old == nil || old.lease.State != fleet.LeaseBound || !now.Before(old.lease.Expires) {
+		l.byIA[c.key()] = p
+	}
+}
+
+// put enters a lease that is on disk now. What the address was leased to, and
+// what the client had before, end with it, on disk as in here.
+func (l *ledger) put(lease fleet.Lease6) {
+	p, c := l.place(lease.Addr), clientOf(lease)
+	l.unlink(p)
+	if old := l.byIA[c.key()]; old != nil && old != p && lease.State == fleet.LeaseBound && old.lease.DUID == c.duid && old.lease.IAID == c.iaid {
+		old.lease = fleet.Lease6{}
+	}
+	p.lease = lease
+	if lease.State == fleet.LeaseDeclined {
+		return
+	}
+	l.byIA[c.key()], l.byMachine[c.machine()] = p, p
+	if p.storing == 0 && p.held.key() == c.key() {
+		p.held = client{}
+	}
+}
+
+// unlink takes a place out of the indexes.
+func (l *ledger) unlink(p *place) {
+	for _, c := range []client{clientOf(p.lease), p.held} {
+		if l.byIA[c.key()] == p {
+			delete(l.byIA, c.key())
+		}
+		if l.byMachine[c.machine()] == p {
+			delete(l.byMachine, c.machine())
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package dhcp6
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A Server answers DHCPv6 requests, and advertises itself as far as it is a
+// router.
+type Server struct {
+	o       Options
+	id      []byte // our DUID
+	stats   counters
+	links   *links
+	book    *book
+	ready   chan struct{} // closed when the leases are loaded
+	alarmed map[string]bool
+
+	subnetMu sync.RWMutex
+	subnets  []fleet.Subnet // of both families
+
+	relayMu sync.Mutex
+	relays  map[netip.Addr]bool // networks that nobody declared and relays speak for
+}
+
+// New returns a server that does not listen yet.
+func New(o Options) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		o: o, id: append([]byte{0, duidUUID}, o.ServerID[:]...), links: &links{names: slices.Clone(o.Interfaces)},
+		book: newBook(o.Now), ready: make(chan struct{}), alarmed: make(map[string]bool), relays: make(map[netip.Addr]bool),
+	}
+	s.SetSubnets(o.Subnets)
+	return s, nil
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats { return s.stats.stats() }
+
+// LeaseByAddr returns the lease that holds an address now.
+func (s *Server) LeaseByAddr(addr netip.Addr) (fleet.Lease6, bool) {
+	return s.book.leaseByAddr(addr.WithZone(""))
+}
+
+// SetSubnets changes what is served, from the next packet on. Leases stay.
+func (s *Server) SetSubnets(subnets []fleet.Subnet) {
+	subnets = slices.Clone(subnets)
+	s.subnetMu.Lock()
+	s.subnets = subnets
+	s.subnetMu.Unlock()
+	s.book.configure(subnets, s.links.owned())
+	s.forgetRelays()
+}
+
+func (s *Server) declared() []fleet.Subnet {
+	s.subnetMu.RLock()
+	defer s.subnetMu.RUnlock()
+	return s.subnets
+}
+
+// refreshEvery is how soon a new address of an interface is noticed.
+const refreshEvery = 5 * time.Second
+
+// Ready is closed once the leases are loaded: before that nobody knows which
+// machine has which address.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Run loads the leases, listens, and answers until ctx is done. It fails when
+// it cannot listen or a socket breaks.
+func (s *Server) Run(ctx context.Context) error {
+	if _, err := s.links.refresh(); err != nil {
+		return fmt.Errorf("read addresses of interfaces: %w", err)
+	}
+	leases, err := s.o.Leases.Leases6(ctx)
+	if err != nil {
+		return fmt.Errorf("load leases: %w", err)
+	}
+	s.book.reconfigure(s.links.owned())
+	s.book.load(leases)
+	close(s.ready)
+
+	sock, err := listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer sock.close()
+	s.o.Log.InfoContext(ctx, "dhcpv6 server started", "leases", len(leases))
+	g, ctx := errgroup.WithContext(ctx)
+	c := newCommitter(s, func(out []reply) { s.send(sock, out) })
+	g.Go(func() error { c.run(ctx); return nil })
+	g.Go(func() error { return s.loop(ctx, sock, c) })
+	g.Go(func() error { <-ctx.Done(); sock.close(); return nil })
+	g.Go(func() error { s.follow(ctx, sock); return nil })
+	g.Go(func() error { s.watch(ctx); return nil })
+	g.Go(func() error { return s.route(ctx) })
+	return g.Wait()
+}
+
+// follow keeps the socket in the multicast groups of our interfaces, as they
+// come and go.
+func (s *Server) follow(ctx context.Context, sock *socket) {
+	tick := time.NewTicker(refreshEvery)
+	defer tick.Stop()
+	for {
+		wanted := make(map[int]bool)
+		for _, l := range s.links.all() {
+			wanted[l.index] = l.local.IsValid() // without one there is no IPv6 on it
+		}
+		sock.joined.follow(sock.batch, wanted, allServers, allSiteServers)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		switch changed, err := s.links.refresh(); {
+		case err != nil:
+			s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
+		case changed:
+			s.book.reconfigure(s.links.owned())
+		}
+	}
+}
+
+// loop reads packets in batches and answers them. An answer that needs leases
+// on disk goes to the committer, the others leave with the batch.
+func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
+	in, out := newBatch(), make([]reply, 0, batchSize)
+	for {
+		n, err := sock.read(in)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // we closed it
+			}
+			return fmt.Errorf("read DHCPv6 packets: %w", err)
+		}
+		out = out[:0]
+		for i := range n {
+			r, ok := s.handle(in[i].Buffers[0][:in[i].N], arrivalOf(&in[i]))
+			switch {
+			case !ok:
+			case len(r.leases) > 0:
+				c.add(r)
+			default:
+				s.stats.replies.Add(1)
+				out = append(out, r)
+			}
+		}
+		s.send(sock, out)
+	}
+}
+
+func (s *Server) send(sock *socket, out []reply) {
+	if failed, err := sock.write(out); err != nil {
+		s.stats.sendError.Add(int64(failed))
+		s.o.Log.Debug("dhcpv6 answers not sent", "count", failed, "err", err)
+	}
+}
+
+// handle is the boundary that no packet crosses: whatever it does to us, the
+// next one is served.
+func (s *Server) handle(b []byte, a arrival) (r reply, ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.stats.panics.Add(1)
+			s.o.Log.Error("dhcpv6 packet made us panic", "panic", p, "packet", fmt.Sprintf("%x", b), "stack", string(debug.Stack()))
+			r, ok = reply{}, false
+		}
+	}()
+	s.stats.received.Add(1)
+	q, err := parseQuery(b, a)
+	if err != nil {
+		s.stats.malformed.Add(1)
+		s.o.Log.Debug("dhcpv6 packet dropped", "from", a.from, "err", err)
+		return reply{}, false
+	}
+	r, ok = s.answer(&q)
+	if !ok {
+		s.stats.ignored.Add(1)
+		s.book.stored(r.leases, false) // built, but too long to be sent
+		return reply{}, false
+	}
+	return r, true
+}
