@@ -97,7 +97,6 @@ func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
 		g.Go(func() error { <-ctx.Done(); sock.close(); return nil })
 	}
 	g.Go(func() error { s.watchInterfaces(ctx); return nil })
-	g.Go(func() error { return s.advertise(ctx) })
 	return g.Wait()
 }
 

@@ -169,13 +169,17 @@ func (b boot) machineAt(ctx context.Context, addr netip.Addr, said fleet.MAC) (f
 }
 
 // leasesRule reports whether addr lies in a subnet whose addresses we alone
-// give out: who has one there without a lease has taken it.
+// give out: who has one there without a lease has taken it. A link-local one is
+// never of our giving, and no machine needs it to boot.
 func (b boot) leasesRule(addr netip.Addr) bool {
 	if b.o.Leases == nil {
 		return false
 	}
+	if addr.Is6() && addr.IsLinkLocalUnicast() {
+		return true
+	}
 	subnet, ok := b.o.Engine.Site().SubnetOf(addr)
-	return ok && (subnet.Mode == fleet.Full || subnet.Mode == fleet.Reserved)
+	return ok && (subnet.Mode == fleet.Full || subnet.Mode == fleet.Reserved) && !subnet.SLAAC
 }
 
 // sameNode reports whether two cards sit in one machine that we know.

@@ -14,6 +14,7 @@ func (st *station) counters() map[string]int64 {
 	maps.Copy(all, countersOf("provision_alarms_", st.engine.AlarmStats()))
 	if st.dhcp != nil {
 		maps.Copy(all, countersOf("provision_dhcp_", st.dhcp.Stats()))
+		maps.Copy(all, countersOf("provision_dhcp6_", st.dhcp6.Stats()))
 	}
 	return all
 }

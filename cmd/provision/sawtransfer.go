@@ -14,7 +14,7 @@ import (
 // sawTransfer makes evidence of a loader that was fetched, or was not. What
 // strangers do is none.
 func (st *station) sawTransfer(t tftp.Transfer) {
-	lease, ok := st.dhcp.LeaseByAddr(t.Client.Addr())
+	lease, ok := st.leases().LeaseByAddr(t.Client.Addr())
 	if !ok {
 		return
 	}

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -19,6 +17,7 @@ import (
 	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/cluster/swarm"
 	"github.com/rackstage/provision/dhcp"
+	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/engine"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/image"
@@ -53,8 +52,9 @@ type station struct {
 	relays    *access.Relays
 	images    *image.Store
 	engine    *engine.Engine
-	dhcp      *dhcp.Server // nil without interfaces to serve
-	tree      *tftpTree    // of files for TFTP, ours and relays'
+	dhcp      *dhcp.Server  // nil without interfaces to serve
+	dhcp6     *dhcp6.Server // likewise
+	tree      *tftpTree     // of files for TFTP, ours and relays'
 }
 
 func (a *app) serve(ctx context.Context, conf config) error {
@@ -129,17 +129,6 @@ func (st *station) wireEngine() error {
 	return nil
 }
 
-func (st *station) wireDHCP() (err error) {
-	if len(st.conf.Listen.DHCP) == 0 {
-		return nil
-	}
-	st.dhcp, err = dhcp.New(dhcp.Options{
-		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP),
-		Nodes: st.engine, Leases: st.store, Observer: st.engine, Alarms: st.engine, Log: st.log,
-	})
-	return err
-}
-
 // run serves until ctx is done. The first service that fails stops the rest.
 func (st *station) run(ctx context.Context) error {
 	doors, err := st.open()
@@ -178,12 +167,15 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if st.dhcp != nil {
 		group.Go(func() error { return st.dhcp.Run(ctx) })
+		group.Go(func() error { return st.dhcp6.Run(ctx) })
 		group.Go(func() error { return st.followSubnets(ctx) })
-		select {
-		case <-st.dhcp.Ready(): // scripts depend on whose address it is that asks
-		case <-ctx.Done():
-			doors.close()
-			return group.Wait()
+		for _, ready := range []<-chan struct{}{st.dhcp.Ready(), st.dhcp6.Ready()} {
+			select {
+			case <-ready: // scripts depend on whose address it is that asks
+			case <-ctx.Done():
+				doors.close()
+				return group.Wait()
+			}
 		}
 		files, err := st.tftpServer()
 		if err != nil {
@@ -218,35 +210,4 @@ func (st *station) applySite(ctx context.Context) error {
 	}
 	_, err = st.engine.Apply(ctx, "provision.yaml", site, false)
 	return err
-}
-
-// followSubnets hands the declared subnets to the DHCP server, now and
-// whenever they change.
-func (st *station) followSubnets(ctx context.Context) error {
-	var served []fleet.Subnet
-	for {
-		changed, moved := st.engine.Changed(), st.relays.Changed()
-		if now := st.withRelays(st.engine.Site().Subnets); !reflect.DeepEqual(now, served) {
-			st.dhcp.SetSubnets(now)
-			served = now
-		}
-		select {
-		case <-changed:
-		case <-moved:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// withRelays names the relay of a subnet as the place to fetch boot files
-// from, where site.yaml names none.
-func (st *station) withRelays(subnets []fleet.Subnet) []fleet.Subnet {
-	out := slices.Clone(subnets)
-	for i := range out {
-		if !out[i].Server.IsValid() {
-			out[i].Server = st.relays.AddrOn(out[i].Name)
-		}
-	}
-	return out
 }

@@ -21,11 +21,11 @@ func (st *station) serverFor(client netip.Addr) (netip.Addr, error) {
 			}
 		}
 	}
-	if a, err := netip.ParseAddr(st.conf.Advertise.Address); err == nil {
+	if a, err := netip.ParseAddr(st.conf.Advertise.Address); err == nil && a.BitLen() == client.Unmap().BitLen() {
 		return a, nil
 	}
 	// The address that the kernel would answer from; nothing is sent.
-	c, err := net.Dial("udp4", netip.AddrPortFrom(client, 9).String()) //nolint:noctx // connects no further than the routing table
+	c, err := net.Dial("udp", netip.AddrPortFrom(client.Unmap(), 9).String()) //nolint:noctx // connects no further than the routing table
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("find the address that %s reaches: %w", client, err)
 	}

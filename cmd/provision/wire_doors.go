@@ -1,16 +1,20 @@
 package main
 
 import (
-	"fmt"
+	"context"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
 	httpd "github.com/rackstage/provision/http"
 	"github.com/rackstage/provision/internal/porthold"
+	"github.com/rackstage/provision/pxe/tftp"
 )
 
 // doors are the sockets of the server, all opened before anything is
@@ -67,27 +71,36 @@ func (st *station) open() (_ *doors, err error) {
 	return d, err
 }
 
+// early opens sockets on addresses that are not ready yet: for a second or two
+// after an interface came up, IPv6 looks whether somebody else has its address
+// (RFC 4862 §5.4).
+var early = net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_FREEBIND, 1) // a socket of IPv4 has no such option
+	})
+}}
+
 func listenTCP(addr, key string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr) //nolint:noctx // a listening socket has no context
+	l, err := early.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, taken("tcp", int(portOf(addr)), key, err)
 	}
 	return l, nil
 }
 
-// listenTFTP opens port 69 on the IPv4 addresses of the served interfaces:
-// answers then leave from the address that was asked.
+// listenTFTP opens port 69 on the addresses of the served interfaces: answers
+// then leave from the address that was asked.
 func listenTFTP(interfaces []string) ([]net.PacketConn, error) {
 	var conns []net.PacketConn
 	for _, name := range interfaces {
-		addrs, err := ipv4Of(name)
+		addrs, err := addrsOf(name)
 		if err != nil {
 			return conns, err
 		}
 		for _, a := range addrs {
-			c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 69)))
+			c, err := early.ListenPacket(context.Background(), "udp", netip.AddrPortFrom(a, tftp.Port).String())
 			if err != nil {
-				return conns, taken("udp", 69, "listen.dhcp", err)
+				return conns, taken("udp", tftp.Port, "listen.dhcp", err)
 			}
 			conns = append(conns, c)
 		}
@@ -97,27 +110,6 @@ func listenTFTP(interfaces []string) ([]net.PacketConn, error) {
 
 func taken(network string, port int, key string, err error) error {
 	return &fleet.Error{Kind: fleet.Conflict, Code: "E-PORT", Err: porthold.Explain(network, port, err), Hint: "stop it, or set another " + key}
-}
-
-func ipv4Of(name string) ([]netip.Addr, error) {
-	ifc, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil, fleet.Invalidf("listen.dhcp", "see: ip address", fmt.Errorf("interface %q: %w", name, err))
-	}
-	list, err := ifc.Addrs()
-	if err != nil {
-		return nil, err
-	}
-	var out []netip.Addr
-	for _, a := range list {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
-			out = append(out, p.Addr())
-		}
-	}
-	if len(out) == 0 {
-		return nil, fleet.Invalidf("listen.dhcp", "give it one: ip address add ADDRESS/BITS dev "+name, fmt.Errorf("interface %s has no IPv4 address", name))
-	}
-	return out, nil
 }
 
 // portOf returns the port of HOST:PORT; the configuration was checked.
@@ -147,7 +139,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		return nil, err
 	}
 	if st.dhcp != nil {
-		o.Leases, o.TFTP = st.dhcp, st.tree.open
+		o.Leases, o.TFTP = st.leases(), st.tree.open
 	}
 	st.tree.web, err = httpd.New(o)
 	return st.tree.web, err
@@ -179,7 +171,7 @@ func (st *station) names() (names []string, ips []netip.Addr, err error) {
 		names = append(names, n)
 	}
 	for _, i := range st.conf.Listen.DHCP {
-		addrs, err := ipv4Of(i)
+		addrs, err := addrsOf(i)
 		if err != nil {
 			return nil, nil, err
 		}

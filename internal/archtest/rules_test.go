@@ -27,6 +27,7 @@ var rules = archtest.Rules{
 
 		"pxe/tftp":      {"internal/porthold"},
 		"dhcp":          {"fleet", "pxe", "internal/porthold"},
+		"dhcp/dhcp6":    {"fleet", "pxe", "internal/porthold"},
 		"http":          {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
 		"http/bootfile": {},
 		"cluster/swarm": {"fleet", "cluster"},
@@ -67,7 +68,7 @@ var rules = archtest.Rules{
 		"github.com/glebarez/go-sqlite":    {"store"},
 		"github.com/go-gormigrate":         {"store"},
 		"github.com/pin/tftp/v3":           {"pxe/tftp"},
-		"github.com/insomniacslk/dhcp":     {"dhcp", "agent/...", "lab"},
+		"github.com/insomniacslk/dhcp":     {"dhcp/...", "agent/...", "lab"},
 		"github.com/bmc-toolbox/bmclib/v2": {"bmc"},
 		"github.com/jacobweinstock":        {"bmc"},
 		"github.com/stmcginnis/gofish":     {"bmc"},
@@ -87,8 +88,8 @@ var rules = archtest.Rules{
 		"golang.org/x/crypto/ssh":          {"cmd/provision"},
 		"golang.org/x/crypto":              {"access"},
 		"golang.org/x/net/ipv4":            {"dhcp", "pxe/tftp"},
-		"golang.org/x/net/icmp":            {"dhcp"}, // router solicitations
-		"golang.org/x/net/ipv6":            {"dhcp"},
+		"golang.org/x/net/icmp":            {"dhcp/dhcp6"}, // router advertisements
+		"golang.org/x/net/ipv6":            {"dhcp/dhcp6"},
 		"golang.org/x/sync":                {"..."},
 		"golang.org/x/sys":                 {"..."},
 		"golang.org/x/term":                {"cmd/provision"},

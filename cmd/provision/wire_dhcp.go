@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"github.com/rackstage/provision/dhcp"
+	"github.com/rackstage/provision/dhcp/dhcp6"
+	"github.com/rackstage/provision/fleet"
+)
+
+// wireDHCP makes the servers of addresses, of both families.
+func (st *station) wireDHCP() (err error) {
+	if len(st.conf.Listen.DHCP) == 0 {
+		return nil
+	}
+	st.dhcp, err = dhcp.New(dhcp.Options{
+		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP),
+		Nodes: st.engine, Leases: st.store, Observer: st.engine, Alarms: st.engine, Log: st.log,
+	})
+	if err != nil {
+		return err
+	}
+	st.dhcp6, err = dhcp6.New(dhcp6.Options{
+		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP), ServerID: st.serverID(),
+		Nodes: st.engine, Leases: st.store, Observer: st.engine, Alarms: st.engine, Log: st.log,
+	})
+	return err
+}
+
+// serverID is who we are to DHCPv6 clients: the same for as long as our keys
+// are, whatever our cards and addresses.
+func (st *station) serverID() [16]byte {
+	sum := sha256.Sum256([]byte("dhcp6 " + st.authority.Fingerprint()))
+	return [16]byte(sum[:])
+}
+
+// followSubnets hands the declared subnets to the servers of addresses, now
+// and whenever they change.
+func (st *station) followSubnets(ctx context.Context) error {
+	var served []fleet.Subnet
+	for {
+		changed, moved := st.engine.Changed(), st.relays.Changed()
+		if now := st.withRelays(st.engine.Site().Subnets); !reflect.DeepEqual(now, served) {
+			st.dhcp.SetSubnets(now)
+			st.dhcp6.SetSubnets(now)
+			served = now
+		}
+		select {
+		case <-changed:
+		case <-moved:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// withRelays names the relay of a subnet as the place to fetch boot files
+// from, where site.yaml names none.
+func (st *station) withRelays(subnets []fleet.Subnet) []fleet.Subnet {
+	out := slices.Clone(subnets)
+	for i := range out {
+		if !out[i].Server.IsValid() {
+			out[i].Server = st.relays.AddrOn(out[i].Name)
+		}
+	}
+	return out
+}
+
+// leases tells which machine has an address, of either family.
+func (st *station) leases() leases { return leases{st.dhcp, st.dhcp6} }
+
+type leases struct {
+	v4 *dhcp.Server
+	v6 *dhcp6.Server
+}
+
+// LeaseByAddr implements httpd.Leases.
+func (l leases) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
+	if addr = addr.Unmap(); addr.Is4() {
+		return l.v4.LeaseByAddr(addr)
+	}
+	six, ok := l.v6.LeaseByAddr(addr)
+	return fleet.Lease{Addr: six.Addr, Subnet: six.Subnet, MAC: six.MAC, ClientID: six.DUID, State: six.State, Expires: six.Expires}, ok
+}
+
+// addrsOf returns the addresses of an interface that machines can reach from
+// elsewhere than its own link.
+func addrsOf(name string) ([]netip.Addr, error) {
+	ifc, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fleet.Invalidf("listen.dhcp", "see: ip address", fmt.Errorf("interface %q: %w", name, err))
+	}
+	list, err := ifc.Addrs()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && (p.Addr().Is4() || !p.Addr().IsLinkLocalUnicast()) {
+			out = append(out, p.Addr())
+		}
+	}
+	if len(out) == 0 {
+		return nil, fleet.Invalidf("listen.dhcp", "give it one: ip address add ADDRESS/BITS dev "+name, fmt.Errorf("interface %s has no address", name))
+	}
+	return out, nil
+}
