@@ -42,6 +42,7 @@ func sections() []section {
 	return []section{
 		{"dhcp", dhcpSection},
 		{"storm", stormSection},
+		{"feed", feedSection},
 	}
 }
 
@@ -52,6 +53,7 @@ type load func(ctx context.Context, args json.RawMessage) (result any, err error
 func loads() map[string]load {
 	return map[string]load{
 		"dhcp":  dhcpLoad,
+		"feed":  feedLoad,
 		"storm": stormLoad,
 	}
 }
@@ -68,6 +70,9 @@ func main() {
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	if len(args) == 2 && args[0] == "load" {
 		return runLoad(ctx, args[1], in, out)
+	}
+	if len(args) > 0 && args[0] == "feed-server" {
+		return feedServer(ctx, args[1:])
 	}
 	b, only, limit, err := parseFlags(args)
 	if err != nil {
