@@ -66,11 +66,11 @@ type RackStats struct{ FromServer, FromPeers, ToPeers int64 }
 type rackCounters struct{ fromServer, fromPeers, toPeers atomic.Int64 }
 
 const (
-	askPeers  = 2                // how many are asked before the server
-	peerWait  = 20 * time.Second // for one chunk of a peer, which may have to get it first
-	peerPause = 30 * time.Second // one that failed is left alone so long
-	sendsMost = 4                // so many peers are fed at once; the others wait, or are sent on
-	askedMost = api.MaxRackPeers
+	askPeers  = 2               // how many are asked before the server
+	peerWait  = time.Minute     // for one chunk of a peer, which may have to get it first
+	peerPause = 5 * time.Minute // one that failed is left alone so long
+	sendsMost = 4               // so many peers are fed at once; the others wait, or are sent on
+	askedMost = 8 * api.MaxRackPeers
 	fedMost   = 8 // so many are remembered that got a chunk from us
 
 	headerSelf = "X-Rack-Self" // who asks, as the members know it

@@ -104,8 +104,10 @@ func (b *bench) feed(ctx context.Context, nodes int) (r fed, err error) {
 
 const nodeIface = "node0"
 
-// rack makes a network namespace for each node, on one bridge with the link.
-// It returns those that it has made, whatever comes of it.
+// rack makes a network namespace for each node, routed through the end of the
+// link: on one bridge each node would know the others by ARP, and the kernel
+// keeps no more than 1,024 neighbours for all namespaces together. It returns
+// those that it has made, whatever comes of it.
 func (l *link) rack(ctx context.Context, nodes int) (names []string, err error) {
 	ip := func(args ...string) error {
 		if out, err := exec.CommandContext(ctx, "ip", args...).CombinedOutput(); err != nil {
@@ -113,13 +115,12 @@ func (l *link) rack(ctx context.Context, nodes int) (names []string, err error) 
 		}
 		return nil
 	}
-	if err := errors.Join(
-		ip("-n", l.client, "link", "add", "br0", "type", "bridge"),
-		ip("-n", l.client, "link", "set", "br0", "up"),
-		ip("-n", l.client, "link", "set", clientIface, "master", "br0"),
-	); err != nil {
-		return nil, err
+	for _, knob := range []string{"ip_forward", "conf/" + clientIface + "/proxy_arp"} {
+		if err := ip("netns", "exec", l.client, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/"+knob); err != nil {
+			return nil, err
+		}
 	}
+	const gateway = "10.255.255.254"
 	addr := feedNodeAddr
 	for i := range nodes {
 		ns, port := fmt.Sprintf("%sn%d", l.client, i), fmt.Sprintf("n%d", i)
@@ -127,14 +128,20 @@ func (l *link) rack(ctx context.Context, nodes int) (names []string, err error) 
 			return names, err
 		}
 		names = append(names, ns)
-		if err := errors.Join(
-			ip("-n", l.client, "link", "add", port, "type", "veth", "peer", "name", nodeIface, "netns", ns),
-			ip("-n", l.client, "link", "set", port, "master", "br0", "up"),
-			ip("-n", ns, "addr", "add", addr.String()+"/8", "dev", nodeIface),
-			ip("-n", ns, "link", "set", "lo", "up"),
-			ip("-n", ns, "link", "set", nodeIface, "up"),
-		); err != nil {
-			return names, err
+		for _, args := range [][]string{
+			{"-n", l.client, "link", "add", port, "type", "veth", "peer", "name", nodeIface, "netns", ns},
+			{"-n", l.client, "addr", "add", gateway + "/32", "dev", port},
+			{"-n", l.client, "link", "set", port, "up"},
+			{"-n", l.client, "route", "add", addr.String() + "/32", "dev", port},
+			{"-n", ns, "addr", "add", addr.String() + "/32", "dev", nodeIface},
+			{"-n", ns, "link", "set", "lo", "up"},
+			{"-n", ns, "link", "set", nodeIface, "up"},
+			{"-n", ns, "route", "add", gateway, "dev", nodeIface},
+			{"-n", ns, "route", "add", "default", "via", gateway},
+		} {
+			if err := ip(args...); err != nil {
+				return names, err
+			}
 		}
 		addr = addr.Next()
 	}
