@@ -20,6 +20,7 @@ import (
 type link struct {
 	b              *bench
 	server, client string // names of the namespaces
+	wire           *wire  // nil: a veth pair
 }
 
 // The names of the interfaces in the namespaces.
@@ -55,6 +56,9 @@ func (b *bench) newLink(ctx context.Context, name string, server, client netip.P
 
 // close takes the namespaces away. What runs in them has to be stopped before.
 func (l *link) close() error {
+	if l.wire != nil {
+		l.wire.close()
+	}
 	var errs []error
 	for _, ns := range []string{l.server, l.client} {
 		if out, err := exec.Command("ip", "netns", "delete", ns).CombinedOutput(); err != nil && !strings.Contains(string(out), "No such file") {

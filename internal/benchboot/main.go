@@ -41,6 +41,7 @@ type section struct {
 func sections() []section {
 	return []section{
 		{"dhcp", dhcpSection},
+		{"tftp", tftpSection},
 		{"storm", stormSection},
 		{"feed", feedSection},
 	}
@@ -54,6 +55,7 @@ func loads() map[string]load {
 	return map[string]load{
 		"dhcp":  dhcpLoad,
 		"feed":  feedLoad,
+		"tftp":  tftpLoad,
 		"storm": stormLoad,
 	}
 }

@@ -14,7 +14,7 @@ if [ "${1:-lab}" = test ]; then
 fi
 
 if [ "${1:-lab}" = bench ]; then
-	packages="iproute2 util-linux ca-certificates git make"
+	packages="iproute2 iputils-ping util-linux ca-certificates git make"
 fi
 
 missing=""
