@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 
@@ -17,29 +18,36 @@ import (
 type scene struct {
 	query
 	draft  draft
-	subnet fleet.Subnet
-	server netip.Addr // our address as the client sees it
+	subnet *network
+	beside bool       // only boot information is asked for: another server gives the address
+	server netip.Addr // our address, to send from
+	name   netip.Addr // the address that the client knows us by (option 54)
 	node   fleet.Node // zero when unknown
-	known  bool       // approved at some time: reserved subnets serve it
 	plan   pxe.Plan
+
+	reserved    *fleet.Reservation // nil for none
+	class       *class             // nil for none
+	poolOptions []fleet.DHCPOption
+	who         client
 }
 
 // answer says what a query gets, and whether it gets anything.
 func (s *Server) answer(sc *scene) (reply, bool) {
-	if !s.look(sc) {
-		return reply{}, false
+	if sc.kind == kindLeaseQuery {
+		return s.leaseQuery(sc)
+	}
+	if why := s.look(sc); why != served {
+		return s.refuse(sc, why)
 	}
 	s.noteForeign(sc)
 	switch {
 	case sc.subnet.Mode == fleet.Proxy:
 		return s.answerProxy(sc)
-	case sc.subnet.Mode == fleet.Full, sc.subnet.Mode == fleet.Reserved && sc.known:
+	case sc.subnet.Mode == fleet.Full, sc.subnet.Mode == fleet.Reserved && sc.who.known:
 	case sc.subnet.Mode == fleet.Reserved:
-		s.observe(sc, "silence: not approved, and the subnet serves known nodes only")
-		return reply{}, false
+		return s.refuse(sc, refusedUnapproved)
 	default:
-		s.observe(sc, "silence: the subnet observes only")
-		return reply{}, false
+		return s.refuse(sc, refusedObserve)
 	}
 	if sc.proxy {
 		return s.bootAnswer(sc)
@@ -55,66 +63,125 @@ func (s *Server) answer(sc *scene) (reply, bool) {
 		return s.giveUp(sc, sc.client, fleet.LeaseReleased)
 	case dhcpv4.MessageTypeDecline:
 		return s.giveUp(sc, sc.wanted, fleet.LeaseDeclined)
+	case kindBOOTP:
+		return s.bootp(sc)
 	default:
-		return reply{}, false
+		return s.refuse(sc, refusedOther)
 	}
 }
 
-// look finds the subnet, our address on it, the node and its plan. It fails
+// refuse counts why there is no answer.
+func (s *Server) refuse(sc *scene, why refusal) (reply, bool) {
+	s.stats.refused[why].Add(1)
+	if text := refusalTexts[why]; text != "" && sc.boot.Firmware != pxe.NoBoot {
+		s.observe(sc, "silence: "+text+sc.subnet.Name)
+	}
+	return reply{}, false
+}
+
+// look finds the network, our address on it, the client and its plan. It fails
 // for networks that we do not serve.
-func (s *Server) look(sc *scene) bool {
-	prefixes, served := s.ifaces.addrs(sc.ifindex)
-	if !served || s.ifaces.own(sc.relay) {
-		return false // not our interface, or our own relay: a loop
+func (s *Server) look(sc *scene) refusal {
+	prefixes, isServed := s.ifaces.addrs(sc.ifindex)
+	switch {
+	case !isServed:
+		return refusedNetwork
+	case s.ifaces.own(sc.relay):
+		return refusedLoop
+	}
+	n, why := s.networkFor(sc, prefixes)
+	if n == nil {
+		return why
 	}
 	var ok bool
-	if sc.subnet, ok = s.subnetFor(&sc.query, prefixes); !ok {
-		return false
+	if sc.server, ok = s.serverFor(&sc.query, n, prefixes); !ok {
+		return refusedNetwork
 	}
-	if sc.server, ok = s.serverFor(&sc.query, sc.subnet, prefixes); !ok {
-		return false
+	sc.name = sc.server
+	if override := sc.serverOverride(); override.IsValid() {
+		sc.name = override
 	}
-	sc.node, ok = s.o.Nodes.NodeByMAC(sc.mac)
-	sc.known = ok && sc.node.State != fleet.Discovered && sc.node.State != fleet.Retired && sc.node.State != ""
-	sc.boot.Server, sc.boot.Port, sc.boot.Subnet = sc.server, s.o.HTTPPort, sc.subnet.Name
-	if sc.subnet.Server.IsValid() {
-		sc.boot.Server = sc.subnet.Server
+	sc.node, _ = s.o.Nodes.NodeByMAC(sc.mac)
+	sc.poolOptions = s.nets.Load().pools[sc.node.Pool]
+	sc.reserved = nil
+	for _, m := range n.link {
+		if sc.reserved = m.reservation(&sc.query); sc.reserved != nil {
+			n = m
+			break
+		}
+	}
+	sc.enter(n)
+	sc.boot.Server, sc.boot.Port, sc.boot.Subnet = sc.server, s.o.HTTPPort, n.Name
+	if n.Server.IsValid() {
+		sc.boot.Server = n.Server
 	}
 	sc.plan = pxe.Decide(sc.boot, sc.node)
-	return true
+	return served
 }
 
-// subnetFor finds the network that the client is on: as its relay says, as its
+// enter says that the client is on a network, and who it is there. Its boot
+// stays as it was: it is about the wire.
+func (sc *scene) enter(n *network) {
+	sc.subnet, sc.beside = n, n.Mode == fleet.Proxy
+	sc.class = n.classOf(&sc.query)
+	sc.who = client{mac: sc.mac, known: approved(sc.node) || sc.reserved != nil, own: sc.node.Addr}
+	if sc.class != nil {
+		sc.who.shelf = sc.class.shelf
+	}
+	if sc.reserved != nil && n.CIDR.Contains(sc.reserved.Addr) {
+		sc.who.own, sc.who.fixed = sc.reserved.Addr, true
+	}
+}
+
+// approved reports whether a node was approved at some time: reserved subnets
+// serve it.
+func approved(n fleet.Node) bool {
+	return n.State != fleet.Discovered && n.State != fleet.Retired && n.State != ""
+}
+
+// isKnown reports whether a client is no stranger, by its MAC alone.
+func (s *Server) isKnown(mac fleet.MAC) bool {
+	n, _ := s.o.Nodes.NodeByMAC(mac)
+	if approved(n) {
+		return true
+	}
+	for _, net := range s.nets.Load().sorted {
+		if net.byMAC[mac] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// networkFor finds the network that the client is on: as its relay says, as its
 // address says when it has one already (a renewal may come through a router,
 // without a relay), or as the interface says.
-func (s *Server) subnetFor(q *query, prefixes []netip.Prefix) (fleet.Subnet, bool) {
-	if q.relay.IsValid() {
-		if link := q.linkSelection(); link.IsValid() {
-			return s.book.subnetOf(link)
-		}
-		return s.book.subnetOf(q.relay)
+func (s *Server) networkFor(sc *scene, prefixes []netip.Prefix) (*network, refusal) {
+	nets := s.nets.Load()
+	if sc.relay.IsValid() {
+		return s.behindRelay(sc, nets)
 	}
-	if q.client.IsValid() {
-		if n, ok := s.book.subnetOf(q.client); ok {
-			return n, true
+	if sc.client.IsValid() {
+		if n := nets.of(sc.client); n != nil {
+			return n, served
 		}
 	}
 	for _, p := range prefixes {
-		if n, ok := s.book.subnetOf(p.Addr()); ok {
-			return n, true
+		if n := nets.of(p.Addr()); n != nil {
+			return n, served
 		}
 	}
-	return fleet.Subnet{}, false
+	return nil, refusedNetwork
 }
 
-// serverFor returns the address that the client knows us by: the one it wrote
-// to, else ours on its own network, else any of the interface.
-func (s *Server) serverFor(q *query, n fleet.Subnet, prefixes []netip.Prefix) (netip.Addr, bool) {
+// serverFor returns our address to send from: the one it wrote to, else ours
+// on its own network or another of its wire, else any of the interface.
+func (s *Server) serverFor(q *query, n *network, prefixes []netip.Prefix) (netip.Addr, bool) {
 	if s.ifaces.own(q.to) {
 		return q.to, true
 	}
 	for _, p := range prefixes {
-		if n.CIDR.Contains(p.Addr()) {
+		if n.onLink(p.Addr()) != nil {
 			return p.Addr(), true
 		}
 	}
@@ -126,25 +193,70 @@ func (s *Server) serverFor(q *query, n fleet.Subnet, prefixes []netip.Prefix) (n
 
 // offer answers a DISCOVER (RFC 2131 §4.3.1).
 func (s *Server) offer(sc *scene) (reply, bool) {
-	addr, ok := s.book.offer(sc.subnet, sc.mac, sc.wanted, sc.node.Addr)
-	if !ok {
+	found, why := s.pick(sc)
+	if why != served {
 		s.stats.noAddress.Add(1)
-		s.observe(sc, "silence: no free address on subnet "+sc.subnet.Name)
+		s.outOfAddresses(sc, why)
+		return s.refuse(sc, why)
+	}
+	s.observeAddr(sc, "offered", found.addr)
+	r, ok := s.build(sc, dhcpv4.MessageTypeOffer, found.addr)
+	if !ok {
 		return reply{}, false
 	}
-	s.observeAddr(sc, "offered", addr)
-	r, ok := s.build(sc, dhcpv4.MessageTypeOffer, addr)
-	if ok {
-		s.stats.offers.Add(1)
+	s.stats.offers.Add(1)
+	if found.unproven && s.prober.wants(found.net) {
+		r.probe = &probe{net: found.net, addr: found.addr}
 	}
-	return r, ok
+	return r, true
+}
+
+// pick finds an address on the wire of the client: on the network where it has
+// one already, or on the first that has one to give. The scene enters it.
+func (s *Server) pick(sc *scene) (found pick, why refusal) {
+	first := sc.subnet
+	if len(first.link) > 1 && !sc.who.fixed {
+		for _, n := range first.link {
+			if servesClient(n, sc) && s.book.has(n, sc.mac) {
+				sc.enter(n)
+				break
+			}
+		}
+	}
+	if found, why = s.book.offer(sc.subnet, &sc.who, sc.wanted); why == served || sc.who.fixed {
+		return found, why
+	}
+	tried := sc.subnet
+	for _, n := range first.link {
+		if n == tried || !servesClient(n, sc) {
+			continue
+		}
+		sc.enter(n)
+		if found, other := s.book.offer(n, &sc.who, sc.wanted); other == served {
+			return found, served
+		}
+	}
+	sc.enter(tried)
+	return pick{}, why
+}
+
+// servesClient reports whether a network gives addresses to a client.
+func servesClient(n *network, sc *scene) bool {
+	return n.Mode == fleet.Full || n.Mode == fleet.Reserved && sc.who.known
 }
 
 // request answers a REQUEST. What it means depends on which fields it fills
 // (RFC 2131 §4.3.2).
 func (s *Server) request(sc *scene) (reply, bool) {
+	wants := sc.wanted
+	if !sc.chosen.IsValid() && sc.client.IsValid() {
+		wants = sc.client
+	}
+	if n := sc.subnet.onLink(wants); n != nil && n != sc.subnet && servesClient(n, sc) && !sc.who.fixed {
+		sc.enter(n)
+	}
 	switch {
-	case sc.chosen.IsValid() && sc.chosen != sc.server && !s.ifaces.own(sc.chosen):
+	case sc.chosen.IsValid() && sc.chosen != sc.name && !s.ifaces.own(sc.chosen):
 		s.book.withdraw(sc.subnet, sc.mac) // SELECTING, another server
 		return reply{}, false
 	case sc.chosen.IsValid():
@@ -154,7 +266,7 @@ func (s *Server) request(sc *scene) (reply, bool) {
 	case sc.wanted.IsValid():
 		return s.rebooting(sc)
 	default:
-		return reply{}, false // asks for nothing
+		return s.refuse(sc, refusedOther) // asks for nothing
 	}
 }
 
@@ -162,9 +274,9 @@ func (s *Server) request(sc *scene) (reply, bool) {
 // offers, so any address that is free and that it may have will do.
 func (s *Server) selecting(sc *scene) (reply, bool) {
 	if !sc.wanted.IsValid() {
-		return reply{}, false
+		return s.refuse(sc, refusedOther)
 	}
-	c := s.book.claim(sc.subnet, sc.mac, sc.wanted, sc.node.Addr)
+	c := s.book.claim(sc.subnet, &sc.who, sc.wanted)
 	if c.taken || !c.may {
 		return s.nak(sc, "the address is not for this client")
 	}
@@ -173,7 +285,7 @@ func (s *Server) selecting(sc *scene) (reply, bool) {
 
 // renewing: the client has the address and wants to keep it.
 func (s *Server) renewing(sc *scene) (reply, bool) {
-	c := s.book.claim(sc.subnet, sc.mac, sc.client, sc.node.Addr)
+	c := s.book.claim(sc.subnet, &sc.who, sc.client)
 	switch {
 	case c.mine && c.may:
 		return s.ack(sc, sc.client)
@@ -189,7 +301,7 @@ func (s *Server) rebooting(sc *scene) (reply, bool) {
 	if !sc.subnet.CIDR.Contains(sc.wanted) {
 		return s.nak(sc, "the address is of another network")
 	}
-	c := s.book.claim(sc.subnet, sc.mac, sc.wanted, sc.node.Addr)
+	c := s.book.claim(sc.subnet, &sc.who, sc.wanted)
 	switch {
 	case c.mine && c.may:
 		return s.ack(sc, sc.wanted)
@@ -206,12 +318,19 @@ func (s *Server) ack(sc *scene, addr netip.Addr) (reply, bool) {
 	if !ok {
 		return reply{}, false
 	}
-	r.lease, ok = s.book.take(sc.subnet, sc.mac, addr, hostnameOf(sc))
-	if !ok {
+	r.lease = s.leaseFor(sc, addr)
+	if !s.book.take(&sc.who, r.lease) {
 		return reply{}, false // taken this very moment
 	}
 	s.observeAddr(sc, "leased", addr)
 	return r, true
+}
+
+func (s *Server) leaseFor(sc *scene, addr netip.Addr) fleet.Lease {
+	return fleet.Lease{
+		Addr: addr, Subnet: sc.subnet.Name, MAC: sc.mac, ClientID: hex.EncodeToString(sc.msg.option(codeClientID)),
+		Hostname: hostnameOf(sc), State: fleet.LeaseBound, Expires: s.o.Now().Add(sc.leaseTime()),
+	}
 }
 
 func (s *Server) nak(sc *scene, why string) (reply, bool) {
@@ -228,6 +347,9 @@ func (s *Server) nak(sc *scene, why string) (reply, bool) {
 func (s *Server) inform(sc *scene) (reply, bool) {
 	if !sc.client.IsValid() {
 		return reply{}, false
+	}
+	if n := sc.subnet.onLink(sc.client); n != nil {
+		sc.enter(n)
 	}
 	r, ok := s.build(sc, dhcpv4.MessageTypeAck, netip.Addr{})
 	if ok {
@@ -248,6 +370,7 @@ func (s *Server) giveUp(sc *scene, addr netip.Addr, state fleet.LeaseState) (rep
 	}
 	if state == fleet.LeaseDeclined {
 		s.observe(sc, fmt.Sprintf("declined %s: another machine uses it", addr))
+		s.stats.declined.Add(1)
 		s.o.Log.Warn("address declined", "mac", sc.mac, "addr", addr, "quarantine", quarantineTime)
 	}
 	return reply{lease: lease}, true

@@ -234,6 +234,7 @@ func TestRelayedClientsGetAddressesOfTheirNetwork(t *testing.T) {
 	far := fleet.Subnet{
 		Name: "far", CIDR: netip.MustParsePrefix("10.88.0.0/24"), Mode: fleet.Full,
 		Ranges: []fleet.AddrRange{{First: netip.MustParseAddr("10.88.0.10"), Last: netip.MustParseAddr("10.88.0.20")}},
+		Relays: []netip.Addr{netip.MustParseAddr("10.88.0.1"), netip.MustParseAddr("192.0.2.1")},
 	}
 	direct := arrival{ifindex: testIfindex, from: netip.MustParseAddrPort("10.88.0.1:67"), to: netip.MustParseAddr("10.77.0.1")}
 	tests := map[string]struct {

@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"slices"
 	"sync"
@@ -12,7 +13,6 @@ import (
 const (
 	offerTime      = 30 * time.Second // an offer is kept for the client so long
 	quarantineTime = 10 * time.Minute // a declined address is given to nobody so long
-	defaultLease   = time.Hour
 )
 
 // A book is all leases, in memory. The disk has what was put; what is only
@@ -21,7 +21,8 @@ type book struct {
 	mu      sync.Mutex
 	now     func() time.Time
 	own     map[netip.Addr]bool // addresses of our interfaces
-	ledgers []*ledger
+	ledgers []*ledger           // by first address of their networks
+	byNet   map[netip.Prefix]*ledger
 	orphans map[netip.Addr]fleet.Lease // leases of no subnet that we serve
 }
 
@@ -29,17 +30,17 @@ func newBook(now func() time.Time) *book {
 	return &book{now: now, orphans: make(map[netip.Addr]fleet.Lease)}
 }
 
-// configure sets the subnets. Leases and offers stay, each with the subnet that
-// its address is in now.
-func (b *book) configure(subnets []fleet.Subnet, own map[netip.Addr]bool) {
+// configure sets the networks. Leases and offers stay, each with the network
+// that its address is in now.
+func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	old := b.ledgers
-	b.own, b.ledgers = own, nil
-	for _, n := range subnets {
-		if n.CIDR.IsValid() && n.CIDR.Addr().Is4() {
-			b.ledgers = append(b.ledgers, newLedger(n, own))
-		}
+	b.own, b.ledgers, b.byNet = own, nil, make(map[netip.Prefix]*ledger, len(nets))
+	for _, n := range nets {
+		l := newLedger(n, own)
+		b.ledgers = append(b.ledgers, l)
+		b.byNet[n.CIDR] = l
 	}
 	orphans := b.orphans
 	b.orphans = make(map[netip.Addr]fleet.Lease)
@@ -53,93 +54,116 @@ func (b *book) configure(subnets []fleet.Subnet, own map[netip.Addr]bool) {
 	}
 }
 
-// reconfigure keeps the subnets and sets our own addresses, which are given to
-// nobody.
+// reconfigure keeps the networks and sets our own addresses, which are given
+// to nobody.
 func (b *book) reconfigure(own map[netip.Addr]bool) {
 	b.mu.Lock()
-	subnets := make([]fleet.Subnet, len(b.ledgers))
+	nets := make([]*network, len(b.ledgers))
 	for i, l := range b.ledgers {
-		subnets[i] = l.subnet
+		nets[i] = l.net
 	}
 	b.mu.Unlock()
-	b.configure(subnets, own)
+	b.configure(nets, own)
 }
 
 // move takes a place over from a ledger that is no more.
 func (b *book) move(p *place) {
-	if p.lease.State != "" {
-		b.enter(p.lease)
-	}
 	l := b.ledgerOf(p.addr)
-	if l == nil || p.offered == "" {
+	if l == nil {
+		if p.lease.State != "" {
+			b.orphans[p.addr] = p.lease
+		}
 		return
 	}
-	np := l.place(p.addr)
-	l.hold(np, p.offered, p.until)
-	np.storing = p.storing
+	if p.lease.State != "" {
+		l.put(p.lease)
+	}
+	np := l.place(p.addr, p.stranger)
+	if np.shelf != nil {
+		np.shelf.mark(np, p.stranger)
+	}
+	np.checked = p.checked
+	if p.offered != "" {
+		l.hold(np, &client{mac: p.offered, known: !p.stranger}, p.until)
+		np.storing = p.storing
+	}
 }
 
-// load enters what is on disk.
-func (b *book) load(leases []fleet.Lease) {
+// load enters what is on disk. known says which clients are no strangers.
+func (b *book) load(leases []fleet.Lease, known func(fleet.MAC) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, lease := range leases {
-		b.enter(lease)
+		if p := b.enter(lease); p != nil && p.shelf != nil {
+			p.shelf.mark(p, !known(lease.MAC))
+		}
 	}
 }
 
-func (b *book) enter(lease fleet.Lease) {
+// enter puts a lease into its ledger, and returns its place there.
+func (b *book) enter(lease fleet.Lease) *place {
 	if l := b.ledgerOf(lease.Addr); l != nil {
-		l.put(lease)
-		return
+		return l.put(lease)
 	}
 	b.orphans[lease.Addr] = lease
+	return nil
 }
 
+// ledgerOf returns the ledger that an address is in.
 func (b *book) ledgerOf(a netip.Addr) *ledger {
-	i := slices.IndexFunc(b.ledgers, func(l *ledger) bool { return l.subnet.CIDR.Contains(a) })
-	if i < 0 {
+	i, found := slices.BinarySearchFunc(b.ledgers, a, func(l *ledger, a netip.Addr) int { return l.net.CIDR.Addr().Compare(a) })
+	if !found {
+		i--
+	}
+	if i < 0 || !b.ledgers[i].net.CIDR.Contains(a) {
 		return nil
 	}
 	return b.ledgers[i]
 }
 
-// subnetOf returns the subnet that an address is in.
-func (b *book) subnetOf(a netip.Addr) (fleet.Subnet, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if l := b.ledgerOf(a); l != nil {
-		return l.subnet, true
-	}
-	return fleet.Subnet{}, false
+// An offer is an address for a client. It is unproven when nobody has asked
+// yet whether somebody is there already.
+type pick struct {
+	net      *network
+	addr     netip.Addr
+	unproven bool
 }
 
-// offer finds an address for a client and keeps it for a while.
-func (b *book) offer(n fleet.Subnet, mac fleet.MAC, wanted, own netip.Addr) (netip.Addr, bool) {
+// offer finds an address for a client on a network and keeps it for a while.
+func (b *book) offer(n *network, c *client, wanted netip.Addr) (pick, refusal) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := b.ledgerOf(n.CIDR.Addr())
+	l := b.byNet[n.CIDR]
 	if l == nil {
-		return netip.Addr{}, false
+		return pick{}, refusedNetwork
 	}
 	now := b.now()
-	p, ok := l.choose(mac, wanted, own, now)
-	if !ok {
-		return netip.Addr{}, false
+	p, why := l.choose(c, wanted, now)
+	if why != served {
+		return pick{}, why
 	}
-	l.hold(p, mac, now.Add(offerTime))
-	return p.addr, true
+	l.hold(p, c, now.Add(offerTime))
+	unproven := !c.fixed && l.byMAC[c.mac] != p && now.Sub(p.checked) > provenTime
+	return pick{net: n, addr: p.addr, unproven: unproven}, served
 }
 
 // withdraw takes back what a client was offered: it chose another server.
-func (b *book) withdraw(n fleet.Subnet, mac fleet.MAC) {
+func (b *book) withdraw(n *network, mac fleet.MAC) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if l := b.ledgerOf(n.CIDR.Addr()); l != nil {
+	if l := b.byNet[n.CIDR]; l != nil {
 		if p := l.offers[mac]; p != nil && p.storing == 0 {
 			l.letGo(p)
 		}
 	}
+}
+
+// has reports whether a client has, or is offered, an address on a network.
+func (b *book) has(n *network, mac fleet.MAC) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.byNet[n.CIDR]
+	return l != nil && (l.offers[mac] != nil || l.byMAC[mac] != nil)
 }
 
 // A claim is what the book knows about a client and an address.
@@ -150,65 +174,67 @@ type claim struct {
 	may   bool // the client may have this address at all
 }
 
-func (b *book) claim(n fleet.Subnet, mac fleet.MAC, a, own netip.Addr) claim {
+func (b *book) claim(n *network, c *client, a netip.Addr) claim {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := b.ledgerOf(n.CIDR.Addr())
+	l := b.byNet[n.CIDR]
 	if l == nil {
 		return claim{}
 	}
-	c := claim{known: l.byMAC[mac] != nil, may: l.mayHave(a, own)}
+	cl := claim{known: l.byMAC[c.mac] != nil, may: l.mayHave(a, c)}
 	p := l.byAddr[a]
 	if p == nil {
-		return c
+		if sh := l.shelfOf(a); sh != nil && !c.known && sh.strangers >= sh.share {
+			cl.may = false
+		}
+		return cl
 	}
-	c.taken = !p.freeFor(mac, b.now())
-	c.mine = !c.taken && (l.offers[mac] == p || l.byMAC[mac] == p)
-	return c
+	cl.taken = !p.freeFor(c.mac, b.now())
+	cl.mine = !cl.taken && (l.offers[c.mac] == p || l.byMAC[c.mac] == p)
+	if !cl.mine && !c.known && !p.stranger && p.shelf != nil && p.shelf.strangers >= p.shelf.share {
+		cl.may = false
+	}
+	return cl
 }
 
-// take reserves an address for a client until its lease is stored, and returns
-// that lease. It fails when somebody else has the address by now.
-func (b *book) take(n fleet.Subnet, mac fleet.MAC, a netip.Addr, hostname string) (fleet.Lease, bool) {
-	return b.change(a, mac, fleet.Lease{
-		Addr: a, Subnet: n.Name, MAC: mac, Hostname: hostname, State: fleet.LeaseBound,
-		Expires: b.now().Add(leaseTime(n)),
-	})
+// take reserves an address for a client until its lease is stored. It fails
+// when somebody else has the address by now.
+func (b *book) take(c *client, lease fleet.Lease) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.change(c, lease)
 }
 
 // giveUp ends the lease of a client: released by it, or declined because
 // somebody else answers at the address. It fails for whoever does not hold it.
 func (b *book) giveUp(mac fleet.MAC, a netip.Addr, state fleet.LeaseState) (fleet.Lease, bool) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	l := b.ledgerOf(a)
 	if l == nil || l.byAddr[a] == nil || l.byAddr[a].lease.State != fleet.LeaseBound || l.byAddr[a].lease.MAC != mac {
-		b.mu.Unlock()
 		return fleet.Lease{}, false
 	}
 	lease := l.byAddr[a].lease
-	b.mu.Unlock()
 	lease.State, lease.Expires = state, b.now()
 	if state == fleet.LeaseDeclined {
 		lease.Expires = b.now().Add(quarantineTime)
 	}
-	return b.change(a, mac, lease)
+	return lease, b.change(&client{mac: mac, known: !l.byAddr[a].stranger}, lease)
 }
 
-func (b *book) change(a netip.Addr, mac fleet.MAC, lease fleet.Lease) (fleet.Lease, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	l := b.ledgerOf(a)
+func (b *book) change(c *client, lease fleet.Lease) bool {
+	l := b.ledgerOf(lease.Addr)
 	if l == nil {
-		return fleet.Lease{}, false
+		return false
 	}
 	now := b.now()
-	p := l.place(a)
-	if !p.freeFor(mac, now) {
-		return fleet.Lease{}, false
+	p := l.place(lease.Addr, !c.known)
+	if !p.freeFor(c.mac, now) {
+		return false
 	}
-	l.hold(p, mac, now.Add(offerTime))
+	l.hold(p, c, now.Add(offerTime))
 	p.storing++
-	return lease, true
+	return true
 }
 
 // stored enters leases that are on disk now; ok is false when they could not
@@ -224,7 +250,7 @@ func (b *book) stored(leases []fleet.Lease, ok bool) {
 			}
 			continue
 		}
-		if p := l.place(lease.Addr); p.storing > 0 {
+		if p := l.place(lease.Addr, false); p.storing > 0 {
 			p.storing--
 		}
 		if ok {
@@ -245,9 +271,44 @@ func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease, bool) {
 	return lease, lease.State == fleet.LeaseBound && b.now().Before(lease.Expires)
 }
 
-func leaseTime(n fleet.Subnet) time.Duration {
-	if n.Lease <= 0 {
-		return defaultLease
+// leasesByMAC returns the leases that a client has now, the newest first.
+func (b *book) leasesByMAC(mac fleet.MAC) (leases []fleet.Lease) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.ledgers {
+		if p := l.byMAC[mac]; p != nil && p.lease.State == fleet.LeaseBound && b.now().Before(p.lease.Expires) {
+			leases = append(leases, p.lease)
+		}
 	}
-	return time.Duration(n.Lease) * time.Second
+	slices.SortFunc(leases, func(x, y fleet.Lease) int { return y.Expires.Compare(x.Expires) })
+	return leases
+}
+
+// leasesByClientID returns the lease of a client that names itself so, in hex.
+func (b *book) leasesByClientID(id string) (leases []fleet.Lease) {
+	if mac, ok := macOfID(id); ok {
+		for _, l := range b.leasesByMAC(mac) {
+			if l.ClientID == id {
+				leases = append(leases, l)
+			}
+		}
+		return leases
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.ledgers {
+		if p := l.byID[id]; p != nil && p.lease.State == fleet.LeaseBound && b.now().Before(p.lease.Expires) {
+			leases = append(leases, p.lease)
+		}
+	}
+	return leases
+}
+
+// macOfID returns the MAC that most client identifiers are.
+func macOfID(id string) (fleet.MAC, bool) {
+	raw, err := hex.DecodeString(id)
+	if err != nil || len(raw) != 7 || raw[0] != 1 {
+		return "", false
+	}
+	return macOf([6]byte(raw[1:])), true
 }

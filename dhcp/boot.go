@@ -6,7 +6,6 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
-	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe"
 )
 
@@ -32,10 +31,11 @@ var (
 
 // bootOptions tells the client what to load, in the form of its firmware.
 func bootOptions(d *draft, sc *scene) {
-	if sc.boot.Firmware == pxe.NoBoot {
+	file := sc.bootFile()
+	if sc.boot.Firmware == pxe.NoBoot && file == "" {
 		return
 	}
-	proxy := sc.subnet.Mode == fleet.Proxy
+	proxy := sc.beside
 	if sc.boot.Firmware == pxe.IPXE && !proxy {
 		d.set(175, noProxyDHCP)
 	}
@@ -43,7 +43,6 @@ func bootOptions(d *draft, sc *scene) {
 		piOptions(d, sc)
 		return
 	}
-	file := sc.plan.BootFile(sc.boot)
 	if file == "" || len(file) > 255 {
 		return
 	}
@@ -57,13 +56,50 @@ func bootOptions(d *draft, sc *scene) {
 			d.set(43, useBootFile)
 		}
 	}
-	d.server = sc.boot.Server
-	d.setText(66, sc.boot.Server.String())
+	d.server = sc.bootServer()
+	d.setText(66, d.server.String())
 	d.setText(67, file)
 	if len(file) <= maxFileField {
 		d.file = file
 	}
 }
+
+// overrides reports whether the client's class says what it boots: for clients
+// that would get a loader of ours, for iPXE and GRUB where the class names
+// them, and for what is no firmware at all. A node that has its system never
+// gets anything else to boot.
+func (sc *scene) overrides() bool {
+	if sc.class == nil || sc.class.BootFile == "" {
+		return false
+	}
+	switch sc.plan.Action {
+	case pxe.Load:
+		return true
+	case pxe.Script:
+		return sc.class.Match.User != ""
+	default:
+		return sc.boot.Firmware == pxe.NoBoot
+	}
+}
+
+// bootFile is what the client is told to load: a name or a URL; "" for nothing.
+func (sc *scene) bootFile() string {
+	if sc.overrides() {
+		return sc.class.BootFile
+	}
+	return sc.plan.BootFile(sc.boot)
+}
+
+// bootServer is where it is told to load from.
+func (sc *scene) bootServer() netip.Addr {
+	if sc.overrides() && sc.class.BootServer.IsValid() {
+		return sc.class.BootServer
+	}
+	return sc.boot.Server
+}
+
+// boots reports whether the client is firmware, or a loader.
+func (sc *scene) boots() bool { return sc.boot.Firmware != pxe.NoBoot }
 
 // piOptions send a Raspberry Pi to our TFTP server. It knows the names of the
 // files that it loads, and takes no other.
@@ -109,7 +145,7 @@ func (s *Server) bootAnswer(sc *scene) (reply, bool) {
 	if !asks || sc.boot.Firmware == pxe.NoBoot || sc.plan.File == "" {
 		return reply{}, false
 	}
-	sc.subnet.Mode = fleet.Proxy // whatever it is: on this port we are a ProxyDHCP server
+	sc.beside = true // whatever its mode: on this port we are a ProxyDHCP server
 	s.observe(sc, "asked for its boot file: "+planText(sc))
 	return s.proxied(sc, dhcpv4.MessageTypeAck)
 }

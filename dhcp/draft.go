@@ -18,14 +18,16 @@ type draft struct {
 	file    string     // boot file field; at most maxFileField
 	has     codeSet
 	value   [256][]byte
-	scratch []byte // values that are made here
+	inName  codeSet // options that stand in the field sname
+	inFile  codeSet // and in the field file
+	scratch []byte  // values that are made here
 }
 
 // reset makes it empty.
 func (d *draft) reset(flags uint16) {
 	d.flags, d.file = flags, ""
 	d.client, d.your, d.server = netip.Addr{}, netip.Addr{}, netip.Addr{}
-	d.has, d.scratch = codeSet{}, d.scratch[:0]
+	d.has, d.inName, d.inFile, d.scratch = codeSet{}, codeSet{}, codeSet{}, d.scratch[:0]
 }
 
 // set gives an option its value, which must not change until the draft is
@@ -75,6 +77,8 @@ func (d *draft) setAddrs(code byte, list ...netip.Addr) {
 func (d *draft) unset(code byte) bool {
 	was := d.has.contains(code)
 	d.has.remove(code)
+	d.inName.remove(code)
+	d.inFile.remove(code)
 	return was
 }
 
@@ -85,7 +89,9 @@ const leastMessage = 300
 func (d *draft) size() int {
 	n := atOptions + len("\xff")
 	for code := range d.has.all {
-		n += optionSize(len(d.value[code]))
+		if !d.inName.contains(code) && !d.inFile.contains(code) {
+			n += optionSize(len(d.value[code]))
+		}
 	}
 	return max(n, leastMessage)
 }
@@ -111,10 +117,12 @@ func (d *draft) appendTo(b []byte, to *message) []byte {
 	putAddr(fixed[atServer:], d.server)
 	copy(fixed[atRelay:], to.raw[atRelay:atHardware+16])
 	copy(fixed[atFile:atCookie], d.file)
+	d.putField(fixed[atName:atFile], &d.inName)
+	d.putField(fixed[atFile:atCookie], &d.inFile)
 	binary.BigEndian.PutUint32(fixed[atCookie:], magicCookie)
 	const relayInfo = 82
 	for code := range d.has.all {
-		if code != relayInfo {
+		if code != relayInfo && !d.inName.contains(code) && !d.inFile.contains(code) {
 			b = appendOption(b, code, d.value[code])
 		}
 	}
@@ -126,6 +134,18 @@ func (d *draft) appendTo(b []byte, to *message) []byte {
 		b = append(b, codePad)
 	}
 	return b
+}
+
+// putField writes options into a field that they were moved to.
+func (d *draft) putField(field []byte, codes *codeSet) {
+	if *codes == (codeSet{}) {
+		return
+	}
+	b := field[:0]
+	for code := range codes.all {
+		b = appendOption(b, code, d.value[code])
+	}
+	_ = append(b, codeEnd) // there is room: see overload
 }
 
 func putAddr(to []byte, a netip.Addr) {

@@ -111,7 +111,7 @@ func rackSubnet(mode fleet.DHCPMode) fleet.Subnet {
 		Name: "rack", CIDR: netip.MustParsePrefix("10.77.0.0/24"), Mode: mode,
 		Ranges: []fleet.AddrRange{{First: netip.MustParseAddr("10.77.0.100"), Last: netip.MustParseAddr("10.77.0.103")}},
 		Router: netip.MustParseAddr("10.77.0.1"), DNS: []netip.Addr{netip.MustParseAddr("10.77.0.1")},
-		Domain: "rack.example", Lease: 600,
+		Domain: "rack.example", Lease: 600, UnknownLease: 600, UnknownShare: 100,
 	}
 }
 
@@ -143,7 +143,7 @@ func (ts *testServer) start(subnets ...fleet.Subnet) {
 	if err != nil {
 		ts.t.Fatal(err)
 	}
-	s.book.load(leases)
+	s.book.load(leases, s.isKnown)
 	ts.Server = s
 	ts.commit = newCommitter(s, func(out []reply) { ts.sent = append(ts.sent, out...) })
 }

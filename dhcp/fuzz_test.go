@@ -141,13 +141,13 @@ func (m *model) step(op byte) {
 		}
 		m.ask(packet(mac, decline, wants(third)))
 	case 7:
-		m.start(m.book.ledgers[0].subnet)
+		m.start(m.book.ledgers[0].net.Subnet)
 	case 8:
 		m.clock = m.clock.Add(time.Duration(op&15) * time.Minute)
 	case 9:
 		m.leases.broken = map[bool]error{true: errDiskFull}[op&1 == 1]
 	case 10:
-		m.SetSubnets([]fleet.Subnet{m.book.ledgers[0].subnet})
+		m.SetSubnets([]fleet.Subnet{m.book.ledgers[0].net.Subnet})
 	case 11:
 		m.ask(packet(mac, request, wants(third), chooses("10.77.0.9")))
 	}

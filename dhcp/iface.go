@@ -17,6 +17,7 @@ type interfaces struct {
 	mu     sync.RWMutex
 	byIdx  map[int][]netip.Prefix
 	owners map[netip.Addr]bool
+	cards  map[int]net.HardwareAddr
 }
 
 // refresh reads the addresses and reports whether they have changed.
@@ -25,7 +26,7 @@ func (f *interfaces) refresh() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	byIdx, owners := make(map[int][]netip.Prefix), make(map[netip.Addr]bool)
+	byIdx, owners, cards := make(map[int][]netip.Prefix), make(map[netip.Addr]bool), make(map[int]net.HardwareAddr)
 	for _, i := range all {
 		addrs, err := i.Addrs()
 		if err != nil {
@@ -36,13 +37,13 @@ func (f *interfaces) refresh() (changed bool, err error) {
 			owners[p.Addr()] = true
 		}
 		if len(f.names) == 0 || slices.Contains(f.names, i.Name) {
-			byIdx[i.Index] = prefixes
+			byIdx[i.Index], cards[i.Index] = prefixes, i.HardwareAddr
 		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	changed = !maps.Equal(owners, f.owners)
-	f.byIdx, f.owners = byIdx, owners
+	f.byIdx, f.owners, f.cards = byIdx, owners, cards
 	return changed, nil
 }
 
@@ -89,4 +90,17 @@ func (f *interfaces) byIndex() map[int][]netip.Prefix {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return maps.Clone(f.byIdx)
+}
+
+// near returns the interface that has an address of the network that a is in,
+// and its hardware address. It fails for what is behind a router.
+func (f *interfaces) near(a netip.Addr) (index int, card net.HardwareAddr, ok bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	for index, prefixes := range f.byIdx {
+		if slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			return index, f.cards[index], true
+		}
+	}
+	return 0, nil, false
 }

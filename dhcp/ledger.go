@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"container/heap"
 	"net/netip"
 	"time"
 
@@ -17,8 +16,13 @@ type place struct {
 	until   time.Time
 	storing int // leases of it on their way to the disk; until they are there it is nobody else's
 
+	shelf    *shelf    // nil when the address is outside of the ranges
+	stranger bool      // who has it, or had it last, was approved by nobody
+	checked  time.Time // when nobody answered there last
+	probing  bool      // somebody is being asked there
+
 	due   time.Time // never later than freeAt: see ledger.oldest
-	index int       // in the heap; -1 when the address is outside of the ranges
+	index int       // in one of the heaps of the shelf; -1 when it has none
 }
 
 // holder returns who has the address now. A declined address is held by
@@ -50,29 +54,48 @@ func (p *place) freeAt() time.Time {
 	return at
 }
 
+// A client is who asks for an address, as far as it matters for which one it
+// gets.
+type client struct {
+	mac   fleet.MAC
+	known bool       // somebody approved it, or reserved something for it
+	own   netip.Addr // the address that its node has on record, or that is reserved for it
+	fixed bool       // own is reserved for it: it gets no other
+	shelf int        // of its class
+}
+
 // A ledger is the addresses of one subnet. Every operation takes the same time
 // with ten leases as with a million, but for the heap's logarithm.
 type ledger struct {
-	subnet   fleet.Subnet
+	net      *network
 	never    map[netip.Addr]bool // router and the like: given to nobody
+	reserved map[netip.Addr]bool // given to one client only
 	byAddr   map[netip.Addr]*place
 	byMAC    map[fleet.MAC]*place // by holder of the lease on disk
 	offers   map[fleet.MAC]*place // by whom the address is offered to
-	due      places
-	rangeNo  int        // range and address of it that were never given yet
-	nextAddr netip.Addr // invalid: the start of the range
+	byID     map[string]*place    // by client identifier, of those that are not the MAC once more
+	shelves  []*shelf
 }
 
-func newLedger(n fleet.Subnet, own map[netip.Addr]bool) *ledger {
+func newLedger(n *network, own map[netip.Addr]bool) *ledger {
 	l := &ledger{
-		subnet: n, never: make(map[netip.Addr]bool), byAddr: make(map[netip.Addr]*place),
-		byMAC: make(map[fleet.MAC]*place), offers: make(map[fleet.MAC]*place),
+		net: n, never: make(map[netip.Addr]bool), reserved: make(map[netip.Addr]bool), byAddr: make(map[netip.Addr]*place),
+		byMAC: make(map[fleet.MAC]*place), offers: make(map[fleet.MAC]*place), byID: make(map[string]*place),
 	}
 	for a := range own {
 		l.never[a] = true
 	}
 	for _, a := range append([]netip.Addr{n.Router, n.Server, n.CIDR.Masked().Addr(), broadcastOf(n.CIDR)}, n.DNS...) {
 		l.never[a] = true
+	}
+	for _, r := range n.Reservations {
+		l.reserved[r.Addr] = true
+	}
+	l.shelves = []*shelf{l.newShelf("", n.Ranges)}
+	for _, c := range n.classes {
+		if c.shelf > 0 {
+			l.shelves = append(l.shelves, l.newShelf(c.Name, c.Ranges))
+		}
 	}
 	return l
 }
@@ -86,124 +109,97 @@ func broadcastOf(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// inRange reports whether the address is one that we give to anybody.
-func (l *ledger) inRange(a netip.Addr) bool {
-	if l.never[a] {
-		return false
+// shelfOf returns the shelf of an address that we give to anybody; nil when it
+// is none.
+func (l *ledger) shelfOf(a netip.Addr) *shelf {
+	if l.never[a] || l.reserved[a] {
+		return nil
 	}
-	for _, r := range l.subnet.Ranges {
-		if !a.Less(r.First) && !r.Last.Less(a) {
-			return true
+	for _, sh := range l.shelves {
+		if sh.contains(a) {
+			return sh
 		}
 	}
-	return false
+	return nil
 }
 
-// mayHave reports whether a client may have this address at all. own is the
-// address that its node is declared to have; where a subnet serves known nodes
-// only, that may lie outside of the ranges.
-func (l *ledger) mayHave(a, own netip.Addr) bool {
-	if l.inRange(a) {
+// mayHave reports whether a client may have this address at all. Where a
+// subnet serves known nodes only, the address that a node has on record may
+// lie outside of the ranges.
+func (l *ledger) mayHave(a netip.Addr, c *client) bool {
+	switch {
+	case c.fixed:
+		return a == c.own && l.net.CIDR.Contains(a)
+	case l.shelfOf(a) == l.shelves[c.shelf]:
 		return true
+	default:
+		return l.net.Mode == fleet.Reserved && a == c.own && l.net.CIDR.Contains(a) && !l.never[a] && !l.reserved[a]
 	}
-	return l.subnet.Mode == fleet.Reserved && a == own && l.subnet.CIDR.Contains(a) && !l.never[a]
 }
 
-// choose finds an address for a client: the one it was offered, the one it
-// has or had, the one it asks for, its own by declaration, one that nobody
-// ever had, and at last the one that has been free for longest.
-func (l *ledger) choose(mac fleet.MAC, wanted, own netip.Addr, now time.Time) (*place, bool) {
-	for _, p := range []*place{l.offers[mac], l.byMAC[mac]} {
-		if p != nil && l.mayHave(p.addr, own) && p.freeFor(mac, now) {
-			return p, true
+// choose finds an address for a client: the one it was offered, the one it has
+// or had, the one it asks for, its own by declaration, and at last one of its
+// shelf.
+func (l *ledger) choose(c *client, wanted netip.Addr, now time.Time) (*place, refusal) {
+	for _, p := range []*place{l.offers[c.mac], l.byMAC[c.mac]} {
+		if p != nil && l.mayHave(p.addr, c) && p.freeFor(c.mac, now) {
+			return p, served
 		}
 	}
-	for _, a := range []netip.Addr{wanted, own} {
-		if a.IsValid() && l.byAddr[a] == nil && l.mayHave(a, own) {
-			return l.place(a), true
+	sh := l.shelves[c.shelf]
+	room := c.known || sh.strangers < sh.share
+	for _, a := range []netip.Addr{wanted, c.own} {
+		if !room || !a.IsValid() || !l.mayHave(a, c) {
+			continue
+		}
+		if p := l.byAddr[a]; p == nil || p.lease.State == "" && p.freeFor(c.mac, now) {
+			return l.place(a, !c.known), served
 		}
 	}
-	if p := l.byAddr[own]; p != nil && l.subnet.Mode == fleet.Reserved && l.mayHave(own, own) && p.freeFor(mac, now) {
-		return p, true
+	if p := l.byAddr[c.own]; p != nil && (c.fixed || l.net.Mode == fleet.Reserved) && l.mayHave(c.own, c) && p.freeFor(c.mac, now) {
+		return p, served
 	}
-	if a, ok := l.fresh(); ok {
-		return l.place(a), true
+	if c.fixed {
+		return nil, refusedReserved
 	}
-	return l.oldest(now)
+	return l.next(sh, c, now)
 }
 
 // place returns the place of an address, a new one if need be.
-func (l *ledger) place(a netip.Addr) *place {
+func (l *ledger) place(a netip.Addr, stranger bool) *place {
 	if p := l.byAddr[a]; p != nil {
 		return p
 	}
-	p := &place{addr: a, index: -1}
+	p := &place{addr: a, index: -1, shelf: l.shelfOf(a), stranger: stranger}
 	l.byAddr[a] = p
-	if l.inRange(a) {
-		heap.Push(&l.due, p)
+	if p.shelf != nil {
+		p.shelf.add(p)
 	}
 	return p
 }
 
-// fresh returns the next address that nobody ever had.
-func (l *ledger) fresh() (netip.Addr, bool) {
-	for l.rangeNo < len(l.subnet.Ranges) {
-		r := l.subnet.Ranges[l.rangeNo]
-		if !l.nextAddr.IsValid() {
-			l.nextAddr = r.First
-		}
-		for a := l.nextAddr; a.IsValid() && !r.Last.Less(a); a = a.Next() {
-			if l.byAddr[a] == nil && !l.never[a] {
-				l.nextAddr = a.Next()
-				return a, true
-			}
-		}
-		l.rangeNo++
-		l.nextAddr = netip.Addr{}
-	}
-	return netip.Addr{}, false
-}
-
-// oldest returns the address that has been free for longest. Renewals do not
-// touch the heap: a place's due time may be too early and is put right here,
-// when it comes to the top.
-func (l *ledger) oldest(now time.Time) (*place, bool) {
-	for len(l.due) > 0 {
-		p := l.due[0]
-		if p.due.After(now) {
-			return nil, false
-		}
-		switch at := p.freeAt(); {
-		case p.storing > 0:
-			l.reschedule(p, now.Add(offerTime))
-		case at.After(now):
-			l.reschedule(p, at)
-		default:
-			return p, true
-		}
-	}
-	return nil, false
-}
-
-func (l *ledger) reschedule(p *place, at time.Time) {
+func (p *place) reschedule(at time.Time) {
 	p.due = at
-	if p.index >= 0 {
-		heap.Fix(&l.due, p.index)
+	if p.shelf != nil {
+		p.shelf.fix(p)
 	}
 }
 
 // hold keeps a place for a client for a while.
-func (l *ledger) hold(p *place, mac fleet.MAC, until time.Time) {
-	if old := l.offers[mac]; old != nil && old != p {
+func (l *ledger) hold(p *place, c *client, until time.Time) {
+	if old := l.offers[c.mac]; old != nil && old != p {
 		l.letGo(old)
 	}
-	if p.offered != mac {
+	if p.offered != c.mac {
 		l.letGo(p)
 	}
-	p.offered, p.until = mac, until
-	l.offers[mac] = p
+	if p.stranger == c.known && p.shelf != nil {
+		p.shelf.mark(p, !c.known)
+	}
+	p.offered, p.until = c.mac, until
+	l.offers[c.mac] = p
 	if p.lease.State == "" || p.lease.Expires.Before(until) {
-		l.reschedule(p, until)
+		p.reschedule(until)
 	}
 }
 
@@ -213,21 +209,21 @@ func (l *ledger) letGo(p *place) {
 		delete(l.offers, p.offered)
 	}
 	p.offered = ""
-	l.reschedule(p, p.freeAt())
+	p.reschedule(p.freeAt())
 }
 
 // put enters a lease that is on disk now. The client's former lease on this
 // subnet ends, on disk as in here.
-func (l *ledger) put(lease fleet.Lease) {
-	p := l.place(lease.Addr)
+func (l *ledger) put(lease fleet.Lease) *place {
+	p := l.place(lease.Addr, false)
 	if p.lease.State != "" && l.byMAC[p.lease.MAC] == p {
 		delete(l.byMAC, p.lease.MAC)
 	}
 	if old := l.byMAC[lease.MAC]; old != nil && lease.State == fleet.LeaseBound {
-		old.lease = fleet.Lease{}
-		l.reschedule(old, old.freeAt())
+		l.count(old, fleet.Lease{})
+		old.reschedule(old.freeAt())
 	}
-	p.lease = lease
+	l.count(p, lease)
 	switch {
 	case lease.State == fleet.LeaseBound:
 		l.byMAC[lease.MAC] = p
@@ -237,31 +233,48 @@ func (l *ledger) put(lease fleet.Lease) {
 	if p.offered == lease.MAC && p.storing == 0 {
 		l.letGo(p)
 	} else {
-		l.reschedule(p, p.freeAt())
+		p.reschedule(p.freeAt())
 	}
+	return p
 }
 
-// places is a heap of places, the one that is due first on top.
-type places []*place
-
-func (h places) Len() int           { return len(h) }
-func (h places) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h places) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+// count gives a place another lease, and counts both.
+func (l *ledger) count(p *place, lease fleet.Lease) {
+	if p.shelf != nil {
+		p.shelf.inUse.add(p.lease, -1)
+		p.shelf.inUse.add(lease, 1)
+	}
+	if hasOwnID(p.lease) && l.byID[p.lease.ClientID] == p {
+		delete(l.byID, p.lease.ClientID)
+	}
+	if hasOwnID(lease) {
+		l.byID[lease.ClientID] = p
+	}
+	p.lease = lease
 }
 
-// Push implements [heap.Interface].
-func (h *places) Push(x any) {
-	p := x.(*place) //nolint:forcetypeassert // nothing else is pushed
-	p.index = len(*h)
-	*h = append(*h, p)
+// hasOwnID reports whether a client identifies itself by more than its
+// hardware type and MAC. Nearly nobody does.
+func hasOwnID(l fleet.Lease) bool {
+	const of = len("01525400000001")
+	if len(l.ClientID) != of || len(l.MAC) != 17 || l.ClientID[:2] != "01" {
+		return l.ClientID != ""
+	}
+	for i := range 6 {
+		if l.ClientID[2+2*i:4+2*i] != string(l.MAC[3*i:3*i+2]) {
+			return true
+		}
+	}
+	return false
 }
 
-// Pop implements [heap.Interface]; nothing is ever popped.
-func (h *places) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	last.index = -1
-	return last
+// quarantine keeps an address from everybody for a while: somebody whom we do
+// not know is there.
+func (l *ledger) quarantine(p *place, until time.Time) {
+	l.letGo(p)
+	if l.byMAC[p.lease.MAC] == p {
+		delete(l.byMAC, p.lease.MAC)
+	}
+	l.count(p, fleet.Lease{Addr: p.addr, Subnet: l.net.Name, State: fleet.LeaseDeclined, Expires: until})
+	p.reschedule(until)
 }

@@ -25,6 +25,7 @@ func (s *Server) observe(sc *scene, outcome string) {
 	}
 	s.o.Observer.Observe(fleet.Evidence{
 		At: s.o.Now(), MAC: sc.mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(detail + ": " + outcome),
+		Place: sc.place(),
 	})
 }
 

@@ -36,8 +36,9 @@ type Alarms interface {
 // Options are what a server needs.
 type Options struct {
 	Subnets    []fleet.Subnet
-	Interfaces []string // answer on these only; empty: on all
-	HTTPPort   uint16   // of the HTTP boot listener; 0: 80
+	Pools      []fleet.Pool // whose nodes get options of their own
+	Interfaces []string     // answer on these only; empty: on all
+	HTTPPort   uint16       // of the HTTP boot listener; 0: 80
 
 	Nodes    Nodes
 	Leases   Leases

@@ -31,6 +31,15 @@ type query struct {
 	boot   pxe.Request
 }
 
+// Kinds of messages that are not RFC 2131's.
+const (
+	kindBOOTP           = dhcpv4.MessageType(0) // none at all
+	kindLeaseQuery      = 10                    // RFC 4388 §6.1
+	kindLeaseUnassigned = dhcpv4.MessageType(11)
+	kindLeaseUnknown    = dhcpv4.MessageType(12)
+	kindLeaseActive     = dhcpv4.MessageType(13)
+)
+
 // maxHops is where we believe in a relay loop (RFC 1542 §4.1.1).
 const maxHops = 16
 
@@ -38,7 +47,6 @@ var (
 	errNotRequest = errors.New("not a request")
 	errHardware   = errors.New("not an Ethernet client")
 	errHops       = errors.New("too many hops")
-	errNoType     = errors.New("no message type")
 )
 
 // parse reads a packet. Whatever it holds was written by a stranger.
@@ -52,10 +60,8 @@ func (q *query) parse(b []byte, a arrival) error {
 		return errNotRequest // another server's answer, or op 0
 	case q.msg.hops() > maxHops:
 		return errHops
-	case !ok:
+	case !ok && q.msg.kind() != kindLeaseQuery:
 		return errHardware
-	case q.msg.kind() == 0:
-		return errNoType // plain BOOTP
 	}
 	q.arrival, q.kind, q.mac = a, dhcpv4.MessageType(q.msg.kind()), macOf(hw)
 	q.client, q.relay = q.msg.client(), q.msg.relay()
@@ -96,25 +102,6 @@ func (q *query) uuid() string {
 		return ""
 	}
 	return fleet.UUIDFromSMBIOS([16]byte(b[1:]))
-}
-
-// linkSelection is suboption 5 of option 82 (RFC 3527): the network that the
-// client is on, where giaddr is only the way back to the relay.
-func (q *query) linkSelection() netip.Addr {
-	return addrOf(suboption(q.msg.option(82), 5))
-}
-
-// suboption returns a value from an option that is made of codes, lengths and
-// values itself, as options 43 and 82 are; nil when it is not there, or the
-// option is broken before.
-func suboption(b []byte, code byte) []byte {
-	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
-		if b[0] == code {
-			return b[2 : 2+int(b[1])]
-		}
-		b = b[2+int(b[1]):]
-	}
-	return nil
 }
 
 // maxReply is the longest payload that the client takes: option 57 less the

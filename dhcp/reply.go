@@ -17,6 +17,7 @@ type reply struct {
 	from    netip.Addr // our address to send from
 	ifindex int        // to broadcast on; 0: as the routes say
 	lease   fleet.Lease
+	probe   *probe // leaves when nobody answers there; nil: now
 }
 
 const flagBroadcast = 0x8000
@@ -33,7 +34,7 @@ func (s *Server) build(sc *scene, kind dhcpv4.MessageType, addr netip.Addr) (rep
 	d := &sc.draft
 	d.reset(sc.msg.flags())
 	d.setByte(53, byte(kind))
-	d.setAddrs(54, sc.server)
+	d.setAddrs(54, sc.name)
 	if kind == dhcpv4.MessageTypeNak {
 		if sc.relay.IsValid() {
 			d.flags |= flagBroadcast // RFC 2131 §4.3.2: the client's address is wrong
@@ -44,15 +45,15 @@ func (s *Server) build(sc *scene, kind dhcpv4.MessageType, addr netip.Addr) (rep
 		}
 		if addr.IsValid() {
 			d.your = addr
-			leaseOptions(d, leaseTime(sc.subnet))
+			leaseOptions(d, sc.leaseTime())
 		}
-		if sc.subnet.Mode != fleet.Proxy {
+		if !sc.beside {
 			networkOptions(d, sc)
 		}
 		bootOptions(d, sc)
 	}
 	echo(d, sc)
-	if !fit(d, sc.maxReply()) {
+	if !fit(d, sc) {
 		s.stats.tooLong.Add(1)
 		s.o.Log.Debug("dhcp answer too long", "mac", sc.mac, "limit", sc.maxReply())
 		return reply{}, false
@@ -88,21 +89,30 @@ func seconds(d time.Duration) uint32 {
 	return uint32(min(d/time.Second, 1<<32-1)) //nolint:gosec // bounded
 }
 
-// maxAddrs is how many servers of one sort a client is told of.
-const maxAddrs = 8
+const (
+	defaultLease = time.Hour
+	unknownLease = 5 * time.Minute // of strangers: what they leave behind is soon free again
+)
 
-func networkOptions(d *draft, sc *scene) {
-	n := &sc.subnet
-	d.setNumber(1, ^uint32(0)<<(32-n.CIDR.Bits()))
-	d.setAddrs(28, broadcastOf(n.CIDR))
-	d.setAddrs(3, n.Router)
-	d.setAddrs(6, n.DNS[:min(len(n.DNS), maxAddrs)]...)
-	d.setAddrs(42, n.NTP[:min(len(n.NTP), maxAddrs)]...)
-	if n.Domain != "" {
-		d.setText(15, n.Domain)
+// leaseTime is how long the client may keep an address.
+func (sc *scene) leaseTime() time.Duration {
+	n := sc.subnet
+	lease := defaultLease
+	if n.Lease > 0 {
+		lease = time.Duration(n.Lease) * time.Second
 	}
-	if fleet.ValidName(sc.node.Name) {
-		d.setText(12, sc.node.Name)
+	if sc.class != nil && sc.class.Lease > 0 {
+		lease = time.Duration(sc.class.Lease) * time.Second
+	}
+	switch {
+	case sc.kind == kindBOOTP:
+		return max(lease, bootpLease)
+	case sc.who.known:
+		return lease
+	case n.UnknownLease > 0:
+		return min(lease, time.Duration(n.UnknownLease)*time.Second)
+	default:
+		return min(lease, unknownLease)
 	}
 }
 
@@ -115,18 +125,4 @@ func echo(d *draft, sc *scene) {
 			d.set(code, v)
 		}
 	}
-}
-
-// spare are the options that a client can boot without, least wanted first.
-var spare = []byte{12, 15, 42, 28, 6, 66, 59, 58, 3}
-
-// fit leaves out spare options until the answer is short enough.
-func fit(d *draft, limit int) bool {
-	for _, code := range spare {
-		if d.size() <= limit {
-			return true
-		}
-		d.unset(code)
-	}
-	return d.size() <= limit
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,7 +22,12 @@ type Server struct {
 	ifaces  *interfaces
 	book    *book
 	foreign foreignServers
-	ready   chan struct{} // closed when the leases are loaded
+	nets    atomic.Pointer[networks] // what is declared
+	prober  *prober
+	nagged  nags
+
+	declaring sync.Mutex
+	ready     chan struct{} // closed when the leases are loaded
 }
 
 // New returns a server that does not listen yet.
@@ -32,7 +39,8 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, ifaces: &interfaces{names: slices.Clone(o.Interfaces)}, book: newBook(o.Now), ready: make(chan struct{}),
 	}
-	s.book.configure(o.Subnets, nil)
+	s.nets.Store(newNetworks(o.Subnets, o.Pools))
+	s.book.configure(s.nets.Load().sorted, nil)
 	return s, nil
 }
 
@@ -49,7 +57,22 @@ func (s *Server) ForeignServers() []ForeignServer { return s.foreign.list() }
 
 // SetSubnets changes what is served, from the next packet on. Leases stay.
 func (s *Server) SetSubnets(subnets []fleet.Subnet) {
-	s.book.configure(slices.Clone(subnets), s.ifaces.all())
+	s.declare(func() { s.o.Subnets = slices.Clone(subnets) })
+	s.book.configure(s.nets.Load().sorted, s.ifaces.all())
+}
+
+// SetPools changes the options that nodes of the pools get, from the next
+// packet on.
+func (s *Server) SetPools(pools []fleet.Pool) {
+	s.declare(func() { s.o.Pools = slices.Clone(pools) })
+}
+
+// declare changes what is declared.
+func (s *Server) declare(change func()) {
+	s.declaring.Lock()
+	defer s.declaring.Unlock()
+	change()
+	s.nets.Store(newNetworks(s.o.Subnets, s.o.Pools))
 }
 
 // refreshEvery is how soon a new address of an interface is noticed.
@@ -70,7 +93,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("load leases: %w", err)
 	}
 	s.book.reconfigure(s.ifaces.all())
-	s.book.load(leases)
+	s.book.load(leases, s.isKnown)
 	close(s.ready)
 
 	main, err := listen(ctx, serverPort)
@@ -90,6 +113,9 @@ func (s *Server) Run(ctx context.Context) error {
 // serve runs the loops until ctx is done or one of them fails.
 func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
 	g, ctx := errgroup.WithContext(ctx)
+	if err := s.startProber(ctx, g, main); err != nil {
+		s.o.Log.WarnContext(ctx, "addresses not probed before they are offered", "err", err)
+	}
 	c := newCommitter(s, func(out []reply) { s.send(main, out) })
 	g.Go(func() error { c.run(ctx); return nil })
 	for _, sock := range []*socket{main, proxy} {
@@ -97,7 +123,22 @@ func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
 		g.Go(func() error { <-ctx.Done(); sock.close(); return nil })
 	}
 	g.Go(func() error { s.watchInterfaces(ctx); return nil })
+	g.Go(func() error { s.watchUse(ctx); return nil })
 	return g.Wait()
+}
+
+// startProber begins to ask addresses whether somebody is there. A server that
+// may not open such sockets offers without asking.
+func (s *Server) startProber(ctx context.Context, g *errgroup.Group, out *socket) error {
+	w, err := openWire()
+	if err != nil {
+		return err
+	}
+	s.prober = newProber(s, out, w)
+	g.Go(func() error { s.prober.run(ctx); return nil })
+	g.Go(func() error { w.listen(ctx); return nil })
+	g.Go(func() error { <-ctx.Done(); return w.close() })
+	return nil
 }
 
 func (s *Server) watchInterfaces(ctx context.Context) {
@@ -137,6 +178,8 @@ func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
 			case !ok:
 			case r.lease.State != "":
 				c.add(r)
+			case r.probe != nil:
+				s.prober.add(r, in.packet(i), in.arrival(i, sock.proxy), 0)
 			default:
 				out = append(out, r)
 			}

@@ -18,11 +18,33 @@ type Stats struct {
 	SendError int64 // the kernel would not send
 	Foreign   int64 // requests that chose another server
 	Panics    int64 // packets that made us fail; each is a bug
+
+	// Why clients got no answer; each is in Ignored too.
+	Exhausted    int64 // no address was free
+	ShareUsed    int64 // strangers have their share of the addresses
+	ReservedHeld int64 // the reserved address is in another's hands
+	UnknownRelay int64
+	RelayLoop    int64
+	UnknownNet   int64 // no subnet, or no interface that is served
+	Observed     int64 // the subnet observes
+	Unapproved   int64 // the subnet serves known nodes only
+	TooOld       int64 // BOOTP where it is off
+	QueryRefused int64 // lease queries of relays that no subnet names
+	NotAnswered  int64 // nothing that a server answers
+
+	Declined     int64 // addresses that clients found in use
+	Queries      int64 // lease queries answered
+	Probes       int64 // addresses that were asked whether somebody is there
+	Conflicts    int64 // of them, somebody was
+	ProbeSkipped int64 // offered without asking, because too many came at once
 }
 
 type counters struct {
 	received, malformed, ignored, offers, acks, naks, proxied        atomic.Int64
 	noAddress, unsaved, dropped, tooLong, sendError, foreign, panics atomic.Int64
+	declined, queries, probes, conflicts, probeSkipped               atomic.Int64
+
+	refused [refusals]atomic.Int64
 }
 
 func (c *counters) stats() Stats {
@@ -31,5 +53,10 @@ func (c *counters) stats() Stats {
 		Offers: c.offers.Load(), ACKs: c.acks.Load(), NAKs: c.naks.Load(), Proxied: c.proxied.Load(),
 		NoAddress: c.noAddress.Load(), Unsaved: c.unsaved.Load(), Dropped: c.dropped.Load(), TooLong: c.tooLong.Load(),
 		SendError: c.sendError.Load(), Foreign: c.foreign.Load(), Panics: c.panics.Load(),
+		Exhausted: c.refused[refusedExhausted].Load(), ShareUsed: c.refused[refusedShare].Load(), ReservedHeld: c.refused[refusedReserved].Load(),
+		UnknownRelay: c.refused[refusedRelay].Load(), RelayLoop: c.refused[refusedLoop].Load(), UnknownNet: c.refused[refusedNetwork].Load(),
+		Observed: c.refused[refusedObserve].Load(), Unapproved: c.refused[refusedUnapproved].Load(), TooOld: c.refused[refusedBOOTP].Load(),
+		QueryRefused: c.refused[refusedQuery].Load(), NotAnswered: c.refused[refusedOther].Load(),
+		Declined: c.declined.Load(), Queries: c.queries.Load(), Probes: c.probes.Load(), Conflicts: c.conflicts.Load(), ProbeSkipped: c.probeSkipped.Load(),
 	}
 }

@@ -17,6 +17,10 @@ const (
 	CodePoolForecast  = "E-DHCP-POOL-LOW"
 	CodePoolExhausted = "E-DHCP-POOL-EXHAUSTED"
 	CodeUnknownRelay  = "E-DHCP-RELAY-UNKNOWN"
+	CodeUnknownShare  = "E-DHCP-UNKNOWN-SHARE"
+	CodeReservedHeld  = "E-DHCP-RESERVED-HELD"
+	CodeConflict      = "E-DHCP-ADDRESS-CONFLICT"
+	CodeDeclines      = "E-DHCP-DECLINES"
 	CodeLeasesUnsaved = "E-DHCP-LEASES-UNSAVED"
 	CodeNoLoader      = "E-BOOT-NO-LOADER"
 	CodeTFTPUnheard   = "E-TFTP-UNHEARD"
@@ -27,6 +31,10 @@ var diagnoses = []Diagnosis{
 	{CodePoolForecast, "more than 80 % of the addresses are in use", "add a range to the subnet in site.yaml: {on}"},
 	{CodePoolExhausted, "no address is free", "add a range to the subnet in site.yaml, or make its lease time shorter: {on}"},
 	{CodeUnknownRelay, "a relay forwards requests from a network that is not declared", "declare a subnet that contains the relay's address in site.yaml, or take the helper address off that router: {on}"},
+	{CodeUnknownShare, "machines that nobody has approved use up their share of the addresses", "approve the machines that are yours, or raise unknown_share of the subnet in site.yaml; if you know none of them, somebody makes up MAC addresses: {on}"},
+	{CodeReservedHeld, "an address that is reserved is in another's hands", "take it off the machine that has it, or change the reservation in site.yaml: {on}"},
+	{CodeConflict, "a machine without a lease uses an address of the ranges", "give that machine another address, or add this one to exclude: of the subnet in site.yaml: {on}"},
+	{CodeDeclines, "many addresses are found in use by others", "find the machines with addresses of their own and put those addresses under exclude: in site.yaml, or look for somebody who declines what he is given: {on}"},
 	{CodeLeasesUnsaved, "leases cannot be stored, so that no new ones are given", "make room on the disk of the state folder: {on}"},
 	{CodeTFTPUnheard, "machines ask for boot files by TFTP, and no packet of an answer is ever acknowledged", "let UDP from this server's high ports pass the firewall between it and the machines, or set tftp.single_port: true in provision.yaml: {on}"},
 	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders; {on}"},

@@ -21,7 +21,7 @@ type Subnet struct {
 	CIDR    netip.Prefix
 	Link    string // subnets that name the same link share one wire: a client there may get an address of any of them
 	Mode    DHCPMode
-	Relays  []netip.Addr // the relays (giaddr) that are answered; none: every one that has an address of the subnet
+	Relays  []netip.Addr // the relays (giaddr) that are answered; none: every one that has an address of a declared subnet
 	Ranges  []AddrRange  // dynamic addresses; used in mode full
 	Exclude []AddrRange  // addresses of the ranges that are given to nobody, but by reservation
 

@@ -60,11 +60,14 @@ func FirmwareOf(vendorClass string, userClass []byte) Firmware {
 	}
 }
 
-// IsIPXE reports whether option 77 names iPXE. iPXE sends the bare word; RFC
-// 3004 wants a list of strings, each behind its length, and some relays and
-// builds send that.
-func IsIPXE(userClass []byte) bool {
-	if string(userClass) == userClassIPXE {
+// IsIPXE reports whether option 77 names iPXE.
+func IsIPXE(userClass []byte) bool { return HasUserClass(userClass, userClassIPXE) }
+
+// HasUserClass reports whether option 77 names a class. iPXE sends the bare
+// word; RFC 3004 wants a list of strings, each behind its length, and some
+// relays and builds send that.
+func HasUserClass(userClass []byte, name string) bool {
+	if string(userClass) == name {
 		return true
 	}
 	for rest := userClass; len(rest) > 0; {
@@ -72,7 +75,7 @@ func IsIPXE(userClass []byte) bool {
 		if n == 0 || n >= len(rest) {
 			return false
 		}
-		if string(rest[1:1+n]) == userClassIPXE {
+		if string(rest[1:1+n]) == name {
 			return true
 		}
 		rest = rest[1+n:]

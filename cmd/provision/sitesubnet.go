@@ -15,7 +15,7 @@ type subnetFile struct {
 	CIDR    string   `yaml:"cidr"`
 	Link    string   `yaml:"link"`    // subnets with the same link share a wire
 	Mode    string   `yaml:"mode"`    // observe, proxy, reserved, full
-	Relays  []string `yaml:"relays"`  // none: any inside of the subnet
+	Relays  []string `yaml:"relays"`  // none: any inside of a declared subnet
 	Ranges  []string `yaml:"ranges"`  // first-last
 	Exclude []string `yaml:"exclude"` // address, or first-last
 

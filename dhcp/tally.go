@@ -1,0 +1,48 @@
+package dhcp
+
+import (
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A tally knows how many leases there are, without looking at each: it counts
+// them by the minute in which they end, and forgets the minutes that are over.
+type tally struct {
+	bound, declined map[int64]int
+	over            int64 // minutes before this one are forgotten
+}
+
+func newTally() tally { return tally{bound: make(map[int64]int), declined: make(map[int64]int)} }
+
+// add counts a lease in, or out when by is -1.
+func (t *tally) add(l fleet.Lease, by int) {
+	minute := minuteOf(l.Expires)
+	switch {
+	case minute < t.over:
+	case l.State == fleet.LeaseBound:
+		t.bound[minute] += by
+	case l.State == fleet.LeaseDeclined:
+		t.declined[minute] += by
+	}
+}
+
+// minuteOf rounds up: a lease that ends in this minute still counts.
+func minuteOf(at time.Time) int64 { return (at.Unix() + 59) / 60 }
+
+// count returns how many leases hold an address now, to the minute.
+func (t *tally) count(now time.Time) (bound, declined int) {
+	t.over = now.Unix()/60 + 1
+	return sum(t.bound, t.over), sum(t.declined, t.over)
+}
+
+func sum(minutes map[int64]int, over int64) (n int) {
+	for m, leases := range minutes {
+		if m < over {
+			delete(minutes, m)
+			continue
+		}
+		n += leases
+	}
+	return n
+}
