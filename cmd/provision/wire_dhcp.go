@@ -40,16 +40,21 @@ func (st *station) serverID() [16]byte {
 	return [16]byte(sum[:])
 }
 
-// followSubnets hands the declared subnets to the servers of addresses, now
-// and whenever they change.
+// followSubnets hands the declared subnets, and the options of pools, to the
+// servers of addresses, now and whenever they change.
 func (st *station) followSubnets(ctx context.Context) error {
 	var served []fleet.Subnet
+	var pools []fleet.Pool
 	for {
 		changed, moved := st.engine.Changed(), st.relays.Changed()
 		if now := st.withRelays(st.engine.Site().Subnets); !reflect.DeepEqual(now, served) {
 			st.dhcp.SetSubnets(now)
 			st.dhcp6.SetSubnets(now)
 			served = now
+		}
+		if now := st.engine.Site().Pools; !reflect.DeepEqual(now, pools) {
+			st.dhcp.SetPools(now)
+			pools = now
 		}
 		select {
 		case <-changed:
