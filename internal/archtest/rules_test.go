@@ -88,7 +88,7 @@ var rules = archtest.Rules{
 		"golang.org/x/crypto/ssh":          {"cmd/provision"},
 		"golang.org/x/crypto":              {"access"},
 		"golang.org/x/net/ipv4":            {"dhcp", "pxe/tftp"},
-		"golang.org/x/net/icmp":            {"dhcp/dhcp6"}, // router advertisements
+		"golang.org/x/net/icmp":            {"dhcp", "dhcp/dhcp6"}, // echo before an offer, router advertisements
 		"golang.org/x/net/ipv6":            {"dhcp/dhcp6"},
 		"golang.org/x/sync":                {"..."},
 		"golang.org/x/sys":                 {"..."},
