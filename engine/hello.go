@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -73,6 +74,7 @@ func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.No
 		return n, nil
 	}
 	n.Inventory, n.UUID, n.Addr, n.LastSeen, n.BootID = inv, h.UUID, h.Addr, t.now, h.BootID
+	n.BootKey = hex.EncodeToString(h.Key[:])
 	n.Trust = fleet.T0
 	if n.Run != "" && n.State == fleet.Installing {
 		n.Trust = fleet.T1 // inside the window that our own power-on opened

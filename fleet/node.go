@@ -48,6 +48,7 @@ type Node struct {
 
 	Run       RunID  // the run that works on it; "" when none
 	BootID    string // of the ramdisk that said hello last
+	BootKey   string // hex SHA-256 of that ramdisk's public key: the only boot certificate that counts
 	BMC       BMC
 	Inventory Inventory
 	System    System // what is installed on its disk

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"io"
@@ -322,6 +323,43 @@ func TestAPollWithoutAStepEndsInTime(t *testing.T) {
 	for _, wait := range []int{0, 1, -5} {
 		if code := site.call(k, "POST", api.PathPoll, api.PollRequest{BootID: "b", Wait: wait}, nil); code != 200 {
 			t.Errorf("wait %d: status %d, want 200", wait, code)
+		}
+	}
+}
+
+// Whoever got a boot certificate once, and kept it, cannot ask for anything
+// after the machine has booted again.
+func TestTheCertificateOfAnEarlierBootIsWorthNothing(t *testing.T) {
+	site := newTLSSite(t)
+	certified := func() (*agentKey, string) {
+		k := newAgentKey(t)
+		cert, err := site.authority.SignBoot([]byte(k.request(t)), "n-0000000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.cert = cert
+		spki, err := x509.MarshalPKIXPublicKey(k.key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(spki)
+		return k, hex.EncodeToString(sum[:])
+	}
+	earlier, _ := certified()
+	now, key := certified()
+	n := site.engine.Nodes()[0]
+	n.State, n.BootKey = fleet.Installing, key
+	site.engine.put(n, fleet.Event{Type: fleet.EventProgress, Node: n.ID})
+	for path, in := range map[string]any{
+		api.PathCertify: api.CertifyRequest{CSR: newAgentKey(t).request(t)},
+		api.PathPoll:    api.PollRequest{BootID: "b", Wait: 0},
+		api.PathRack:    api.RackRequest{Digest: "sha256:aa", Port: 4000},
+	} {
+		if code := site.call(earlier, "POST", path, in, nil); code != 401 {
+			t.Errorf("%s with the earlier certificate: status %d, want 401", path, code)
+		}
+		if code := site.call(now, "POST", path, in, nil); code != 200 {
+			t.Errorf("%s with the certificate of now: status %d, want 200", path, code)
 		}
 	}
 }

@@ -2,6 +2,9 @@ package http
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"net"
 	"net/http"
 	"net/netip"
@@ -9,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // gate lets a request through to its route when the table of audiences says
@@ -77,7 +82,23 @@ func (s *Server) identifyAgent(req *http.Request) (caller, error) {
 		p.cause = err
 		return caller{}, p
 	}
-	return caller{node: node, stage: stage}, nil
+	if stage == "" {
+		err = s.checkBootKey(node, req.TLS.PeerCertificates[0])
+	}
+	return caller{node: node, stage: stage}, err
+}
+
+// checkBootKey refuses the boot certificate of an earlier boot: who got it is
+// not what runs on the machine now.
+func (s *Server) checkBootKey(id fleet.NodeID, cert *x509.Certificate) error {
+	node, err := s.o.Engine.Node(string(id))
+	if err != nil {
+		return err
+	}
+	if key := sha256.Sum256(cert.RawSubjectPublicKeyInfo); node.BootKey != "" && node.BootKey != hex.EncodeToString(key[:]) {
+		return newProblem(http.StatusUnauthorized, "E-CERTIFICATE", "another boot of this node said hello since", "say hello again")
+	}
+	return nil
 }
 
 func (s *Server) identifyPerson(req *http.Request) (caller, error) {
