@@ -7,44 +7,50 @@ import "strings"
 // && || ; as ends of commands. All of these, and everything else that is not
 // known to be harmless, is written as in a URL: %0A. In a URL that is right
 // anyway; where it is not, hostile text becomes unsightly, not dangerous.
-func Escape(s string) string {
+func Escape(s string) string { return string(appendWord(nil, s)) }
+
+// appendWord puts s behind dst, escaped.
+func appendWord(dst []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
-	var b strings.Builder
+	from := 0
 	for i := range len(s) {
-		c := s[i]
-		if harmless(c) {
-			b.WriteByte(c)
-			continue
+		if c := s[i]; !harmless[c] {
+			dst = append(append(dst, s[from:i]...), '%', hex[c>>4], hex[c&15])
+			from = i + 1
 		}
-		b.Write([]byte{'%', hex[c>>4], hex[c&15]})
 	}
-	return b.String()
+	return append(dst, s[from:]...)
 }
 
 // harmless names the bytes that mean nothing to iPXE, wherever they stand.
-func harmless(c byte) bool {
-	switch {
-	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		return true
-	default:
-		return strings.IndexByte("-._~:/?=@,+%*()[]!", c) >= 0
+var harmless = func() (table [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/?=@,+%*()[]!") {
+		table[c] = true
 	}
+	return table
+}()
+
+// appendText puts s behind dst: its words, escaped, with single blanks between
+// them.
+func appendText(dst []byte, s string) []byte {
+	first := true
+	for word := range strings.FieldsSeq(s) {
+		if !first {
+			dst = append(dst, ' ')
+		}
+		first = false
+		dst = appendWord(dst, word)
+	}
+	return dst
 }
 
-// A word is escaped wherever it is printed.
-type word string
-
-// String implements fmt.Stringer, which text/template asks.
-func (w word) String() string { return Escape(string(w)) }
-
-// A text is words with single blanks between them.
-type text string
-
-// String implements fmt.Stringer.
-func (t text) String() string {
-	words := strings.Fields(string(t))
-	for i, w := range words {
-		words[i] = Escape(w)
+// plainArg reports whether an argument can be passed on to a kernel as it is:
+// it would not undo an escape.
+func plainArg(arg string) bool {
+	for i := range len(arg) {
+		if c := arg[i]; c == '%' || !harmless[c] {
+			return false
+		}
 	}
-	return strings.Join(words, " ")
+	return arg != ""
 }

@@ -1,26 +1,38 @@
 package ipxescripts
 
 import (
-	"bytes"
 	"embed"
 	"fmt"
-	"strings"
-	"text/template"
+	"io/fs"
+	"sync"
 )
 
 //go:embed *.ipxe
 var files embed.FS
 
-// Scripts are the scripts, read once.
-type Scripts struct{ t *template.Template }
+// Scripts are the scripts, read and taken apart once.
+type Scripts struct {
+	agent, autoexec, local, wait, menu, memtest script
+
+	spare sync.Pool // of *facts, for the script that most machines get
+}
 
 // Load reads the scripts. It fails only when one of them is wrong.
 func Load() (*Scripts, error) {
-	t, err := template.New("").Option("missingkey=error").ParseFS(files, "*.ipxe")
-	if err != nil {
-		return nil, fmt.Errorf("read iPXE scripts: %w", err)
+	s := Scripts{spare: sync.Pool{New: func() any { return new(facts) }}}
+	for name, into := range map[string]*script{
+		"agent.ipxe": &s.agent, "autoexec.ipxe": &s.autoexec, "local.ipxe": &s.local,
+		"wait.ipxe": &s.wait, "menu.ipxe": &s.menu, "memtest.ipxe": &s.memtest,
+	} {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, fmt.Errorf("read iPXE scripts: %w", err)
+		}
+		if *into, err = compile(name, string(text)); err != nil {
+			return nil, fmt.Errorf("read iPXE scripts: %w", err)
+		}
 	}
-	return &Scripts{t}, nil
+	return &s, nil
 }
 
 // Agent is what a machine needs to boot the agent's ramdisk.
@@ -29,44 +41,61 @@ type Agent struct {
 	Server string   // our address, for people
 	Kernel string   // URL
 	Initrd string   // URL
+	Menu   string   // URL of the menu, for whoever presses Ctrl-C
 	Args   []string // kernel arguments beside those of every boot, each "key" or "key=value"
 }
 
 // Agent returns the script that boots the ramdisk. An argument that has to be
 // escaped is an error: the kernel would not undo it.
-func (s *Scripts) Agent(a Agent) ([]byte, error) {
-	args := make([]word, len(a.Args))
-	for i, arg := range a.Args {
-		if arg == "" || Escape(arg) != arg || strings.ContainsRune(arg, '%') {
+func (s *Scripts) Agent(a Agent) ([]byte, error) { return s.AppendAgent(nil, a) }
+
+// AppendAgent puts that script behind dst.
+func (s *Scripts) AppendAgent(dst []byte, a Agent) ([]byte, error) {
+	for _, arg := range a.Args {
+		if !plainArg(arg) {
 			return nil, fmt.Errorf("kernel argument %q has characters that cannot be passed on", arg)
 		}
-		args[i] = word(arg)
 	}
-	return s.render("agent.ipxe", map[string]any{
-		"Title": text(a.Title), "Server": word(a.Server), "Kernel": word(a.Kernel), "Initrd": word(a.Initrd), "Args": args,
-	})
+	f := s.spare.Get().(*facts)
+	defer s.spare.Put(f)
+	*f = facts{title: a.Title, server: a.Server, kernel: a.Kernel, initrd: a.Initrd, args: a.Args, menu: Menu{URL: a.Menu}}
+	return s.agent.append(dst, f), nil
 }
 
 // AutoExec returns the script that iPXE asks for first. base is the URL of the
 // boot listener as the machine sees it, path that of the machines' scripts.
 func (s *Scripts) AutoExec(base, path string) ([]byte, error) {
-	return s.render("autoexec.ipxe", map[string]any{"Base": word(base), "Path": word(path)})
+	return s.autoexec.append(nil, &facts{base: base, path: path}), nil
 }
 
-// Local returns the script that boots from disk.
-func (s *Scripts) Local(title string) ([]byte, error) {
-	return s.render("local.ipxe", map[string]any{"Title": text(title)})
+// Local returns the script that boots from disk; menu is the URL of the menu.
+func (s *Scripts) Local(title, menu string) ([]byte, error) {
+	return s.local.append(nil, &facts{title: title, menu: Menu{URL: menu}}), nil
 }
 
 // Wait returns the script that says why there is nothing to boot.
 func (s *Scripts) Wait(title, reason string) ([]byte, error) {
-	return s.render("wait.ipxe", map[string]any{"Title": text(title), "Reason": text(reason)})
+	return s.wait.append(nil, &facts{title: title, reason: reason}), nil
 }
 
-func (s *Scripts) render(name string, data map[string]any) ([]byte, error) {
-	var b bytes.Buffer
-	if err := s.t.ExecuteTemplate(&b, name, data); err != nil {
-		return nil, fmt.Errorf("fill in %s: %w", name, err)
-	}
-	return b.Bytes(), nil
+// A Menu is what a machine's menu shows and offers.
+type Menu struct {
+	Title, MAC string
+	Pool       string
+	State      string
+	Status     string // what its run does with it now
+	Next       string // what happens when nobody chooses, for people
+	URL        string // of this machine's script: "&do=" and a choice follow
+	MemTest    string // URL of the memory test for this firmware; "": not offered
+	Enrol      bool   // it may say hello
+	Rescue     bool   // an operator asked for the rescue system
+	Shell      bool   // iPXE's own shell is offered
+}
+
+// Menu returns the menu.
+func (s *Scripts) Menu(m Menu) []byte { return s.menu.append(nil, &facts{title: m.Title, menu: m}) }
+
+// MemTest returns the script that starts the memory test at a URL.
+func (s *Scripts) MemTest(title, url string) []byte {
+	return s.memtest.append(nil, &facts{title: title, menu: Menu{MemTest: url}})
 }

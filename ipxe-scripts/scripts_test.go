@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +29,7 @@ func TestScriptsAreAsReviewed(t *testing.T) {
 		"agent": func() ([]byte, error) {
 			return s.Agent(Agent{
 				Title: "prd-01", Server: "10.77.0.1",
+				Menu:   "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56",
 				Kernel: "http://10.77.0.1/boot/vmlinuz", Initrd: "http://10.77.0.1/boot/initrd.img",
 				Args: []string{
 					"provision.server=https://10.77.0.1:8443", "provision.ca=sha256:00ff", "provision.ticket=abc-_DEF",
@@ -37,8 +39,16 @@ func TestScriptsAreAsReviewed(t *testing.T) {
 		},
 		"agent-bare": func() ([]byte, error) { return s.Agent(Agent{Title: "52:54:00:12:34:56"}) },
 		"autoexec":   func() ([]byte, error) { return s.AutoExec("http://10.77.0.1:8080", "/boot/ipxe") },
-		"local":      func() ([]byte, error) { return s.Local("prd-01") },
-		"wait":       func() ([]byte, error) { return s.Wait("prd-01", "quarantined: its identity does not match") },
+		"local":      func() ([]byte, error) { return s.Local("prd-01", "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56") },
+		"menu": func() ([]byte, error) {
+			return s.Menu(Menu{
+				Title: "prd-01", MAC: "52:54:00:12:34:56", Pool: "prd", State: "ready", Status: "run prd-1: write, 40 %", Next: "Boot the agent",
+				URL: "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56", MemTest: "http://10.77.0.1/boot/memtest86+x64.efi", Enrol: true, Rescue: true, Shell: true,
+			}), nil
+		},
+		"menu-bare": func() ([]byte, error) { return s.Menu(Menu{Title: "52:54:00:12:34:56"}), nil },
+		"memtest":   func() ([]byte, error) { return s.MemTest("prd-01", "http://10.77.0.1/boot/memtest86+x64.bin"), nil },
+		"wait":      func() ([]byte, error) { return s.Wait("prd-01", "quarantined: its identity does not match") },
 		"hostile": func() ([]byte, error) {
 			return s.Wait("x\nchain http://evil/", "${net0/mac} && reboot || shell ; \"exit\" {{.}}")
 		},
@@ -82,6 +92,11 @@ func TestEveryScriptEndsInABoundedWay(t *testing.T) {
 		}
 		if last := lines[len(lines)-1]; !strings.HasSuffix(last, "exit 1") {
 			t.Errorf("%s ends in %q, want exit 1: firmware goes on only after an error", name, last)
+		}
+		for _, line := range lines[1:] {
+			if strings.HasPrefix(line, "item") && (strings.Contains(line, "||") || strings.Contains(line, "&&") || strings.Contains(line, " #")) {
+				t.Errorf("%s: iPXE ends the command in the middle of %q", name, line)
+			}
 		}
 		if strings.Contains(string(b), "goto retry") && !strings.Contains(string(b), "goto give_up") {
 			t.Errorf("%s tries for ever", name)
@@ -136,12 +151,14 @@ func FuzzNoFactBecomesACommand(f *testing.F) {
 				t.Errorf("%q makes another command: %q", fact, h[i])
 			}
 		}
-		for _, script := range [][]byte{hostile, a} {
-			if strings.Contains(strings.ReplaceAll(string(script), "${attempt}", ""), "${") {
+		ours := regexp.MustCompile(`\$\{(attempt|uuid|platform|buildarch|do)\}`)
+		m := s.Menu(Menu{Title: fact, MAC: fact, Pool: fact, State: fact, Status: fact, Next: fact, URL: fact, MemTest: fact})
+		for _, script := range [][]byte{hostile, a, m} {
+			if strings.Contains(ours.ReplaceAllString(string(script), ""), "${") {
 				t.Errorf("%q becomes a setting in\n%s", fact, script)
 			}
 		}
-		for _, w := range words([]byte(text(fact).String())) {
+		for _, w := range words(appendText(nil, fact)) {
 			if slices.ContainsFunc(w, func(s string) bool { return s == "&&" || s == "||" || s == ";" }) {
 				t.Errorf("%q ends a command", fact)
 			}
@@ -150,4 +167,57 @@ func FuzzNoFactBecomesACommand(f *testing.F) {
 			t.Errorf("Escape(%q) = %q", fact, Escape(fact))
 		}
 	})
+}
+
+func benchAgent() Agent {
+	return Agent{
+		Title: "prd-01", Server: "10.77.0.1", Kernel: "http://10.77.0.1/boot/vmlinuz", Initrd: "http://10.77.0.1/boot/initrd.img",
+		Menu: "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56",
+		Args: []string{
+			"provision.server=https://10.77.0.1:8443", "provision.ca=sha256:00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff",
+			"provision.ticket=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "BOOTIF=01-52-54-00-12-34-56",
+		},
+	}
+}
+
+func TestFillingInAScriptTakesNoMemory(t *testing.T) {
+	s, a, buf := load(t), benchAgent(), make([]byte, 0, 4096)
+	allocs := testing.AllocsPerRun(100, func() {
+		if _, err := s.AppendAgent(buf, a); err != nil {
+			t.Error(err)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations for a script, want none", allocs)
+	}
+}
+
+func BenchmarkAgentScript(b *testing.B) {
+	s, a, buf := load(b), benchAgent(), make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.AppendAgent(buf, a); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestWhatAScriptCannotDoIsAnErrorWhenItIsRead(t *testing.T) {
+	for name, text := range map[string]string{
+		"an unknown fact":      "{{.Secret}}",
+		"a function":           "{{printf .Title}}",
+		"a variable":           "{{$x := .Title}}{{$x}}",
+		"an unknown condition": "{{if .Title}}x{{end}}",
+		"an else":              "{{if .Shell}}x{{else}}y{{end}}",
+		"another list":         "{{range .Pools}} {{.}}{{end}}",
+		"more in a list":       "{{range .Args}} {{.}} {{.}}{{end}}",
+		"a template":           "{{template \"x\"}}",
+		"no end":               "{{if .Shell}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if s, err := compile("x.ipxe", text); err == nil {
+				t.Errorf("compile = %q", s.append(nil, &facts{}))
+			}
+		})
+	}
 }
