@@ -137,6 +137,10 @@ func diffSites(old, new fleet.Site) []string {
 	out = append(out, diffBy("stage", old.Stages, new.Stages, func(s fleet.Stage) string { return string(s.Name) })...)
 	out = append(out, diffBy("profile", old.Profiles, new.Profiles, func(p fleet.Profile) string { return p.Name })...)
 	out = append(out, diffBy("pool", old.Pools, new.Pools, func(p fleet.Pool) string { return string(p.Name) })...)
+	out = append(out, diffBy("script", old.Scripts, new.Scripts, func(s fleet.Script) string { return s.Name })...)
+	if old.Menu != new.Menu || old.IPXEShell != new.IPXEShell {
+		out = append(out, "~ boot menu")
+	}
 	out = append(out, diffBy("subnet", old.Subnets, new.Subnets, func(n fleet.Subnet) string { return n.Name })...)
 	return append(out, diffBy("rule", old.Rules, new.Rules, func(r fleet.Rule) string { return r.Name })...)
 }

@@ -7,6 +7,10 @@ type Site struct {
 	Profiles []Profile
 	Subnets  []Subnet
 	Rules    []Rule
+	Scripts  []Script
+
+	Menu      bool // every machine shows the boot menu
+	IPXEShell bool // the menu offers iPXE's own shell, which can load anything from anywhere
 }
 
 // A Stage is an environment, such as dev, tst or prd.
@@ -43,6 +47,7 @@ type Profile struct {
 	Disk   DiskRule
 	SSHKey []string // authorized keys of the administrator account; none: no login
 	Kernel []string // further kernel arguments of the installed system
+	Menu   bool     // its machines show the boot menu
 }
 
 // A Rule turns what was discovered into a pool and an approval. The first

@@ -42,6 +42,7 @@ type Subnet struct {
 	NoProbe      bool // offer addresses without asking first whether somebody answers there
 	SLAAC        bool // IPv6: machines may make addresses of their own too; our router advertisements say so
 	BOOTP        bool // clients that are too old for DHCP get addresses of the ranges too
+	Menu         bool // its machines show the boot menu
 
 	Classes      []DHCPClass // the first that matches a client is its class
 	Reservations []Reservation

@@ -35,7 +35,9 @@ func (s *Server) BootHandler() http.Handler { return boot{s} }
 // ServeHTTP answers GET and HEAD. UEFI and GRUB ask HEAD first.
 func (b boot) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	defer b.survive(w, req)
+	b.counts.requests.Add(1)
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		b.counts.badMethods.Add(1)
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "GET or HEAD only", http.StatusMethodNotAllowed)
 		return
@@ -50,6 +52,8 @@ func (b boot) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case b.grub(w, req, name):
 	case strings.HasPrefix(name, api.PathChunks):
 		b.chunk(w, req, strings.TrimPrefix(name, api.PathChunks))
+	case strings.HasPrefix(name, pathLinks):
+		b.link(w, req, strings.TrimPrefix(name, pathLinks))
 	case strings.HasPrefix(name, pxe.PathFiles):
 		b.file(w, req, strings.TrimPrefix(name, pxe.PathFiles))
 	default:
@@ -57,23 +61,29 @@ func (b boot) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			b.file(w, req, loader)
 			return
 		}
-		http.NotFound(w, req)
+		b.notFound(w, req)
 	}
+}
+
+func (b boot) notFound(w http.ResponseWriter, req *http.Request) {
+	b.counts.notFound.Add(1)
+	http.NotFound(w, req)
 }
 
 // file serves the kernel, the ramdisk and the loaders.
 func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
-	if strings.Contains(name, "/") || strings.HasPrefix(name, ".") {
-		http.NotFound(w, req)
+	if !fileName(name) {
+		b.notFound(w, req)
 		return
 	}
 	f, info, err := bootfile.OpenIn(b.bootDir, name)
 	if err != nil {
-		http.NotFound(w, req)
+		b.notFound(w, req)
 		b.o.Log.DebugContext(req.Context(), "boot file not served", "file", name, "addr", remoteAddr(req), "err", err)
 		return
 	}
 	defer f.Close()
+	b.counts.files.Add(1)
 	if req.Method == http.MethodGet && firstRange(req) {
 		b.observe(req, phaseOf(name), name)
 	}
@@ -87,15 +97,16 @@ func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
 func (b boot) chunk(w http.ResponseWriter, req *http.Request, name string) {
 	id, ok := chunkID(name)
 	if !ok {
-		http.NotFound(w, req)
+		b.notFound(w, req)
 		return
 	}
 	f, info, err := bootfile.Open(b.o.Images.ChunkPath(id))
 	if err != nil {
-		http.NotFound(w, req)
+		b.notFound(w, req)
 		return
 	}
 	defer f.Close()
+	b.counts.chunks.Add(1)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	bootfile.Serve(w, req, f, info, `"`+id+`"`)
 }
@@ -142,11 +153,7 @@ func (b boot) observe(req *http.Request, phase fleet.Phase, what string) {
 // script is answered with one's own. Where we give out the addresses, a
 // request from an address without a lease is not believed at all.
 func (b boot) machine(req *http.Request) (fleet.MAC, bool) {
-	said, err := fleet.ParseMAC(req.URL.Query().Get("mac"))
-	if err != nil {
-		said = ""
-	}
-	return b.machineAt(req.Context(), remoteAddr(req), said)
+	return b.machineAt(req.Context(), remoteAddr(req), readBootQuery(req.URL.RawQuery).MAC)
 }
 
 // machineAt does so for a machine at addr; said is "" when it says nothing.

@@ -20,6 +20,7 @@ const (
 	doorTLS   door = "tls"   // agents, API and console
 	doorPlain door = "plain" // API and console, on a loopback address only
 	doorLocal door = "local" // API on the Unix socket
+	doorBoot  door = "boot"  // boot files and scripts; no API
 )
 
 // A caller is who made a request, once it is known.

@@ -34,6 +34,7 @@ const (
 	headerTime   = 10 * time.Second
 	idleTime     = 2 * time.Minute
 	maxHeaders   = 64 << 10
+	bootHeaders  = 8 << 10 // firmware says little
 	connsPerAddr = 128
 	connsInAll   = 20_000
 	drainTime    = 5 * time.Second
@@ -63,7 +64,10 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 			})
 		}
 	}
-	start(l.Boot, s.BootHandler(), "", false)
+	for i, listener := range l.Boot {
+		l.Boot[i] = countedListener{listener, &s.counts}
+	}
+	start(l.Boot, s.BootHandler(), doorBoot, false)
 	start(l.TLS, s.echo, doorTLS, true)
 	if len(l.TLS) > 0 && s.o.Relays != nil {
 		start([]net.Listener{s.tunnels}, s.echo, doorTLS, true)
@@ -72,7 +76,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	start(l.Local, s.echo, doorLocal, false)
 	group.Go(func() error { <-ctx.Done(); return nil })
 	err := group.Wait()
-	return errors.Join(err, s.bootDir.Close())
+	return errors.Join(err, s.bootDir.Close(), s.links.close())
 }
 
 func (s *Server) httpServer(handler http.Handler, d door) *http.Server {
@@ -87,8 +91,13 @@ func (s *Server) httpServer(handler http.Handler, d door) *http.Server {
 		// No WriteTimeout: files, polls and streams are long. Every handler
 		// sets deadlines of its own.
 	}
-	if d != doorLocal {
+	switch d {
+	case doorBoot:
+		server.MaxHeaderBytes = bootHeaders
+		server.ConnState = s.bootDoor.Watch // one for all boot listeners
+	case doorTLS, doorPlain:
 		server.ConnState = keeper.Watch
+	case doorLocal:
 	}
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return peerContext(context.WithValue(ctx, keyDoor, d), conn)

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -13,86 +14,173 @@ import (
 	"github.com/rackstage/provision/pxe"
 )
 
+// A choice is what iPXE asks for beside "whatever you decide": somebody chose
+// it in the menu, or a script ended in it.
+type choice string
+
+const (
+	doDecide  choice = ""
+	doGo      choice = "go" // decide, and show no menu
+	doAgent   choice = "agent"
+	doLocal   choice = "local"
+	doMenu    choice = "menu"
+	doMemTest choice = "memtest"
+	doRescue  choice = "rescue"
+	doCustom  choice = "custom" // the operator's script; nobody asks for it
+	doWait    choice = "wait"   // nothing; nobody asks for it
+)
+
+// A visit is a machine that asks for a script, and all that the answer depends
+// on.
+type visit struct {
+	ask    pxe.Request
+	node   fleet.Node
+	site   fleet.Site
+	subnet fleet.Subnet
+	plan   pxe.Plan
+	title  string
+	do     choice // what it asks for
+	sure   bool   // it holds a lease of ours, so that it is the machine that it says
+	dry    bool   // nothing is to come of it: no ticket, no link
+}
+
 // script answers iPXE with what its machine shall do.
 func (b boot) script(w http.ResponseWriter, req *http.Request) {
-	mac, ok := b.machine(req)
+	q := readBootQuery(req.URL.RawQuery)
+	addr := remoteAddr(req)
+	mac, ok := b.machineAt(req.Context(), addr, q.MAC)
 	if !ok {
 		reason := "its request says no MAC address and its address has no lease"
-		if b.leasesRule(remoteAddr(req)) {
+		if b.leasesRule(addr) {
 			reason = "its address has no lease from this server"
 		}
 		b.sendScript(w, req, made(b.scripts.Wait("this machine", reason)))
 		return
 	}
-	node, _ := b.o.Engine.NodeByMAC(mac)
-	ask := b.request(req, mac)
-	plan := pxe.Decide(ask, node)
-	title := node.Title()
-	if title == "" {
-		title = string(mac)
+	v := b.visitor(addr, b.serverFor(addr, localAddr(req)), mac, q)
+	v.dry = req.Method != http.MethodGet
+	do := b.choose(v)
+	if (do == doAgent || do == doRescue || do == doCustom) && !v.dry && !b.tickets.Allow(addr) {
+		b.refuseTicket(w, req, v.ask)
+		return
 	}
-	switch plan.File {
-	case pxe.ScriptAgent:
-		if req.Method == http.MethodGet && !b.tickets.Allow(ask.Addr) {
-			b.refuseTicket(w, req, ask)
-			return
-		}
-		b.agentScript(w, req, ask, title)
-	case pxe.ScriptLocal:
-		b.sendScript(w, req, made(b.scripts.Local(title)))
+	buf := b.spare.Get().(*scriptBuffer)
+	defer b.spare.Put(buf)
+	text, err := b.compose(req.Context(), buf.b[:0], v, do)
+	b.sendScript(w, req, made(text, err))
+	if cap(text) <= maxSpare {
+		buf.b = text
+	}
+	if !v.dry && err == nil {
+		b.o.Engine.Observe(fleet.Evidence{
+			At: b.o.Now(), MAC: mac, Phase: fleet.PhaseScript,
+			Detail: fleet.CleanText("GET " + scriptWord(v.plan, do) + " script from " + addr.String()),
+		})
+	}
+}
+
+// A scriptBuffer is used for one script after the other.
+type scriptBuffer struct{ b []byte }
+
+const maxSpare = 16 << 10
+
+func scriptWord(plan pxe.Plan, do choice) string {
+	switch do {
+	case doMenu, doMemTest, doRescue, doCustom:
+		return string(do)
 	default:
-		b.sendScript(w, req, made(b.scripts.Wait(title, plan.Reason)))
-	}
-	if req.Method == http.MethodGet {
-		b.observe(req, fleet.PhaseScript, string(plan.Action)+" script")
+		return string(plan.Action)
 	}
 }
 
-// request is what the asking machine is to package pxe.
-func (b boot) request(req *http.Request, mac fleet.MAC) pxe.Request {
-	uuid, err := fleet.ParseUUID(req.URL.Query().Get("uuid"))
-	if err != nil {
-		uuid = ""
+// visitor collects what the answer to a machine depends on.
+func (s *Server) visitor(addr, server netip.Addr, mac fleet.MAC, q bootQuery) visit {
+	v := visit{site: s.o.Engine.Site(), do: q.Do}
+	v.node, _ = s.o.Engine.NodeByMAC(mac)
+	v.subnet, _ = v.site.SubnetOf(addr)
+	v.ask = pxe.Request{
+		MAC: mac, UUID: q.UUID, Firmware: pxe.IPXE, Arch: q.Arch, Addr: addr, Subnet: v.subnet.Name, Server: server, Port: s.o.BootPort,
 	}
-	addr := remoteAddr(req)
-	subnet, _ := b.o.Engine.Site().SubnetOf(addr)
-	return pxe.Request{
-		MAC: mac, UUID: uuid, Firmware: pxe.IPXE, Arch: archOf(req), Addr: addr, Subnet: subnet.Name,
-		Server: b.serverFor(addr, localAddr(req)), Port: b.o.BootPort,
+	v.plan = pxe.Decide(v.ask, v.node)
+	if s.o.Leases != nil {
+		lease, leased := s.o.Leases.LeaseByAddr(addr)
+		v.sure = leased && (lease.MAC == mac || boot{s}.sameNode(lease.MAC, mac))
 	}
+	if v.title = v.node.Title(); v.title == "" {
+		v.title = string(mac)
+	}
+	return v
 }
 
-// archOf reads iPXE's own words for what it runs on.
-func archOf(req *http.Request) pxe.Arch {
-	q := req.URL.Query()
+// choose says which script a machine gets. What it asks for counts as far as
+// the plan for it allows: a machine that is to get nothing gets nothing, and
+// one that has a system boots that, tests its memory, or shows the menu.
+func (b boot) choose(v visit) choice {
+	local := v.plan.File == pxe.ScriptLocal
 	switch {
-	case q.Get("platform") != "efi":
-		return pxe.BIOS
-	case q.Get("arch") == "arm64":
-		return pxe.EFIARM64
+	case !local && v.plan.File != pxe.ScriptAgent:
+		return doWait
+	case v.do == doMemTest && b.memTest(v.ask) != "":
+		return doMemTest
+	case v.do == doMenu, v.do == doDecide && v.site.ShowsMenu(v.node, v.subnet):
+		return doMenu
+	case local || v.do == doLocal:
+		return doLocal
+	case v.node.State == fleet.Rescue:
+		return doRescue
+	case v.do == doAgent:
+		return doAgent
+	}
+	if _, ok := v.site.ScriptFor(v.node, v.ask.MAC); ok {
+		return doCustom
+	}
+	return doAgent
+}
+
+// compose puts a script behind dst.
+func (b boot) compose(ctx context.Context, dst []byte, v visit, do choice) ([]byte, error) {
+	switch do {
+	case doMenu:
+		return b.scripts.Menu(b.menuFor(v)), nil
+	case doMemTest:
+		return b.scripts.MemTest(v.title, b.memTest(v.ask)), nil
+	case doLocal:
+		return b.scripts.Local(v.title, menuURL(v.ask))
+	case doCustom:
+		script, _ := v.site.ScriptFor(v.node, v.ask.MAC)
+		text, err := b.custom(v, script)
+		if err != nil {
+			b.o.Log.ErrorContext(ctx, "custom script not made", "mac", v.ask.MAC, "script", script.Name, "err", err)
+			return b.scripts.Wait(v.title, "its script "+script.Name+" cannot be filled in: see the server's log")
+		}
+		return text, nil
+	case doAgent, doRescue:
+		return b.agentScript(ctx, dst, v, do)
 	default:
-		return pxe.EFIX64
+		return b.scripts.Wait(v.title, v.plan.Reason)
 	}
 }
 
 // agentScript boots the ramdisk. Its kernel arguments hold the one-use ticket
 // of the hello, bound to the address that asked.
-func (b boot) agentScript(w http.ResponseWriter, req *http.Request, ask pxe.Request, title string) {
+func (b boot) agentScript(ctx context.Context, dst []byte, v visit, do choice) ([]byte, error) {
 	ticket := noTicket
-	if req.Method == http.MethodGet {
+	if !v.dry {
 		var err error
-		if ticket, err = b.o.Engine.MintHello(req.Context(), ask.MAC, ask.Addr); err != nil {
-			b.o.Log.ErrorContext(req.Context(), "boot ticket not made", "mac", ask.MAC, "err", err)
-			b.sendScript(w, req, made(b.scripts.Wait(title, "the server cannot make a boot ticket now")))
-			return
+		if ticket, err = b.o.Engine.MintHello(ctx, v.ask.MAC, v.ask.Addr); err != nil {
+			b.o.Log.ErrorContext(ctx, "boot ticket not made", "mac", v.ask.MAC, "err", err)
+			return b.scripts.Wait(v.title, "the server cannot make a boot ticket now")
 		}
 	}
-	files := ask.BaseURL() + pxe.PathFiles
-	kernel, ramdisk := bootFiles(ask.Arch)
-	b.sendScript(w, req, made(b.scripts.Agent(ipxescripts.Agent{
-		Title: title, Server: ask.Server.String(), Kernel: files + kernel, Initrd: files + ramdisk,
-		Args: b.agentArgs(ask, ticket),
-	})))
+	files := v.ask.BaseURL() + pxe.PathFiles
+	kernel, ramdisk := bootFiles(v.ask.Arch)
+	args := b.agentArgs(v.ask, ticket)
+	if do == doRescue {
+		args = append(args, api.ArgRescue+"=1")
+	}
+	return b.scripts.AppendAgent(dst, ipxescripts.Agent{
+		Title: v.title, Server: v.ask.Server.String(), Kernel: files + kernel, Initrd: files + ramdisk, Menu: menuURL(v.ask), Args: args,
+	})
 }
 
 // noTicket stands in the answer to HEAD, which gives nothing away.
@@ -105,15 +193,19 @@ func (s *Server) agentArgs(ask pxe.Request, ticket string) []string {
 		api.ArgServer + "=https://" + netip.AddrPortFrom(ask.Server, s.o.AgentPort).String(),
 		api.ArgCA + "=" + s.caDigest,
 		api.ArgTicket + "=" + ticket,
-		api.ArgMAC + "=01-" + strings.ReplaceAll(string(ask.MAC), ":", "-"),
+		api.ArgMAC + "=01-" + dashed(ask.MAC),
 	}
 }
+
+// dashed writes a MAC address as URLs and PXELINUX have it.
+func dashed(mac fleet.MAC) string { return strings.ReplaceAll(string(mac), ":", "-") }
 
 var errTooManyTickets = errors.New("too many boot tickets for this address")
 
 // refuseTicket answers an address that has asked for too many tickets. The
 // loader's script, and firmware, ask again.
 func (b boot) refuseTicket(w http.ResponseWriter, req *http.Request, ask pxe.Request) {
+	b.counts.ticketsRefused.Add(1)
 	b.o.Log.WarnContext(req.Context(), "boot ticket refused: too many from this address", "mac", ask.MAC, "addr", ask.Addr)
 	w.Header().Set("Retry-After", strconv.Itoa(int(1/ticketRate)))
 	http.Error(w, "too many boot tickets for this address", http.StatusTooManyRequests)
@@ -141,12 +233,19 @@ func (b boot) sendScript(w http.ResponseWriter, req *http.Request, script script
 		http.Error(w, "no script", http.StatusInternalServerError)
 		return
 	}
+	b.counts.scripts.Add(1)
 	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(script.text)))
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = plainText, noStore, noSniff
+	h["Content-Length"] = []string{strconv.Itoa(len(script.text))}
 	if req.Method == http.MethodGet {
 		_, _ = w.Write(script.text) // the machine went away: it asks again
 	}
 }
+
+// Values of headers, which are never changed: Header.Set would make each of
+// them anew for every script.
+var (
+	plainText = []string{"text/plain; charset=utf-8"}
+	noStore   = []string{"no-store"}
+	noSniff   = []string{"nosniff"}
+)

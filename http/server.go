@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -39,7 +40,12 @@ type Options struct {
 	ParseSite func(yaml []byte) (fleet.Site, error)
 	Counters  func() map[string]int64 // what was counted since the start; may be nil
 
-	BootDir   string      // kernel, ramdisk, loaders
+	BootDir    string // kernel, ramdisk, loaders
+	PrivateDir string // files that custom scripts give out by one-use URLs; "": none
+
+	Seed      func(n fleet.Node, p fleet.Profile) ([]fleet.SeedFile, error) // files of a new system, to show them; may be nil
+	ServerFor func(machine netip.Addr) (netip.Addr, error)                  // our address as a machine sees it, to show scripts; may be nil
+
 	BootPort  uint16      // of the boot listener; 0: 80
 	AgentPort uint16      // of the TLS listener; 0: 8443
 	TLS       *tls.Config // of the TLS listener; asks clients for certificates and takes them without
@@ -66,6 +72,11 @@ type Server struct {
 	manifest    manifest
 	tunnels     *tunnels      // connections that relays bring
 	closing     chan struct{} // closed when the server stops: streams end
+	links       *links        // one-use URLs
+	customs     *customs      // scripts of site.yaml, read once
+	spare       sync.Pool     // of buffers for scripts
+	counts      counters      // of the boot listener
+	bootDoor    *throttle.Doorkeeper
 	echo        *echo.Echo
 	caDigest    string
 }
@@ -117,6 +128,12 @@ func New(o Options) (*Server, error) {
 		streams:   make(chan struct{}, maxStreams),
 		tunnels:   newTunnels(),
 		closing:   make(chan struct{}),
+		customs:   newCustoms(),
+		bootDoor:  throttle.NewDoorkeeper(connsPerAddr, connsInAll),
+	}
+	s.spare.New = func() any { return new(scriptBuffer) }
+	if s.links, err = openLinks(o.PrivateDir, o.Now); err != nil {
+		return nil, err
 	}
 	s.echo = s.routes()
 	return s, nil
@@ -184,6 +201,7 @@ func (s *Server) recovered(next echo.HandlerFunc) echo.HandlerFunc {
 // survive keeps the boot listener alive when a handler panics.
 func (s *Server) survive(w http.ResponseWriter, req *http.Request) {
 	if r := recover(); r != nil {
+		s.counts.panics.Add(1)
 		_ = s.panicked(req, r)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 	}

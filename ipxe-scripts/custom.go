@@ -17,6 +17,10 @@ type Fact string
 // String implements fmt.Stringer, which text/template asks.
 func (f Fact) String() string { return string(appendText(nil, string(f))) }
 
+// A URL is made by us, of checked parts and of what iPXE fills in: it is
+// printed as it is.
+type URL string
+
 // Facts are what custom scripts can ask for.
 type Facts struct {
 	Name, MAC, UUID           Fact
@@ -25,8 +29,8 @@ type Facts struct {
 	Address, Server, Platform Fact // platform: bios or efi
 
 	Files Fact // URL of the folder of public boot files, with a slash at its end
-	Agent Fact // URL of the script that boots our agent: where most custom scripts end
-	Local Fact // URL of the script that boots from disk
+	Agent URL  // of the script that boots our agent: where most custom scripts end
+	Local URL  // of the script that boots from disk
 
 	// Private returns a URL that works once, for a file of the server's folder
 	// "private".

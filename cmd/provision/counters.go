@@ -12,6 +12,9 @@ import (
 func (st *station) counters() map[string]int64 {
 	all := map[string]int64{"provision_evidence_dropped_total": st.engine.Dropped()}
 	maps.Copy(all, countersOf("provision_alarms_", st.engine.AlarmStats()))
+	if st.tree != nil && st.tree.web != nil {
+		maps.Copy(all, countersOf("provision_http_boot_", st.tree.web.BootStats()))
+	}
 	if st.dhcp != nil {
 		maps.Copy(all, countersOf("provision_dhcp_", st.dhcp.Stats()))
 		maps.Copy(all, countersOf("provision_dhcp6_", st.dhcp6.Stats()))

@@ -81,7 +81,7 @@ func (a *app) logger(conf config) *slog.Logger {
 // listens yet.
 func openStation(ctx context.Context, conf config, log *slog.Logger) (*station, error) {
 	syscall.Umask(0o077) // nothing that the server writes is for others
-	for _, dir := range []string{"", "keys", "boot"} {
+	for _, dir := range []string{"", "keys", "boot", "private"} {
 		if err := os.MkdirAll(filepath.Join(conf.StateDir, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("make state directory: %w", err)
 		}

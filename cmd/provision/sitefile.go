@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/rackstage/provision/fleet"
+	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
 )
 
 // The shape of site.yaml. It is its own set of types, so that the words of
@@ -16,6 +17,17 @@ type siteFile struct {
 	Pools    []poolFile    `yaml:"pools"`
 	Subnets  []subnetFile  `yaml:"subnets"`
 	Rules    []ruleFile    `yaml:"rules"`
+	Scripts  []scriptFile  `yaml:"scripts"`
+
+	Menu      bool `yaml:"menu"`       // every machine shows the boot menu
+	IPXEShell bool `yaml:"ipxe_shell"` // the menu offers iPXE's shell
+}
+
+type scriptFile struct {
+	Name  string   `yaml:"name"`
+	Pools []string `yaml:"pools"`
+	Nodes []string `yaml:"nodes"` // names or MAC addresses
+	IPXE  string   `yaml:"ipxe"`  // a template
 }
 
 type stageFile struct {
@@ -29,6 +41,7 @@ type profileFile struct {
 	Disk    diskFile `yaml:"disk"`
 	SSHKeys []string `yaml:"ssh_keys"`
 	Kernel  []string `yaml:"kernel"` // further kernel arguments
+	Menu    bool     `yaml:"menu"`   // its machines show the boot menu
 }
 
 type diskFile struct {
@@ -109,6 +122,7 @@ const maxEntries = 4096
 func (f siteFile) checkSize(doc document) error {
 	for key, n := range map[string]int{
 		"stages": len(f.Stages), "profiles": len(f.Profiles), "pools": len(f.Pools), "subnets": len(f.Subnets), "rules": len(f.Rules),
+		"scripts": len(f.Scripts),
 	} {
 		if n > maxEntries {
 			return doc.place(fleet.Invalidf(key, "", fmt.Errorf("%d %s; at most %d are taken", n, key, maxEntries)))
@@ -138,6 +152,10 @@ func (f siteFile) site() (fleet.Site, error) {
 	for i, rule := range f.Rules {
 		s.Rules = append(s.Rules, r.rule(fmt.Sprintf("rules[%d]", i), rule))
 	}
+	for i, script := range f.Scripts {
+		s.Scripts = append(s.Scripts, r.script(fmt.Sprintf("scripts[%d]", i), script))
+	}
+	s.Menu, s.IPXEShell = f.Menu, f.IPXEShell
 	return s, errors.Join(r.errs...)
 }
 
@@ -158,7 +176,7 @@ func (r *reader) profile(on string, p profileFile) fleet.Profile {
 		r.bad(on+".disk.max_gib", "", "no disk is between %d and %d GiB", p.Disk.MinGiB, p.Disk.MaxGiB)
 	}
 	return fleet.Profile{
-		Name: p.Name, Image: fleet.ImageName(p.Image), SSHKey: p.SSHKeys, Kernel: p.Kernel,
+		Name: p.Name, Image: fleet.ImageName(p.Image), SSHKey: p.SSHKeys, Kernel: p.Kernel, Menu: p.Menu,
 		Disk: fleet.DiskRule{
 			Serial: p.Disk.Serial, Model: p.Disk.Model, MinGiB: p.Disk.MinGiB, MaxGiB: p.Disk.MaxGiB,
 			Type: p.Disk.Type, Largest: p.Disk.Largest,
@@ -196,4 +214,17 @@ func (r *reader) rule(on string, f ruleFile) fleet.Rule {
 			CircuitPrefix: f.Match.CircuitID, RemotePrefix: f.Match.RemoteID, MinMemoryMiB: f.Match.MinMemoryMiB,
 		},
 	}
+}
+
+// script reads an operator's script, and says what is wrong with it now and
+// not to the machine that boots it.
+func (r *reader) script(on string, f scriptFile) fleet.Script {
+	s := fleet.Script{Name: f.Name, Nodes: f.Nodes, IPXE: f.IPXE}
+	for _, p := range f.Pools {
+		s.Pools = append(s.Pools, fleet.PoolName(p))
+	}
+	if _, err := ipxescripts.Compile(f.Name, f.IPXE); err != nil {
+		r.bad(on+".ipxe", "try it with: provision templates lint FILE", "%w", err)
+	}
+	return s
 }

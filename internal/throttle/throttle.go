@@ -21,6 +21,7 @@ type Throttle[K comparable] struct {
 
 	mu      sync.Mutex
 	buckets map[K]*bucket
+	swept   time.Time
 }
 
 type bucket struct {
@@ -38,7 +39,7 @@ func (t *Throttle[K]) Allow(key K) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	if len(t.buckets) >= t.size {
+	if len(t.buckets) >= t.size && now.Sub(t.swept).Abs() >= sweepEvery {
 		t.forget(now)
 	}
 	if _, known := t.buckets[key]; !known && len(t.buckets) >= t.size {
@@ -59,8 +60,13 @@ func (t *Throttle[K]) Allow(key K) bool {
 	return true
 }
 
+// sweepEvery is how often all keys are looked at, when there are many: not at
+// each act of a flood.
+const sweepEvery = time.Second
+
 // forget drops the buckets that are full again.
 func (t *Throttle[K]) forget(now time.Time) {
+	t.swept = now
 	for key, b := range t.buckets {
 		if b.level+t.rate*now.Sub(b.at).Seconds() >= t.burst {
 			delete(t.buckets, key)
@@ -78,12 +84,22 @@ type Doorkeeper struct {
 	mu    sync.Mutex
 	conns map[net.Conn]netip.Addr
 	held  map[netip.Addr]int
+
+	refusedOfAddr, refusedInAll int64
 }
 
 // NewDoorkeeper returns one that admits so many connections of one address, and
 // of all together.
 func NewDoorkeeper(perAddr, inAll int) *Doorkeeper {
 	return &Doorkeeper{perAddr: perAddr, inAll: inAll, conns: map[net.Conn]netip.Addr{}, held: map[netip.Addr]int{}}
+}
+
+// Refused returns how many connections were closed because their address held
+// too many, and because there were too many in all.
+func (d *Doorkeeper) Refused() (ofAddr, inAll int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.refusedOfAddr, d.refusedInAll
 }
 
 // Watch is a hook for http.Server.ConnState.
@@ -104,7 +120,12 @@ func (d *Doorkeeper) admit(conn net.Conn) bool {
 	addr := ap.Addr().Unmap()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.conns) >= d.inAll || d.held[addr] >= d.perAddr {
+	switch {
+	case d.held[addr] >= d.perAddr:
+		d.refusedOfAddr++
+		return false
+	case len(d.conns) >= d.inAll:
+		d.refusedInAll++
 		return false
 	}
 	d.conns[conn] = addr

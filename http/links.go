@@ -1,0 +1,159 @@
+package http
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/http/bootfile"
+)
+
+// Links are one-use URLs, /boot/t/<ticket>/<name>: the way to files that are
+// not for everybody, made when a script that names one is fetched. A link is
+// for the address that fetched the script. Firmware asks HEAD first, asks for
+// parts and asks again when a packet was lost, so that the one use lasts a
+// moment. Links live in memory: after a restart of the server none works.
+type links struct {
+	dir *os.Root // nil: there are no such files
+	now func() time.Time
+
+	mu    sync.Mutex
+	made  map[[32]byte]link // by the hash of the ticket
+	swept time.Time
+}
+
+type link struct {
+	name    string
+	addr    netip.Addr
+	expires time.Time
+	used    bool
+}
+
+const (
+	pathLinks = "/boot/t/"
+	linkLife  = 30 * time.Minute // from the script to the fetch
+	linkUse   = 2 * time.Minute  // from the first GET on
+	maxLinks  = 1 << 16
+)
+
+var errLinks = errors.New("too many one-use links are open")
+
+func openLinks(dir string, now func() time.Time) (*links, error) {
+	l := &links{now: now, made: map[[32]byte]link{}}
+	if dir == "" {
+		return l, nil
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open directory of private files: %w", err)
+	}
+	l.dir = root
+	return l, nil
+}
+
+func (l *links) close() error {
+	if l.dir == nil {
+		return nil
+	}
+	return l.dir.Close()
+}
+
+// check reports whether a file can be given out.
+func (l *links) check(name string) error {
+	if l.dir == nil {
+		return errors.New("this server has no folder of private files")
+	}
+	if !fileName(name) {
+		return fmt.Errorf("%q is not the name of a file", name)
+	}
+	f, _, err := bootfile.OpenIn(l.dir, name)
+	if err != nil {
+		return fmt.Errorf("private file %s: %w", name, errors.Unwrap(err))
+	}
+	return f.Close()
+}
+
+// make returns the path of a new link to a file, for a machine at addr.
+func (l *links) make(name string, addr netip.Addr) (string, error) {
+	secret, hash := fleet.NewSecret()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	if now.Sub(l.swept).Abs() > time.Minute || len(l.made) >= maxLinks {
+		l.sweep(now)
+	}
+	if len(l.made) >= maxLinks {
+		return "", errLinks
+	}
+	l.made[hash] = link{name: name, addr: addr, expires: now.Add(linkLife)}
+	return linkPath(secret, name), nil
+}
+
+func (l *links) sweep(now time.Time) {
+	l.swept = now
+	for hash, k := range l.made {
+		if now.After(k.expires) {
+			delete(l.made, hash)
+		}
+	}
+}
+
+func linkPath(ticket, name string) string { return pathLinks + ticket + "/" + name }
+
+// use returns the file that a link is for. A GET begins its one use.
+func (l *links) use(ticket, name, method string, addr netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	hash := fleet.HashSecret(ticket)
+	k, ok := l.made[hash]
+	now := l.now()
+	if !ok || k.name != name || k.addr != addr || now.After(k.expires) {
+		return false
+	}
+	if method == http.MethodGet && !k.used {
+		k.used = true
+		if end := now.Add(linkUse); end.Before(k.expires) {
+			k.expires = end
+		}
+		l.made[hash] = k
+	}
+	return true
+}
+
+// parseLink reads what stands behind [pathLinks].
+func parseLink(rest string) (ticket, name string, ok bool) {
+	ticket, name, ok = strings.Cut(rest, "/")
+	return ticket, name, ok && len(ticket) == 43 && fileName(name)
+}
+
+// fileName reports whether a name is that of one plain file, not hidden.
+func fileName(name string) bool {
+	return name != "" && len(name) <= 255 && name[0] != '.' && !strings.ContainsAny(name, "/\\\x00")
+}
+
+// link serves a private file.
+func (b boot) link(w http.ResponseWriter, req *http.Request, rest string) {
+	ticket, name, ok := parseLink(rest)
+	addr := remoteAddr(req)
+	if !ok || b.links.dir == nil || !b.links.use(ticket, name, req.Method, addr) {
+		b.counts.linksRefused.Add(1)
+		b.o.Log.WarnContext(req.Context(), "one-use link refused", "addr", addr, "file", fleet.CleanText(name))
+		http.Error(w, "this link has been used, has expired, or is another machine's: boot the machine again to get a new one", http.StatusGone)
+		return
+	}
+	f, info, err := bootfile.OpenIn(b.links.dir, name)
+	if err != nil {
+		b.notFound(w, req)
+		return
+	}
+	defer f.Close()
+	b.counts.links.Add(1)
+	w.Header().Set("Cache-Control", "no-store")
+	bootfile.Serve(w, req, f, info, bootfile.Tag(info))
+}

@@ -1,0 +1,125 @@
+package http
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+)
+
+// Stats are what the boot listener counted since the start.
+type Stats struct {
+	Requests int64 // that reached it whole
+	Files    int64 // answers with a boot file, or a part of one
+	Chunks   int64 // of images
+	Scripts  int64
+	Links    int64 // one-use URLs that were used
+
+	NotFound        int64
+	BadMethods      int64 // neither GET nor HEAD
+	BadRequests     int64 // that are not HTTP
+	HeadersTooLarge int64
+	SlowHeaders     int64 // connections closed because a request did not end
+	IdleClosed      int64 // connections closed because no request came
+	StalledReaders  int64 // connections closed because nobody read the answer
+	TicketsRefused  int64 // too many of one address
+	LinksRefused    int64 // used up, expired, of another address, or made up
+	ConnsOfAddress  int64 // connections refused: too many of one address
+	ConnsInAll      int64 // connections refused: too many
+	Panics          int64
+}
+
+type counters struct {
+	requests, files, chunks, scripts, links                         atomic.Int64
+	notFound, badMethods, badRequests, headersTooLarge              atomic.Int64
+	slowHeaders, idleClosed, stalledReaders, ticketsRefused, panics atomic.Int64
+	linksRefused                                                    atomic.Int64
+}
+
+// BootStats returns the counters of the boot listener.
+func (s *Server) BootStats() Stats {
+	c := &s.counts
+	ofAddr, inAll := s.bootDoor.Refused()
+	return Stats{
+		Requests: c.requests.Load(), Files: c.files.Load(), Chunks: c.chunks.Load(), Scripts: c.scripts.Load(), Links: c.links.Load(),
+		NotFound: c.notFound.Load(), BadMethods: c.badMethods.Load(), BadRequests: c.badRequests.Load(), HeadersTooLarge: c.headersTooLarge.Load(),
+		SlowHeaders: c.slowHeaders.Load(), IdleClosed: c.idleClosed.Load(), StalledReaders: c.stalledReaders.Load(),
+		TicketsRefused: c.ticketsRefused.Load(), LinksRefused: c.linksRefused.Load(),
+		ConnsOfAddress: ofAddr, ConnsInAll: inAll, Panics: c.panics.Load(),
+	}
+}
+
+// A countedListener hands out connections that count why they end: net/http
+// refuses bad requests and gives up on slow clients without telling anybody.
+type countedListener struct {
+	net.Listener
+	counts *counters
+}
+
+// Accept implements net.Listener.
+func (l countedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &countedConn{Conn: conn, counts: l.counts}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	counts *counters
+	asking atomic.Bool // part of a request has come
+}
+
+// Read implements net.Conn.
+func (c *countedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	switch {
+	case n > 0:
+		c.asking.Store(true)
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+	case c.asking.Load():
+		c.counts.slowHeaders.Add(1)
+	default:
+		c.counts.idleClosed.Add(1)
+	}
+	return n, err
+}
+
+// ownRefusal is in the answers that net/http itself gives to what is no
+// request; no handler of ours writes it.
+var ownRefusal = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
+
+// Write implements net.Conn.
+func (c *countedConn) Write(b []byte) (int, error) {
+	if refused := bytes.Contains(b[:min(len(b), 200)], ownRefusal); refused && bytes.HasPrefix(b, []byte("HTTP/1.1 431")) {
+		c.counts.headersTooLarge.Add(1)
+	} else if refused {
+		c.counts.badRequests.Add(1)
+	}
+	c.asking.Store(false)
+	n, err := c.Conn.Write(b)
+	c.ended(err)
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom: it is what makes files go out by
+// sendfile.
+func (c *countedConn) ReadFrom(r io.Reader) (int64, error) {
+	c.asking.Store(false)
+	from, ok := c.Conn.(io.ReaderFrom)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	n, err := from.ReadFrom(r)
+	c.ended(err)
+	return n, err
+}
+
+func (c *countedConn) ended(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.counts.stalledReaders.Add(1)
+	}
+}
