@@ -325,7 +325,7 @@ func serveHTTP(t *testing.T, loaders string, scripts *ipxescripts.Scripts, nodes
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		b, err := scripts.Local("prd-01")
+		b, err := scripts.Local("prd-01", "http://10.77.0.1/boot/ipxe?mac=none")
 		if pxe.Decide(pxe.Request{MAC: mac, Firmware: pxe.IPXE}, nodes[mac]).File == pxe.ScriptAgent {
 			b, err = scripts.Agent(ipxescripts.Agent{
 				Title: string(mac), Server: "10.77.0.1",
