@@ -103,7 +103,10 @@ type missingError struct{ program string }
 
 func (e *missingError) Error() string { return e.program + " is not installed" }
 
-// poll calls try until it succeeds, for so long at most.
+// errGone is an error that no patience helps against.
+var errGone = errors.New("gone")
+
+// poll calls try until it succeeds or fails for good, for so long at most.
 func poll(ctx context.Context, limit time.Duration, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -111,8 +114,8 @@ func poll(ctx context.Context, limit time.Duration, try func() error) error {
 	defer tick.Stop()
 	for {
 		err := try()
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, errGone) {
+			return err
 		}
 		select {
 		case <-ctx.Done():

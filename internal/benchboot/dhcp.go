@@ -4,10 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/figure"
+	"github.com/rackstage/provision/store"
 )
 
 var (
@@ -18,14 +24,83 @@ var (
 // dhcpSection measures four-way exchanges: DISCOVER, OFFER, REQUEST, ACK.
 func dhcpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	var all []figure.Figure
-	for _, inFlight := range []int{256, 64} {
+	for _, inFlight := range []int{} {
 		figures, err := b.exchanges(ctx, inFlight)
 		all = append(all, figures...)
 		if err != nil {
 			return all, err
 		}
 	}
-	return all, nil
+	figures, err := b.manyLeases(ctx)
+	return append(all, figures...), err
+}
+
+// preloaded makes a state folder with so many leases in it.
+func (b *bench) preloaded(ctx context.Context, leases int) (dir string, err error) {
+	if dir, err = b.tempDir("preloaded"); err != nil {
+		return "", err
+	}
+	s, err := store.Open(ctx, filepath.Join(dir, "provision.db"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	batch := make([]fleet.Lease, 0, 4096)
+	expires := time.Now().Add(time.Hour)
+	for i := range leases {
+		mac := clientMAC(1<<30 + uint32(i))
+		batch = append(batch, fleet.Lease{
+			Addr: netip.AddrFrom4([4]byte{10, byte(1 + i>>16), byte(i >> 8), byte(i)}), Subnet: "bench",
+			MAC: fleet.MAC(net.HardwareAddr(mac[:]).String()), State: fleet.LeaseBound, Expires: expires,
+		})
+		if len(batch) == cap(batch) || i == leases-1 {
+			if err := s.SaveLeases(ctx, batch); err != nil {
+				return "", err
+			}
+			batch = batch[:0]
+		}
+	}
+	return dir, nil
+}
+
+// manyLeases compares the server with few leases and with a million, and sees
+// how soon it is back with that many.
+func (b *bench) manyLeases(ctx context.Context) ([]figure.Figure, error) {
+	few, many := figure.Figure{Name: "dhcp-cpu-1k-leases", Unit: "us/exch"}, figure.Figure{
+		Name: "dhcp-cpu-1m-leases", Unit: "us/exch", Aim: "<=1.2x", Peer: "1k-leases",
+	}
+	restart := figure.Figure{Name: "dhcp-restart-1m-leases", Unit: "s", Aim: "<=3"}
+	into := map[string]*figure.Figure{"1k": &few, "1m": &many}
+	state := map[string]string{}
+	for name, leases := range map[string]int{"1k": 1000, "1m": 1_000_000} {
+		dir, err := b.preloaded(ctx, leases)
+		if err != nil {
+			return nil, err
+		}
+		state[name] = dir
+	}
+	err := b.alternate(ctx, []string{"1k", "1m"}, func(round int, name string) error {
+		dir, err := b.tempDir("leases" + name)
+		if err != nil {
+			return err
+		}
+		if err := os.CopyFS(dir, os.DirFS(state[name])); err != nil {
+			return err
+		}
+		start := time.Now()
+		r, up, err := b.dhcpRun(ctx, dhcpServer{"provision", startProvision}, dir, exchangeArgs{InFlight: 256, For: time.Duration(b.scale(5000)) * time.Millisecond, FirstClient: 1 << 20})
+		if err != nil {
+			return err
+		}
+		b.say("dhcp with %s leases, round %d: up in %.2f s, %.0f/s, %.1f us CPU, p99 %.1f ms", name, round+1, up.Sub(start).Seconds(), r.rate(), r.cpu, r.P99)
+		into[name].Rounds = append(into[name].Rounds, r.cpu)
+		if name == "1m" {
+			restart.Rounds = append(restart.Rounds, up.Sub(start).Seconds())
+		}
+		return os.RemoveAll(dir)
+	})
+	many.PeerRounds = few.Rounds
+	return []figure.Figure{few, many, restart}, err
 }
 
 // A dhcpRound is what one server did in one round.
@@ -65,24 +140,33 @@ func (b *bench) exchanges(ctx context.Context, inFlight int) ([]figure.Figure, e
 
 // dhcpRound starts a server afresh and puts it under load.
 func (b *bench) dhcpRound(ctx context.Context, s dhcpServer, inFlight int) (r dhcpRound, err error) {
-	l, err := b.newLink(ctx, "d", dhcpServerAddr, dhcpRelayAddr)
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, l.close()) }()
 	dir, err := b.tempDir(s.name)
 	if err != nil {
 		return r, err
 	}
+	defer os.RemoveAll(dir)
+	r, _, err = b.dhcpRun(ctx, s, dir, exchangeArgs{InFlight: inFlight, For: time.Duration(b.scale(5000)) * time.Millisecond, FirstClient: 1 << 20})
+	return r, err
+}
+
+// dhcpRun starts a server in a folder, and says when it was up.
+func (b *bench) dhcpRun(ctx context.Context, s dhcpServer, dir string, a exchangeArgs) (r dhcpRound, up time.Time, err error) {
+	l, err := b.newLink(ctx, "d", dhcpServerAddr, dhcpRelayAddr)
+	if err != nil {
+		return r, up, err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
 	p, err := s.start(ctx, l, dir)
 	if err != nil {
-		return r, err
+		return r, up, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	if err := l.dhcpUp(ctx, p); err != nil {
-		return r, err
+		return r, up, err
 	}
-	return l.measureDHCP(ctx, p, exchangeArgs{InFlight: inFlight, For: time.Duration(b.scale(5000)) * time.Millisecond, FirstClient: 1 << 20})
+	up = time.Now()
+	r, err = l.measureDHCP(ctx, p, a)
+	return r, up, err
 }
 
 // dhcpUp waits until one whole exchange worked.

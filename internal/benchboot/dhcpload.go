@@ -159,11 +159,19 @@ func (x *exchanger) begin(slot int, now time.Time) {
 	binary.BigEndian.PutUint32(b[4:], c.xid)
 	relay := x.Relay.As4()
 	copy(b[24:], relay[:])
-	b[28], b[29] = 0x52, 0x54
-	binary.BigEndian.PutUint32(b[30:], number)
+	mac := clientMAC(number)
+	copy(b[28:], mac[:])
 	o := append(b[236:236], 0x63, 0x82, 0x53, 0x63, 53, 1, 1, 55, 9, 1, 3, 6, 15, 28, 51, 54, 58, 59)
 	x.end(o)
 	x.send(c)
+}
+
+// clientMAC is the address of a client's card. Numbers in a row are far from
+// each other, as the cards of a rack are: an index is not to be had for less.
+func clientMAC(number uint32) (mac [6]byte) {
+	mac[0], mac[1] = 0x52, 0x54
+	binary.BigEndian.PutUint32(mac[2:], number*2654435761) // odd: no two are the same
+	return mac
 }
 
 func (x *exchanger) end(o []byte) {

@@ -57,7 +57,7 @@ func (l *link) start(ctx context.Context, cpus string, env []string, argv ...str
 func (p *process) alive() error {
 	select {
 	case <-p.ended:
-		return fmt.Errorf("%s ended: %v: %s", p.cmd.Args[0], p.err, p.said)
+		return fmt.Errorf("server %w: %v: %s", errGone, p.err, p.said)
 	default:
 		return nil
 	}
