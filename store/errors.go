@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	gosqlite "github.com/glebarez/go-sqlite"
 	"gorm.io/gorm"
@@ -28,6 +29,8 @@ const (
 	primaryOfCode = 0xff
 )
 
+const fullHint = "make room on the file system; nothing was lost, and what was not stored was not acknowledged"
+
 const restoreHint = "stop here and restore the last backup with: provision backup restore"
 
 // damaged is the error for a file that cannot be believed.
@@ -50,6 +53,10 @@ func (s *Store) fault(op string, err error) error {
 	if errors.Is(err, gorm.ErrDuplicatedKey) {
 		return taken(op, err)
 	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		e.Code, e.Hint = "E-DB-FULL", fullHint
+		return e
+	}
 	sqliteErr, ok := errors.AsType[*gosqlite.Error](err)
 	if !ok {
 		return e
@@ -60,7 +67,7 @@ func (s *Store) fault(op string, err error) error {
 	case code == codeNoRef:
 		e.Kind, e.Code = fleet.NotFound, "E-DB-REFERENCE"
 	case code&primaryOfCode == codeFull:
-		e.Code, e.Hint = "E-DB-FULL", "make room on the file system; nothing was lost, and what was not stored was not acknowledged"
+		e.Code, e.Hint = "E-DB-FULL", fullHint
 	case code&primaryOfCode == codeCorrupt, code&primaryOfCode == codeNotADB:
 		return s.damaged(err)
 	case code&primaryOfCode == codeReadOnly, code&primaryOfCode == codeCantOpen:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,8 +18,10 @@ import (
 // OR REPLACE does what a lease means: it takes the place of the one that had
 // the address, and of the one that the same client had on this subnet.
 const (
-	insertLeases = "INSERT OR REPLACE INTO leases (addr, subnet, client, mac, client_id, hostname, state, expires, sum) VALUES "
-	leaseValues  = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	insertLeases = "INSERT OR REPLACE INTO leases (addr, subnet, mac, state, expires, hostname, client_id, sum) VALUES "
+	leaseValues  = "(?, ?, ?, ?, ?, ?, ?, ?)"
+	deleteLease  = "DELETE FROM leases WHERE addr = ?"
+	selectLeases = "SELECT addr, subnet, mac, state, expires, hostname, client_id, sum FROM leases ORDER BY addr"
 )
 
 // leasesPerInsert is how many leases go into one statement. More gain nothing:
@@ -26,101 +29,155 @@ const (
 const leasesPerInsert = 8
 
 type leaseRow struct {
-	Addr     int64 `gorm:"primaryKey;autoIncrement:false"`
+	Addr     int64
 	Subnet   string
-	Client   string
-	MAC      string
-	ClientID string
-	Hostname string
-	State    string
+	MAC      int64
+	State    int64
 	Expires  int64
+	Hostname string
+	ClientID string
 	Sum      int64
 }
 
-func (leaseRow) TableName() string { return "leases" }
-
-// SaveLeases stores leases in one transaction; when it returns nil they are
-// all on the disk. A lease takes the place of the one that its address had,
-// and a bound one of the one that its client had on the same subnet.
-//
-// It goes past gorm, which would cost more than SQLite does: the DHCP server
-// waits for it with answers in its hand.
+// SaveLeases stores leases; when it returns nil they are all on the disk. A
+// lease takes the place of the one that its address had, and a bound one of the
+// one that its client had on the same subnet. Of up to 4096 leases, all are
+// stored or none.
 func (s *Store) SaveLeases(ctx context.Context, leases []fleet.Lease) error {
-	rows := make([]leaseRow, 0, len(leases))
-	for _, l := range leases {
-		row, err := toLeaseRow(l)
-		if err != nil {
+	for i := range leases {
+		if err := checkLease(&leases[i]); err != nil {
 			return err
 		}
-		rows = append(rows, row)
 	}
-	db, err := s.write.DB()
-	if err != nil {
-		return s.fault("save leases", err)
-	}
-	return s.fault("save leases", insertAll(ctx, db, rows))
-}
-
-func insertAll(ctx context.Context, db *sql.DB, rows []leaseRow) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	// Not to be interrupted half-way: the driver would start a goroutine for
-	// each statement to watch the context.
-	steady := context.WithoutCancel(ctx)
-	args := make([]any, 0, leasesPerInsert*strings.Count(leaseValues, "?"))
-	for some := range slices.Chunk(rows, leasesPerInsert) {
-		args = args[:0]
-		for _, r := range some {
-			args = append(args, r.Addr, r.Subnet, r.Client, r.MAC, r.ClientID, r.Hostname, r.State, r.Expires, r.Sum)
-		}
-		values := strings.Repeat(", "+leaseValues, len(some))[len(", "):]
-		if _, err := tx.ExecContext(steady, insertLeases+values, args...); err != nil {
-			return errors.Join(err, tx.Rollback())
+	for some := range slices.Chunk(leases, maxBatch) {
+		if err := s.leases.append(ctx, some); err != nil {
+			return s.fault("save leases", err)
 		}
 	}
-	return tx.Commit()
+	return nil
 }
 
 // Leases returns all leases, in order of address.
 func (s *Store) Leases(ctx context.Context) ([]fleet.Lease, error) {
-	var rows []leaseRow
-	if err := s.read.WithContext(ctx).Order("addr").Find(&rows).Error; err != nil {
-		return nil, s.fault("read leases", err)
+	later, err := s.leases.hold()
+	if err != nil {
+		return nil, s.damaged(err)
 	}
-	leases := make([]fleet.Lease, 0, len(rows))
-	for _, r := range rows {
-		if r.Sum != r.checksum() {
-			return nil, s.damaged(fmt.Errorf("lease %s: the checksum does not fit", fromAddr(r.Addr)))
+	defer s.leases.release()
+	var all []fleet.Lease
+	if err := s.eachRow(ctx, func(l fleet.Lease) {
+		if !later.replaces(&l) {
+			all = append(all, l)
 		}
-		leases = append(leases, r.lease())
+	}); err != nil {
+		return nil, err
 	}
-	return leases, nil
+	if len(later.byAddr) == 0 {
+		return all, nil
+	}
+	for _, l := range later.byAddr {
+		if l.State != "" {
+			all = append(all, l)
+		}
+	}
+	slices.SortFunc(all, func(a, b fleet.Lease) int { return a.Addr.Compare(b.Addr) })
+	return all, nil
 }
 
-func toLeaseRow(l fleet.Lease) (leaseRow, error) {
-	if !l.Addr.Is4() {
-		return leaseRow{}, fleet.Invalidf("lease "+l.Addr.String(), "", errors.New("not an IPv4 address"))
+// eachRow calls do for the leases in the table. It goes past gorm, which would
+// cost more than SQLite does: a million of them are read at the start.
+func (s *Store) eachRow(ctx context.Context, do func(fleet.Lease)) error {
+	db, err := s.read.DB()
+	if err != nil {
+		return s.fault("read leases", err)
 	}
-	client := "id:" + l.ClientID // RFC 2131 §4.2: who sends an identifier is known by it alone
-	if l.ClientID == "" {
-		client = "mac:" + string(l.MAC)
+	// Not to be interrupted: the driver would watch the context for each row.
+	rows, err := db.QueryContext(context.WithoutCancel(ctx), selectLeases)
+	if err != nil {
+		return s.fault("read leases", err)
 	}
-	a := l.Addr.As4()
-	row := leaseRow{
-		Addr: int64(binary.BigEndian.Uint32(a[:])), Subnet: l.Subnet, Client: client, MAC: string(l.MAC),
-		ClientID: l.ClientID, Hostname: l.Hostname, State: string(l.State), Expires: toNano(l.Expires),
+	defer rows.Close()
+	subnets := make(map[string]string)
+	var subnet sql.RawBytes
+	for rows.Next() {
+		var r leaseRow
+		if err := rows.Scan(&r.Addr, &subnet, &r.MAC, &r.State, &r.Expires, &r.Hostname, &r.ClientID, &r.Sum); err != nil {
+			return s.fault("read leases", err)
+		}
+		r.Subnet = shared(subnet, subnets)
+		state, ok := leaseState(byte(r.State)) //nolint:gosec // the checksum is right
+		if r.Sum != r.checksum() || !ok {
+			return s.damaged(fmt.Errorf("lease %s: the checksum does not fit", fromAddr(r.Addr)))
+		}
+		do(r.lease(state))
 	}
-	row.Sum = row.checksum()
-	return row, nil
+	return s.fault("read leases", rows.Err())
 }
 
-func (r leaseRow) lease() fleet.Lease {
+// insertAll stores some leases in the table, and deletes those without a
+// state.
+func insertAll(tx *sql.Tx, leases []fleet.Lease) error {
+	gone := 0
+	for ; gone < len(leases) && leases[gone].State == ""; gone++ {
+		if _, err := tx.Exec(deleteLease, toAddr(leases[gone].Addr)); err != nil { //nolint:noctx // short; a context would cost a goroutine each
+			return err
+		}
+	}
+	args := make([]any, 0, leasesPerInsert*strings.Count(leaseValues, "?"))
+	for some := range slices.Chunk(leases[gone:], leasesPerInsert) {
+		args = args[:0]
+		for i := range some {
+			r := toLeaseRow(&some[i])
+			args = append(args, r.Addr, r.Subnet, r.MAC, r.State, r.Expires, r.Hostname, r.ClientID, r.Sum)
+		}
+		values := strings.Repeat(", "+leaseValues, len(some))[len(", "):]
+		if _, err := tx.Exec(insertLeases+values, args...); err != nil { //nolint:noctx // the same
+			return err
+		}
+	}
+	return nil
+}
+
+// inTransaction runs work in a transaction on the one connection that writes.
+func (s *Store) inTransaction(ctx context.Context, work func(*sql.Tx) error) error {
+	db, err := s.write.DB()
+	if err != nil {
+		return err
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := work(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+func toLeaseRow(l *fleet.Lease) leaseRow {
+	var mac [8]byte
+	b, _ := macBytes(l.MAC)
+	copy(mac[2:], b[:])
+	r := leaseRow{
+		Addr: toAddr(l.Addr), Subnet: l.Subnet, MAC: int64(binary.BigEndian.Uint64(mac[:])), State: int64(leaseStates[l.State]), //nolint:gosec // 48 bits
+		Expires: toNano(l.Expires), Hostname: l.Hostname, ClientID: l.ClientID,
+	}
+	r.Sum = r.checksum()
+	return r
+}
+
+func (r *leaseRow) lease(state fleet.LeaseState) fleet.Lease {
+	var mac [8]byte
+	binary.BigEndian.PutUint64(mac[:], uint64(r.MAC)) //nolint:gosec // written the same way
 	return fleet.Lease{
-		Addr: fromAddr(r.Addr), Subnet: r.Subnet, MAC: fleet.MAC(r.MAC), ClientID: r.ClientID,
-		Hostname: r.Hostname, State: fleet.LeaseState(r.State), Expires: fromNano(r.Expires),
+		Addr: fromAddr(r.Addr), Subnet: r.Subnet, MAC: fleet.MAC(net.HardwareAddr(mac[2:]).String()), State: state,
+		Expires: fromNano(r.Expires), Hostname: r.Hostname, ClientID: r.ClientID,
 	}
+}
+
+func toAddr(a netip.Addr) int64 {
+	b := a.As4()
+	return int64(binary.BigEndian.Uint32(b[:]))
 }
 
 func fromAddr(n int64) netip.Addr {
@@ -129,11 +186,12 @@ func fromAddr(n int64) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-func (r leaseRow) checksum() int64 {
+func (r *leaseRow) checksum() int64 {
 	b := make([]byte, 0, 256)
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Addr))
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Expires))
-	for _, s := range []string{r.Subnet, r.Client, r.MAC, r.ClientID, r.Hostname, r.State} {
+	for _, n := range []int64{r.Addr, r.MAC, r.State, r.Expires} {
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
+	}
+	for _, s := range []string{r.Subnet, r.Hostname, r.ClientID} {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}

@@ -48,9 +48,17 @@ func TestALeaseTakesThePlaceOfWhatItReplaces(t *testing.T) {
 			[]fleet.Lease{one, with(elsewhere, func(l *fleet.Lease) { l.Subnet = "other" })},
 			[]fleet.Lease{one, with(elsewhere, func(l *fleet.Lease) { l.Subnet = "other" })},
 		},
-		"two clients on one card": { // firmware and system identify themselves differently
+		"two programs on one card": { // firmware and system identify themselves differently
 			[]fleet.Lease{one, with(elsewhere, func(l *fleet.Lease) { l.ClientID = "" })},
-			[]fleet.Lease{one, with(elsewhere, func(l *fleet.Lease) { l.ClientID = "" })},
+			[]fleet.Lease{with(elsewhere, func(l *fleet.Lease) { l.ClientID = "" })},
+		},
+		"a client that came back to what it had first": {
+			[]fleet.Lease{one, elsewhere, one},
+			[]fleet.Lease{one},
+		},
+		"an address that went from one to another and back": {
+			[]fleet.Lease{one, with(lease(2), func(l *fleet.Lease) { l.Addr = one.Addr }), with(lease(3), func(l *fleet.Lease) { l.Addr = lease(2).Addr; l.MAC = one.MAC }), one},
+			[]fleet.Lease{one},
 		},
 		"two clients without an identifier": {
 			[]fleet.Lease{with(one, func(l *fleet.Lease) { l.ClientID = "" }), with(lease(2), func(l *fleet.Lease) { l.ClientID = "" })},

@@ -17,7 +17,7 @@ import (
 // migrations is the schema's history, oldest first. What is in it is frozen:
 // a change of the schema is a new entry, with row structs of its own.
 func migrations() []*gormigrate.Migration {
-	return []*gormigrate.Migration{spine(), leases6(), relays()}
+	return []*gormigrate.Migration{spine(), leases6(), relays(), leaseJournals()}
 }
 
 const migrationTable = "migrations"
@@ -36,6 +36,9 @@ func (s *Store) migrate(ctx context.Context, fresh bool, todo []*gormigrate.Migr
 		return nil
 	}
 	if !fresh {
+		if err := s.mergeBefore(ctx); err != nil {
+			return err
+		}
 		if err := s.copyBefore(ctx, done); err != nil {
 			return err
 		}
@@ -87,6 +90,24 @@ func (s *Store) refuseNewer(done []string, known []*gormigrate.Migration) error 
 		}
 	}
 	return nil
+}
+
+// mergeBefore brings leases from their journals into the table: the copy is of
+// the database alone, and a migration knows nothing of journals.
+func (s *Store) mergeBefore(ctx context.Context) error {
+	if !s.write.WithContext(ctx).Migrator().HasTable("lease_journals") {
+		return nil
+	}
+	if s.leases != nil {
+		return s.fault("merge leases", s.leases.mergeAll(ctx, 0))
+	}
+	if err := s.openLeases(ctx); err != nil {
+		return err
+	}
+	err := s.fault("merge leases", s.leases.mergeAll(ctx, 0))
+	err = errors.Join(err, s.leases.close())
+	s.leases = nil
+	return err
 }
 
 // copyBefore leaves a copy of the database beside it, named for the schema

@@ -25,6 +25,8 @@ type Store struct {
 	write  *gorm.DB // one connection
 	read   *gorm.DB // several, that cannot write
 
+	leases *leaseLog
+
 	mu   sync.Mutex
 	runs map[fleet.RunID]savedRun // what the file holds of the runs under way
 }
@@ -62,6 +64,9 @@ func (s *Store) open(ctx context.Context) error {
 	if s.read, err = connect(ctx, s.path, reader); err != nil {
 		return s.unreadable(err)
 	}
+	if err := s.openLeases(ctx); err != nil {
+		return err
+	}
 	return s.marker.keep()
 }
 
@@ -69,6 +74,10 @@ func (s *Store) open(ctx context.Context) error {
 // It is the last call; a second one does nothing.
 func (s *Store) Close() error {
 	var errs []error
+	if s.leases != nil {
+		errs = append(errs, s.leases.close())
+		s.leases = nil
+	}
 	for _, db := range []*gorm.DB{s.read, s.write} { // the writer last: it empties the log
 		if db == nil {
 			continue

@@ -24,7 +24,7 @@ var (
 // dhcpSection measures four-way exchanges: DISCOVER, OFFER, REQUEST, ACK.
 func dhcpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	var all []figure.Figure
-	for _, inFlight := range []int{} {
+	for _, inFlight := range []int{256, 64} {
 		figures, err := b.exchanges(ctx, inFlight)
 		all = append(all, figures...)
 		if err != nil {

@@ -1,0 +1,281 @@
+package store
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"gorm.io/gorm"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// crash lets a store go as kill -9 does: nothing is merged, nothing noted.
+func crash(t *testing.T, s *Store) {
+	t.Helper()
+	s.leases.stop()
+	<-s.leases.done
+	if err := s.leases.closeFiles(); err != nil {
+		t.Fatal(err)
+	}
+	s.leases = nil
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openAgain(t *testing.T, path string) (*Store, error) {
+	t.Helper()
+	s, err := Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return s, err
+}
+
+// churn saves leases of 300 clients that move about on 500 addresses, in
+// batches, and returns what must be there then.
+func churn(t *testing.T, s *Store, from, to int) {
+	t.Helper()
+	for i := from; i < to; i++ {
+		var some []fleet.Lease
+		for k := range 20 {
+			l := someLease((i*7 + k*13) % 300)
+			l.Addr = someLease((i*11 + k*17) % 500).Addr
+			l.Expires = l.Expires.AddDate(0, 0, i)
+			some = append(some, l)
+		}
+		if err := s.SaveLeases(t.Context(), some); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// wanted is what [churn] leaves.
+func wanted(t *testing.T, to int) []fleet.Lease {
+	t.Helper()
+	s := openFresh(t)
+	churn(t, s, 0, to)
+	return leasesOf(t, s)
+}
+
+func leasesOf(t *testing.T, s *Store) []fleet.Lease {
+	t.Helper()
+	all, err := s.Leases(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func rowsOf(t *testing.T, s *Store) (all []fleet.Lease) {
+	t.Helper()
+	if err := s.eachRow(t.Context(), func(l fleet.Lease) { all = append(all, l) }); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// The table, after all journals were merged, the journals over the table, and
+// the journals alone must all say the same, however often we are killed.
+func TestMergingChangesNothing(t *testing.T) {
+	const rounds = 120
+	want := wanted(t, rounds)
+	s := openFresh(t)
+	path := s.path
+	s.leases.limit = 8 * journalBlock
+	for i := range rounds {
+		churn(t, s, i, i+1)
+		switch i % 30 {
+		case 10:
+			if err := s.leases.mergeAll(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+		case 20:
+			crash(t, s)
+			var err error
+			if s, err = openAgain(t, path); err != nil {
+				t.Fatal(err)
+			}
+			s.leases.limit = 8 * journalBlock
+		}
+	}
+	if diff := cmp.Diff(want, leasesOf(t, s), byValue); diff != "" {
+		t.Errorf("with journals (-want +got):\n%s", diff)
+	}
+	if err := s.leases.mergeAll(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, rowsOf(t, s), byValue); diff != "" {
+		t.Errorf("in the table (-want +got):\n%s", diff)
+	}
+	if files, _ := filepath.Glob(path + "-leases-*"); len(files) != 0 {
+		t.Errorf("merged journals stay: %v", files)
+	}
+}
+
+func TestMergingHalfAJournalDoesNoHarm(t *testing.T) {
+	want := wanted(t, 40)
+	s := openFresh(t)
+	churn(t, s, 0, 40)
+	set := newLeaseSet()
+	j := s.leases.journals[0]
+	if err := j.each(j.end, set.put); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := must(s.write.DB()).Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := set.sorted()
+	if err := insertAll(tx, half[:len(half)/2]); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	crash(t, s)
+	if s, err = openAgain(t, s.path); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, leasesOf(t, s), byValue); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// When merging cannot keep up, storing waits for it and goes on.
+func TestStoringWaitsForMerging(t *testing.T) {
+	s := openFresh(t)
+	s.leases.limit = 2 * journalBlock
+	churn(t, s, 0, 60)
+	s.leases.mu.Lock()
+	n := len(s.leases.journals)
+	s.leases.mu.Unlock()
+	if n > maxJournals {
+		t.Errorf("%d journals", n)
+	}
+	if diff := cmp.Diff(wanted(t, 60), leasesOf(t, s), byValue); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A copy of the database that is made before a migration has all leases.
+func TestTheCopyBeforeAMigrationHasTheLeases(t *testing.T) {
+	s := openFresh(t)
+	churn(t, s, 0, 10)
+	want := leasesOf(t, s)
+	if err := s.migrate(t.Context(), false, withNext(func(*gorm.DB) error { return nil })); err != nil {
+		t.Fatal(err)
+	}
+	copied, err := openAgain(t, s.path+".schema-"+lastOf(migrations()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, rowsOf(t, copied), byValue); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAJournalThatCannotBeBelievedIsRefused(t *testing.T) {
+	tests := map[string]struct {
+		spoil func(t *testing.T, journal string)
+		want  fleet.Code
+	}{
+		"one that is whole":           {func(*testing.T, string) {}, ""},
+		"one that is gone":            {func(t *testing.T, p string) { noError(t, os.Remove(p)) }, "E-DB-DAMAGED"},
+		"one that is empty":           {func(t *testing.T, p string) { noError(t, os.Truncate(p, 0)) }, "E-DB-DAMAGED"},
+		"one whose head is zeros":     {func(t *testing.T, p string) { patch(t, p, 0, make([]byte, 64)) }, "E-DB-DAMAGED"},
+		"one whose second is zeros":   {func(t *testing.T, p string) { patch(t, p, 2*journalBlock, make([]byte, journalBlock)) }, "E-DB-DAMAGED"},
+		"one of another database":     {func(t *testing.T, p string) { noError(t, os.WriteFile(p, must(os.ReadFile(written(t, 9))), 0o600)) }, "E-DB-DAMAGED"},
+		"one that was cut after half": {func(t *testing.T, p string) { noError(t, os.Truncate(p, 4*journalBlock)) }, ""}, // as if the power had gone then
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := openFresh(t)
+			churn(t, s, 0, 8)
+			journal := s.leases.journals[0].f.Name()
+			crash(t, s)
+			tt.spoil(t, journal)
+			_, err := openAgain(t, s.path)
+			if got := fleet.CodeOf(err); got != tt.want {
+				t.Fatalf("Open = %v, want code %q", err, tt.want)
+			}
+			if err != nil && fleet.HintOf(err) == "" {
+				t.Errorf("%v does not say what to do", err)
+			}
+		})
+	}
+}
+
+// After an orderly end, and in journals that are full, it is known how long
+// they are: not even their ends can get lost.
+func TestACutJournalIsNoticedAfterAnOrderlyEnd(t *testing.T) {
+	s := openFresh(t)
+	churn(t, s, 0, 8)
+	s.leases.journals[0].leases = mergeAtClose + 1 // as if there were many
+	journal := s.leases.journals[0].f.Name()
+	noError(t, s.Close())
+	noError(t, os.Truncate(journal, 4*journalBlock))
+	if _, err := openAgain(t, s.path); fleet.CodeOf(err) != "E-DB-DAMAGED" {
+		t.Errorf("Open = %v, want E-DB-DAMAGED", err)
+	}
+}
+
+func TestAnOlderDatabaseDoesNotEraseNewerLeases(t *testing.T) {
+	s := openFresh(t)
+	noError(t, s.write.Exec("VACUUM INTO ?", s.path+".backup").Error)
+	churn(t, s, 0, 8)
+	crash(t, s)
+	for _, ext := range []string{"-wal", "-shm"} {
+		noError(t, os.RemoveAll(s.path+ext))
+	}
+	noError(t, os.Rename(s.path+".backup", s.path))
+	if _, err := openAgain(t, s.path); fleet.CodeOf(err) != "E-DB-DAMAGED" || fleet.HintOf(err) == "" {
+		t.Errorf("Open = %v, want E-DB-DAMAGED and what to do", err)
+	}
+	if files, _ := filepath.Glob(s.path + "-leases-*"); len(files) != 1 {
+		t.Error("the evidence is gone")
+	}
+}
+
+// The constraint is the database's own: whatever the program does, an address
+// has one lease, and a client one bound lease on a subnet.
+func TestTheDatabaseItselfForbidsASecondHolder(t *testing.T) {
+	s := openFresh(t)
+	const plain = "INSERT INTO leases (addr, subnet, mac, state, expires, hostname, client_id, sum) VALUES (?, 'rack', ?, 1, 0, '', '', 0)"
+	noError(t, s.write.Exec(plain, 1, 100).Error)
+	for what, args := range map[string][2]int{"the same address": {1, 200}, "the same client": {2, 100}} {
+		if err := s.write.Exec(plain, args[0], args[1]).Error; err == nil {
+			t.Errorf("%s twice: no error", what)
+		}
+	}
+}
+
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func patch(t *testing.T, path string, at int64, b []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	noError(t, err)
+	_, err = f.WriteAt(b, at)
+	noError(t, err)
+	noError(t, f.Close())
+}

@@ -1,0 +1,67 @@
+package store
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A leaseSet is what journals make of leases, in the order in which they were
+// stored: the last lease of each address, without those that a client left
+// when it got another address on the same subnet.
+type leaseSet struct {
+	byAddr   map[netip.Addr]fleet.Lease // State "": there is none any more
+	byHolder map[holder]netip.Addr      // of those that are bound
+}
+
+// A holder is a client on a subnet, where it has one address at most.
+type holder struct {
+	subnet string
+	mac    fleet.MAC
+}
+
+func holderOf(l *fleet.Lease) holder { return holder{l.Subnet, l.MAC} }
+
+func newLeaseSet() *leaseSet {
+	return &leaseSet{make(map[netip.Addr]fleet.Lease), make(map[holder]netip.Addr)}
+}
+
+func (ls *leaseSet) put(l fleet.Lease) {
+	if old, ok := ls.byAddr[l.Addr]; ok && ls.byHolder[holderOf(&old)] == l.Addr {
+		delete(ls.byHolder, holderOf(&old))
+	}
+	if l.State == fleet.LeaseBound {
+		if former, ok := ls.byHolder[holderOf(&l)]; ok {
+			ls.byAddr[former] = fleet.Lease{Addr: former}
+		}
+		ls.byHolder[holderOf(&l)] = l.Addr
+	}
+	ls.byAddr[l.Addr] = l
+}
+
+// replaces reports whether a lease of the table is out of date.
+func (ls *leaseSet) replaces(l *fleet.Lease) bool {
+	if _, ok := ls.byAddr[l.Addr]; ok {
+		return true
+	}
+	if l.State != fleet.LeaseBound {
+		return false
+	}
+	_, ok := ls.byHolder[holderOf(l)]
+	return ok
+}
+
+// sorted returns the leases in order of address, which is the order of the
+// table: its pages are written one after the other.
+func (ls *leaseSet) sorted() []fleet.Lease {
+	return slices.SortedFunc(maps.Values(ls.byAddr), func(a, b fleet.Lease) int {
+		// Those that are no more come first: they would be in the others' way.
+		if gone := (a.State == "") != (b.State == ""); gone {
+			return cmp.Compare(len(a.State), len(b.State))
+		}
+		return a.Addr.Compare(b.Addr)
+	})
+}
