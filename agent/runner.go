@@ -109,7 +109,7 @@ func (r *runner) run(ctx context.Context, run *running, s *api.Step) {
 	run.report.State, run.report.Progress, run.report.Text = "done", 100, result.text
 	run.report.Docker, run.report.Joined = result.docker, result.joined
 	run.after = result.after
-	r.log.Info("step done", "kind", s.Kind, "step", s.ID, "took", time.Since(begun).Round(time.Millisecond))
+	r.log.Info("step done", "kind", s.Kind, "step", s.ID, "took", time.Since(begun).Round(time.Millisecond), "text", run.report.Text)
 }
 
 // do calls the doer, and makes a failure of a panic: the agent stays there to

@@ -197,9 +197,12 @@ func (j job) write(ctx context.Context) error {
 		return err
 	}
 	order := &fleet.WriteOrder{DiskID: n.System.Disk, Image: img.Name, Digest: img.Digest}
-	if _, err := j.step(ctx, fleet.Step{Kind: fleet.StepWrite, Write: order}, rn.Attempt); err != nil {
+	report, err := j.step(ctx, fleet.Step{Kind: fleet.StepWrite, Write: order}, rn.Attempt)
+	if err != nil {
 		return err
 	}
+	// How much came from where is worth keeping; its loss is none.
+	j.e.Observe(fleet.Evidence{At: time.Now(), MAC: n.MAC, Phase: fleet.PhaseWrite, Detail: report.Failure.Text})
 	err = j.change(ctx, func(n *fleet.Node) {
 		n.System.Image, n.System.Digest, n.System.Profile = img.Name, img.Digest, prof.Name
 	})

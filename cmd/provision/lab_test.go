@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -150,6 +151,37 @@ func TestBareMachinesBecomeASwarmWhileTheServerIsKilled(t *testing.T) {
 	checkSwarm(t, r)
 	checkAsDeclared(t, r)
 	checkNoToken(t, r)
+	checkFed(t, r)
+}
+
+// checkFed reads on the machines' consoles where their chunks came from: they
+// wrote the same image at about the same time, so they fed each other.
+func checkFed(t *testing.T, r *labRack) {
+	t.Helper()
+	sources := regexp.MustCompile(`(\d+) MiB packed from the server, (\d+) MiB from the rack`)
+	var server, rack int
+	for _, m := range r.rack.Machines() {
+		path, err := r.rack.Console(m.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := sources.FindSubmatch(text)
+		if found == nil {
+			t.Errorf("the console of %s does not say where its chunks came from", m.Name)
+			continue
+		}
+		fromServer, _ := strconv.Atoi(string(found[1])) // digits
+		fromRack, _ := strconv.Atoi(string(found[2]))
+		t.Logf("%s: %d MiB from the server, %d MiB from the rack", m.Name, fromServer, fromRack)
+		server, rack = server+fromServer, rack+fromRack
+	}
+	if rack == 0 {
+		t.Errorf("all %d MiB came from the server: the machines did not feed each other", server)
+	}
 }
 
 // checkSwarm asks the manager itself, by its own docker.
