@@ -10,7 +10,8 @@ mmdebstrap debian-archive-keyring mtools dosfstools e2fsprogs fdisk zstd kmod
 iproute2 util-linux ca-certificates git make
 "
 if [ "${1:-lab}" = test ]; then
-	packages="$packages qemu-system-arm qemu-efi-aarch64 docker.io gcc libc6-dev libcap2-bin xz-utils"
+	packages="$packages qemu-system-arm qemu-efi-aarch64 docker.io gcc libc6-dev libcap2-bin xz-utils
+		tftp-hpa atftp busybox curl"
 fi
 
 if [ "${1:-lab}" = bench ]; then

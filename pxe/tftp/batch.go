@@ -107,7 +107,12 @@ func localOf(control []byte) netip.Addr {
 		}
 		switch {
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			return netip.AddrFrom4([4]byte(data[4:8])) // ipi_spec_dst: ours even when the packet was a broadcast
+			// ipi_spec_dst is ours even when the packet was a broadcast, but is
+			// not filled in for packets that came before we asked for it.
+			if ours := netip.AddrFrom4([4]byte(data[4:8])); !ours.IsUnspecified() {
+				return ours
+			}
+			return netip.AddrFrom4([4]byte(data[8:12]))
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			return withZone(netip.AddrFrom16([16]byte(data[:16])).Unmap(), binary.NativeEndian.Uint32(data[16:]))
 		}

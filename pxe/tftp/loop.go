@@ -188,6 +188,10 @@ func (l *loop) ack(t *transfer, block uint16, now time.Time) {
 	}
 	if send {
 		l.send(t, now)
+		return
+	}
+	if t.session.due.Before(t.look) { // the ACK was a hint
+		l.lookAt(t, t.session.due, now)
 	}
 }
 

@@ -3,7 +3,6 @@ package tftp
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -66,6 +65,7 @@ type session struct {
 	tries   int       // times that this flight was sent again
 	timed   bool      // the flight is fit to be measured by
 	nudged  bool      // a repeated ACK has had its effect already
+	hinted  bool      // the flight is due because an ACK said so
 	packets int64
 	resent  int64
 }
@@ -100,36 +100,51 @@ func (s *session) flight(now time.Time) (from, to int64) {
 
 // ack takes an ACK in and says whether a flight is due now.
 //
-// One that stands inside of the window means that the block after it was lost:
-// sending goes on right there (RFC 7440 §4). One of a block that is not in
-// flight is of another time and means nothing.
+// The end of a flight brings the next. One that stands inside of it means that
+// the block after it was lost, and sending goes on right there (RFC 7440 §4),
+// or that a block came twice, and the rest of the flight is on its way: so it
+// is given the time of a round trip to arrive. Otherwise both sides would send
+// everything twice from then on. One of a block that is not in flight is of
+// another time and means nothing.
 func (s *session) ack(n uint16, now time.Time) bool {
 	ahead := int64(n - uint16(s.acked)) //nolint:gosec // block numbers wrap
 	switch {
 	case ahead == 0:
-		return s.repeated(now)
+		s.repeated(now)
+		return false
 	case s.acked+ahead >= s.next:
 		return false
 	}
-	if s.timed && s.acked+ahead == s.next-1 {
+	s.acked += ahead
+	s.moved, s.tries, s.nudged, s.hinted = now, 0, false, false
+	if s.acked < s.next-1 {
+		s.hint(now)
+		return false
+	}
+	if s.timed {
 		s.clock.measure(now.Sub(s.sentAt))
 	}
-	s.acked += ahead
-	s.moved, s.tries, s.nudged = now, 0, false
 	return !s.done()
 }
 
 // repeated is an ACK of what was acknowledged before. In lock-step it never
-// draws a block again: both sides would send everything twice from then on
-// (the Sorcerer's Apprentice, RFC 1123 §4.2.3.1). With windows it is all that
-// a client can say when the first block of a window was lost, so it counts
-// once a flight, and not before an answer to that flight can be here.
-func (s *session) repeated(now time.Time) bool {
-	if s.window == 1 || s.acked < 0 || s.nudged || now.Sub(s.sentAt) < s.clock.least() {
-		return false
+// draws a block again (the Sorcerer's Apprentice, RFC 1123 §4.2.3.1). With
+// windows it is all that a client can say when the first block of a window was
+// lost, so it counts once.
+func (s *session) repeated(now time.Time) {
+	if s.window == 1 || s.acked < 0 || s.nudged {
+		return
 	}
 	s.nudged = true
-	return true
+	s.hint(now)
+}
+
+// hint has the flight be sent again from what is acknowledged, soon.
+func (s *session) hint(now time.Time) {
+	s.hinted = true
+	if soon := now.Add(s.clock.flight()); soon.Before(s.due) {
+		s.due = soon
+	}
 }
 
 // expired is told that the flight is overdue. It says whether to send it
@@ -148,7 +163,10 @@ func (s *session) expired(now time.Time) (bool, error) {
 	case s.resent > 16*s.last+1024:
 		return false, errWasteful
 	}
-	s.tries++
+	if !s.hinted {
+		s.tries++
+	}
+	s.hinted = false
 	return true, nil
 }
 
@@ -161,7 +179,6 @@ func (s *session) heard() bool { return s.acked > s.first }
 // (RFC 6298 with a lower floor: a machine room is no ocean).
 type rtt struct {
 	smooth, spread time.Duration // 0: not measured yet
-	lowest         time.Duration
 	first, most    time.Duration // to wait before anything was measured; ever
 }
 
@@ -176,13 +193,12 @@ const (
 // turned out to be quick, harms nobody: a block too many is thrown away.
 func newRTT(asked time.Duration) rtt {
 	if asked == 0 {
-		return rtt{first: firstWait, most: mostWait, lowest: math.MaxInt64}
+		return rtt{first: firstWait, most: mostWait}
 	}
-	return rtt{first: asked, most: asked, lowest: math.MaxInt64}
+	return rtt{first: asked, most: asked}
 }
 
 func (r *rtt) measure(took time.Duration) {
-	r.lowest = min(r.lowest, took)
 	if r.smooth == 0 {
 		r.smooth, r.spread = max(took, 1), took/2
 		return
@@ -202,10 +218,10 @@ func (r *rtt) wait(tries int) time.Duration {
 	return min(w<<min(tries, 10), r.most)
 }
 
-// least returns how long an answer takes at least.
-func (r *rtt) least() time.Duration {
+// flight returns how long a flight takes, there and back.
+func (r *rtt) flight() time.Duration {
 	if r.smooth == 0 {
 		return leastWait
 	}
-	return r.lowest
+	return r.smooth
 }
