@@ -75,9 +75,8 @@ func (b *bench) storm(ctx context.Context, nodes int) (r stormed, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	out, err := exec.CommandContext(ctx, "ip", "-n", l.client, "route", "add", "local", stormRange.String(), "dev", "lo").CombinedOutput()
-	if err != nil {
-		return r, fmt.Errorf("make the nodes' addresses local: %w: %s", err, out)
+	if err := l.stormRoutes(ctx); err != nil {
+		return r, err
 	}
 	dir, err := b.tempDir("storm")
 	if err != nil {
@@ -99,6 +98,21 @@ func (b *bench) storm(ctx context.Context, nodes int) (r stormed, err error) {
 		return r, errors.Join(err, st.alive())
 	}
 	return r, nil
+}
+
+// stormRoutes makes all addresses of the nodes local in the clients' namespace.
+// To the server they are behind a router: the kernel knows 1,024 neighbours at
+// most, unless net.ipv4.neigh.default.gc_thresh3 says otherwise.
+func (l *link) stormRoutes(ctx context.Context) error {
+	for _, args := range [][]string{
+		{"-n", l.client, "route", "add", "local", stormRange.String(), "dev", "lo"},
+		{"-n", l.server, "route", "add", stormRange.String(), "via", dhcpRelayAddr.Addr().String()},
+	} {
+		if out, err := exec.CommandContext(ctx, "ip", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
 }
 
 // stormLoad is all nodes.
