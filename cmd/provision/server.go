@@ -29,6 +29,9 @@ type server interface {
 	Run(ctx context.Context, id string) (api.Run, error)
 	WaitRun(ctx context.Context, id, seen string, wait time.Duration) (api.Run, error)
 	Apply(ctx context.Context, yaml string, dryRun bool) ([]string, error)
+	Relays(ctx context.Context) ([]api.Relay, error)
+	AddRelay(ctx context.Context, r api.AddRelay) (api.AddedRelay, error)
+	RemoveRelay(ctx context.Context, name string) error
 }
 
 // dial makes a client for the server and asks it once, so that every command

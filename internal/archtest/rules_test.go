@@ -32,6 +32,8 @@ var rules = archtest.Rules{
 		"http/bootfile": {},
 		"cluster/swarm": {"fleet", "cluster"},
 
+		"relay": {"fleet", "api", "dhcp", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/throttle"},
+
 		"agent":           {"api", "agent/..."},
 		"agent/chunk":     {"api", "agent/fault", "agent/retry"},
 		"agent/disk":      {"api", "agent/fault", "agent/retry"},
@@ -76,7 +78,7 @@ var rules = archtest.Rules{
 		"github.com/bougou/go-ipmi":        {"bmc", "agent/...", "lab"},
 		"github.com/moby/moby":             {"cluster/..."},
 		"github.com/folbricht/desync":      {"image", "agent/..."},
-		"github.com/klauspost/compress":    {"image", "agent/..."},
+		"github.com/klauspost/compress":    {"image", "relay", "agent/..."},
 		"github.com/u-root/u-root":         {"image"},
 		"github.com/vishvananda/netlink":   {"dhcp", "agent/...", "lab"},
 		"github.com/spf13/cobra":           {"cmd/provision"},
@@ -87,7 +89,7 @@ var rules = archtest.Rules{
 		"golang.org/x/crypto/argon2":       {"access"},
 		"golang.org/x/crypto/ssh":          {"cmd/provision"},
 		"golang.org/x/crypto":              {"access"},
-		"golang.org/x/net/ipv4":            {"dhcp", "pxe/tftp"},
+		"golang.org/x/net/ipv4":            {"dhcp", "relay", "pxe/tftp"},
 		"golang.org/x/net/icmp":            {"dhcp", "dhcp/dhcp6"}, // echo before an offer, router advertisements
 		"golang.org/x/net/ipv6":            {"dhcp/dhcp6"},
 		"golang.org/x/sync":                {"..."},

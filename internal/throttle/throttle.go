@@ -106,16 +106,17 @@ func (d *Doorkeeper) Refused() (ofAddr, inAll int64) {
 func (d *Doorkeeper) Watch(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		if !d.admit(conn) {
+		if !d.Admit(conn) {
 			_ = conn.Close()
 		}
 	case http.StateClosed, http.StateHijacked:
-		d.release(conn)
+		d.Release(conn)
 	case http.StateActive, http.StateIdle:
 	}
 }
 
-func (d *Doorkeeper) admit(conn net.Conn) bool {
+// Admit reports whether a connection may stay, and counts it if so.
+func (d *Doorkeeper) Admit(conn net.Conn) bool {
 	ap, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 	addr := ap.Addr().Unmap()
 	d.mu.Lock()
@@ -133,7 +134,8 @@ func (d *Doorkeeper) admit(conn net.Conn) bool {
 	return true
 }
 
-func (d *Doorkeeper) release(conn net.Conn) {
+// Release counts a connection out; one that was not counted in is no matter.
+func (d *Doorkeeper) Release(conn net.Conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	addr, ok := d.conns[conn]

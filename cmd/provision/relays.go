@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rackstage/provision/api"
+)
+
+func newRelaysCmd(a *app) *cobra.Command {
+	return group("relays", "Edges that speak for machines of other networks", newRelaysListCmd(a), newRelaysAddCmd(a), newRelaysRemoveCmd(a))
+}
+
+func newRelaysListCmd(a *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "list", Short: "List relays, when they were heard, and what they spared the server", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkFormat(format); err != nil {
+				return err
+			}
+			srv, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			relays, err := srv.Relays(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.relayListing(relays).write(a.stdout, format)
+		},
+	}
+	addOutput(cmd, &format)
+	return cmd
+}
+
+func (a *app) relayListing(relays []api.Relay) listing[api.Relay] {
+	return listing[api.Relay]{
+		items: relays,
+		name:  func(r api.Relay) string { return r.Name },
+		columns: []column[api.Relay]{
+			{"RELAY", false, func(r api.Relay) string { return r.Name }},
+			{"SUBNETS", false, func(r api.Relay) string { return strings.Join(r.Subnets, ",") }},
+			{"ADDRESS", false, func(r api.Relay) string { return dash(relayAddrs(r)) }},
+			{"SEEN", false, func(r api.Relay) string { return relaySeen(a.now(), r) }},
+			{"VERSION", false, func(r api.Relay) string { return dash(r.Version) }},
+			{"CACHE", false, func(r api.Relay) string { return relayCache(r.Usage) }},
+			{"SERVED", false, func(r api.Relay) string { return relayBytes(r.Usage.Served) }},
+			{"FETCHED", false, func(r api.Relay) string { return relayBytes(r.Usage.Fetched) }},
+			{"DHCP", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Requests) }},
+			{"REFUSED", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Refused) }},
+			{"ALONE", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Away) }},
+			{"FROM", true, func(r api.Relay) string { return dash(r.From) }},
+		},
+	}
+}
+
+func relayAddrs(r api.Relay) string {
+	var out []string
+	for _, p := range r.Places {
+		out = append(out, p.Addr.String())
+	}
+	return strings.Join(out, ",")
+}
+
+func relaySeen(now time.Time, r api.Relay) string {
+	switch {
+	case r.Enrolled == nil:
+		return "not enrolled"
+	case r.Seen == nil:
+		return "not since the start"
+	default:
+		return since(now, *r.Seen)
+	}
+}
+
+func relayCache(u api.RelayUsage) string {
+	if u.CacheLimit == 0 {
+		return "-"
+	}
+	return relayBytes(u.CacheBytes) + " of " + relayBytes(u.CacheLimit)
+}
+
+func relayBytes(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	default:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+}
+
+func newRelaysAddCmd(a *app) *cobra.Command {
+	var subnets []string
+	cmd := &cobra.Command{
+		Use: "add NAME --subnet SUBNET[,SUBNET…]", Short: "Add a relay, and print the token that it enrols with, once",
+		Example: "  provision relays add west --subnet west-boot > token",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(subnets) == 0 {
+				return usagef("name the subnets whose machines it speaks for: --subnet west-boot")
+			}
+			srv, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			added, err := srv.AddRelay(cmd.Context(), api.AddRelay{Name: args[0], Subnets: subnets})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(a.stdout, added.Token)
+			fmt.Fprintf(a.stderr, "good once, until %s. On the relay, with that line in a file:\n  sudo provision relay --server https://SERVER:8443 --token-file FILE --iface IFACE\n",
+				added.Expires.Local().Format(time.DateTime))
+			return nil
+		},
+	}
+	cmd.Flags().StringSliceVar(&subnets, "subnet", nil, "`subnets` whose machines it speaks for")
+	return cmd
+}
+
+func newRelaysRemoveCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "remove NAME", Short: "Take a relay's rights away, at once", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			srv, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := srv.RemoveRelay(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			fmt.Fprintln(a.stdout, printable("removed relay "+args[0]))
+			return nil
+		},
+	}
+}

@@ -1,0 +1,149 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/rackstage/provision/api"
+)
+
+const (
+	beatEvery  = 2 * time.Second  // a word to the server, and from it
+	learnEvery = 10 * time.Second // what it knows, if that has changed
+	missed     = 2                // beats in a row, and the server is away
+	maxSeen    = 4096             // fetched files that wait to be reported
+)
+
+// keepBeating tells the server every few seconds that we are here, and finds
+// out that way whether it is.
+func (r *Relay) keepBeating(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for silent := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := r.beat(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			silent = 0
+		default:
+			if silent++; silent >= missed && !r.away.Swap(true) {
+				r.o.Log.WarnContext(ctx, "server is away: known nodes go on, installs wait", "server", r.id.Server, "err", err)
+			}
+		}
+	}
+}
+
+// beat is one word to the server. A server that refuses us is there all the
+// same: we were removed, and shall not stand in for it.
+func (r *Relay) beat(ctx context.Context) error {
+	seen := r.takeSeen()
+	err := r.link.report(ctx, r.reportNow(seen))
+	if no, ok := errors.AsType[*refusal](err); ok && no.status/100 == 4 {
+		r.o.Log.ErrorContext(ctx, "server refuses this relay", "err", err)
+		r.away.Store(false)
+		return nil
+	}
+	if err != nil {
+		r.putBack(seen)
+		return err
+	}
+	if r.away.Load() {
+		r.o.Log.InfoContext(ctx, "server is there", "server", r.id.Server)
+		r.handOver(ctx) // before anybody else can ask it for an address
+		r.away.Store(false)
+		return r.refresh(ctx)
+	}
+	if now := r.o.Now(); now.Sub(r.learned) >= learnEvery {
+		return r.refresh(ctx)
+	}
+	return nil
+}
+
+func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
+	report := api.RelayReport{
+		Version: r.o.Version, Seen: seen,
+		Usage: api.RelayUsage{
+			CacheBytes: r.cache.size(), CacheLimit: r.o.CacheLimit, Served: r.served.Load(), Fetched: r.cache.fetched.Load(),
+			Requests: r.stats.requests.Load(), Relayed: r.stats.relayed.Load(), Refused: r.stats.refused(), Away: r.stats.away.Load(),
+		},
+	}
+	if k := r.known.Load(); k != nil {
+		for _, p := range r.ports() {
+			if subnet, ok := k.subnetOf(p.addr.Addr()); ok {
+				report.Places = append(report.Places, api.RelayPlace{Subnet: subnet, Addr: p.addr.Addr()})
+			}
+		}
+	}
+	return report
+}
+
+// refresh asks what the server knows now, and keeps it for when it is away.
+func (r *Relay) refresh(ctx context.Context) error {
+	r.learned = r.o.Now()
+	if pair := r.link.cert.Load(); pair != nil && dueForRenewal(pair, r.o.Now()) {
+		if err := r.link.renew(ctx); err != nil {
+			r.o.Log.WarnContext(ctx, "certificate not renewed", "err", err)
+		}
+	}
+	have := ""
+	if k := r.known.Load(); k != nil {
+		have = k.tag
+	}
+	s, tag, err := r.link.snapshot(ctx, have)
+	if err != nil || s == nil {
+		return err
+	}
+	first := r.known.Load() == nil
+	if err := r.learn(*s, tag); err != nil {
+		return err
+	}
+	if err := writeJSON(filepath.Join(r.o.StateDir, snapshotFile), kept{Tag: tag, Snapshot: *s}); err != nil {
+		return err
+	}
+	if first {
+		return r.link.report(ctx, r.reportNow(nil)) // now that we know where we are
+	}
+	return nil
+}
+
+func (r *Relay) learn(s api.RelaySnapshot, tag string) error {
+	k, err := understand(s, tag, r.o.Interfaces, r.o.Log)
+	if err != nil {
+		return err
+	}
+	r.known.Store(k)
+	return nil
+}
+
+// saw notes a file that a machine fetched.
+func (r *Relay) saw(f api.RelayFetched) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.seen) < maxSeen {
+		r.seen = append(r.seen, f)
+	}
+}
+
+func (r *Relay) takeSeen() []api.RelayFetched {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := r.seen
+	r.seen = nil
+	return seen
+}
+
+func (r *Relay) putBack(seen []api.RelayFetched) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = slices.Concat(seen, r.seen)
+	r.seen = r.seen[:min(len(r.seen), maxSeen)]
+}

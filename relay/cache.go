@@ -1,0 +1,301 @@
+package relay
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/singleflight"
+)
+
+// A blob names content: a boot file by the SHA-256 of its bytes, a chunk of an
+// image by its ID, which is the SHA-512/256 of its bytes unpacked.
+type blob struct {
+	kind blobKind
+	id   string // 64 hex digits
+}
+
+type blobKind string
+
+const (
+	wholeFile blobKind = "file"
+	chunk     blobKind = "chunk"
+)
+
+func (b blob) name() string { return string(b.kind) + "-" + b.id }
+
+// blobOf reads a file's name in the cache.
+func blobOf(name string) (blob, bool) {
+	kind, id, _ := strings.Cut(name, "-")
+	b := blob{blobKind(kind), id}
+	return b, (b.kind == wholeFile || b.kind == chunk) && validID(id)
+}
+
+func validID(id string) bool {
+	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+// A cache keeps content on disk, up to a limit. What has not been used for
+// longest goes first. Nothing leaves it that was not checked against its name
+// by this very process: a file may be torn or damaged since it was written.
+type cache struct {
+	dir   string
+	limit int64
+
+	mu      sync.Mutex
+	entries map[blob]*list.Element // of *entry
+	used    *list.List             // last used first
+	bytes   int64
+
+	flights singleflight.Group
+	fetched atomic.Int64 // bytes
+}
+
+type entry struct {
+	blob    blob
+	size    int64
+	checked bool
+}
+
+const partial = "part-" // what is being written
+
+// openCache opens a cache and looks at what is there. What was being written
+// when the last process died is removed.
+func openCache(dir string, limit int64) (*cache, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make cache: %w", err)
+	}
+	c := &cache{dir: dir, limit: limit, entries: map[blob]*list.Element{}, used: list.New()}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read cache: %w", err)
+	}
+	type found struct {
+		entry
+		last time.Time
+	}
+	var all []found
+	for _, f := range files {
+		b, ok := blobOf(f.Name())
+		info, err := f.Info()
+		switch {
+		case err != nil:
+		case ok && info.Mode().IsRegular():
+			all = append(all, found{entry{blob: b, size: info.Size()}, info.ModTime()})
+		case strings.HasPrefix(f.Name(), partial):
+			_ = os.Remove(filepath.Join(dir, f.Name()))
+		}
+	}
+	slices.SortFunc(all, func(a, b found) int { return cmp.Compare(b.last.UnixNano(), a.last.UnixNano()) })
+	for _, f := range all {
+		c.entries[f.blob] = c.used.PushBack(&f.entry)
+		c.bytes += f.size
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.makeRoom(0)
+	return c, nil
+}
+
+// size returns how many bytes the cache holds.
+func (c *cache) size() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes
+}
+
+// A fetch writes content to a file.
+type fetch func(ctx context.Context, w io.Writer) error
+
+var errContent = errors.New("the content is not what its name says")
+
+// get opens content, fetching it first when it is not there. Of many that want
+// the same one fetches, and the others wait; who stops waiting does not stop
+// the fetching.
+func (c *cache) get(ctx context.Context, b blob, size int64, fetch fetch) (*os.File, error) {
+	for range 2 { // it may be evicted between the fetching and the opening
+		if f, ok := c.open(b); ok {
+			return f, nil
+		}
+		done := c.flights.DoChan(b.name(), func() (any, error) {
+			return nil, c.fill(context.WithoutCancel(ctx), b, size, fetch)
+		})
+		select {
+		case r := <-done:
+			if r.Err != nil {
+				return nil, r.Err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return nil, fmt.Errorf("%s does not stay in the cache: is it too small?", b.name())
+}
+
+// open returns content that is there and was checked.
+func (c *cache) open(b blob) (*os.File, bool) {
+	c.mu.Lock()
+	el, ok := c.entries[b]
+	checked := ok && el.Value.(*entry).checked //nolint:forcetypeassert // nothing else is in the list
+	if ok {
+		c.used.MoveToFront(el)
+	}
+	c.mu.Unlock()
+	if !checked {
+		return nil, false
+	}
+	f, err := os.Open(filepath.Join(c.dir, b.name()))
+	if err != nil {
+		c.drop(b) // somebody removed it
+		return nil, false
+	}
+	c.touch(f)
+	return f, true
+}
+
+// touch notes on disk that a file was used, for the order after a restart.
+func (c *cache) touch(f *os.File) {
+	info, err := f.Stat()
+	if now := time.Now(); err == nil && now.Sub(info.ModTime()) > time.Hour {
+		_ = os.Chtimes(f.Name(), now, now)
+	}
+}
+
+// fill makes content be there and checked: what an earlier process left is
+// read once, all else is fetched.
+func (c *cache) fill(ctx context.Context, b blob, size int64, fetch fetch) error {
+	c.mu.Lock()
+	el, ok := c.entries[b]
+	c.mu.Unlock()
+	if ok {
+		e := el.Value.(*entry) //nolint:forcetypeassert // nothing else is in the list
+		if err := checkFile(filepath.Join(c.dir, b.name()), b); err == nil {
+			c.mu.Lock()
+			e.checked = true
+			c.mu.Unlock()
+			return nil
+		}
+		c.drop(b)
+		_ = os.Remove(filepath.Join(c.dir, b.name()))
+	}
+	c.mu.Lock()
+	c.makeRoom(size)
+	c.mu.Unlock()
+	n, err := c.write(ctx, b, fetch)
+	if errors.Is(err, syscall.ENOSPC) { // others fill the disk too: give half of ours back
+		c.mu.Lock()
+		c.makeRoom(max(size, c.limit-c.bytes/2))
+		c.mu.Unlock()
+		n, err = c.write(ctx, b, fetch)
+	}
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries[b] = c.used.PushFront(&entry{blob: b, size: n, checked: true})
+	c.bytes += n
+	c.makeRoom(0)
+	return nil
+}
+
+// write fetches content into a file beside the others, checks it as it comes,
+// and gives it its name when it is whole.
+func (c *cache) write(ctx context.Context, b blob, fetch fetch) (int64, error) {
+	f, err := os.CreateTemp(c.dir, partial)
+	if err != nil {
+		return 0, fmt.Errorf("cache %s: %w", b.name(), err)
+	}
+	defer os.Remove(f.Name()) // gone already when all went well
+	counted := &countingWriter{w: f, total: &c.fetched}
+	err = fetch(ctx, counted)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return 0, fmt.Errorf("cache %s: %w", b.name(), err)
+	}
+	if err := checkFile(f.Name(), b); err != nil {
+		return 0, fmt.Errorf("cache %s: %w", b.name(), err)
+	}
+	return counted.n, os.Rename(f.Name(), filepath.Join(c.dir, b.name()))
+}
+
+type countingWriter struct {
+	w     io.Writer
+	n     int64
+	total *atomic.Int64
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.n += int64(n)
+	w.total.Add(int64(n))
+	return n, err
+}
+
+// makeRoom drops what was not used for longest until so many bytes more have
+// room; the caller holds mu. Files that are being sent stay readable.
+func (c *cache) makeRoom(more int64) {
+	for c.bytes+more > c.limit && c.used.Len() > 0 {
+		e := c.used.Back().Value.(*entry) //nolint:forcetypeassert // nothing else is in the list
+		c.forget(e.blob)
+		_ = os.Remove(filepath.Join(c.dir, e.blob.name()))
+	}
+}
+
+func (c *cache) drop(b blob) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget(b)
+}
+
+func (c *cache) forget(b blob) {
+	if el, ok := c.entries[b]; ok {
+		c.bytes -= el.Value.(*entry).size //nolint:forcetypeassert // nothing else is in the list
+		c.used.Remove(el)
+		delete(c.entries, b)
+	}
+}
+
+// maxUnpacked bounds what a chunk may become: image chunks have 256 KiB.
+const maxUnpacked = 64 << 20
+
+// checkFile compares a file with the name that it shall have.
+func checkFile(path string, b blob) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var h hash.Hash = sha256.New()
+	var r io.Reader = f
+	if b.kind == chunk {
+		d, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxUnpacked))
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		h, r = sha512.New512_256(), io.LimitReader(d, maxUnpacked)
+	}
+	if _, err := io.Copy(h, r); err != nil {
+		return fmt.Errorf("%w: %w", errContent, err)
+	}
+	if hex.EncodeToString(h.Sum(nil)) != b.id {
+		return errContent
+	}
+	return nil
+}

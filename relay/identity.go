@@ -1,0 +1,131 @@
+package relay
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// An identity is who a relay is to its server, as it is kept in the state
+// folder.
+type identity struct {
+	Name        string `json:"name"`
+	Server      string `json:"server"` // https://HOST:PORT
+	Pin         string `json:"pin"`    // sha256:… of the server's CA
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
+
+	dir string
+}
+
+const (
+	identityFile = "relay.json"
+	snapshotFile = "snapshot.json"
+)
+
+// readIdentity returns nil when the relay has not enrolled yet.
+func readIdentity(dir string) (*identity, error) {
+	id := &identity{dir: dir}
+	err := readJSON(filepath.Join(dir, identityFile), id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // there is none, and that is no error
+	}
+	return id, err
+}
+
+func (id *identity) save() error { return writeJSON(filepath.Join(id.dir, identityFile), id) }
+
+// splitToken parts the secret from the fingerprint of the server's CA.
+func splitToken(token string) (secret, pin string, err error) {
+	secret, digits, ok := strings.Cut(strings.TrimSpace(token), ".")
+	if !ok || secret == "" || !validID(digits) {
+		return "", "", &fleet.Error{
+			Kind: fleet.Invalid, Op: "read token", Err: errors.New("it is not one of provision relays add"),
+			Hint: "copy the whole token into the file, one line",
+		}
+	}
+	return secret, "sha256:" + digits, nil
+}
+
+func newKey() (string, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), err
+}
+
+// request is a certificate request for the relay's key.
+func (id *identity) request() (string, error) {
+	block, _ := pem.Decode([]byte(id.Key))
+	if block == nil {
+		return "", errors.New("the relay's key is damaged")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return "", fmt.Errorf("read the relay's key: %w", err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), err
+}
+
+func (id *identity) pair() (*tls.Certificate, error) {
+	cert, err := tls.X509KeyPair([]byte(id.Certificate), []byte(id.Key))
+	if err != nil {
+		return nil, fmt.Errorf("read the relay's certificate: %w", err)
+	}
+	return &cert, nil
+}
+
+// dueForRenewal reports whether less than a third of the certificate's life is
+// left.
+func dueForRenewal(cert *tls.Certificate, now time.Time) bool {
+	life := cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)
+	return cert.Leaf.NotAfter.Sub(now) < life/3
+}
+
+// writeJSON replaces a file in one step, for us alone to read.
+func writeJSON(path string, v any) error {
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(f.Name()) // gone already when all went well
+	_, err = f.Write(raw)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func readJSON(path string, v any) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return &fleet.Error{
+			Kind: fleet.Internal, Op: "read", On: path, Err: err,
+			Hint: "remove the folder and enrol again: provision relays remove NAME, provision relays add NAME",
+		}
+	}
+	return nil
+}

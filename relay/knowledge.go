@@ -1,0 +1,103 @@
+package relay
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/dhcp"
+	"github.com/rackstage/provision/fleet"
+)
+
+// knowledge is what the server told us last, ready for use. It is never
+// changed: what is newer takes its place.
+type knowledge struct {
+	tag    string // of the snapshot that it was made from
+	said   api.RelaySnapshot
+	byMAC  map[fleet.MAC]fleet.Node
+	byAddr map[netip.Addr]fleet.Node
+	files  map[string]api.RelayFile
+	stand  *dhcp.StandIn
+}
+
+// kept is a snapshot in the state folder.
+type kept struct {
+	Tag      string            `json:"tag"`
+	Snapshot api.RelaySnapshot `json:"snapshot"`
+}
+
+// understand makes knowledge of a snapshot. What makes no sense in it is left
+// out, and the rest is used.
+func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logger) (*knowledge, error) {
+	k := &knowledge{
+		tag: tag, said: s,
+		byMAC: map[fleet.MAC]fleet.Node{}, byAddr: map[netip.Addr]fleet.Node{}, files: map[string]api.RelayFile{},
+	}
+	for _, f := range s.Files {
+		if validID(f.SHA256) && f.Size >= 0 && fs.ValidPath(f.Name) {
+			k.files[f.Name] = f
+		}
+	}
+	for _, n := range s.Nodes {
+		node := toNode(n)
+		if node.Addr.IsValid() {
+			k.byAddr[node.Addr] = node
+		}
+		for _, m := range node.MACs {
+			k.byMAC[m] = node
+		}
+	}
+	var subnets []fleet.Subnet
+	for _, n := range s.Subnets {
+		if n.Serves && n.CIDR.Addr().Is4() {
+			subnets = append(subnets, fleet.Subnet{Name: n.Name, CIDR: n.CIDR, Router: n.Router, DNS: n.DNS, NTP: n.NTP, Domain: n.Domain})
+		}
+	}
+	var err error
+	k.stand, err = dhcp.NewStandIn(dhcp.StandInOptions{Subnets: subnets, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log})
+	return k, err
+}
+
+func toNode(n api.RelayNode) fleet.Node {
+	out := fleet.Node{ID: fleet.NodeID(n.ID), Name: n.Name, State: fleet.State(n.State), Addr: n.Addr.Unmap(), Approved: true}
+	for _, m := range n.MACs {
+		if mac, err := fleet.ParseMAC(m); err == nil {
+			out.MACs = append(out.MACs, mac)
+		}
+	}
+	if len(out.MACs) > 0 {
+		out.MAC = out.MACs[0]
+	}
+	if n.Installed {
+		out.System.InstalledAt = longAgo
+	}
+	return out
+}
+
+// NodeByMAC implements dhcp.Nodes.
+func (k *knowledge) NodeByMAC(mac fleet.MAC) (fleet.Node, bool) {
+	n, ok := k.byMAC[mac]
+	return n, ok
+}
+
+// subnetOf returns the name of the subnet that an address is in.
+func (k *knowledge) subnetOf(a netip.Addr) (string, bool) {
+	for _, n := range k.said.Subnets {
+		if n.CIDR.Contains(a) {
+			return n.Name, true
+		}
+	}
+	return "", false
+}
+
+func readSnapshot(dir string) (kept, error) {
+	var k kept
+	err := readJSON(filepath.Join(dir, snapshotFile), &k)
+	if errors.Is(err, fs.ErrNotExist) {
+		return kept{}, nil
+	}
+	return k, err
+}

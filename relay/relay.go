@@ -1,0 +1,302 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
+)
+
+// Options say where a relay stands.
+type Options struct {
+	Server     string   // https://HOST:PORT; may be empty once it has enrolled
+	Token      string   // of `provision relays add`; needed once
+	Interfaces []string // with machines behind them
+	StateDir   string
+	CacheLimit int64          // bytes on disk; 0: 20 GiB
+	DHCPServer netip.AddrPort // invalid: the server's host, port 67
+	Chained    bool           // relays behind this one are believed
+	Version    string
+	Log        *slog.Logger     // nil: silent
+	Now        func() time.Time // nil: time.Now
+}
+
+const (
+	defaultCache = 20 << 30
+	leastCache   = 64 << 20 // a kernel and a ramdisk
+)
+
+// A Relay is a running edge.
+type Relay struct {
+	o       Options
+	id      *identity
+	link    *link
+	cache   *cache
+	rules   *rules
+	stats   stats
+	scripts *ipxescripts.Scripts
+	away    atomic.Bool
+	known   atomic.Pointer[knowledge]
+	learned time.Time // when the server was last asked what it knows; of the beating alone
+	places  atomic.Pointer[[]port]
+	served  atomic.Int64 // bytes given to machines
+
+	mu      sync.Mutex
+	seen    []api.RelayFetched       // to report
+	granted map[fleet.MAC]netip.Addr // what was confirmed while the server was away
+	asked   map[uint32]struct{}      // transactions of our own
+	socket  *socket                  // nil before Run
+}
+
+var longAgo = time.Unix(0, 0)
+
+// Open reads the relay's state, and enrols at the server when there is none.
+func Open(ctx context.Context, o Options) (*Relay, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CacheLimit == 0 {
+		o.CacheLimit = defaultCache
+	}
+	if o.CacheLimit < leastCache {
+		return nil, fleet.Invalidf("cache size", fmt.Sprintf("give it %d MiB at least", leastCache>>20), errors.New("too small for a kernel and a ramdisk"))
+	}
+	if len(o.Interfaces) == 0 {
+		return nil, fleet.Invalidf("interfaces", "name those with machines behind them: --iface eth1", errors.New("none"))
+	}
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make state folder: %w", err)
+	}
+	r := &Relay{o: o, granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]struct{}{}}
+	if err := r.identify(ctx); err != nil {
+		return nil, err
+	}
+	return r, r.prepare(ctx)
+}
+
+// identify finds out who we are, or becomes somebody.
+func (r *Relay) identify(ctx context.Context) (err error) {
+	if r.id, err = readIdentity(r.o.StateDir); err != nil {
+		return err
+	}
+	if r.id != nil {
+		if r.o.Server != "" && r.o.Server != r.id.Server {
+			r.id.Server = r.o.Server // it has moved; its CA is the same
+		}
+		r.link, err = newLink(r.id)
+		return err
+	}
+	if r.o.Server == "" || r.o.Token == "" {
+		return &fleet.Error{
+			Kind: fleet.Invalid, Op: "start relay", Err: errors.New("it has not enrolled yet"),
+			Hint: "on the server: provision relays add NAME --subnet SUBNET; then here: provision relay --server https://SERVER:8443 --token-file FILE --iface IFACE",
+		}
+	}
+	secret, pin, err := splitToken(r.o.Token)
+	if err != nil {
+		return err
+	}
+	r.id = &identity{Server: r.o.Server, Pin: pin, dir: r.o.StateDir}
+	if r.id.Key, err = newKey(); err != nil {
+		return err
+	}
+	if r.link, err = newLink(r.id); err != nil {
+		return err
+	}
+	return r.link.enrol(ctx, secret)
+}
+
+// prepare gets ready what serves: the cache, the rules, and what the server
+// said last, now or before we were started.
+func (r *Relay) prepare(ctx context.Context) (err error) {
+	if r.scripts, err = ipxescripts.Load(); err != nil {
+		return err
+	}
+	if r.cache, err = openCache(filepath.Join(r.o.StateDir, "cache"), r.o.CacheLimit); err != nil {
+		return err
+	}
+	server := r.o.DHCPServer
+	if !server.IsValid() {
+		if server, err = dhcpServer(ctx, r.id.Server); err != nil {
+			return err
+		}
+	}
+	r.rules = newRules(r.id.Name, server, r.o.Chained, r.o.Now, &r.stats)
+	if err := r.findPorts(); err != nil {
+		return err
+	}
+	last, err := readSnapshot(r.o.StateDir)
+	if err != nil {
+		return err
+	}
+	r.away.Store(true)
+	if last.Tag != "" {
+		if err := r.learn(last.Snapshot, last.Tag); err != nil {
+			return err
+		}
+	}
+	if err := r.beat(ctx); err != nil && r.known.Load() == nil {
+		return &fleet.Error{Kind: fleet.Unreachable, Op: "start relay", On: r.id.Name, Err: err, Hint: "a first start needs the server: check that " + r.id.Server + " can be reached"}
+	}
+	return nil
+}
+
+// dhcpServer is where DHCP packets go: the host that everything else goes to.
+func dhcpServer(ctx context.Context, server string) (netip.AddrPort, error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", u.Hostname())
+	if err != nil || len(addrs) == 0 {
+		return netip.AddrPort{}, &fleet.Error{Kind: fleet.Unreachable, Op: "look up server", On: u.Hostname(), Err: err, Hint: "use its address, or give --dhcp-server"}
+	}
+	return netip.AddrPortFrom(addrs[0].Unmap(), 67), nil
+}
+
+// findPorts looks up our interfaces and their addresses.
+func (r *Relay) findPorts() error {
+	var ports []port
+	for _, name := range r.o.Interfaces {
+		ifi, err := net.InterfaceByName(name)
+		if err != nil {
+			return fleet.Invalidf("interface "+name, "see: ip address", err)
+		}
+		addrs, err := ifi.Addrs()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(addrs, func(a net.Addr) bool { p, err := netip.ParsePrefix(a.String()); return err == nil && p.Addr().Is4() })
+		if i < 0 {
+			return fleet.Invalidf("interface "+name, "give it one: ip address add ADDRESS/BITS dev "+name, errors.New("it has no IPv4 address"))
+		}
+		ports = append(ports, port{name: name, index: ifi.Index, addr: netip.MustParsePrefix(addrs[i].String())})
+	}
+	r.places.Store(&ports)
+	return nil
+}
+
+func (r *Relay) ports() []port { return *r.places.Load() }
+
+func (r *Relay) portByAddr(a netip.Addr) (port, bool) {
+	for _, p := range r.ports() {
+		if p.addr.Addr() == a {
+			return p, true
+		}
+	}
+	return port{}, false
+}
+
+func (r *Relay) portByIndex(index int) (port, bool) {
+	for _, p := range r.ports() {
+		if p.index == index {
+			return p, true
+		}
+	}
+	return port{}, false
+}
+
+// Name is what the server calls us.
+func (r *Relay) Name() string { return r.id.Name }
+
+// Run serves until ctx is done.
+func (r *Relay) Run(ctx context.Context) error {
+	doors, err := r.openDoors(ctx)
+	if err != nil {
+		return err
+	}
+	defer doors.close()
+	defer r.link.close()
+	r.socket = doors.dhcp
+	r.o.Log.InfoContext(ctx, "relay started", "relay", r.id.Name, "server", r.id.Server, "interfaces", r.o.Interfaces, "away", r.away.Load())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { <-ctx.Done(); doors.close(); return nil })
+	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
+	group.Go(func() error { r.keepBeating(ctx); return nil })
+	group.Go(func() error { return r.serveHTTP(ctx, doors.http) })
+	group.Go(func() error { return r.serveTFTP(ctx, doors.tftp) })
+	group.Go(func() error { return r.carryAgents(ctx, doors.agents) })
+	return group.Wait()
+}
+
+// doors are the sockets of a relay, all of them open before anything is
+// answered, and on the machines' side only.
+type doors struct {
+	dhcp   *socket
+	http   []net.Listener
+	agents []net.Listener
+	tftp   []net.PacketConn
+	once   sync.Once
+}
+
+func (d *doors) close() {
+	d.once.Do(func() {
+		if d.dhcp != nil {
+			_ = d.dhcp.conn.Close()
+		}
+		for _, l := range slices.Concat(d.http, d.agents) {
+			_ = l.Close()
+		}
+		for _, c := range d.tftp {
+			_ = c.Close()
+		}
+	})
+}
+
+func (r *Relay) openDoors(ctx context.Context) (_ *doors, err error) {
+	d := &doors{}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.dhcp, err = listenDHCP(ctx); err != nil {
+		return nil, err
+	}
+	said := r.known.Load().said
+	for _, p := range r.ports() {
+		for _, want := range []struct {
+			port uint16
+			into *[]net.Listener
+		}{{said.BootPort, &d.http}, {said.AgentPort, &d.agents}} {
+			l, err := listenTCP(ctx, p.addr.Addr(), want.port)
+			if err != nil {
+				return nil, err
+			}
+			*want.into = append(*want.into, l)
+		}
+		c, err := listenTFTP(ctx, p.addr.Addr())
+		if err != nil {
+			return nil, err
+		}
+		d.tftp = append(d.tftp, c)
+	}
+	return d, nil
+}
+
+func listenTCP(ctx context.Context, at netip.Addr, port uint16) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(at.String(), strconv.Itoa(int(port))))
+	if err != nil {
+		return nil, taken("tcp", int(port), err)
+	}
+	return l, nil
+}

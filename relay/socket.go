@@ -1,0 +1,96 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/net/ipv4"
+
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/porthold"
+	"github.com/rackstage/provision/pxe/tftp"
+)
+
+const dhcpPort = 67
+
+// A socket is UDP 67 on all interfaces: machines broadcast on theirs, and the
+// server's replies come to our address there by whichever way the routes say.
+type socket struct {
+	conn *net.UDPConn
+	p    *ipv4.PacketConn
+}
+
+func listenDHCP(ctx context.Context) (*socket, error) {
+	pc, err := new(net.ListenConfig).ListenPacket(ctx, "udp4", fmt.Sprintf("0.0.0.0:%d", dhcpPort))
+	if err != nil {
+		return nil, taken("udp", dhcpPort, err)
+	}
+	conn, ok := pc.(*net.UDPConn)
+	if !ok {
+		return nil, errors.Join(errors.New("listen for DHCP: no UDP socket"), pc.Close())
+	}
+	s := &socket{conn: conn, p: ipv4.NewPacketConn(conn)}
+	if err := errors.Join(s.p.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true), conn.SetReadBuffer(4<<20)); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", dhcpPort, err), conn.Close())
+	}
+	return s, nil
+}
+
+func listenTFTP(ctx context.Context, at netip.Addr) (net.PacketConn, error) {
+	c, err := tftp.Listen(ctx, netip.AddrPortFrom(at, tftp.Port))
+	if err != nil {
+		return nil, taken("udp", tftp.Port, err)
+	}
+	return c, nil
+}
+
+// taken says who holds a port that we need.
+func taken(network string, port int, err error) error {
+	e := &fleet.Error{Kind: fleet.Internal, Op: "listen on", On: fmt.Sprintf("%s %d", network, port), Err: err}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		e.Kind, e.Code, e.Op, e.On, e.Err = fleet.Conflict, "E-PORT", "", "", porthold.Explain(network, port, err)
+		e.Hint = "stop it: a relay needs the ports of DHCP, TFTP and its server"
+	case errors.Is(err, syscall.EACCES):
+		e.Kind, e.Hint = fleet.Denied, "run as root, or give the program CAP_NET_BIND_SERVICE"
+	}
+	return e
+}
+
+// A message is a packet as the socket gives it.
+type message struct {
+	packet packet
+	from   netip.AddrPort
+	to     netip.Addr
+	index  int
+}
+
+// read waits for a packet. The packet is good until the next one is read.
+func (s *socket) read(buf []byte) (message, error) {
+	n, cm, from, err := s.p.ReadFrom(buf)
+	if err != nil {
+		return message{}, err
+	}
+	m := message{packet: buf[:n]}
+	if udp, ok := from.(*net.UDPAddr); ok {
+		ap := udp.AddrPort()
+		m.from = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	if cm != nil {
+		m.index = cm.IfIndex
+		m.to, _ = netip.AddrFromSlice(cm.Dst.To4())
+	}
+	return m, nil
+}
+
+// send sends a packet from one of our addresses; index 0 leaves the way to the
+// routes.
+func (s *socket) send(b []byte, to netip.AddrPort, from netip.Addr, index int) error {
+	cm := &ipv4.ControlMessage{Src: from.AsSlice(), IfIndex: index}
+	_, err := s.p.WriteTo(b, cm, net.UDPAddrFromAddrPort(to))
+	return err
+}
