@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"time"
 )
 
 // Stats are what the boot listener counted since the start.
@@ -69,8 +70,10 @@ func (l countedListener) Accept() (net.Conn, error) {
 
 type countedConn struct {
 	net.Conn
-	counts *counters
-	asking atomic.Bool // part of a request has come
+	counts  *counters
+	asking  atomic.Bool // part of a request has come
+	aborted atomic.Bool // a read was ended by net/http itself, between requests
+	late    atomic.Bool // why it ended is counted
 }
 
 // Read implements net.Conn.
@@ -79,13 +82,20 @@ func (c *countedConn) Read(b []byte) (int, error) {
 	switch {
 	case n > 0:
 		c.asking.Store(true)
-	case !errors.Is(err, os.ErrDeadlineExceeded):
+	case !errors.Is(err, os.ErrDeadlineExceeded) || c.aborted.Load():
 	case c.asking.Load():
-		c.counts.slowHeaders.Add(1)
+		c.ended(&c.counts.slowHeaders)
 	default:
-		c.counts.idleClosed.Add(1)
+		c.ended(&c.counts.idleClosed)
 	}
 	return n, err
+}
+
+// SetReadDeadline implements net.Conn. A deadline long ago is how net/http
+// ends its waiting for a machine to hang up.
+func (c *countedConn) SetReadDeadline(t time.Time) error {
+	c.aborted.Store(!t.IsZero() && t.Unix() <= 1)
+	return c.Conn.SetReadDeadline(t)
 }
 
 // ownRefusal is in the answers that net/http itself gives to what is no
@@ -101,7 +111,7 @@ func (c *countedConn) Write(b []byte) (int, error) {
 	}
 	c.asking.Store(false)
 	n, err := c.Conn.Write(b)
-	c.ended(err)
+	c.stalled(err)
 	return n, err
 }
 
@@ -114,12 +124,19 @@ func (c *countedConn) ReadFrom(r io.Reader) (int64, error) {
 		return io.Copy(struct{ io.Writer }{c}, r)
 	}
 	n, err := from.ReadFrom(r)
-	c.ended(err)
+	c.stalled(err)
 	return n, err
 }
 
-func (c *countedConn) ended(err error) {
+func (c *countedConn) stalled(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.counts.stalledReaders.Add(1)
+		c.ended(&c.counts.stalledReaders)
+	}
+}
+
+// ended counts why the connection ends: the first reason, not what follows.
+func (c *countedConn) ended(why *atomic.Int64) {
+	if !c.late.Swap(true) {
+		why.Add(1)
 	}
 }
