@@ -70,13 +70,14 @@ func (m machine) install(ctx context.Context) error {
 	}
 	m.heard = inventory.NewNeighbours()
 	drivers := m.loadDrivers(ctx)
-	net := ramdisk.Network{MAC: args.MAC, Log: m.log}
+	server, _ := serverAddr(args.Server) // a name tells no family: IPv4
+	net := ramdisk.Network{MAC: args.MAC, Server: server, Log: m.log}
 	lease, err := net.Up(ctx)
 	if err != nil {
 		return err
 	}
 	m.log.Info("network is up", "iface", lease.Iface, "mac", lease.MAC, "addr", lease.Prefix, "router", shown(lease.Router), "dhcp", shown(lease.Server))
-	if server, err := serverAddr(args.Server); err == nil && !lease.Reaches(server) {
+	if server.IsValid() && !lease.Reaches(server) {
 		m.log.Warn("server is on another network, and the DHCP server named no router", "server", server)
 	}
 	go net.Keep(ctx, lease)

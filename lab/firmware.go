@@ -102,17 +102,17 @@ func (k kit) flash(vars string) []string {
 	}
 }
 
-// settings are the options that EDK2 reads from its host. ca is a file with
-// the certificates that HTTPS boot trusts.
-func (k kit) settings(ca string) []string {
+// settings are the options that EDK2 reads from its host.
+func (k kit) settings(m Machine) []string {
 	var args []string
-	if k.http {
-		args = append(args,
-			"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=no",
-			"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no")
+	if k.http || k.code != "" && m.IPv6 {
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=no")
 	}
-	if ca != "" {
-		args = append(args, "-fw_cfg", "name=etc/edk2/https/cacerts,file="+comma(ca))
+	if k.http {
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no")
+	}
+	if m.BootCA != "" {
+		args = append(args, "-fw_cfg", "name=etc/edk2/https/cacerts,file="+comma(m.BootCA))
 	}
 	return args
 }

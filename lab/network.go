@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // The addresses inside every rack.
@@ -17,12 +18,19 @@ const (
 var (
 	// ServerAddress is where the server under test listens; it has the bridge.
 	ServerAddress = netip.MustParsePrefix("10.77.0.1/24")
-	serverBMCNet  = netip.MustParsePrefix("10.77.1.1/24")
-	bmcNet        = serverBMCNet.Masked()
+	// ServerAddress6 is the only address of the bridge in a rack that is
+	// [Options.IPv6].
+	ServerAddress6 = netip.MustParsePrefix("fd77::1/64")
+	serverBMCNet   = netip.MustParsePrefix("10.77.1.1/24")
+	bmcNet         = serverBMCNet.Masked()
 )
 
 // build makes the links of the rack inside its namespace.
-func (ns namespace) build(ms []Machine) error {
+func (ns namespace) build(o Options) error {
+	server := ServerAddress
+	if o.IPv6 {
+		server = ServerAddress6
+	}
 	return ns.do(func() error {
 		lo, err := netlink.LinkByName("lo")
 		if err != nil {
@@ -32,11 +40,11 @@ func (ns namespace) build(ms []Machine) error {
 			return fmt.Errorf("start loopback: %w", err)
 		}
 		bridge := &netlink.Bridge{LinkAttrs: named(Bridge)}
-		if err := addLink(bridge, ServerAddress); err != nil {
+		if err := addLink(bridge, server); err != nil {
 			return err
 		}
 		bmcs := []netip.Prefix{serverBMCNet}
-		for i, m := range ms {
+		for i, m := range o.Machines {
 			if err := addTap(bridge, tapName(i)); err != nil {
 				return err
 			}
@@ -62,7 +70,8 @@ func addLink(l netlink.Link, addrs ...netip.Prefix) error {
 	}
 	for _, a := range addrs {
 		ip := &net.IPNet{IP: a.Addr().AsSlice(), Mask: net.CIDRMask(a.Bits(), a.Addr().BitLen())}
-		if err := netlink.AddrAdd(l, &netlink.Addr{IPNet: ip}); err != nil {
+		// A bridge without a port in use cannot look for others with its address.
+		if err := netlink.AddrAdd(l, &netlink.Addr{IPNet: ip, Flags: noDAD(a.Addr())}); err != nil {
 			return fmt.Errorf("add address %s to %s: %w", a, name, err)
 		}
 	}
@@ -81,4 +90,11 @@ func addTap(bridge netlink.Link, name string) error {
 		return fmt.Errorf("put %s on %s: %w", name, bridge.Attrs().Name, err)
 	}
 	return nil
+}
+
+func noDAD(a netip.Addr) int {
+	if a.Is6() {
+		return unix.IFA_F_NODAD
+	}
+	return 0
 }

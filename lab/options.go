@@ -16,6 +16,7 @@ type Options struct {
 	Name     string    // names the network namespace, so it must be unique on the host; "lab" when empty
 	Dir      string    // where everything about the rack is kept
 	Machines []Machine // DefaultRack(3) when empty
+	IPv6     bool      // no IPv4 on the machines' network, and no IPv4 PXE in their firmware
 	// HookCommand is what the BMCs run, such as {"/usr/bin/provision", "lab",
 	// "hook"}: a program that calls [Hook] with the arguments that follow.
 	// When empty it is this very program with "lab" "hook".
@@ -62,6 +63,7 @@ func (o *Options) checkMachines() error {
 	seen := map[string]bool{}
 	for i, m := range o.Machines {
 		m = m.withDefaults(i)
+		m.IPv6 = m.IPv6 || o.IPv6
 		if m.BMC.Password == "" {
 			m.BMC.Password = rand.Text()[:16]
 		}

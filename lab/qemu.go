@@ -147,7 +147,7 @@ func (b *bay) qemuArgs(device string) []string {
 		"-device", "virtio-rng-pci", // newer OVMF does no networking without
 		"-qmp", "unix:" + qmpSocket + ",server=on,wait=off",
 	}
-	args = slices.Concat(args, kit.board(), kit.flash(b.path(varsFile)), kit.settings(m.BootCA), b.bmcArgs(kit))
+	args = slices.Concat(args, kit.board(), kit.flash(b.path(varsFile)), kit.settings(m), b.bmcArgs(kit))
 	return append(args,
 		"-drive", "if=none,id=drive0,format=raw,cache=unsafe,discard=unmap,file="+comma(b.path(diskFile)),
 		"-device", fmt.Sprintf("virtio-blk-pci,id=disk0,drive=drive0,serial=%s,bootindex=%d", comma(m.DiskSerial), disk),

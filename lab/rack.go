@@ -109,7 +109,7 @@ func (r *Rack) build(ctx context.Context, o Options) error {
 	if err := ns.create(ctx); err != nil {
 		return err
 	}
-	if err := ns.build(o.Machines); err != nil {
+	if err := ns.build(o); err != nil {
 		return err
 	}
 	for i, m := range o.Machines {

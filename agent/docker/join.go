@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,11 +117,19 @@ func (e *Engine) clearOld(ctx context.Context) error {
 	}
 }
 
+// listenAddr is all addresses of the family that the others reach us by.
+func listenAddr(advertise string) string {
+	if a, err := netip.ParseAddr(advertise); err == nil && a.Is6() {
+		return "[::]:2377"
+	}
+	return "0.0.0.0:2377"
+}
+
 func (e *Engine) join(ctx context.Context, o api.JoinReply) (api.Joined, error) {
 	once, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
 	err := e.call(once, http.MethodPost, "/swarm/join", map[string]any{
-		"ListenAddr":    "0.0.0.0:2377",
+		"ListenAddr":    listenAddr(o.Advertise),
 		"AdvertiseAddr": o.Advertise,
 		"RemoteAddrs":   o.Managers,
 		"JoinToken":     o.Token,

@@ -23,6 +23,9 @@ type Lease struct {
 	Time    time.Duration
 	renewal time.Duration // T1 (RFC 2131 §4.4.5)
 	rebind  time.Duration // T2
+
+	duid []byte // of the DHCPv6 server
+	own  bool   // of our kernel's making, out of a router's prefix
 }
 
 // A dhcpClient speaks DHCP on one card. It uses an ordinary UDP socket, bound

@@ -21,8 +21,9 @@ import (
 // A Network brings up the card that the machine booted from; without one, or
 // when it does not show up, every card that has a link.
 type Network struct {
-	MAC string // of that card; may be ""
-	Log *slog.Logger
+	MAC    string     // of that card; may be ""
+	Server netip.Addr // that has to be reached: its family is that of the address we ask for
+	Log    *slog.Logger
 }
 
 const (
@@ -44,7 +45,7 @@ func (n Network) Up(ctx context.Context) (Lease, error) {
 		lease, err := n.first(ctx, cards)
 		if err == nil {
 			if err = configure(lease); err == nil {
-				return lease, nil
+				return lease, n.awaitRoute(ctx)
 			}
 		}
 		if ctx.Err() != nil {
@@ -70,6 +71,9 @@ func (n Network) cards(ctx context.Context, patience time.Time) ([]net.Interface
 		}
 		var linked []net.Interface
 		for _, i := range chosen {
+			if n.Server.Is6() {
+				hurry(i)
+			}
 			if raise(i) {
 				linked = append(linked, i)
 			}
@@ -130,6 +134,20 @@ func RaiseAll() {
 	}
 }
 
+// A client asks for an address on one card.
+type client interface {
+	acquire(ctx context.Context) (Lease, error)
+	renew(ctx context.Context, l Lease, anyServer bool) (Lease, error)
+	close()
+}
+
+func (n Network) client(ctx context.Context, card *net.Interface) (client, error) {
+	if n.Server.Is6() {
+		return newDHCP6Client(ctx, card)
+	}
+	return newDHCPClient(ctx, card)
+}
+
 // first asks for an address on all cards at once; the first that gets one
 // wins.
 func (n Network) first(ctx context.Context, cards []net.Interface) (Lease, error) {
@@ -142,7 +160,7 @@ func (n Network) first(ctx context.Context, cards []net.Interface) (Lease, error
 	results := make(chan result, len(cards))
 	for _, card := range cards {
 		go func() {
-			c, err := newDHCPClient(ctx, &card)
+			c, err := n.client(ctx, &card)
 			if err != nil {
 				results <- result{err: err}
 				return
@@ -169,8 +187,10 @@ func configure(l Lease) error {
 	if err != nil {
 		return fmt.Errorf("configure %s: %w", l.Iface, err)
 	}
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: l.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(l.Prefix.Bits(), 32)}}
-	if err := netlink.AddrReplace(link, addr); err != nil {
+	if l.own {
+		return nil // the kernel made the address, and has it already
+	}
+	if err := netlink.AddrReplace(link, l.netlinkAddr()); err != nil {
 		return fmt.Errorf("give %s the address %s: %w", l.Iface, l.Prefix, err)
 	}
 	if !l.Router.IsValid() || l.Router.IsUnspecified() {
@@ -192,13 +212,16 @@ func drop(l Lease) {
 	if err != nil {
 		return
 	}
-	_ = netlink.AddrDel(link, &netlink.Addr{IPNet: &net.IPNet{IP: l.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(l.Prefix.Bits(), 32)}})
+	_ = netlink.AddrDel(link, l.netlinkAddr())
 }
 
 // Keep renews the lease until ctx is done, and asks for a new one when it is
 // lost.
 func (n Network) Keep(ctx context.Context, l Lease) {
 	for ctx.Err() == nil {
+		if l.own {
+			return // the routers' advertisements keep it
+		}
 		next, err := n.extend(ctx, l)
 		if ctx.Err() != nil {
 			return
@@ -247,7 +270,7 @@ func (n Network) extend(ctx context.Context, l Lease) (Lease, error) {
 }
 
 func (n Network) ask(ctx context.Context, card *net.Interface, l Lease, anyServer bool) (Lease, error) {
-	c, err := newDHCPClient(ctx, card)
+	c, err := n.client(ctx, card)
 	if err != nil {
 		return l, err
 	}
@@ -256,7 +279,7 @@ func (n Network) ask(ctx context.Context, card *net.Interface, l Lease, anyServe
 }
 
 // Reaches says whether an address can be reached with the lease: directly, or
-// through its router.
+// through its router. What routers IPv6 has the kernel knows: see awaitRoute.
 func (l Lease) Reaches(addr netip.Addr) bool {
-	return l.Prefix.Contains(addr) || l.Router.IsValid()
+	return addr.Is6() || l.Prefix.Contains(addr) || l.Router.IsValid()
 }

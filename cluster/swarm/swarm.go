@@ -74,7 +74,7 @@ func (s *Swarm) Form(ctx context.Context, n fleet.Node) (fleet.Joined, error) {
 
 func initialise(ctx context.Context, c *client.Client, n fleet.Node) error {
 	o := client.SwarmInitOptions{
-		ListenAddr: "0.0.0.0:" + port, AdvertiseAddr: advertise(n),
+		ListenAddr: listenAddr(n.Addr), AdvertiseAddr: advertise(n),
 		Spec: swarm.Spec{Annotations: swarm.Annotations{Name: "default", Labels: map[string]string{LabelStage: string(n.Stage)}}},
 	}
 	if _, err := c.SwarmInit(ctx, o); err != nil {
@@ -250,6 +250,14 @@ func (s *Swarm) Rotate(ctx context.Context, via fleet.Node) error {
 		return trouble("rotate join tokens", via, err)
 	}
 	return nil
+}
+
+// listenAddr is all addresses of the family that the node is reached by.
+func listenAddr(a netip.Addr) string {
+	if a.Is6() {
+		return "[::]:" + port
+	}
+	return "0.0.0.0:" + port
 }
 
 func advertise(n fleet.Node) string {

@@ -34,11 +34,27 @@ func testRack(t *testing.T, site string, machines ...lab.Machine) *labRack {
 
 func testRackFrom(t *testing.T, state, site string, machines ...lab.Machine) *labRack {
 	t.Helper()
+	return raiseTestRack(t, labPlan{state: state, machines: machines, site: site, hook: os.Getenv("PROVISION_TEST_PROGRAM")})
+}
+
+// testRack6 is testRack on a network without IPv4.
+func testRack6(t *testing.T, machines ...lab.Machine) *labRack {
+	t.Helper()
+	state, program := os.Getenv("PROVISION_TEST_STATE"), os.Getenv("PROVISION_TEST_PROGRAM")
+	if state == "" || program == "" {
+		t.Fatal("PROVISION_TEST_STATE and PROVISION_TEST_PROGRAM are not set: run this by `make test`, which builds what they name")
+	}
+	return raiseTestRack(t, labPlan{state: state, machines: machines, site: site6(), hook: program, ipv6: true})
+}
+
+func raiseTestRack(t *testing.T, plan labPlan) *labRack {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "plab") //nolint:usetesting // sockets need short paths
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := raiseLab(t.Context(), labPlan{dir: dir, state: state, machines: machines, site: site, hook: os.Getenv("PROVISION_TEST_PROGRAM")})
+	plan.dir = dir
+	r, err := raiseLab(t.Context(), plan)
 	if err != nil {
 		t.Fatal(err)
 	}

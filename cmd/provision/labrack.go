@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +41,7 @@ var labSite string
 type labRack struct {
 	dir     string
 	program string // this program
+	ipv6    bool
 	rack    *lab.Rack
 	server  *exec.Cmd // nil while it is down
 	exited  chan error
@@ -55,6 +57,7 @@ type labPlan struct {
 	machines []lab.Machine
 	site     string // template of site.yaml
 	hook     string // program that the BMCs run: this one
+	ipv6     bool   // a rack without IPv4
 }
 
 // raiseLab builds the rack and everything that its server reads.
@@ -70,7 +73,7 @@ func raiseLab(ctx context.Context, o labPlan) (*labRack, error) {
 	if err := labImages(o.state); err != nil {
 		return nil, err
 	}
-	r := &labRack{dir: o.dir, program: o.hook, accel: lab.FindAccelerator(ctx)}
+	r := &labRack{dir: o.dir, program: o.hook, ipv6: o.ipv6, accel: lab.FindAccelerator(ctx)}
 	// The database, and with it the fleet, is new each time; logs are kept.
 	if err := os.RemoveAll(filepath.Join(o.dir, "state")); err != nil {
 		return nil, fmt.Errorf("clear the last lab's state: %w", err)
@@ -96,7 +99,7 @@ func raiseLab(ctx context.Context, o labPlan) (*labRack, error) {
 		return nil, err
 	}
 	r.rack, err = lab.Up(ctx, lab.Options{
-		Name: labName(o.dir), Dir: rackDir(o.dir), Machines: o.machines, HookCommand: []string{o.hook, "lab", "hook"}, Accel: r.accel,
+		Name: labName(o.dir), Dir: rackDir(o.dir), Machines: o.machines, IPv6: o.ipv6, HookCommand: []string{o.hook, "lab", "hook"}, Accel: r.accel,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -142,8 +145,12 @@ func (r *labRack) writeFiles(password, siteTemplate string) error {
 	if err != nil {
 		return err
 	}
+	server := lab.ServerAddress.Addr()
+	if r.ipv6 {
+		server = lab.ServerAddress6.Addr()
+	}
 	values := map[string]string{
-		"Dir": r.dir, "Socket": r.socket(), "Console": labConsole, "Server": lab.ServerAddress.Addr().String(), "BMCUser": labUser,
+		"Dir": r.dir, "Socket": r.socket(), "Console": labConsole, "Server": server.String(), "Host": urlHost(server), "BMCUser": labUser,
 		"SSHKey": strings.TrimSpace(string(ssh.MarshalAuthorizedKey(r.key.PublicKey()))),
 	}
 	config, err := render(labConfig, values)
@@ -162,6 +169,14 @@ func (r *labRack) writeFiles(password, siteTemplate string) error {
 		}
 	}
 	return nil
+}
+
+// urlHost writes an address as it stands in URLs and before ports.
+func urlHost(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
 }
 
 func render(text string, values map[string]string) ([]byte, error) {
