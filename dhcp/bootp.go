@@ -61,7 +61,7 @@ func (s *Server) buildBOOTP(sc *scene, addr netip.Addr) (reply, bool) {
 			d.unset(code)
 		}
 	}
-	if sc.msg.has == (codeSet{}) { // it knows no vendor extensions
+	if !sc.msg.hasCookie() { // it knows no vendor extensions
 		d.has = codeSet{}
 	}
 	for _, code := range spareOptions(d, nil) {

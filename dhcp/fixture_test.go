@@ -91,6 +91,36 @@ func (s *seen) last() string {
 	return s.events[len(s.events)-1].Detail
 }
 
+// raised is the alarms that stand, with their details.
+type raised struct {
+	mu    sync.Mutex
+	stand map[string]string
+	told  int
+}
+
+func (r *raised) Raise(code, on, detail string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stand == nil {
+		r.stand = make(map[string]string)
+	}
+	r.stand[code+" "+on] = detail
+	r.told++
+}
+
+func (r *raised) Clear(code, on string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.stand, code+" "+on)
+}
+
+// detail returns what an alarm says; "" when it does not stand.
+func (r *raised) detail(code, on string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stand[code+" "+on]
+}
+
 // bench is a server without sockets, with one interface that has 10.77.0.1/24.
 type testServer struct {
 	*Server
@@ -98,6 +128,7 @@ type testServer struct {
 	nodes  knownNodes
 	leases *memoryLeases
 	seen   *seen
+	alarms *raised
 	clock  time.Time
 	sent   []reply
 	commit *committer
@@ -118,7 +149,7 @@ func rackSubnet(mode fleet.DHCPMode) fleet.Subnet {
 func newTestServer(tb testing.TB, subnets ...fleet.Subnet) *testServer {
 	tb.Helper()
 	ts := &testServer{
-		t: tb, nodes: make(knownNodes), leases: &memoryLeases{}, seen: &seen{},
+		t: tb, nodes: make(knownNodes), leases: &memoryLeases{}, seen: &seen{}, alarms: &raised{},
 		clock: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC),
 	}
 	ts.start(subnets...)
@@ -129,7 +160,7 @@ func newTestServer(tb testing.TB, subnets ...fleet.Subnet) *testServer {
 func (ts *testServer) start(subnets ...fleet.Subnet) {
 	ts.t.Helper()
 	s, err := New(Options{
-		Subnets: subnets, Nodes: ts.nodes, Leases: ts.leases, Observer: ts.seen,
+		Subnets: subnets, Nodes: ts.nodes, Leases: ts.leases, Observer: ts.seen, Alarms: ts.alarms,
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return ts.clock },
 	})
 	if err != nil {

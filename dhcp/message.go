@@ -44,7 +44,7 @@ func (m *message) parse(b []byte) error {
 	if len(b) < atCookie {
 		return errShort
 	}
-	if len(b) < atOptions || binary.BigEndian.Uint32(b[atCookie:]) != magicCookie {
+	if !m.hasCookie() {
 		return nil
 	}
 	var pieces codeSet
@@ -139,6 +139,11 @@ func (m *message) eachPiece(overload byte, pieces *codeSet, do func(code byte, v
 			field = rest
 		}
 	}
+}
+
+// hasCookie reports whether there are options, or could be.
+func (m *message) hasCookie() bool {
+	return len(m.raw) >= atOptions && binary.BigEndian.Uint32(m.raw[atCookie:]) == magicCookie
 }
 
 // overload is option 52: which of the fields file and sname hold options.

@@ -118,6 +118,9 @@ func startServer(tb testing.TB, o Options) *Server {
 		if err := <-done; err != nil {
 			tb.Errorf("Run: %v", err)
 		}
+		if tb.Failed() {
+			tb.Logf("Stats = %+v", s.Stats())
+		}
 	})
 	waitForPort(tb, serverPort)
 	waitForPort(tb, proxyPort)
@@ -209,6 +212,7 @@ func TestARelayGetsItsAnswersOnPort67(t *testing.T) {
 	far := fleet.Subnet{
 		Name: "far", CIDR: netip.MustParsePrefix("10.88.0.0/24"), Mode: fleet.Full,
 		Ranges: []fleet.AddrRange{{First: netip.MustParseAddr("10.88.0.10"), Last: netip.MustParseAddr("10.88.0.20")}},
+		Relays: []netip.Addr{netip.MustParseAddr("10.88.0.1")}, BOOTP: true,
 	}
 	startServer(t, Options{Subnets: []fleet.Subnet{rackSubnet(fleet.Observe), far}, Nodes: knownNodes{}, Leases: &memoryLeases{}})
 	elsewhere(t, "relay0", func() error {
@@ -222,16 +226,15 @@ func TestARelayGetsItsAnswersOnPort67(t *testing.T) {
 	})
 }
 
-// relayExchange is a relay's half of an exchange.
-func relayExchange() error {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 88, 0, 1), Port: serverPort})
+// asRelay opens a relay's end: what it sends carries its address, and what
+// comes back must come from the server's port.
+func asRelay(giaddr string) (ask func(*dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error), end func(), err error) {
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(giaddr), Port: serverPort})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	defer func() { _ = c.Close() }()
-	ask := func(m *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
-		relayed("10.88.0.1")(m)
-		option(82, "\x01\x04eth0")(m)
+	ask = func(m *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
+		relayed(giaddr)(m)
 		if _, err := c.WriteTo(m.ToBytes(), &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: serverPort}); err != nil {
 			return nil, err
 		}
@@ -248,16 +251,41 @@ func relayExchange() error {
 		}
 		return dhcpv4.FromBytes(b[:n])
 	}
-	offered, err := ask(packet(macA, discover))
+	return ask, func() { _ = c.Close() }, nil
+}
+
+// relayExchange is a relay's half of an exchange, and of a question about it.
+func relayExchange() error {
+	ask, end, err := asRelay("10.88.0.1")
 	if err != nil {
 		return err
 	}
-	acked, err := ask(packet(macA, request, wants(offered.YourIPAddr.String()), chooses("10.77.0.1")))
+	defer end()
+	port := option(82, "\x01\x04eth0")
+	offered, err := ask(packet(macA, discover, port))
+	if err != nil {
+		return err
+	}
+	acked, err := ask(packet(macA, request, port, wants(offered.YourIPAddr.String()), chooses("10.77.0.1")))
 	if err != nil {
 		return err
 	}
 	if kindOf(acked) != ack || acked.YourIPAddr.String() != "10.88.0.10" || string(acked.Options[82]) != "\x01\x04eth0" {
 		return fmt.Errorf("answer = %v", acked)
+	}
+	told, err := ask(packet(macB, leaseQuery, has("10.88.0.10"), noHardware))
+	if err != nil {
+		return err
+	}
+	if kindOf(told) != kindLeaseActive || told.ClientHWAddr.String() != string(macA) {
+		return fmt.Errorf("answer = %v, want it to say that A has the address", told)
+	}
+	old, err := ask(packet(macB, silence))
+	if err != nil {
+		return err
+	}
+	if old.YourIPAddr.String() != "10.88.0.11" || kindOf(old) != silence {
+		return fmt.Errorf("answer = %v, want an address by BOOTP", old)
 	}
 	return nil
 }

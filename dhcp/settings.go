@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"encoding/binary"
+	"maps"
 	"net/netip"
 	"strings"
 
@@ -88,33 +89,33 @@ func routeBytes(n fleet.Subnet) (b []byte) {
 }
 
 // searchList encodes domains as DNS does (RFC 3397): what ends like an earlier
-// one points there (RFC 1035 §4.1.4).
+// one points there (RFC 1035 §4.1.4). Nothing points to what points further:
+// not every client follows twice.
 func searchList(domains []string) (b []byte) {
 	at := make(map[string]int)
 	for _, domain := range domains {
-		domain = strings.ToLower(strings.TrimSuffix(domain, "."))
-		if domain == "" {
-			continue
+		name := strings.ToLower(strings.TrimSuffix(domain, "."))
+		whole := make(map[string]int)
+		for name != "" {
+			if old, ok := at[name]; ok {
+				b, whole = binary.BigEndian.AppendUint16(b, namePointer|uint16(old)), nil //nolint:gosec // checked
+				break
+			}
+			if whole[name] = len(b); len(b) > maxNamePointer {
+				delete(whole, name)
+			}
+			label, rest, _ := strings.Cut(name, ".")
+			label = label[:min(len(label), 63)]
+			b = append(b, byte(len(label))) //nolint:gosec // at most 63
+			b = append(b, label...)
+			name = rest
 		}
-		b = appendName(b, domain, at)
+		if len(whole) > 0 {
+			b = append(b, 0)
+			maps.Copy(at, whole)
+		}
 	}
 	return b
-}
-
-// appendName writes a name and remembers where its endings are.
-func appendName(b []byte, name string, at map[string]int) []byte {
-	for name != "" {
-		if old, ok := at[name]; ok && old <= maxNamePointer {
-			return binary.BigEndian.AppendUint16(b, namePointer|uint16(old)) //nolint:gosec // checked
-		}
-		at[name] = len(b)
-		label, rest, _ := strings.Cut(name, ".")
-		label = label[:min(len(label), 63)]
-		b = append(b, byte(len(label))) //nolint:gosec // at most 63
-		b = append(b, label...)
-		name = rest
-	}
-	return append(b, 0)
 }
 
 // asked reports whether a client wants an option: it is in its list (option

@@ -114,7 +114,7 @@ func (l *ledger) next(sh *shelf, c *client, now time.Time) (*place, refusal) {
 	if p := sh.oldest(true, now); p != nil {
 		return p, served
 	}
-	if room {
+	if room || sh.share >= sh.size {
 		return nil, refusedExhausted
 	}
 	return nil, refusedShare
