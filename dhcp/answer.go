@@ -33,6 +33,9 @@ type scene struct {
 
 // answer says what a query gets, and whether it gets anything.
 func (s *Server) answer(sc *scene) (reply, bool) {
+	if s.watch.Imaginary(sc.mac) {
+		return reply{}, false // our own question
+	}
 	if sc.kind == kindLeaseQuery {
 		return s.leaseQuery(sc)
 	}

@@ -3,11 +3,6 @@ package dhcp
 import (
 	"fmt"
 	"net/netip"
-	"slices"
-	"sync"
-	"time"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe"
@@ -36,55 +31,4 @@ func (s *Server) observeAddr(sc *scene, what string, addr netip.Addr) {
 		return
 	}
 	s.observe(sc, what+" "+addr.String()+", "+planText(sc))
-}
-
-// A ForeignServer is another DHCP server on a network of ours.
-type ForeignServer struct {
-	Addr     netip.Addr
-	Subnet   string
-	Requests int64 // that chose it
-	LastSeen time.Time
-}
-
-// foreignServers is what was seen of other servers: clients name the server
-// that they choose, and everybody hears it.
-type foreignServers struct {
-	mu   sync.Mutex
-	seen []ForeignServer
-}
-
-// maxForeign is more than any network has; who sends more is lying.
-const maxForeign = 64
-
-// note counts a sighting and reports whether it is the first.
-func (f *foreignServers) note(addr netip.Addr, subnet string, now time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i := slices.IndexFunc(f.seen, func(s ForeignServer) bool { return s.Addr == addr && s.Subnet == subnet })
-	if i >= 0 {
-		f.seen[i].Requests++
-		f.seen[i].LastSeen = now
-		return false
-	}
-	if len(f.seen) >= maxForeign {
-		return false
-	}
-	f.seen = append(f.seen, ForeignServer{Addr: addr, Subnet: subnet, Requests: 1, LastSeen: now})
-	return true
-}
-
-func (f *foreignServers) list() []ForeignServer {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.seen)
-}
-
-func (s *Server) noteForeign(sc *scene) {
-	if sc.kind != dhcpv4.MessageTypeRequest || !sc.chosen.IsValid() || s.ifaces.own(sc.chosen) {
-		return
-	}
-	s.stats.foreign.Add(1)
-	if s.foreign.note(sc.chosen, sc.subnet.Name, s.o.Now()) && sc.subnet.Mode != fleet.Proxy {
-		s.o.Log.Warn("another dhcp server was chosen", "addr", sc.chosen, "subnet", sc.subnet.Name, "mac", sc.mac)
-	}
 }

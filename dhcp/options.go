@@ -40,6 +40,8 @@ type Options struct {
 	Interfaces []string     // answer on these only; empty: on all
 	HTTPPort   uint16       // of the HTTP boot listener; 0: 80
 
+	ForeignEvery time.Duration // how often other servers are asked for; 0: 30 s
+
 	Nodes    Nodes
 	Leases   Leases
 	Observer Observer         // may be nil

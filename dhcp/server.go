@@ -12,19 +12,20 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rackstage/provision/dhcp/foreign"
 	"github.com/rackstage/provision/fleet"
 )
 
 // A Server answers DHCP requests.
 type Server struct {
-	o       Options
-	stats   counters
-	ifaces  *interfaces
-	book    *book
-	foreign foreignServers
-	nets    atomic.Pointer[networks] // what is declared
-	prober  *prober
-	nagged  nags
+	o      Options
+	stats  counters
+	ifaces *interfaces
+	book   *book
+	watch  *foreign.Watch
+	nets   atomic.Pointer[networks] // what is declared
+	prober *prober
+	nagged nags
 
 	declaring sync.Mutex
 	ready     chan struct{} // closed when the leases are loaded
@@ -41,6 +42,8 @@ func New(o Options) (*Server, error) {
 	}
 	s.nets.Store(newNetworks(o.Subnets, o.Pools))
 	s.book.configure(s.nets.Load().sorted, nil)
+	s.watch = s.newWatch()
+	s.watch.SetSubnets(o.Subnets)
 	return s, nil
 }
 
@@ -52,13 +55,11 @@ func (s *Server) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
 	return s.book.leaseByAddr(addr.Unmap())
 }
 
-// ForeignServers returns the other DHCP servers that were seen.
-func (s *Server) ForeignServers() []ForeignServer { return s.foreign.list() }
-
 // SetSubnets changes what is served, from the next packet on. Leases stay.
 func (s *Server) SetSubnets(subnets []fleet.Subnet) {
 	s.declare(func() { s.o.Subnets = slices.Clone(subnets) })
 	s.book.configure(s.nets.Load().sorted, s.ifaces.all())
+	s.watch.SetSubnets(subnets)
 }
 
 // SetPools changes the options that nodes of the pools get, from the next
@@ -124,6 +125,7 @@ func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
 	}
 	g.Go(func() error { s.watchInterfaces(ctx); return nil })
 	g.Go(func() error { s.watchUse(ctx); return nil })
+	g.Go(func() error { return s.watch.Run(ctx) })
 	return g.Wait()
 }
 

@@ -14,6 +14,8 @@ type Diagnosis struct {
 // Codes of diagnoses of the network.
 const (
 	CodeRogueDHCP     = "E-DHCP-ROGUE"
+	CodeRogueProxy    = "E-DHCP-ROGUE-PROXY"
+	CodeArmBlind      = "E-DHCP-ARM-BLIND"
 	CodePoolForecast  = "E-DHCP-POOL-LOW"
 	CodePoolExhausted = "E-DHCP-POOL-EXHAUSTED"
 	CodeUnknownRelay  = "E-DHCP-RELAY-UNKNOWN"
@@ -27,7 +29,9 @@ const (
 )
 
 var diagnoses = []Diagnosis{
-	{CodeRogueDHCP, "another DHCP server answers", "turn that server off, or set the subnet's mode to proxy to stand beside it: {on}"},
+	{CodeRogueDHCP, "another DHCP server answers", "turn that server off, or set the subnet's mode to proxy to stand beside it, or add it to known_dhcp in site.yaml: {on}"},
+	{CodeRogueProxy, "another proxyDHCP server gives boot information", "turn its boot service off, or add it to the subnet's known_dhcp in site.yaml: {on}"},
+	{CodeArmBlind, "whether another DHCP server answers cannot be seen", "give the server CAP_NET_RAW, as its systemd unit does: {on}"},
 	{CodePoolForecast, "more than 80 % of the addresses are in use", "add a range to the subnet in site.yaml: {on}"},
 	{CodePoolExhausted, "no address is free", "add a range to the subnet in site.yaml, or make its lease time shorter: {on}"},
 	{CodeUnknownRelay, "a relay forwards requests from a network that is not declared", "declare a subnet that contains the relay's address in site.yaml, or take the helper address off that router: {on}"},

@@ -44,6 +44,8 @@ type Subnet struct {
 	BOOTP        bool // clients that are too old for DHCP get addresses of the ranges too
 	Menu         bool // its machines show the boot menu
 
+	KnownDHCP []netip.Addr // other DHCP servers that belong there; none: in mode proxy the first that answers, otherwise nobody
+
 	Classes      []DHCPClass // the first that matches a client is its class
 	Reservations []Reservation
 }

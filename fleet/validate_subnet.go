@@ -111,6 +111,11 @@ func (n Subnet) validateNetwork(on string) error {
 	if size > maxOptionLen {
 		bad("search", "search fewer domains", "the domains take %d bytes of an option of %d", size, maxOptionLen)
 	}
+	for _, a := range n.KnownDHCP {
+		if !a.Is4() || a.IsUnspecified() {
+			bad("known_dhcp", "write the address that the server names itself by", "%s is not the address of a server", a)
+		}
+	}
 	for _, r := range n.Relays {
 		if !r.Is4() || r.IsUnspecified() {
 			bad("relays", "write the relay's address on this subnet", "%s is not the address of a relay", r)

@@ -26,7 +26,8 @@ var rules = archtest.Rules{
 		"engine":    {"fleet"},
 
 		"pxe/tftp":      {"internal/porthold"},
-		"dhcp":          {"fleet", "pxe", "internal/porthold"},
+		"dhcp":          {"fleet", "pxe", "internal/porthold", "dhcp/foreign"},
+		"dhcp/foreign":  {"fleet"},
 		"dhcp/dhcp6":    {"fleet", "pxe", "internal/porthold"},
 		"http":          {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
 		"http/bootfile": {},
@@ -90,6 +91,7 @@ var rules = archtest.Rules{
 		"golang.org/x/crypto/ssh":          {"cmd/provision"},
 		"golang.org/x/crypto":              {"access"},
 		"golang.org/x/net/ipv4":            {"dhcp", "relay", "pxe/tftp"},
+		"golang.org/x/net/bpf":             {"dhcp/foreign"},       // replies of other servers
 		"golang.org/x/net/icmp":            {"dhcp", "dhcp/dhcp6"}, // echo before an offer, router advertisements
 		"golang.org/x/net/ipv6":            {"dhcp/dhcp6"},
 		"golang.org/x/sync":                {"..."},

@@ -1,0 +1,317 @@
+package foreign
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+const (
+	// DefaultEvery is how long it is from one probe to the next.
+	DefaultEvery = 30 * time.Second
+
+	lookEvery   = 5 * time.Second         // how soon a new interface is noticed
+	probeHolds  = 10 * time.Second        // what it found out
+	answerTime  = 4 * time.Second         // dnsmasq pings an address for 3 s before it offers it
+	secondProbe = 1500 * time.Millisecond // after the first one, which may get lost
+)
+
+// A Network is an interface of ours.
+type Network struct {
+	Index int
+	Name  string
+	MAC   net.HardwareAddr
+	Addrs []netip.Prefix // IPv4
+}
+
+// Alarms is told of trouble that lasts, and when it is over.
+type Alarms interface {
+	Raise(code, on, detail string)
+	Clear(code, on string)
+}
+
+// Options are what a watch needs.
+type Options struct {
+	Networks func() []Network      // to watch; asked again and again
+	Own      func(netip.Addr) bool // whether an address is ours
+	Alarms   Alarms
+	Log      *slog.Logger
+	Now      func() time.Time
+	Every    time.Duration // from one probe to the next; 0: DefaultEvery
+}
+
+// Stats are counters since the start.
+type Stats struct {
+	Replies   int64 // of other servers
+	Malformed int64 // packets that claim to be replies and cannot be read
+	Limited   int64 // replies not looked at because too many came
+	Refused   int64 // servers not noted because there are too many
+	Probes    int64 // packets that we sent
+	Unsent    int64 // and could not send
+}
+
+type counters struct {
+	replies, malformed, limited, refused, probes, unsent atomic.Int64
+}
+
+// A Watch finds other DHCP servers. Make one with [New].
+type Watch struct {
+	o      Options
+	table  *table
+	stats  counters
+	client fleet.MAC // of the machine that does not exist
+
+	poke chan struct{} // probe now
+
+	probing sync.Mutex // held by [Watch.Probe]
+	probed  time.Time  // when the last one began
+
+	mu    sync.Mutex
+	taps  map[int]*tap
+	blind error // why we cannot listen; nil when we can
+}
+
+// New returns a watch that neither listens nor asks yet.
+func New(o Options) *Watch {
+	if o.Every == 0 {
+		o.Every = DefaultEvery
+	}
+	w := &Watch{o: o, client: imaginaryClient(), poke: make(chan struct{}, 1), taps: map[int]*tap{}}
+	w.table = newTable(&w.o, &w.stats)
+	return w
+}
+
+// Stats returns the counters.
+func (w *Watch) Stats() Stats {
+	c := &w.stats
+	return Stats{
+		Replies: c.replies.Load(), Malformed: c.malformed.Load(), Limited: c.limited.Load(),
+		Refused: c.refused.Load(), Probes: c.probes.Load(), Unsent: c.unsent.Load(),
+	}
+}
+
+// Imaginary reports whether a client is the machine that our probes are
+// from: our own server must not answer it.
+func (w *Watch) Imaginary(mac fleet.MAC) bool { return mac == w.client }
+
+// Servers returns the other servers that answer now.
+func (w *Watch) Servers() []Server { return w.table.list() }
+
+// Blind says why other servers cannot be seen at all; nil when they can.
+func (w *Watch) Blind() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.blind
+}
+
+// SetSubnets says what each network is to be, and asks at once who else
+// answers there.
+func (w *Watch) SetSubnets(subnets []fleet.Subnet) {
+	w.table.setSubnets(slices.Clone(subnets))
+	select {
+	case w.poke <- struct{}{}:
+	default: // about to
+	}
+}
+
+// Chosen notes that a client took the offer of another server. Of servers
+// behind relays this is all that we ever see.
+func (w *Watch) Chosen(server netip.Addr, subnet string) {
+	if !w.o.Own(server) {
+		w.table.chosen(server, subnet)
+	}
+}
+
+// Run listens and asks until ctx is done.
+func (w *Watch) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	defer w.table.clear()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	probe := time.NewTicker(w.o.Every)
+	defer probe.Stop()
+	again := time.NewTimer(0)
+	defer again.Stop()
+	w.open(ctx, g)
+	for {
+		select {
+		case <-ctx.Done():
+			w.closeTaps()
+			return g.Wait()
+		case <-look.C:
+			w.open(ctx, g)
+			w.table.expire()
+		case <-w.poke:
+			w.open(ctx, g)
+			w.ask()
+			again.Reset(secondProbe)
+		case <-again.C:
+			w.ask()
+		case <-probe.C:
+			w.ask()
+		}
+	}
+}
+
+// Probe asks once more and returns who answers, when that has had its time.
+// What was found out a moment ago is not asked again.
+func (w *Watch) Probe(ctx context.Context) ([]Server, error) {
+	w.probing.Lock()
+	defer w.probing.Unlock()
+	if w.o.Now().Sub(w.probed) > probeHolds {
+		if err := w.Blind(); err != nil {
+			return nil, err
+		}
+		begin := w.o.Now()
+		if err := w.wait(ctx); err != nil {
+			return nil, err
+		}
+		w.probed = begin
+	}
+	return slices.DeleteFunc(w.Servers(), func(s Server) bool { return s.Probed && s.Last.Before(w.probed) }), nil
+}
+
+// wait asks twice, as the first packet may get lost, and waits for answers.
+func (w *Watch) wait(ctx context.Context) error {
+	w.ask()
+	for _, d := range []time.Duration{secondProbe, answerTime - secondProbe} {
+		t := time.NewTimer(d)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+		if d == secondProbe {
+			w.ask()
+		}
+	}
+	return nil
+}
+
+// open listens on the networks that there are now, and on no others.
+func (w *Watch) open(ctx context.Context, g *errgroup.Group) {
+	now := w.o.Networks()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for index, t := range w.taps {
+		same := slices.ContainsFunc(now, func(n Network) bool { return n.Index == index && slices.Equal(n.MAC, t.network().MAC) })
+		if !same || t.broken.Load() {
+			t.close()
+			delete(w.taps, index)
+		}
+	}
+	for _, n := range now {
+		if t := w.taps[n.Index]; t != nil {
+			t.setNetwork(n)
+			continue
+		}
+		t, err := openTap(n, w.client)
+		if err != nil {
+			w.sightless(ctx, n, err)
+			continue
+		}
+		w.taps[n.Index], w.blind = t, nil
+		g.Go(func() error { w.listen(t); return nil })
+	}
+}
+
+// sightless notes that we cannot listen on a network; the caller holds mu. A
+// network that has just vanished is no news.
+func (w *Watch) sightless(ctx context.Context, n Network, err error) {
+	if _, gone := net.InterfaceByIndex(n.Index); gone != nil {
+		return
+	}
+	if w.blind == nil {
+		w.o.Log.WarnContext(ctx, "other dhcp servers cannot be seen", "iface", n.Name, "err", err)
+	}
+	w.blind = err
+}
+
+func (w *Watch) closeTaps() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for index, t := range w.taps {
+		t.close()
+		delete(w.taps, index)
+	}
+}
+
+// ask sends probes on every network.
+func (w *Watch) ask() {
+	w.mu.Lock()
+	taps := make([]*tap, 0, len(w.taps))
+	for _, t := range w.taps {
+		taps = append(taps, t)
+	}
+	w.mu.Unlock()
+	for _, t := range taps {
+		n := t.network()
+		for _, frame := range probes(n, w.client) {
+			if err := t.send(frame); err != nil {
+				w.stats.unsent.Add(1)
+				w.o.Log.Debug("dhcp probe not sent", "iface", n.Name, "err", err)
+				continue
+			}
+			w.stats.probes.Add(1)
+		}
+	}
+}
+
+// listen notes who answers on one network, until its tap is closed.
+func (w *Watch) listen(t *tap) {
+	defer t.broken.Store(true)
+	var room limiter
+	for {
+		frame, err := t.read()
+		if err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				w.o.Log.Debug("dhcp replies not read", "iface", t.network().Name, "err", err)
+			}
+			return
+		}
+		if !room.take(w.o.Now()) {
+			w.stats.limited.Add(1)
+			continue
+		}
+		r, err := parseReply(frame)
+		if err != nil {
+			w.stats.malformed.Add(1)
+			continue
+		}
+		n := t.network()
+		if w.o.Own(r.Server) || w.o.Own(r.From) || slices.Equal(r.MAC, n.MAC) {
+			continue // ourselves, or what our own relays brought back
+		}
+		w.stats.replies.Add(1)
+		w.table.note(n, r, fleet.MAC(r.Client.String()) == w.client)
+	}
+}
+
+// A limiter lets so many replies of a network through each second: a flood of
+// them must not cost more than that.
+type limiter struct {
+	second int64
+	used   int
+}
+
+const repliesPerSecond = 100
+
+func (l *limiter) take(now time.Time) bool {
+	if s := now.Unix(); s != l.second {
+		l.second, l.used = s, 0
+	}
+	l.used++
+	return l.used <= repliesPerSecond
+}
