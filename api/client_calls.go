@@ -106,9 +106,9 @@ func (c *Client) WaitRun(ctx context.Context, id, seen string, wait time.Duratio
 }
 
 // Apply makes a site.yaml the declared world, or only says what would change.
-func (c *Client) Apply(ctx context.Context, yaml string, dryRun bool) ([]string, error) {
+func (c *Client) Apply(ctx context.Context, request ApplyRequest) ([]string, error) {
 	var reply ApplyReply
-	err := c.call(ctx, http.MethodPost, Root+"/site", nil, ApplyRequest{YAML: yaml, DryRun: dryRun}, &reply)
+	err := c.call(ctx, http.MethodPost, Root+"/site", nil, request, &reply)
 	return reply.Changes, err
 }
 

@@ -161,6 +161,8 @@ type PowerReply struct {
 type ApplyRequest struct {
 	YAML   string `json:"yaml"`
 	DryRun bool   `json:"dry_run"`
+
+	ForceDHCP bool `json:"force_dhcp,omitempty"` // give out addresses even where another DHCP server does
 }
 
 // ApplyReply says what changes, or changed: "+ pool prd", "~ subnet rack".

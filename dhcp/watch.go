@@ -90,7 +90,7 @@ func newlyArmed(before, wanted []fleet.Subnet) (armed []fleet.Subnet) {
 	gives := func(n fleet.Subnet) bool { return n.Mode == fleet.Full || n.Mode == fleet.Reserved }
 	for _, n := range wanted {
 		was := slices.ContainsFunc(before, func(o fleet.Subnet) bool { return o.CIDR == n.CIDR && gives(o) })
-		if gives(n) && !was {
+		if n.CIDR.Addr().Is4() && gives(n) && !was {
 			armed = append(armed, n)
 		}
 	}

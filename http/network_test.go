@@ -1,6 +1,9 @@
 package http
 
 import (
+	"context"
+	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -25,5 +28,23 @@ func TestCountersAreTold(t *testing.T) {
 	c, _ := local(t)
 	if got, err := c.Counters(t.Context()); err != nil || got["provision_dhcp_naks_total"] != 2 {
 		t.Errorf("Counters = %v, %v; want what was counted", got, err)
+	}
+}
+
+func TestASiteThatArmsBesideAnotherServerTakesForce(t *testing.T) {
+	s, _ := newTestServer(t, func(o *Options) {
+		o.Arming = func(context.Context, []fleet.Subnet, []fleet.Subnet) error {
+			return &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeRogueDHCP, Hint: "use mode: proxy", Err: errors.New("another DHCP server answers: 10.20.0.254")}
+		}
+	})
+	for body, want := range map[string]int{
+		`{"yaml": "", "dry_run": true}`:                      http.StatusConflict,
+		`{"yaml": "", "dry_run": false}`:                     http.StatusConflict,
+		`{"yaml": "", "dry_run": false, "force_dhcp": true}`: http.StatusOK,
+	} {
+		got := ask(s, "POST", "/api/v1/site", "admin", body)
+		if got.Code != want || want == http.StatusConflict && !strings.Contains(got.Body.String(), "10.20.0.254") {
+			t.Errorf("%s: status %d, %s; want %d", body, got.Code, got.Body, want)
+		}
 	}
 }

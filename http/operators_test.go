@@ -41,7 +41,7 @@ func TestWhatTheCommandLineAsks(t *testing.T) {
 	check("site", len(site.Pools) == 1, site, err)
 	images, err := c.Images(ctx)
 	check("images", images[0].Name == "debian-12", images, err)
-	changes, err := c.Apply(ctx, "pools: []", true)
+	changes, err := c.Apply(ctx, api.ApplyRequest{YAML: "pools: []", DryRun: true})
 	check("apply", len(changes) == 1, changes, err)
 	approved, err := c.Approve(ctx, "52:54:00:00:00:02")
 	check("approve", approved.Approved && e.nodes[1].Approved, approved, err)

@@ -77,6 +77,9 @@ type Engine interface {
 	Alarms
 }
 
+// Arming refuses to give out addresses where another DHCP server does.
+type Arming func(ctx context.Context, before, wanted []fleet.Subnet) error
+
 // Leases tells which machine holds an address.
 type Leases interface {
 	LeaseByAddr(addr netip.Addr) (fleet.Lease, bool)

@@ -38,6 +38,7 @@ type Options struct {
 	Relays    Relays   // nil: there are none
 	TFTP      OpenFile // what the TFTP server opens, for machines behind relays; may be nil
 	ParseSite func(yaml []byte) (fleet.Site, error)
+	Arming    Arming                  // asked before subnets change; may be nil
 	Counters  func() map[string]int64 // what was counted since the start; may be nil
 
 	BootDir    string // kernel, ramdisk, loaders

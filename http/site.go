@@ -27,6 +27,11 @@ func (s *Server) applySite(ctx context.Context, in *applySite) (*reply[api.Apply
 	if err != nil {
 		return nil, err
 	}
+	if s.o.Arming != nil && !in.Body.ForceDHCP {
+		if err := s.o.Arming(ctx, s.o.Engine.Site().Subnets, site.Subnets); err != nil {
+			return nil, err
+		}
+	}
 	changes, err := s.o.Engine.Apply(ctx, actorOf(ctx), site, in.Body.DryRun)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 type applyOptions struct {
 	file   string
 	dryRun bool
+	force  bool // arm subnets where another DHCP server answers
 	yes    bool
 	format string
 }
@@ -26,10 +27,15 @@ func newApplyCmd(a *app) *cobra.Command {
 		Long: `Makes a site.yaml the declared world: shows what differs, asks, then changes it.
 No machine is touched: that is what provision --pool does.
 
+A subnet starts to give out addresses (mode full or reserved) only where no
+other DHCP server answers, unless known_dhcp lists it: the server asks before
+it changes anything. --force-dhcp skips that.
+
   stages     name, registry
   profiles   name, image, disk (serial, model, min_gib, max_gib, type, largest), ssh_keys, kernel
   pools      name, stage, profile, cluster (swarm, none), managers, labels, trust (0, 1, 2)
-  subnets    name, cidr, mode (observe, proxy, reserved, full), ranges, router, dns, ntp, domain, lease, server
+  subnets    name, cidr, mode (observe, proxy, reserved, full), ranges, router, dns, ntp, domain, lease, server,
+             known_dhcp
   rules      name, match (mac, vendor, product, serial, asset_tag, subnet, switch_port, min_memory_mib),
              pool, role, labels, approve, bmc (username, password_file)`,
 		Example: `  provision apply -f site.yaml
@@ -48,6 +54,7 @@ No machine is touched: that is what provision --pool does.
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "file", "f", "", "site.yaml `file`; - reads stdin")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what differs, change nothing")
+	f.BoolVar(&o.force, "force-dhcp", false, "give out addresses even where another DHCP server does")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	addOutput(cmd, &o.format)
 	return cmd
@@ -67,7 +74,8 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 	if err != nil {
 		return err
 	}
-	changes, err := srv.Apply(ctx, string(src), true)
+	request := api.ApplyRequest{YAML: string(src), DryRun: true, ForceDHCP: o.force}
+	changes, err := srv.Apply(ctx, request)
 	if err != nil {
 		return err
 	}
@@ -80,7 +88,8 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 	if err := a.confirm(ctx, "Apply "+plural(len(changes), "change")+"?", fmt.Sprintf("applying %s (%s)", o.file, plural(len(changes), "change")), o.yes); err != nil {
 		return err
 	}
-	if changes, err = srv.Apply(ctx, string(src), false); err != nil {
+	request.DryRun = false
+	if changes, err = srv.Apply(ctx, request); err != nil {
 		return err
 	}
 	return a.tellChanges(a.stdout, changes, o.format, "applied")

@@ -18,6 +18,7 @@ func (st *station) counters() map[string]int64 {
 	if st.dhcp != nil {
 		maps.Copy(all, countersOf("provision_dhcp_", st.dhcp.Stats()))
 		maps.Copy(all, countersOf("provision_dhcp6_", st.dhcp6.Stats()))
+		maps.Copy(all, countersOf("provision_dhcp_foreign_", st.dhcp.ForeignStats()))
 	}
 	return all
 }

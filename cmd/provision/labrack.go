@@ -283,7 +283,7 @@ func (r *labRack) applySite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.client.Apply(ctx, string(site), false); err != nil {
+	if _, err := r.client.Apply(ctx, api.ApplyRequest{YAML: string(site), ForceDHCP: true}); err != nil {
 		return fmt.Errorf("apply site.yaml: %w", err)
 	}
 	return nil

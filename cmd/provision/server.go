@@ -28,7 +28,7 @@ type server interface {
 	Runs(ctx context.Context) ([]api.Run, error)
 	Run(ctx context.Context, id string) (api.Run, error)
 	WaitRun(ctx context.Context, id, seen string, wait time.Duration) (api.Run, error)
-	Apply(ctx context.Context, yaml string, dryRun bool) ([]string, error)
+	Apply(ctx context.Context, request api.ApplyRequest) ([]string, error)
 	Relays(ctx context.Context) ([]api.Relay, error)
 	AddRelay(ctx context.Context, r api.AddRelay) (api.AddedRelay, error)
 	RemoveRelay(ctx context.Context, name string) error

@@ -13,11 +13,12 @@ import (
 type subnetFile struct {
 	Name    string   `yaml:"name"`
 	CIDR    string   `yaml:"cidr"`
-	Link    string   `yaml:"link"`    // subnets with the same link share a wire
-	Mode    string   `yaml:"mode"`    // observe, proxy, reserved, full
-	Relays  []string `yaml:"relays"`  // none: any inside of a declared subnet
-	Ranges  []string `yaml:"ranges"`  // first-last
-	Exclude []string `yaml:"exclude"` // address, or first-last
+	Link    string   `yaml:"link"`       // subnets with the same link share a wire
+	Mode    string   `yaml:"mode"`       // observe, proxy, reserved, full
+	Relays  []string `yaml:"relays"`     // none: any inside of a declared subnet
+	Ranges  []string `yaml:"ranges"`     // first-last
+	Exclude []string `yaml:"exclude"`    // address, or first-last
+	Known   []string `yaml:"known_dhcp"` // other DHCP servers that belong there
 
 	Router   string       `yaml:"router"`
 	DNS      []string     `yaml:"dns"`
@@ -78,7 +79,7 @@ func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
 		DNS: r.addrs(on+".dns", n.DNS), NTP: r.addrs(on+".ntp", n.NTP), Domain: n.Domain, Search: n.Search,
 		MTU: n.MTU, Routes: r.routes(on+".routes", n.Routes), MSRoutes: n.MSRoutes, Options: r.options(on, n.Options),
 		Lease: r.lease(on+".lease", n.Lease), UnknownLease: r.lease(on+".unknown_lease", n.UnknownLease), UnknownShare: n.UnknownShare,
-		NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP, Menu: n.Menu, SLAAC: n.SLAAC,
+		KnownDHCP: r.addrs(on+".known_dhcp", n.Known), NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP, Menu: n.Menu, SLAAC: n.SLAAC,
 	}
 	if s.Mode == "" {
 		s.Mode = fleet.Observe

@@ -140,7 +140,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		return nil, err
 	}
 	if st.dhcp != nil {
-		o.Leases, o.TFTP = st.leases(), st.tree.open
+		o.Leases, o.TFTP, o.Arming = st.leases(), st.tree.open, st.dhcp.CheckArming
 	}
 	st.tree.web, err = httpd.New(o)
 	return st.tree.web, err
