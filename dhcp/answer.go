@@ -127,7 +127,7 @@ func (s *Server) look(sc *scene) refusal {
 func (sc *scene) enter(n *network) {
 	sc.subnet, sc.beside = n, n.Mode == fleet.Proxy
 	sc.class = n.classOf(&sc.query)
-	sc.who = client{mac: sc.mac, known: approved(sc.node) || sc.reserved != nil, own: sc.node.Addr}
+	sc.who = client{mac: sc.hw, known: approved(sc.node) || sc.reserved != nil, own: sc.node.Addr}
 	if sc.class != nil {
 		sc.who.shelf = sc.class.shelf
 	}
@@ -220,7 +220,7 @@ func (s *Server) pick(sc *scene) (found pick, why refusal) {
 	first := sc.subnet
 	if len(first.link) > 1 && !sc.who.fixed {
 		for _, n := range first.link {
-			if servesClient(n, sc) && s.book.has(n, sc.mac) {
+			if servesClient(n, sc) && s.book.has(n, sc.hw) {
 				sc.enter(n)
 				break
 			}
@@ -260,7 +260,7 @@ func (s *Server) request(sc *scene) (reply, bool) {
 	}
 	switch {
 	case sc.chosen.IsValid() && sc.chosen != sc.name && !s.ifaces.own(sc.chosen):
-		s.book.withdraw(sc.subnet, sc.mac) // SELECTING, another server
+		s.book.withdraw(sc.subnet, sc.hw) // SELECTING, another server
 		return reply{}, false
 	case sc.chosen.IsValid():
 		return s.selecting(sc)
@@ -367,7 +367,7 @@ func (s *Server) giveUp(sc *scene, addr netip.Addr, state fleet.LeaseState) (rep
 	if !addr.IsValid() {
 		return reply{}, false
 	}
-	lease, ok := s.book.giveUp(sc.mac, addr, state)
+	lease, ok := s.book.giveUp(sc.hw, addr, state)
 	if !ok {
 		return reply{}, false
 	}

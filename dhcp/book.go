@@ -45,11 +45,11 @@ func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 	orphans := b.orphans
 	b.orphans = make(map[netip.Addr]fleet.Lease)
 	for _, lease := range orphans {
-		b.enter(lease)
+		b.enter(&lease, false)
 	}
 	for _, l := range old {
 		for _, p := range l.byAddr {
-			b.move(p)
+			b.move(l, p)
 		}
 	}
 }
@@ -67,23 +67,24 @@ func (b *book) reconfigure(own map[netip.Addr]bool) {
 }
 
 // move takes a place over from a ledger that is no more.
-func (b *book) move(p *place) {
-	l := b.ledgerOf(p.addr)
+func (b *book) move(old *ledger, p *place) {
+	lease := old.lease(p)
+	l := b.ledgerOf(p.addr())
 	if l == nil {
-		if p.lease.State != "" {
-			b.orphans[p.addr] = p.lease
+		if lease.State != "" {
+			b.orphans[lease.Addr] = lease
 		}
 		return
 	}
-	if p.lease.State != "" {
-		l.put(p.lease)
+	if lease.State != "" {
+		l.put(&lease, p.stranger)
 	}
-	np := l.place(p.addr, p.stranger)
-	if np.shelf != nil {
-		np.shelf.mark(np, p.stranger)
+	np := l.place(p.ip, p.stranger, p.due)
+	if sh := l.shelf(np); sh != nil {
+		sh.mark(np, p.stranger)
 	}
 	np.checked = p.checked
-	if p.offered != "" {
+	if p.offered != (hwaddr{}) {
 		l.hold(np, &client{mac: p.offered, known: !p.stranger}, p.until)
 		np.storing = p.storing
 	}
@@ -93,20 +94,22 @@ func (b *book) move(p *place) {
 func (b *book) load(leases []fleet.Lease, known func(fleet.MAC) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, lease := range leases {
-		if p := b.enter(lease); p != nil && p.shelf != nil {
-			p.shelf.mark(p, !known(lease.MAC))
-		}
+	for i := range leases {
+		b.enter(&leases[i], !known(leases[i].MAC))
 	}
 }
 
-// enter puts a lease into its ledger, and returns its place there.
-func (b *book) enter(lease fleet.Lease) *place {
-	if l := b.ledgerOf(lease.Addr); l != nil {
-		return l.put(lease)
+// enter puts a lease into its ledger.
+func (b *book) enter(lease *fleet.Lease, stranger bool) {
+	l := b.ledgerOf(lease.Addr)
+	if l == nil {
+		b.orphans[lease.Addr] = *lease
+		return
 	}
-	b.orphans[lease.Addr] = lease
-	return nil
+	p := l.put(lease, stranger)
+	if sh := l.shelf(p); sh != nil {
+		sh.mark(p, stranger)
+	}
 }
 
 // ledgerOf returns the ledger that an address is in.
@@ -137,18 +140,18 @@ func (b *book) offer(n *network, c *client, wanted netip.Addr) (pick, refusal) {
 	if l == nil {
 		return pick{}, refusedNetwork
 	}
-	now := b.now()
+	now := b.instant()
 	p, why := l.choose(c, wanted, now)
 	if why != served {
 		return pick{}, why
 	}
-	l.hold(p, c, now.Add(offerTime))
-	unproven := !c.fixed && l.byMAC[c.mac] != p && now.Sub(p.checked) > provenTime
-	return pick{net: n, addr: p.addr, unproven: unproven}, served
+	l.hold(p, c, now.add(offerTime))
+	unproven := !c.fixed && l.byMAC[c.mac] != p && now.since(p.checked) > provenTime
+	return pick{net: n, addr: p.addr(), unproven: unproven}, served
 }
 
 // withdraw takes back what a client was offered: it chose another server.
-func (b *book) withdraw(n *network, mac fleet.MAC) {
+func (b *book) withdraw(n *network, mac hwaddr) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if l := b.byNet[n.CIDR]; l != nil {
@@ -159,7 +162,7 @@ func (b *book) withdraw(n *network, mac fleet.MAC) {
 }
 
 // has reports whether a client has, or is offered, an address on a network.
-func (b *book) has(n *network, mac fleet.MAC) bool {
+func (b *book) has(n *network, mac hwaddr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.byNet[n.CIDR]
@@ -182,16 +185,16 @@ func (b *book) claim(n *network, c *client, a netip.Addr) claim {
 		return claim{}
 	}
 	cl := claim{known: l.byMAC[c.mac] != nil, may: l.mayHave(a, c)}
-	p := l.byAddr[a]
+	p := l.at(a)
 	if p == nil {
-		if sh := l.shelfOf(a); sh != nil && !c.known && sh.strangers >= sh.share {
+		if cl.may && !c.known && l.isFull(l.shelfOf(number(a))) {
 			cl.may = false
 		}
 		return cl
 	}
-	cl.taken = !p.freeFor(c.mac, b.now())
+	cl.taken = !p.freeFor(c.mac, b.instant())
 	cl.mine = !cl.taken && (l.offers[c.mac] == p || l.byMAC[c.mac] == p)
-	if !cl.mine && !c.known && !p.stranger && p.shelf != nil && p.shelf.strangers >= p.shelf.share {
+	if !cl.mine && !c.known && !p.stranger && l.isFull(p.shelf) {
 		cl.may = false
 	}
 	return cl
@@ -207,19 +210,23 @@ func (b *book) take(c *client, lease fleet.Lease) bool {
 
 // giveUp ends the lease of a client: released by it, or declined because
 // somebody else answers at the address. It fails for whoever does not hold it.
-func (b *book) giveUp(mac fleet.MAC, a netip.Addr, state fleet.LeaseState) (fleet.Lease, bool) {
+func (b *book) giveUp(mac hwaddr, a netip.Addr, state fleet.LeaseState) (fleet.Lease, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.ledgerOf(a)
-	if l == nil || l.byAddr[a] == nil || l.byAddr[a].lease.State != fleet.LeaseBound || l.byAddr[a].lease.MAC != mac {
+	if l == nil {
 		return fleet.Lease{}, false
 	}
-	lease := l.byAddr[a].lease
+	p := l.at(a)
+	if p == nil || p.lease.state != bound || p.lease.mac != mac {
+		return fleet.Lease{}, false
+	}
+	lease := l.lease(p)
 	lease.State, lease.Expires = state, b.now()
 	if state == fleet.LeaseDeclined {
 		lease.Expires = b.now().Add(quarantineTime)
 	}
-	return lease, b.change(&client{mac: mac, known: !l.byAddr[a].stranger}, lease)
+	return lease, b.change(&client{mac: mac, known: !p.stranger}, lease)
 }
 
 func (b *book) change(c *client, lease fleet.Lease) bool {
@@ -227,12 +234,12 @@ func (b *book) change(c *client, lease fleet.Lease) bool {
 	if l == nil {
 		return false
 	}
-	now := b.now()
-	p := l.place(lease.Addr, !c.known)
+	now := b.instant()
+	p := l.place(number(lease.Addr), !c.known, now.add(offerTime))
 	if !p.freeFor(c.mac, now) {
 		return false
 	}
-	l.hold(p, c, now.Add(offerTime))
+	l.hold(p, c, now.add(offerTime))
 	p.storing++
 	return true
 }
@@ -242,19 +249,20 @@ func (b *book) change(c *client, lease fleet.Lease) bool {
 func (b *book) stored(leases []fleet.Lease, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, lease := range leases {
+	for i := range leases {
+		lease := &leases[i]
 		l := b.ledgerOf(lease.Addr)
 		if l == nil {
 			if ok {
-				b.orphans[lease.Addr] = lease
+				b.orphans[lease.Addr] = *lease
 			}
 			continue
 		}
-		if p := l.place(lease.Addr, false); p.storing > 0 {
+		if p := l.at(lease.Addr); p != nil && p.storing > 0 {
 			p.storing--
 		}
 		if ok {
-			l.put(lease)
+			l.put(lease, false)
 		}
 	}
 }
@@ -264,20 +272,30 @@ func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.ledgerOf(a)
-	if l == nil || l.byAddr[a] == nil {
+	if l == nil {
 		return fleet.Lease{}, false
 	}
-	lease := l.byAddr[a].lease
-	return lease, lease.State == fleet.LeaseBound && b.now().Before(lease.Expires)
+	p := l.at(a)
+	if p == nil || !b.holds(p) {
+		return fleet.Lease{}, false
+	}
+	return l.lease(p), true
 }
+
+// holds reports whether a place has a lease that holds it now.
+func (b *book) holds(p *place) bool {
+	return p != nil && p.lease.state == bound && b.instant() < p.lease.expires
+}
+
+func (b *book) instant() instant { return instantOf(b.now()) }
 
 // leasesByMAC returns the leases that a client has now, the newest first.
 func (b *book) leasesByMAC(mac fleet.MAC) (leases []fleet.Lease) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range b.ledgers {
-		if p := l.byMAC[mac]; p != nil && p.lease.State == fleet.LeaseBound && b.now().Before(p.lease.Expires) {
-			leases = append(leases, p.lease)
+		if p := l.byMAC[hwOf(mac)]; b.holds(p) {
+			leases = append(leases, l.lease(p))
 		}
 	}
 	slices.SortFunc(leases, func(x, y fleet.Lease) int { return y.Expires.Compare(x.Expires) })
@@ -297,8 +315,8 @@ func (b *book) leasesByClientID(id string) (leases []fleet.Lease) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range b.ledgers {
-		if p := l.byID[id]; p != nil && p.lease.State == fleet.LeaseBound && b.now().Before(p.lease.Expires) {
-			leases = append(leases, p.lease)
+		if p := l.byID[id]; b.holds(p) {
+			leases = append(leases, l.lease(p))
 		}
 	}
 	return leases

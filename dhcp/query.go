@@ -23,7 +23,8 @@ type query struct {
 	arrival
 	msg    message
 	kind   dhcpv4.MessageType
-	mac    fleet.MAC
+	hw     hwaddr
+	mac    fleet.MAC  // the same
 	client netip.Addr // ciaddr: the address that it has; invalid when none
 	wanted netip.Addr // option 50; invalid when none
 	chosen netip.Addr // option 54: the server that it chose; invalid when none
@@ -63,7 +64,7 @@ func (q *query) parse(b []byte, a arrival) error {
 	case !ok && q.msg.kind() != kindLeaseQuery:
 		return errHardware
 	}
-	q.arrival, q.kind, q.mac = a, dhcpv4.MessageType(q.msg.kind()), macOf(hw)
+	q.arrival, q.kind, q.hw, q.mac = a, dhcpv4.MessageType(q.msg.kind()), hw, macOf(hw)
 	q.client, q.relay = q.msg.client(), q.msg.relay()
 	q.wanted, q.chosen = q.msg.addrOption(50), q.msg.addrOption(54)
 	q.boot = pxe.Request{

@@ -1,10 +1,10 @@
 package dhcp
 
 import (
+	"cmp"
 	"container/heap"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -14,30 +14,34 @@ import (
 // nobody has approved, of which anybody can make up a million. What strangers
 // had goes to the next strangers, the rest is left for those that are known.
 type shelf struct {
-	class     string            // whose they are; "" for everybody
-	ranges    []fleet.AddrRange // in order, without what is excluded
+	class     string // whose they are; "" for everybody
+	spans     []span // in order, without what is excluded
 	size      int
 	share     int
 	strangers int
 	due       [2]places // what known clients had, and what strangers had
-	rangeNo   int       // range and address of it that were never given yet
-	nextAddr  netip.Addr
-	stock     []*place // free, and nobody answered there lately
-	lastUse   time.Time
+	spanNo    int       // span and address of it that were never given yet
+	nextIP    uint32    // 0: the start of the range
+	stock     []*place  // free, and nobody answered there lately
+	lastUse   instant
 	inUse     tally
 	samples   []int // of leases, one a minute, the newest last
 }
 
+// A span is a range of addresses, both ends included.
+type span struct{ first, last uint32 }
+
 const defaultShare = 50 // percent
 
 func (l *ledger) newShelf(class string, ranges []fleet.AddrRange) *shelf {
-	sh := &shelf{class: class, ranges: without(ranges, l.net.Exclude), inUse: newTally()}
-	for _, r := range sh.ranges {
+	sh := &shelf{class: class, inUse: newTally()}
+	for _, r := range without(ranges, l.net.Exclude) {
+		sh.spans = append(sh.spans, span{number(r.First), number(r.Last)})
 		sh.size += count(r)
 	}
-	for _, taken := range []map[netip.Addr]bool{l.never, l.reserved} {
-		for a := range taken {
-			if sh.contains(a) {
+	for _, taken := range []map[uint32]bool{l.never, l.reserved} {
+		for ip := range taken {
+			if sh.contains(ip) {
 				sh.size--
 			}
 		}
@@ -89,29 +93,34 @@ func without(ranges, others []fleet.AddrRange) []fleet.AddrRange {
 	return out
 }
 
-func (sh *shelf) contains(a netip.Addr) bool {
-	i, found := slices.BinarySearchFunc(sh.ranges, a, func(r fleet.AddrRange, a netip.Addr) int { return r.First.Compare(a) })
-	return found || i > 0 && sh.ranges[i-1].Contains(a)
+func (sh *shelf) contains(ip uint32) bool {
+	i, found := slices.BinarySearchFunc(sh.spans, ip, func(s span, ip uint32) int { return cmp.Compare(s.first, ip) })
+	return found || i > 0 && ip <= sh.spans[i-1].last
+}
+
+// isFull reports whether strangers have their share of a shelf.
+func (l *ledger) isFull(shelf uint16) bool {
+	return shelf != noShelf && l.shelves[shelf].strangers >= l.shelves[shelf].share
 }
 
 // next returns an address for a client that has none: one where nobody
 // answered lately, one that nobody ever had, or the one that has been free for
 // longest.
-func (l *ledger) next(sh *shelf, c *client, now time.Time) (*place, refusal) {
+func (l *ledger) next(sh *shelf, c *client, now instant) (*place, refusal) {
 	sh.lastUse = now
 	room := c.known || sh.strangers < sh.share
 	if room {
-		if p := sh.fromStock(now); p != nil {
+		if p := l.fromStock(sh, now); p != nil {
 			return p, served
 		}
-		if a, ok := l.fresh(sh); ok {
-			return l.place(a, !c.known), served
+		if ip, ok := l.fresh(sh); ok {
+			return l.place(ip, !c.known, now.add(offerTime)), served
 		}
-		if p := sh.oldest(false, now); p != nil {
+		if p := l.oldest(sh, false, now); p != nil {
 			return p, served
 		}
 	}
-	if p := sh.oldest(true, now); p != nil {
+	if p := l.oldest(sh, true, now); p != nil {
 		return p, served
 	}
 	if room || sh.share >= sh.size {
@@ -121,39 +130,34 @@ func (l *ledger) next(sh *shelf, c *client, now time.Time) (*place, refusal) {
 }
 
 // fresh returns the next address that nobody ever had.
-func (l *ledger) fresh(sh *shelf) (netip.Addr, bool) {
-	for sh.rangeNo < len(sh.ranges) {
-		r := sh.ranges[sh.rangeNo]
-		if !sh.nextAddr.IsValid() {
-			sh.nextAddr = r.First
-		}
-		for a := sh.nextAddr; a.IsValid() && !r.Last.Less(a); a = a.Next() {
-			if l.byAddr[a] == nil && !l.never[a] && !l.reserved[a] {
-				sh.nextAddr = a.Next()
-				return a, true
+func (l *ledger) fresh(sh *shelf) (ip uint32, ok bool) {
+	for ; sh.spanNo < len(sh.spans); sh.spanNo++ {
+		s := sh.spans[sh.spanNo]
+		for ip := max(s.first, sh.nextIP); ip >= s.first && ip <= s.last; ip++ {
+			sh.nextIP = ip + 1
+			if l.byAddr[ip] == nil && !l.never[ip] && !l.reserved[ip] {
+				return ip, true
 			}
 		}
-		sh.rangeNo++
-		sh.nextAddr = netip.Addr{}
 	}
-	return netip.Addr{}, false
+	return 0, false
 }
 
 // oldest returns the address that has been free for longest, of those that
 // strangers had or of the others. Renewals do not touch the heap: a place's
 // due time may be too early and is put right here, when it comes to the top.
-func (sh *shelf) oldest(strangers bool, now time.Time) *place {
+func (l *ledger) oldest(sh *shelf, strangers bool, now instant) *place {
 	due := &sh.due[heapOf(strangers)]
 	for len(*due) > 0 {
 		p := (*due)[0]
-		if p.due.After(now) {
+		if p.due > now {
 			return nil
 		}
 		switch at := p.freeAt(); {
 		case p.storing > 0:
-			p.reschedule(now.Add(offerTime))
-		case at.After(now):
-			p.reschedule(at)
+			l.reschedule(p, now.add(offerTime))
+		case at > now:
+			l.reschedule(p, at)
 		default:
 			return p
 		}
@@ -177,7 +181,7 @@ func (sh *shelf) add(p *place) {
 
 func (sh *shelf) fix(p *place) {
 	if p.index >= 0 {
-		heap.Fix(&sh.due[heapOf(p.stranger)], p.index)
+		heap.Fix(&sh.due[heapOf(p.stranger)], int(p.index))
 	}
 }
 
@@ -186,7 +190,7 @@ func (sh *shelf) mark(p *place, stranger bool) {
 	if p.stranger == stranger {
 		return
 	}
-	heap.Remove(&sh.due[heapOf(p.stranger)], p.index)
+	heap.Remove(&sh.due[heapOf(p.stranger)], int(p.index))
 	if p.stranger {
 		sh.strangers--
 	}
@@ -200,21 +204,21 @@ type places []*place
 
 func (h places) Len() int { return len(h) }
 func (h places) Less(i, j int) bool {
-	if h[i].due.Equal(h[j].due) {
-		return h[i].addr.Less(h[j].addr)
+	if h[i].due == h[j].due {
+		return h[i].ip < h[j].ip
 	}
-	return h[i].due.Before(h[j].due)
+	return h[i].due < h[j].due
 }
 
 func (h places) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+	h[i].index, h[j].index = int32(i), int32(j) //nolint:gosec // addresses are fewer
 }
 
 // Push implements [heap.Interface].
 func (h *places) Push(x any) {
-	p := x.(*place) //nolint:forcetypeassert // nothing else is pushed
-	p.index = len(*h)
+	p := x.(*place)          //nolint:forcetypeassert // nothing else is pushed
+	p.index = int32(len(*h)) //nolint:gosec // addresses are fewer
 	*h = append(*h, p)
 }
 

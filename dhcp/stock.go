@@ -17,11 +17,11 @@ const (
 )
 
 // fromStock returns an address where nobody answered lately.
-func (sh *shelf) fromStock(now time.Time) *place {
+func (l *ledger) fromStock(sh *shelf, now instant) *place {
 	for len(sh.stock) > 0 {
 		p := sh.stock[0]
 		sh.stock = sh.stock[1:]
-		if sh.fit(p, now) && now.Sub(p.checked) <= provenTime {
+		if sh.fit(p, now) && now.since(p.checked) <= provenTime {
 			return p
 		}
 	}
@@ -29,9 +29,9 @@ func (sh *shelf) fromStock(now time.Time) *place {
 }
 
 // fit reports whether an address can stay in stock.
-func (sh *shelf) fit(p *place, now time.Time) bool {
+func (sh *shelf) fit(p *place, now instant) bool {
 	_, busy := p.holder(now)
-	return !busy && !p.stranger && !p.lease.Expires.After(now)
+	return !busy && !p.stranger && p.lease.expires <= now
 }
 
 // restock returns the addresses that should be asked next, so that there are
@@ -40,14 +40,14 @@ func (sh *shelf) fit(p *place, now time.Time) bool {
 func (b *book) restock(isNear func(*network) bool) (ask []probe) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
+	now := b.instant()
 	for _, l := range b.ledgers {
 		if l.net.Mode != fleet.Full || l.net.NoProbe {
 			continue
 		}
 		near := isNear(l.net)
 		for _, sh := range l.shelves {
-			if near || now.Sub(sh.lastUse) < stockAfter {
+			if near || now.since(sh.lastUse) < stockAfter {
 				ask = append(ask, l.restock(sh, now)...)
 			}
 		}
@@ -55,12 +55,12 @@ func (b *book) restock(isNear func(*network) bool) (ask []probe) {
 	return ask
 }
 
-func (l *ledger) restock(sh *shelf, now time.Time) (ask []probe) {
+func (l *ledger) restock(sh *shelf, now instant) (ask []probe) {
 	sh.stock = slices.DeleteFunc(sh.stock, func(p *place) bool { return !sh.fit(p, now) })
 	add := func(p *place) {
-		if !p.probing && now.Sub(p.checked) > againAfter {
+		if !p.probing && now.since(p.checked) > againAfter {
 			p.probing = true
-			ask = append(ask, probe{net: l.net, addr: p.addr})
+			ask = append(ask, probe{net: l.net, addr: p.addr()})
 		}
 	}
 	for _, p := range sh.stock {
@@ -68,26 +68,26 @@ func (l *ledger) restock(sh *shelf, now time.Time) (ask []probe) {
 	}
 	missing := stockSize - len(sh.stock)
 	for ; missing > 0; missing-- {
-		a, ok := l.fresh(sh)
+		ip, ok := l.fresh(sh)
 		if !ok {
 			break
 		}
-		add(l.place(a, false))
+		add(l.place(ip, false, 0))
 	}
-	for _, p := range sh.eldest(missing, now) {
+	for _, p := range l.eldest(sh, missing, now) {
 		add(p)
 	}
 	return ask
 }
 
 // eldest returns the addresses that have been free for longest.
-func (sh *shelf) eldest(n int, now time.Time) (list []*place) {
+func (l *ledger) eldest(sh *shelf, n int, now instant) (list []*place) {
 	for range n {
-		p := sh.oldest(false, now)
+		p := l.oldest(sh, false, now)
 		if p == nil {
 			break
 		}
-		heap.Remove(&sh.due[0], p.index)
+		heap.Remove(&sh.due[0], int(p.index))
 		list = append(list, p)
 	}
 	for _, p := range list {
@@ -101,16 +101,16 @@ func (b *book) proven(a netip.Addr) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.ledgerOf(a)
-	if l == nil || l.byAddr[a] == nil {
+	if l == nil || l.at(a) == nil {
 		return
 	}
-	p, now := l.byAddr[a], b.now()
+	p, now := l.at(a), b.instant()
 	p.probing, p.checked = false, now
-	sh := p.shelf
+	sh := l.shelf(p)
 	if sh == nil || !sh.fit(p, now) {
 		return
 	}
-	p.reschedule(p.freeAt())
+	l.reschedule(p, p.freeAt())
 	if len(sh.stock) < stockSize && !slices.Contains(sh.stock, p) {
 		sh.stock = append(sh.stock, p)
 	}
@@ -125,11 +125,11 @@ func (b *book) quarantine(a netip.Addr) bool {
 	if l == nil {
 		return false
 	}
-	p, now := l.place(a, false), b.now()
+	p, now := l.place(number(a), false, 0), b.instant()
 	p.probing = false
-	if p.storing > 0 || p.lease.State == fleet.LeaseBound && now.Before(p.lease.Expires) {
+	if p.storing > 0 || p.lease.state == bound && now < p.lease.expires {
 		return false
 	}
-	l.quarantine(p, now.Add(quarantineTime))
+	l.quarantine(p, now.add(quarantineTime))
 	return true
 }

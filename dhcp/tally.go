@@ -1,10 +1,6 @@
 package dhcp
 
-import (
-	"time"
-
-	"github.com/rackstage/provision/fleet"
-)
+import "time"
 
 // A tally knows how many leases there are, without looking at each: it counts
 // them by the minute in which they end, and forgets the minutes that are over.
@@ -16,19 +12,19 @@ type tally struct {
 func newTally() tally { return tally{bound: make(map[int64]int), declined: make(map[int64]int)} }
 
 // add counts a lease in, or out when by is -1.
-func (t *tally) add(l fleet.Lease, by int) {
-	minute := minuteOf(l.Expires)
+func (t *tally) add(l tenure, by int) {
+	minute := minuteOf(l.expires)
 	switch {
 	case minute < t.over:
-	case l.State == fleet.LeaseBound:
+	case l.state == bound:
 		t.bound[minute] += by
-	case l.State == fleet.LeaseDeclined:
+	case l.state == declined:
 		t.declined[minute] += by
 	}
 }
 
 // minuteOf rounds up: a lease that ends in this minute still counts.
-func minuteOf(at time.Time) int64 { return (at.Unix() + 59) / 60 }
+func minuteOf(at instant) int64 { return (int64(at)/int64(time.Second) + 59) / 60 }
 
 // count returns how many leases hold an address now, to the minute.
 func (t *tally) count(now time.Time) (bound, declined int) {

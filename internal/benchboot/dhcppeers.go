@@ -33,6 +33,7 @@ const dhcpSite = `subnets:
     router: 10.0.0.1
     dns: [10.0.0.1]
     domain: bench.example
+    probe: false   # the others do not ask either
     lease: 1h
 `
 
