@@ -218,7 +218,7 @@ func (b *book) giveUp(mac hwaddr, a netip.Addr, state fleet.LeaseState) (fleet.L
 		return fleet.Lease{}, false
 	}
 	p := l.at(a)
-	if p == nil || p.lease.state != bound || p.lease.mac != mac {
+	if p == nil || p.lease.state != leaseBound || p.lease.mac != mac {
 		return fleet.Lease{}, false
 	}
 	lease := l.lease(p)
@@ -284,7 +284,7 @@ func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease, bool) {
 
 // holds reports whether a place has a lease that holds it now.
 func (b *book) holds(p *place) bool {
-	return p != nil && p.lease.state == bound && b.instant() < p.lease.expires
+	return p != nil && p.lease.state == leaseBound && b.instant() < p.lease.expires
 }
 
 func (b *book) instant() instant { return instantOf(b.now()) }

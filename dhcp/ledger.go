@@ -129,7 +129,7 @@ func (l *ledger) choose(c *client, wanted netip.Addr, now instant) (*place, refu
 		if !room || !a.IsValid() || !l.mayHave(a, c) {
 			continue
 		}
-		if p := l.at(a); p == nil || p.lease.state == vacant && p.freeFor(c.mac, now) {
+		if p := l.at(a); p == nil || p.lease.state == noLease && p.freeFor(c.mac, now) {
 			return l.place(number(a), !c.known, now.add(offerTime)), served
 		}
 	}
@@ -179,7 +179,7 @@ func (l *ledger) hold(p *place, c *client, until instant) {
 	}
 	p.offered, p.until = c.mac, until
 	l.offers[c.mac] = p
-	if p.lease.state == vacant || p.lease.expires < until {
+	if p.lease.state == noLease || p.lease.expires < until {
 		l.reschedule(p, until)
 	}
 }
@@ -202,20 +202,20 @@ func (l *ledger) letGo(p *place) {
 func (l *ledger) put(lease *fleet.Lease, stranger bool) *place {
 	t, n := tenureOf(lease)
 	p := l.place(number(lease.Addr), stranger, t.expires)
-	if p.lease.state != vacant && l.byMAC[p.lease.mac] == p && p.lease.mac != t.mac {
+	if p.lease.state != noLease && l.byMAC[p.lease.mac] == p && p.lease.mac != t.mac {
 		delete(l.byMAC, p.lease.mac)
 	}
-	if old := l.byMAC[t.mac]; old != nil && old != p && t.state == bound {
+	if old := l.byMAC[t.mac]; old != nil && old != p && t.state == leaseBound {
 		l.enter(old, tenure{}, names{})
 		l.reschedule(old, old.freeAt())
 	}
 	l.enter(p, t, n)
 	switch {
-	case t.state == bound:
+	case t.state == leaseBound:
 		l.byMAC[t.mac] = p
-	case t.state == released && l.byMAC[t.mac] == nil:
+	case t.state == leaseReleased && l.byMAC[t.mac] == nil:
 		l.byMAC[t.mac] = p // it may have it back
-	case t.state == declined && l.byMAC[t.mac] == p:
+	case t.state == leaseDeclined && l.byMAC[t.mac] == p:
 		delete(l.byMAC, t.mac)
 	}
 	if p.offered == t.mac && p.storing == 0 {
@@ -254,6 +254,6 @@ func (l *ledger) quarantine(p *place, until instant) {
 	if l.byMAC[p.lease.mac] == p {
 		delete(l.byMAC, p.lease.mac)
 	}
-	l.enter(p, tenure{state: declined, expires: until}, names{})
+	l.enter(p, tenure{state: leaseDeclined, expires: until}, names{})
 	l.reschedule(p, until)
 }

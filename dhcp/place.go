@@ -42,14 +42,14 @@ type tenure struct {
 type tenureState uint8
 
 const (
-	vacant tenureState = iota // there is no lease
-	bound
-	released
-	declined
+	noLease tenureState = iota
+	leaseBound
+	leaseReleased
+	leaseDeclined
 )
 
 var tenureStates = map[fleet.LeaseState]tenureState{
-	fleet.LeaseBound: bound, fleet.LeaseReleased: released, fleet.LeaseDeclined: declined,
+	fleet.LeaseBound: leaseBound, fleet.LeaseReleased: leaseReleased, fleet.LeaseDeclined: leaseDeclined,
 }
 
 var leaseStates = [...]fleet.LeaseState{"", fleet.LeaseBound, fleet.LeaseReleased, fleet.LeaseDeclined}
@@ -81,7 +81,7 @@ func tenureOf(l *fleet.Lease) (tenure, names) {
 
 // lease writes it in full.
 func (l *ledger) lease(p *place) fleet.Lease {
-	if p.lease.state == vacant {
+	if p.lease.state == noLease {
 		return fleet.Lease{}
 	}
 	lease := fleet.Lease{
@@ -108,8 +108,8 @@ func (p *place) holder(now instant) (hw hwaddr, busy bool) {
 	if p.storing > 0 || (p.offered != hwaddr{} && now < p.until) {
 		return p.offered, true
 	}
-	if p.lease.state != vacant && now < p.lease.expires {
-		if p.lease.state == bound {
+	if p.lease.state != noLease && now < p.lease.expires {
+		if p.lease.state == leaseBound {
 			return p.lease.mac, true
 		}
 		return hwaddr{}, true

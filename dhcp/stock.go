@@ -127,7 +127,7 @@ func (b *book) quarantine(a netip.Addr) bool {
 	}
 	p, now := l.place(number(a), false, 0), b.instant()
 	p.probing = false
-	if p.storing > 0 || p.lease.state == bound && now < p.lease.expires {
+	if p.storing > 0 || p.lease.state == leaseBound && now < p.lease.expires {
 		return false
 	}
 	l.quarantine(p, now.add(quarantineTime))

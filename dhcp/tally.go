@@ -16,9 +16,9 @@ func (t *tally) add(l tenure, by int) {
 	minute := minuteOf(l.expires)
 	switch {
 	case minute < t.over:
-	case l.state == bound:
+	case l.state == leaseBound:
 		t.bound[minute] += by
-	case l.state == declined:
+	case l.state == leaseDeclined:
 		t.declined[minute] += by
 	}
 }

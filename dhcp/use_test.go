@@ -74,10 +74,10 @@ func TestTheTallyIsWhatTheLeasesAre(t *testing.T) {
 		used, declined := 0, 0
 		for _, p := range ts.book.ledgers[0].byAddr {
 			switch {
-			case !ts.clock.Before(p.lease.Expires.Add(59 * time.Second).Truncate(time.Minute)): // it counts whole minutes
-			case p.lease.State == fleet.LeaseBound:
+			case !ts.clock.Before(p.lease.expires.time().Add(59 * time.Second).Truncate(time.Minute)): // it counts whole minutes
+			case p.lease.state == leaseBound:
 				used++
-			case p.lease.State == fleet.LeaseDeclined:
+			case p.lease.state == leaseDeclined:
 				declined++
 			}
 		}
