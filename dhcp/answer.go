@@ -118,6 +118,9 @@ func (s *Server) look(sc *scene) refusal {
 	if n.Server.IsValid() {
 		sc.boot.Server = n.Server
 	}
+	if sc.boot.Firmware != pxe.NoBoot {
+		sc.boot.Quirk = s.o.Quirk(sc.boot, sc.node)
+	}
 	sc.plan = pxe.Decide(sc.boot, sc.node)
 	return served
 }

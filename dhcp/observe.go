@@ -20,7 +20,8 @@ func (s *Server) observe(sc *scene, outcome string) {
 	}
 	s.o.Observer.Observe(fleet.Evidence{
 		At: s.o.Now(), MAC: sc.mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(detail + ": " + outcome),
-		Place: sc.place(),
+		Place:    sc.place(),
+		Firmware: string(sc.boot.Firmware), Platform: string(sc.boot.Platform()), File: sc.plan.File,
 	})
 }
 

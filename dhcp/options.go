@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/pxe"
 )
 
 // Nodes finds machines, in memory.
@@ -44,10 +45,12 @@ type Options struct {
 
 	Nodes    Nodes
 	Leases   Leases
-	Observer Observer         // may be nil
-	Alarms   Alarms           // may be nil
-	Log      *slog.Logger     // may be nil
-	Now      func() time.Time // nil: time.Now
+	Observer Observer // may be nil
+	Alarms   Alarms   // may be nil
+	// Quirk finds how a machine's model boots otherwise than usual; may be nil.
+	Quirk func(r pxe.Request, n fleet.Node) fleet.Quirk
+	Log   *slog.Logger     // may be nil
+	Now   func() time.Time // nil: time.Now
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -59,6 +62,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Observer == nil {
 		o.Observer = nobody{}
+	}
+	if o.Quirk == nil {
+		o.Quirk = func(pxe.Request, fleet.Node) fleet.Quirk { return fleet.Quirk{} }
 	}
 	if o.Alarms == nil {
 		o.Alarms = nobody{}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -142,7 +144,13 @@ func diffSites(old, new fleet.Site) []string {
 		out = append(out, "~ boot menu")
 	}
 	out = append(out, diffBy("subnet", old.Subnets, new.Subnets, func(n fleet.Subnet) string { return n.Name })...)
-	return append(out, diffBy("rule", old.Rules, new.Rules, func(r fleet.Rule) string { return r.Name })...)
+	out = append(out, diffBy("rule", old.Rules, new.Rules, func(r fleet.Rule) string { return r.Name })...)
+	return append(out, diffBy("quirk", old.Quirks, new.Quirks, quirkName)...)
+}
+
+// quirkName is whom a quirk is for.
+func quirkName(q fleet.Quirk) string {
+	return strings.Join(slices.DeleteFunc([]string{q.Vendor, q.Product, q.MACPrefix, q.Platform}, func(s string) bool { return s == "" }), " ")
 }
 
 func diffBy[T any](what string, old, new []T, name func(T) string) []string {

@@ -40,7 +40,12 @@ type Evidence struct {
 	MAC    MAC
 	Phase  Phase
 	Detail string // one line, such as "arch 7 class PXEClient from 10.77.0.11"
-	Place  Place  // where the machine is plugged in; zero when the fact says nothing about it
+
+	// What a program can go by, where it is known: in the words of package pxe.
+	Firmware string // who asked: "rom", "http", "ipxe"
+	Platform string // "uefi-x64"
+	File     string // that was offered, or fetched
+	Place    Place  // where the machine is plugged in; zero when the fact says nothing about it
 }
 
 // An EventType names a kind of event; see the constants.

@@ -1,6 +1,10 @@
 package fleet
 
-import "strings"
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
 
 // A Quirk is how machines of one model boot otherwise than their firmware
 // would suggest. Of the fields that say which machines it is for, all that are
@@ -37,4 +41,27 @@ func (q Quirk) Fits(mac MAC, n Node) bool {
 	inv := n.Inventory
 	return containsFold(inv.Vendor, q.Vendor) && containsFold(inv.Product, q.Product) &&
 		strings.HasPrefix(string(mac), strings.ToLower(q.MACPrefix))
+}
+
+func (s Site) validateQuirks() error {
+	var errs []error
+	for i, q := range s.Quirks {
+		on := fmt.Sprintf("quirks[%d]", i)
+		if q.Vendor == "" && q.Product == "" && q.MACPrefix == "" {
+			errs = append(errs, Invalidf(on, "say which machines it is for: vendor, product or mac", errors.New("a quirk of no machine")))
+		}
+		if !validMACPrefix(q.MACPrefix) {
+			errs = append(errs, Invalidf(on+".mac", "write the first bytes with colons: 52:54:00", fmt.Errorf("MAC prefix %q", q.MACPrefix)))
+		}
+		if strings.ContainsAny(q.Loader, "/\\ ") || CleanText(q.Loader) != q.Loader || strings.HasPrefix(q.Loader, ".") || len(q.Loader) > 127 {
+			errs = append(errs, Invalidf(on+".loader", "name a file in the folder boot of the state folder", fmt.Errorf("%q is not the name of a file", q.Loader)))
+		}
+		if q.BlockSize != 0 && (q.BlockSize < 512 || q.BlockSize > 1468) {
+			errs = append(errs, Invalidf(on+".block_size", "use 512 to 1468", fmt.Errorf("a TFTP block of %d bytes", q.BlockSize)))
+		}
+		if q.HTTP != HTTPAsAsked && q.HTTP != HTTPAlways && q.HTTP != HTTPNever {
+			errs = append(errs, Invalidf(on+".http", "use always or never", fmt.Errorf("unknown use of HTTP boot %q", q.HTTP)))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ type Site struct {
 	Subnets  []Subnet
 	Rules    []Rule
 	Scripts  []Script
+	Quirks   []Quirk // the first that fits counts
 
 	Menu      bool // every machine shows the boot menu
 	IPXEShell bool // the menu offers iPXE's own shell, which can load anything from anywhere

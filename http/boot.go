@@ -144,7 +144,7 @@ func (b boot) observe(req *http.Request, phase fleet.Phase, what string) {
 	}
 	b.o.Engine.Observe(fleet.Evidence{
 		At: b.o.Now(), MAC: mac, Phase: phase,
-		Detail: fleet.CleanText(req.Method + " " + what + " from " + remoteAddr(req).String()),
+		Detail: fleet.CleanText(req.Method + " " + what + " from " + remoteAddr(req).String()), File: what,
 	})
 }
 

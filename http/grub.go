@@ -135,7 +135,7 @@ func (b boot) grubFor(ctx context.Context, g GRUBRequest, ask pxe.Request, node 
 	if !g.Asking {
 		b.o.Engine.Observe(fleet.Evidence{
 			At: b.o.Now(), MAC: ask.MAC, Phase: fleet.PhaseScript,
-			Detail: fleet.CleanText(string(plan.Action) + " script for GRUB, by " + string(g.By) + " from " + g.Addr.String()),
+			Detail: fleet.CleanText(strings.TrimSuffix(plan.File, ".ipxe") + " script for GRUB, by " + string(g.By) + " from " + g.Addr.String()),
 		})
 	}
 	switch plan.File {

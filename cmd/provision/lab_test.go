@@ -49,6 +49,12 @@ func testRack6(t *testing.T, machines ...lab.Machine) *labRack {
 
 func raiseTestRack(t *testing.T, plan labPlan) *labRack {
 	t.Helper()
+	return prepareTestRack(t, plan, func(*labRack) error { return nil })
+}
+
+// prepareTestRack raises a rack and prepares it before its server starts.
+func prepareTestRack(t *testing.T, plan labPlan, prepare func(*labRack) error) *labRack {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "plab") //nolint:usetesting // sockets need short paths
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +75,9 @@ func raiseTestRack(t *testing.T, plan labPlan) *labRack {
 			t.Error(err)
 		}
 	})
+	if err := prepare(r); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.startServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}

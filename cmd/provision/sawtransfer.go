@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -30,12 +31,12 @@ func (st *station) sawTransfer(t tftp.Transfer) {
 	switch {
 	case t.Probed(), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrInvalid):
 		return // loaders ask for much that need not be there
-	case path.Base(t.Name) == "autoexec.ipxe" && t.Err == nil:
-		return // the loader that asks is running already
+	case slices.Contains([]string{".ipxe", ".cfg"}, path.Ext(t.Name)) && t.Err == nil:
+		return // a script: the loader that asks is running already
 	case t.Err != nil && !errors.Is(t.Err, tftp.ErrLastUnheard):
 		phase = fleet.PhaseDHCP // it has got no further
 	}
-	st.engine.Observe(fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(transferText(t))})
+	st.lessons.Observe(fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(transferText(t)), File: path.Base(t.Name)})
 }
 
 // transferText says in one line how a transfer went.

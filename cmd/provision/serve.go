@@ -55,6 +55,7 @@ type station struct {
 	dhcp      *dhcp.Server  // nil without interfaces to serve
 	dhcp6     *dhcp6.Server // likewise
 	tree      *tftpTree     // of files for TFTP, ours and relays'
+	lessons   *lessons      // about the loaders of models
 }
 
 func (a *app) serve(ctx context.Context, conf config) error {
@@ -108,6 +109,10 @@ func openStation(ctx context.Context, conf config, log *slog.Logger) (*station, 
 	if err := st.wireEngine(); err != nil {
 		return nil, err
 	}
+	st.lessons = newLessons(st.engine, st.store, log)
+	if err := st.lessons.load(ctx); err != nil {
+		return nil, err
+	}
 	return st, st.wireDHCP()
 }
 
@@ -137,6 +142,7 @@ func (st *station) run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return st.engine.Run(ctx) })
+	group.Go(func() error { return st.lessons.run(ctx) })
 	group.Go(func() error {
 		select {
 		case <-st.engine.Started():

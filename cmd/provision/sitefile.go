@@ -18,6 +18,7 @@ type siteFile struct {
 	Subnets  []subnetFile  `yaml:"subnets"`
 	Rules    []ruleFile    `yaml:"rules"`
 	Scripts  []scriptFile  `yaml:"scripts"`
+	Quirks   []quirkFile   `yaml:"quirks"`
 
 	Menu      bool `yaml:"menu"`       // every machine shows the boot menu
 	IPXEShell bool `yaml:"ipxe_shell"` // the menu offers iPXE's shell
@@ -122,7 +123,7 @@ const maxEntries = 4096
 func (f siteFile) checkSize(doc document) error {
 	for key, n := range map[string]int{
 		"stages": len(f.Stages), "profiles": len(f.Profiles), "pools": len(f.Pools), "subnets": len(f.Subnets), "rules": len(f.Rules),
-		"scripts": len(f.Scripts),
+		"scripts": len(f.Scripts), "quirks": len(f.Quirks),
 	} {
 		if n > maxEntries {
 			return doc.place(fleet.Invalidf(key, "", fmt.Errorf("%d %s; at most %d are taken", n, key, maxEntries)))
@@ -156,6 +157,9 @@ func (f siteFile) site() (fleet.Site, error) {
 		s.Scripts = append(s.Scripts, r.script(fmt.Sprintf("scripts[%d]", i), script))
 	}
 	s.Menu, s.IPXEShell = f.Menu, f.IPXEShell
+	for _, q := range f.Quirks {
+		s.Quirks = append(s.Quirks, q.quirk())
+	}
 	return s, errors.Join(r.errs...)
 }
 

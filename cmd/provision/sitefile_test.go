@@ -172,3 +172,31 @@ func TestEveryKeyOfASubnetIsRead(t *testing.T) {
 		t.Errorf("match of the rule = %+v", m)
 	}
 }
+
+func TestQuirksOfASiteAreRead(t *testing.T) {
+	site, err := ParseSite([]byte("quirks:\n- {vendor: Acme, product: R1, platform: uefi-x64, loader: ipxe.efi, block_size: 1024, http: never, no_autoexec: true, reason: old firmware}\n- {mac: \"0c:c4:7a\", http: always}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []fleet.Quirk{
+		{Vendor: "Acme", Product: "R1", Platform: "uefi-x64", Loader: "ipxe.efi", BlockSize: 1024, HTTP: fleet.HTTPNever, NoAutoexec: true, Reason: "old firmware"},
+		{MACPrefix: "0c:c4:7a", HTTP: fleet.HTTPAlways, Reason: "site.yaml says so"},
+	}
+	if diff := cmp.Diff(want, site.Quirks); diff != "" {
+		t.Errorf("quirks (-want +got):\n%s", diff)
+	}
+	for name, line := range map[string]string{
+		"for no machine":    "{loader: ipxe.efi}",
+		"a path":            "{vendor: A, loader: ../ipxe.efi}",
+		"a hidden file":     "{vendor: A, loader: .ipxe.efi}",
+		"a block too small": "{vendor: A, block_size: 100}",
+		"a block too large": "{vendor: A, block_size: 9000}",
+		"HTTP sometimes":    "{vendor: A, http: sometimes}",
+		"half a byte":       "{mac: \"0c:c\"}",
+		"an unknown key":    "{vendor: A, tftp: never}",
+	} {
+		if _, err := ParseSite([]byte("quirks:\n- " + line + "\n")); err == nil {
+			t.Errorf("%s: %s was taken", name, line)
+		}
+	}
+}

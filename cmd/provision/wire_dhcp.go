@@ -21,14 +21,14 @@ func (st *station) wireDHCP() (err error) {
 	}
 	st.dhcp, err = dhcp.New(dhcp.Options{
 		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP),
-		Nodes: st.engine, Leases: st.store, Observer: st.engine, Alarms: st.engine, Log: st.log,
+		Nodes: st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Log: st.log, Quirk: st.lessons.quirk,
 	})
 	if err != nil {
 		return err
 	}
 	st.dhcp6, err = dhcp6.New(dhcp6.Options{
 		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP), ServerID: st.serverID(),
-		Nodes: st.engine, Leases: st.store, Observer: st.engine, Alarms: st.engine, Log: st.log,
+		Nodes: st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Log: st.log, Quirk: st.lessons.quirk,
 	})
 	return err
 }

@@ -39,8 +39,21 @@ func (st *station) openTree() (*tftpTree, error) {
 }
 
 func (st *station) tftpServer() (*tftp.Server, error) {
-	return tftp.New(tftp.Options{Log: st.log, Open: st.tree.open, Done: st.sawTransfer, SinglePort: st.conf.TFTP.SinglePort})
+	return tftp.New(tftp.Options{Log: st.log, Open: st.tree.open, Done: st.sawTransfer, SinglePort: st.conf.TFTP.SinglePort, MaxBlock: st.maxBlock})
 }
+
+// quirkAt is how the machine that has an address boots otherwise than usual.
+func (st *station) quirkAt(addr netip.Addr) fleet.Quirk {
+	lease, ok := st.leases().LeaseByAddr(addr)
+	if !ok {
+		return fleet.Quirk{}
+	}
+	n, _ := st.engine.NodeByMAC(lease.MAC)
+	return st.lessons.quirk(pxe.Request{MAC: lease.MAC}, n)
+}
+
+// maxBlock is the largest TFTP block for the machine that has an address.
+func (st *station) maxBlock(addr netip.Addr) int { return st.quirkAt(addr).BlockSize }
 
 // ofOnePi are the names that one Raspberry Pi asks for before those of all.
 var ofOnePi = regexp.MustCompile("^/?[0-9a-f]{8}/")
@@ -49,6 +62,9 @@ var ofOnePi = regexp.MustCompile("^/?[0-9a-f]{8}/")
 // slashes in front of it as they like.
 func (t *tftpTree) open(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
 	base := path.Base(name)
+	if base == "autoexec.ipxe" && t.st.quirkAt(client.Addr()).NoAutoexec {
+		return nil, 0, os.ErrNotExist
+	}
 	if base == "autoexec.ipxe" {
 		return t.autoexec(client.Addr())
 	}

@@ -93,7 +93,7 @@ func (s *Server) scene(q *query) (scene, bool) {
 	}
 	q.place.Subnet = sc.subnet.Name
 	q.boot.MAC, q.boot.Port, q.boot.Subnet = q.mac, s.o.HTTPPort, sc.subnet.Name
-	q.boot.Quirk = s.o.Quirk(q.mac, sc.node)
+	q.boot.Quirk = s.o.Quirk(q.boot, sc.node)
 	if q.boot.Server = s.serverFor(sc.subnet, l); !q.boot.Server.IsValid() {
 		q.boot.Firmware = pxe.NoBoot // there is no address of ours to fetch files from
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/pxe"
 )
 
 // Nodes finds machines, in memory.
@@ -45,7 +46,7 @@ type Options struct {
 	Observer Observer // may be nil
 	Alarms   Alarms   // may be nil
 	// Quirk finds how a machine's model boots otherwise than usual; may be nil.
-	Quirk func(mac fleet.MAC, n fleet.Node) fleet.Quirk
+	Quirk func(r pxe.Request, n fleet.Node) fleet.Quirk
 	Log   *slog.Logger     // may be nil
 	Now   func() time.Time // nil: time.Now
 }
@@ -64,7 +65,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Alarms = nobody{}
 	}
 	if o.Quirk == nil {
-		o.Quirk = func(fleet.MAC, fleet.Node) fleet.Quirk { return fleet.Quirk{} }
+		o.Quirk = func(pxe.Request, fleet.Node) fleet.Quirk { return fleet.Quirk{} }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -30,6 +30,10 @@ type Options struct {
 	Done func(Transfer)
 	Log  *slog.Logger // may be nil
 
+	// MaxBlock is the largest block that a client gets on with; 0 is any. It
+	// may be nil.
+	MaxBlock func(client netip.Addr) int
+
 	// SinglePort has all packets leave from the port of requests, for
 	// firewalls that let nothing else through.
 	SinglePort bool

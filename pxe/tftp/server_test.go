@@ -164,6 +164,18 @@ func TestUEFIIsGrantedItsBlockSizeAndItsWindow(t *testing.T) {
 	}
 }
 
+func TestABlockIsNoLargerThanTheClientGetsOnWith(t *testing.T) {
+	for most, want := range map[int]string{0: "1468", 1024: "1024", 100: "512"} {
+		_, addr := serve(t, Options{
+			Open: holding(map[string][]byte{"f": noise(4000)}), MaxBlock: func(netip.Addr) int { return most },
+		})
+		_, _, got := ask(t, addr, "\x00\x01f\x00octet\x00blksize\x001468\x00")
+		if !strings.Contains(string(got), "blksize\x00"+want+"\x00") {
+			t.Errorf("answer = %q, want an OACK with blksize %s", got, want)
+		}
+	}
+}
+
 func TestAnErrorTellsTheClientNothingOfOurPaths(t *testing.T) {
 	_, addr := serve(t, Options{Open: func(_ context.Context, name string, _ netip.AddrPort) (io.ReadCloser, int64, error) {
 		switch name {

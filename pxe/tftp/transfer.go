@@ -133,6 +133,11 @@ func (l *loop) open(t *transfer) {
 	room := plainBlock
 	if err == nil && t.asked.option("blksize") > plainBlock {
 		room = roomTo(t.who)
+		if most := l.server.o.MaxBlock; most != nil {
+			if n := most(t.who.ap.Addr().Unmap()); n > 0 {
+				room = max(plainBlock, min(room, n))
+			}
+		}
 	}
 	l.post(func(now time.Time) {
 		t.report = report

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rackstage/provision/engine"
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/pxe"
+	"github.com/rackstage/provision/store"
+)
+
+const (
+	watchedBoots = 1 << 16 // machines whose boots are followed at a time
+	maxLessons   = 4096    // models; more are invented by somebody
+	factQueue    = 4096
+	expireBoots  = 5 * time.Second
+)
+
+// lessons learns from boots which loader a model gets. It stands between those
+// who see boots and the engine: every fact goes on to the engine, and what
+// follows from it becomes a fact of its own.
+type lessons struct {
+	engine *engine.Engine
+	store  *store.Store
+	log    *slog.Logger
+	facts  chan fleet.Evidence
+	news   chan fleet.Lesson // to be stored
+	missed atomic.Int64      // facts and lessons that did not fit into their queue
+
+	mu    sync.Mutex
+	watch *pxe.Watch
+	known map[string]fleet.Lesson // by key
+}
+
+func newLessons(e *engine.Engine, s *store.Store, log *slog.Logger) *lessons {
+	return &lessons{
+		engine: e, store: s, log: log, facts: make(chan fleet.Evidence, factQueue), news: make(chan fleet.Lesson, factQueue),
+		watch: pxe.NewWatch(watchedBoots), known: map[string]fleet.Lesson{},
+	}
+}
+
+// Observe takes a fact of a boot. It never blocks.
+func (l *lessons) Observe(ev fleet.Evidence) {
+	l.engine.Observe(ev)
+	if ev.Firmware == "" && ev.File == "" && ev.Phase != fleet.PhaseScript {
+		return
+	}
+	select {
+	case l.facts <- ev:
+	default:
+		l.missed.Add(1)
+	}
+}
+
+func (l *lessons) load(ctx context.Context) error {
+	stored, err := l.store.Lessons(ctx)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, lesson := range stored {
+		l.known[lesson.Key()] = lesson
+	}
+	return nil
+}
+
+// run follows boots until ctx is done.
+func (l *lessons) run(ctx context.Context) error {
+	tick := time.NewTicker(expireBoots)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev := <-l.facts:
+			n, _ := l.engine.NodeByMAC(ev.MAC)
+			l.mu.Lock()
+			if v, ok := l.watch.See(ev, n); ok {
+				l.learn(v)
+			}
+			l.mu.Unlock()
+		case now := <-tick.C:
+			l.mu.Lock()
+			for _, v := range l.watch.Expire(now) {
+				l.learn(v)
+			}
+			l.mu.Unlock()
+		case lesson := <-l.news:
+			if err := l.store.SaveLesson(ctx, lesson); err != nil {
+				l.log.ErrorContext(ctx, "lesson about a loader not stored", "model", pxe.ModelName(lesson.Model), "err", err)
+			}
+		}
+	}
+}
+
+// learn keeps what a boot has taught, and says what the model gets next time
+// when its loader did not start. The caller holds mu.
+func (l *lessons) learn(v pxe.Verdict) {
+	loaders := pxe.LoadersFor(v.Firmware, pxe.Platform(v.Model.Platform))
+	before, known := l.of(v.Model)
+	after, news := pxe.Learn(before, v.Outcome, loaders)
+	if !v.Works {
+		l.tell(v, after, loaders)
+	}
+	if !news || !known && len(l.known) >= maxLessons {
+		return
+	}
+	l.known[after.Key()] = after
+	select {
+	case l.news <- after:
+	default:
+		l.missed.Add(1)
+	}
+}
+
+// of returns the lesson about a model; an empty one when there is none yet.
+// The caller holds mu.
+func (l *lessons) of(model fleet.Quirk) (fleet.Lesson, bool) {
+	fresh := fleet.Lesson{Model: model}
+	if lesson, ok := l.known[fresh.Key()]; ok {
+		return lesson, true
+	}
+	return fresh, false
+}
+
+// tell makes a fact of a loader that did not start: the machine's timeline
+// shows it.
+func (l *lessons) tell(v pxe.Verdict, after fleet.Lesson, loaders []pxe.Loader) {
+	next := pxe.QuirkOf(after, loaders).Loader
+	if next == "" && len(loaders) > 0 {
+		next = loaders[0].File
+	}
+	text := fmt.Sprintf("%s was fetched and did not start; %s gets %s next time", v.Loader, pxe.ModelName(v.Model), next)
+	if next == v.Loader {
+		text = fmt.Sprintf("%s was fetched and did not start; it has worked on %s, so it gets another try", v.Loader, pxe.ModelName(v.Model))
+		if len(loaders) == 1 {
+			text = fmt.Sprintf("%s was fetched and did not start, and there is no other loader for it", v.Loader)
+		}
+	}
+	l.engine.Observe(fleet.Evidence{At: v.At, MAC: v.MAC, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(text)})
+	l.log.Warn("loader did not start", "mac", v.MAC, "model", pxe.ModelName(v.Model), "loader", v.Loader, "next", next)
+}
+
+// quirk is how a machine boots otherwise than usual: as site.yaml says, then
+// as was learned of its model, then of its cards.
+func (l *lessons) quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
+	q := l.declared(r, n)
+	if q.Loader != "" {
+		return q
+	}
+	learned := l.learned(r, n)
+	if learned.Loader == "" {
+		return q
+	}
+	if q.Reason != "" {
+		learned.Reason = q.Reason + "; " + learned.Reason
+	}
+	q.Loader, q.Reason = learned.Loader, learned.Reason
+	return q
+}
+
+// declared is what site.yaml says. Who asks not as a firmware, but for a file
+// by TFTP, has a platform that is not known.
+func (l *lessons) declared(r pxe.Request, n fleet.Node) fleet.Quirk {
+	for _, q := range l.engine.Site().Quirks {
+		if q.Fits(r.MAC, n) && (q.Platform == "" || r.Firmware == pxe.NoBoot || q.Platform == string(r.Platform())) {
+			return q
+		}
+	}
+	return fleet.Quirk{}
+}
+
+// learned is what boots have taught. A firmware that asks again although it
+// has had a loader teaches at this very moment.
+func (l *lessons) learned(r pxe.Request, n fleet.Node) fleet.Quirk {
+	platform := r.Platform()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.Firmware == pxe.ROM || r.Firmware == pxe.HTTP {
+		if v, ok := l.watch.AsksAgain(r.MAC, time.Now()); ok {
+			l.learn(v)
+		}
+	}
+	for _, model := range []fleet.Quirk{pxe.ModelOf(r.MAC, n, platform), pxe.ModelOf(r.MAC, fleet.Node{}, platform)} {
+		if lesson, ok := l.of(model); ok {
+			return pxe.QuirkOf(lesson, pxe.LoadersFor(r.Firmware, platform))
+		}
+	}
+	return fleet.Quirk{}
+}
+
+// bootEngine is the engine as the web server sees it: what it observes teaches.
+type bootEngine struct {
+	*engine.Engine
+	lessons *lessons
+}
+
+// Observe implements httpd.Boots.
+func (b bootEngine) Observe(ev fleet.Evidence) { b.lessons.Observe(ev) }

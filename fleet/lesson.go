@@ -1,0 +1,23 @@
+package fleet
+
+import "time"
+
+// A Lesson is what boots have taught about the loaders of one model.
+type Lesson struct {
+	Model    Quirk  // which machines: Vendor and Product, or MACPrefix, and Platform
+	Good     string // the loader that worked last; "" when none has
+	Failures []LoaderFailure
+}
+
+// A LoaderFailure is one boot in which a loader was fetched and nothing came
+// after it. What works is forgiven: its failures are forgotten.
+type LoaderFailure struct {
+	Loader string
+	MAC    MAC
+	At     time.Time
+}
+
+// Key names a lesson in the store.
+func (l Lesson) Key() string {
+	return l.Model.Platform + "|" + l.Model.Vendor + "|" + l.Model.Product + "|" + l.Model.MACPrefix
+}

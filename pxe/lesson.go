@@ -1,0 +1,103 @@
+package pxe
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A loader that has worked on a model is given up after patience boots without
+// a sign of it, of one machine or of several, and none with one in between: a
+// cable may have been pulled once. One that has never worked there is given up
+// at once.
+const patience = 2
+
+// maxFailures bounds what a lesson keeps. More teach nothing.
+const maxFailures = 16
+
+// An Outcome is what became of one loader on one machine.
+type Outcome struct {
+	fleet.LoaderFailure      // which loader, on which machine, when
+	Works               bool // something came after it
+}
+
+// Learn returns what is known after an outcome, and whether that is anything
+// new. loaders is what the model can be given.
+func Learn(l fleet.Lesson, o Outcome, loaders []Loader) (fleet.Lesson, bool) {
+	if o.Works {
+		rest := slices.DeleteFunc(slices.Clone(l.Failures), func(f fleet.LoaderFailure) bool { return f.Loader == o.Loader })
+		if l.Good == o.Loader && len(rest) == len(l.Failures) {
+			return l, false
+		}
+		l.Good, l.Failures = o.Loader, rest
+		return l, true
+	}
+	l.Failures = append(slices.Clone(l.Failures[max(0, len(l.Failures)-maxFailures+1):]), o.LoaderFailure)
+	// When all have failed, the fault may lie elsewhere: all get another try,
+	// beginning with the first that is not the one of just now.
+	if !slices.ContainsFunc(loaders, func(x Loader) bool { return !givenUp(l, x.File) }) {
+		l.Good, l.Failures = "", []fleet.LoaderFailure{o.LoaderFailure}
+	}
+	return l, true
+}
+
+func givenUp(l fleet.Lesson, file string) bool {
+	failed := 0
+	for _, f := range l.Failures {
+		if f.Loader == file {
+			failed++
+		}
+	}
+	return failed >= patience || failed > 0 && l.Good != file
+}
+
+// QuirkOf turns a lesson into the quirk of its model: the loader that works,
+// or the first that has not failed. Where that is the usual one, there is none.
+func QuirkOf(l fleet.Lesson, loaders []Loader) fleet.Quirk {
+	if len(loaders) == 0 {
+		return fleet.Quirk{}
+	}
+	q := l.Model
+	switch {
+	case l.Good == loaders[0].File && !givenUp(l, l.Good):
+		return fleet.Quirk{}
+	case l.Good != "" && !givenUp(l, l.Good):
+		q.Loader, q.Reason = l.Good, "learned: it works on this model"
+		return q
+	}
+	i := slices.IndexFunc(loaders, func(x Loader) bool { return !givenUp(l, x.File) })
+	if i <= 0 {
+		return fleet.Quirk{}
+	}
+	var failed []string
+	for _, x := range loaders {
+		if givenUp(l, x.File) {
+			failed = append(failed, x.File)
+		}
+	}
+	q.Loader, q.Reason = loaders[i].File, fmt.Sprintf("learned: %s did not start on this model", strings.Join(failed, " and "))
+	return q
+}
+
+// ModelOf says which machines share what is learned from this one: those of
+// its vendor and product, or, as long as we do not know these, those whose
+// network cards come from the same maker.
+func ModelOf(mac fleet.MAC, n fleet.Node, p Platform) fleet.Quirk {
+	q := fleet.Quirk{Platform: string(p)}
+	if n.Inventory.Product != "" {
+		q.Vendor, q.Product = n.Inventory.Vendor, n.Inventory.Product
+		return q
+	}
+	q.MACPrefix = string(mac[:min(len(mac), len("52:54:00"))])
+	return q
+}
+
+// ModelName is a model in words.
+func ModelName(q fleet.Quirk) string {
+	if name := strings.TrimSpace(q.Vendor + " " + q.Product); name != "" {
+		return name
+	}
+	return "cards " + q.MACPrefix
+}
