@@ -42,6 +42,8 @@ func sections() []section {
 	return []section{
 		{"dhcp", dhcpSection},
 		{"tftp", tftpSection},
+		{"http", httpSection},
+		{"script", scriptSection},
 		{"storm", stormSection},
 		{"feed", feedSection},
 	}
@@ -55,6 +57,7 @@ func loads() map[string]load {
 	return map[string]load{
 		"dhcp":  dhcpLoad,
 		"feed":  feedLoad,
+		"http":  httpLoad,
 		"tftp":  tftpLoad,
 		"storm": stormLoad,
 	}

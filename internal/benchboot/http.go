@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rackstage/provision/internal/figure"
+	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
+)
+
+const (
+	httpBig    = 60 << 20
+	httpSite   = "subnets: [{name: bench, cidr: 10.0.0.0/8, mode: observe, server: 10.0.0.1}]\n"
+	httpScript = "/boot/ipxe?mac={mac}&uuid=9707b47b-0000-4000-8000-000000000001&platform=efi&arch=x86_64"
+	// Clients that ask for scripts are machines at addresses of their own: each
+	// asks as often as a boot does at most, and the next one takes its place.
+	askedByOne = 16
+)
+
+// httpSection measures a file of 60 MiB for ten clients, beside nginx with
+// sendfile.
+func httpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
+	a := getArgs{Path: "/boot/big.bin", Clients: 10, For: max(2*time.Second, time.Duration(b.scale(5000))*time.Millisecond), Whole: true}
+	r, missing, err := b.besideNginx(ctx, a, httpBig)
+	if err != nil {
+		return nil, err
+	}
+	gb := func(r httpRound) float64 { return float64(r.Bytes) / 1e9 }
+	return []figure.Figure{
+		httpFigure(r, missing, "http-60mib", "GB/s", ">=0.98x", func(r httpRound) float64 { return gb(r) / r.Seconds }),
+		httpFigure(r, missing, "http-60mib-cpu", "s/GB", "<=1.05x", func(r httpRound) float64 { return r.cpu.Seconds() / gb(r) }),
+	}, nil
+}
+
+// scriptSection measures the scripts of machines, each with a ticket of its
+// own, beside nginx with one file of their size.
+func scriptSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
+	size, err := b.scriptSize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a := getArgs{Path: httpScript, Clients: 64, For: max(2*time.Second, time.Duration(b.scale(5000))*time.Millisecond), Each: askedByOne}
+	r, missing, err := b.besideNginx(ctx, a, size)
+	if err != nil {
+		return nil, err
+	}
+	render, err := b.scriptRender()
+	return []figure.Figure{
+		httpFigure(r, missing, "script-rate", "req/s", ">=1x", func(r httpRound) float64 { return r.rate() }),
+		httpFigure(r, missing, "script-cpu", "us/req", "<=1.15x", func(r httpRound) float64 { return float64(r.cpu.Microseconds()) / float64(r.Requests) }),
+		httpFigure(r, missing, "script-failed", "req", "<=0", func(r httpRound) float64 { return float64(r.Failed) }),
+		render,
+	}, err
+}
+
+// An httpRound is what one server did in one round.
+type httpRound struct {
+	got
+	cpu time.Duration
+}
+
+func httpFigure(r map[string][]httpRound, missing, name, unit, aim string, value func(httpRound) float64) figure.Figure {
+	of := func(server string) (values []float64) {
+		for _, round := range r[server] {
+			values = append(values, value(round))
+		}
+		return values
+	}
+	return figure.Figure{Name: name, Unit: unit, Aim: aim, Rounds: of("provision"), Peer: "nginx", PeerRounds: of("nginx"), Missing: missing}
+}
+
+// besideNginx lets both take turns with a file of this size.
+func (b *bench) besideNginx(ctx context.Context, a getArgs, size int64) (map[string][]httpRound, string, error) {
+	results, missing := map[string][]httpRound{}, ""
+	err := b.alternate(ctx, []string{"provision", "nginx"}, func(round int, name string) error {
+		if name == "nginx" && missing != "" {
+			return nil
+		}
+		r, err := b.httpRound(ctx, name, a, size)
+		var absent *missingError
+		switch {
+		case errors.As(err, &absent):
+			missing = err.Error()
+			return nil
+		case err != nil:
+			return err
+		}
+		b.say("%s, round %d, %s: %.0f req/s, %.2f GB/s, %.1f us CPU/req, %d failed %s", a.Path, round+1, name, r.rate(),
+			float64(r.Bytes)/1e9/r.Seconds, float64(r.cpu.Microseconds())/float64(r.Requests), r.Failed, r.Why)
+		results[name] = append(results[name], r)
+		return nil
+	})
+	return results, missing, err
+}
+
+// httpRound starts a server afresh and puts it under load.
+func (b *bench) httpRound(ctx context.Context, name string, a getArgs, size int64) (r httpRound, err error) {
+	err = b.withHTTP(ctx, name, size, func(l *link, p *process) error {
+		before, err := p.cpu()
+		if err != nil {
+			return err
+		}
+		a.Server = dhcpServerAddr.Addr()
+		if name == "nginx" {
+			a.Path = "/boot/big.bin"
+		}
+		if err := l.load(ctx, a.For+30*time.Second, "http", a, &r.got); err != nil {
+			return errors.Join(err, p.alive())
+		}
+		after, err := p.cpu()
+		r.cpu = after - before
+		return err
+	})
+	return r, err
+}
+
+// withHTTP calls do while a server is up that has big.bin, of this size.
+func (b *bench) withHTTP(ctx context.Context, name string, size int64, do func(*link, *process) error) (err error) {
+	l, err := b.newLink(ctx, "h", dhcpServerAddr, dhcpRelayAddr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	if err := l.stormRoutes(ctx); err != nil {
+		return err
+	}
+	dir, err := b.tempDir("http")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := makeBig(filepath.Join(dir, "boot"), size); err != nil {
+		return err
+	}
+	start := (*link).startNginx
+	if name == "provision" {
+		start = (*link).startProvisionHTTP
+	}
+	p, err := start(l, ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	if err := l.httpUp(ctx, p); err != nil {
+		return err
+	}
+	return do(l, p)
+}
+
+func makeBig(dir string, size int64) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // nginx's worker reads it
+		return err
+	}
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // likewise
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "big.bin"), slices.Repeat([]byte("boot"), int(size+3)/4)[:size], 0o644) //nolint:gosec // likewise
+}
+
+func (l *link) startProvisionHTTP(ctx context.Context, dir string) (*process, error) {
+	st, err := l.provision(ctx, "", dir, httpSite, "")
+	if err != nil {
+		return nil, err
+	}
+	return st.process, nil
+}
+
+// nginx has one worker, on the server's core, and writes no log.
+func (l *link) startNginx(ctx context.Context, dir string) (*process, error) {
+	p, err := l.b.peer("nginx")
+	if err != nil {
+		return nil, err
+	}
+	conf := fmt.Sprintf(`daemon off; user root; worker_processes 1; pid %[1]s/pid; error_log stderr crit;
+events { worker_connections 4096; }
+http {
+  access_log off; sendfile on; keepalive_requests 1000000; default_type application/octet-stream;
+  client_body_temp_path %[1]s/t1; proxy_temp_path %[1]s/t2; fastcgi_temp_path %[1]s/t3; uwsgi_temp_path %[1]s/t4; scgi_temp_path %[1]s/t5;
+  server { listen 80 reuseport; root %[1]s; }
+}
+`, dir)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		return nil, err
+	}
+	return l.start(ctx, "", p.env, p.path, "-p", dir, "-c", file)
+}
+
+// httpUp waits until the file was fetched once.
+func (l *link) httpUp(ctx context.Context, p *process) error {
+	return poll(ctx, 20*time.Second, func() error {
+		if err := p.alive(); err != nil {
+			return err
+		}
+		var r got
+		a := getArgs{Server: dhcpServerAddr.Addr(), Path: "/boot/big.bin", Clients: 1, For: 200 * time.Millisecond, Whole: true}
+		return l.load(ctx, 10*time.Second, "http", a, &r)
+	})
+}
+
+// scriptSize asks our server how long a script is.
+func (b *bench) scriptSize(ctx context.Context) (size int64, err error) {
+	err = b.withHTTP(ctx, "provision", 4, func(l *link, _ *process) error {
+		var r got
+		a := getArgs{Server: dhcpServerAddr.Addr(), Path: httpScript, Clients: 1, For: 200 * time.Millisecond, Each: askedByOne}
+		if err := l.load(ctx, 10*time.Second, "http", a, &r); err != nil {
+			return err
+		}
+		size = r.Bytes / int64(r.Requests)
+		return nil
+	})
+	return size, err
+}
+
+// scriptRender is how long the filling in of a script takes, in this process.
+func (b *bench) scriptRender() (figure.Figure, error) {
+	f := figure.Figure{Name: "script-render", Unit: "ns", Aim: "<=500"}
+	scripts, err := ipxescripts.Load()
+	if err != nil {
+		return f, err
+	}
+	a := ipxescripts.Agent{
+		Title: "prd-01", Server: "10.77.0.1", Kernel: "http://10.77.0.1/boot/vmlinuz", Initrd: "http://10.77.0.1/boot/initrd.img",
+		Menu: "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56",
+		Args: []string{
+			"provision.server=https://10.77.0.1:8443", "provision.ca=sha256:" + strings.Repeat("00ff", 16),
+			"provision.ticket=" + strings.Repeat("A", 43), "BOOTIF=01-52-54-00-12-34-56",
+		},
+	}
+	buf, times := make([]byte, 0, 4096), b.scale(1_000_000)
+	for range b.rounds {
+		begin := time.Now()
+		for range times {
+			if _, err := scripts.AppendAgent(buf, a); err != nil {
+				return f, err
+			}
+		}
+		f.Rounds = append(f.Rounds, float64(time.Since(begin).Nanoseconds())/float64(times))
+	}
+	return f, nil
+}
