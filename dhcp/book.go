@@ -267,6 +267,20 @@ func (b *book) stored(leases []fleet.Lease, ok bool) {
 	}
 }
 
+// all returns every lease that there is, in no order.
+func (b *book) all() (leases []fleet.Lease) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.ledgers {
+		for _, p := range l.byAddr {
+			if lease := l.lease(p); lease.State != "" {
+				leases = append(leases, lease)
+			}
+		}
+	}
+	return leases
+}
+
 // leaseByAddr returns the lease that holds an address now.
 func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease, bool) {
 	b.mu.Lock()

@@ -25,13 +25,14 @@ var rules = archtest.Rules{
 		"access":    {"fleet"},
 		"engine":    {"fleet"},
 
-		"pxe/tftp":      {"internal/porthold"},
-		"dhcp":          {"fleet", "pxe", "internal/porthold", "dhcp/foreign"},
-		"dhcp/foreign":  {"fleet"},
-		"dhcp/dhcp6":    {"fleet", "pxe", "internal/porthold"},
-		"http":          {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
-		"http/bootfile": {},
-		"cluster/swarm": {"fleet", "cluster"},
+		"pxe/tftp":       {"internal/porthold"},
+		"dhcp":           {"fleet", "pxe", "internal/porthold", "dhcp/foreign"},
+		"dhcp/foreign":   {"fleet"},
+		"dhcp/leasefile": {"fleet"},
+		"dhcp/dhcp6":     {"fleet", "pxe", "internal/porthold"},
+		"http":           {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
+		"http/bootfile":  {},
+		"cluster/swarm":  {"fleet", "cluster"},
 
 		"relay": {"fleet", "api", "dhcp", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/throttle"},
 
