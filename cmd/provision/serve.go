@@ -21,6 +21,7 @@ import (
 	"github.com/rackstage/provision/engine"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/image"
+	"github.com/rackstage/provision/pxe/tftp"
 	"github.com/rackstage/provision/store"
 )
 
@@ -56,6 +57,7 @@ type station struct {
 	dhcp6     *dhcp6.Server // likewise
 	tree      *tftpTree     // of files for TFTP, ours and relays'
 	lessons   *lessons      // about the loaders of models
+	tftp      *tftp.Server  // nil without interfaces to serve
 }
 
 func (a *app) serve(ctx context.Context, conf config) error {
@@ -183,13 +185,12 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 				return group.Wait()
 			}
 		}
-		files, err := st.tftpServer()
-		if err != nil {
+		if st.tftp, err = st.tftpServer(); err != nil {
 			doors.close()
 			return err
 		}
 		for _, conn := range doors.tftp {
-			group.Go(func() error { return files.Serve(ctx, conn) })
+			group.Go(func() error { return st.tftp.Serve(ctx, conn) })
 		}
 	}
 	group.Go(func() error { return server.Run(ctx, doors.http) })

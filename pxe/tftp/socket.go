@@ -63,6 +63,9 @@ func (s site) open() (fd int, port uint16, err error) {
 	if err := s.prepare(fd); err != nil {
 		return -1, 0, err
 	}
+	if s.v6 { // an address that came up a moment ago may not be ready yet (RFC 4862 §5.4)
+		_ = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
+	}
 	if err := unix.Bind(fd, toSockaddr(netip.AddrPortFrom(s.at.Addr(), 0), s.v6)); err != nil {
 		return -1, 0, os.NewSyscallError("bind", err)
 	}
