@@ -25,15 +25,16 @@ func clearAway(ctx context.Context, dir string) error {
 	for _, name := range state.Machines {
 		errs = append(errs, clearBay(filepath.Join(dir, name)))
 	}
-	ns := namespaceOf(state.Name)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if pids := ns.holders(); len(pids) > 0 {
-		return fmt.Errorf("processes %v still live in network namespace %s; end them and repeat", pids, ns)
-	}
-	if err := ns.remove(ctx); err != nil {
-		return err
+	for _, ns := range []namespace{edgeOf(state.Name), namespaceOf(state.Name)} {
+		if pids := ns.holders(); len(pids) > 0 {
+			return fmt.Errorf("processes %v still live in network namespace %s; end them and repeat", pids, ns)
+		}
+		if err := ns.remove(ctx); err != nil {
+			return err
+		}
 	}
 	if err := os.Remove(filepath.Join(dir, rackFile)); err != nil {
 		return fmt.Errorf("remove %s: %w", rackFile, err)

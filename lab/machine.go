@@ -26,6 +26,7 @@ type Machine struct {
 	NIC        string   `json:"nic"`         // a QEMU device model: "virtio-net-pci", "e1000"
 	BootCA     string   `json:"boot_ca"`     // file with an EFI signature list: whom HTTPS boot trusts; "" for none
 	IPv6       bool     `json:"ipv6"`        // UEFI does no PXE over IPv4; HTTP over IPv4 it tries first all the same
+	Remote     bool     `json:"remote"`      // on a network of its own, behind the rack's edge
 	BMC        BMC      `json:"bmc"`
 }
 

@@ -43,9 +43,19 @@ func (ns namespace) build(o Options) error {
 		if err := addLink(bridge, server); err != nil {
 			return err
 		}
+		far := &netlink.Bridge{LinkAttrs: named(farBridge)}
+		if hasRemote(o.Machines) {
+			if err := addLink(far); err != nil {
+				return err
+			}
+		}
 		bmcs := []netip.Prefix{serverBMCNet}
 		for i, m := range o.Machines {
-			if err := addTap(bridge, tapName(i)); err != nil {
+			on := bridge
+			if m.Remote {
+				on = far
+			}
+			if err := addTap(on, tapName(i)); err != nil {
 				return err
 			}
 			bmcs = append(bmcs, netip.PrefixFrom(m.BMC.Address, 32))

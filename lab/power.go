@@ -79,3 +79,9 @@ func (r *Rack) bay(name string) (*bay, error) {
 	}
 	return nil, fmt.Errorf("the rack has no machine %q", name)
 }
+
+// BootNext sets what a machine boots from when it is switched on next, once:
+// "pxe" or "disk".
+func (r *Rack) BootNext(name, device string) error {
+	return r.switches(name, func(b *bay) error { return b.setBoot(device) })
+}

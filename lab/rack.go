@@ -91,8 +91,10 @@ func (r *Rack) build(ctx context.Context, o Options) error {
 		return fmt.Errorf("clear away the rack that was here: %w", err)
 	}
 	ns := r.namespace()
-	if err := claim(ctx, ns); err != nil {
-		return err
+	for _, ns := range []namespace{ns, edgeOf(r.name)} {
+		if err := claim(ctx, ns); err != nil {
+			return err
+		}
 	}
 	accel := o.Accel
 	if accel == "" {
@@ -111,6 +113,11 @@ func (r *Rack) build(ctx context.Context, o Options) error {
 	}
 	if err := ns.build(o); err != nil {
 		return err
+	}
+	if hasRemote(o.Machines) {
+		if err := buildEdge(ctx, ns, edgeOf(r.name)); err != nil {
+			return err
+		}
 	}
 	for i, m := range o.Machines {
 		b := &bay{

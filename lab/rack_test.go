@@ -58,19 +58,19 @@ func TestABootOverrideCountsOnce(t *testing.T) {
 	defer cancel()
 	asked := discover(ctx, t, r)
 	c := login(ctx, t, r, b.Machine)
-	if err := os.WriteFile(b.path(diskFile), speakingDisk(), 0o600); err != nil {
+	if err := os.WriteFile(b.path(diskFile), SpeakingDisk(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	fromDisk := func() {
 		t.Helper()
-		if _, err := r.WaitConsole(ctx, "n1", regexp.MustCompile(diskSays)); err != nil {
+		if _, err := r.WaitConsole(ctx, "n1", regexp.MustCompile(DiskSays)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	fromNetwork := func() {
 		t.Helper()
 		receive(ctx, t, asked)
-		if text, err := b.consoleText(); err != nil || strings.Contains(string(text), diskSays) {
+		if text, err := b.consoleText(); err != nil || strings.Contains(string(text), DiskSays) {
 			t.Fatalf("the machine has booted its disk first: %q, %v", text, err)
 		}
 	}

@@ -1,0 +1,293 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+)
+
+// insideEnv marks the test process that runs in a network namespace of its
+// own: sockets, interfaces and port 67 are private there, and vanish with it.
+const insideEnv = "PROVISION_TEST_IN_NETNS"
+
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(insideEnv) != "" {
+		ip(t, "link", "set", "lo", "up")
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Fatal("this test makes network namespaces: run it as root (make test does)")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=110s") //nolint:gosec // ourselves
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("it failed in its namespace: %v\n%s", err, out)
+	}
+	return false
+}
+
+func ip(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// socketIn opens a UDP socket in a network namespace that has nothing but one
+// end of a link. The socket keeps the namespace alive.
+func socketIn(t *testing.T, link, addr string, port int) *net.UDPConn {
+	t.Helper()
+	type opened struct {
+		conn *net.UDPConn
+		err  error
+	}
+	tid, moved, done := make(chan int, 1), make(chan error), make(chan opened, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with us
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			tid <- 0
+			done <- opened{nil, err}
+			return
+		}
+		tid <- unix.Gettid()
+		if err := <-moved; err != nil {
+			done <- opened{nil, err}
+			return
+		}
+		for _, args := range [][]string{{"address", "add", addr, "dev", link}, {"link", "set", link, "up"}, {"route", "add", "default", "dev", link}} {
+			if out, err := exec.CommandContext(context.Background(), "ip", args...).CombinedOutput(); err != nil {
+				done <- opened{nil, fmt.Errorf("ip %v: %w: %s", args, err, out)}
+				return
+			}
+		}
+		conn, err := net.ListenUDP("udp4", &net.UDPAddr{Port: port})
+		done <- opened{conn, err}
+	}()
+	if id := <-tid; id != 0 {
+		moved <- exec.CommandContext(t.Context(), "ip", "link", "set", link, "netns", strconv.Itoa(id)).Run()
+	}
+	o := <-done
+	if o.err != nil {
+		t.Fatal(o.err)
+	}
+	t.Cleanup(func() { _ = o.conn.Close() })
+	return o.conn
+}
+
+// A segment is a relay with a machine on one side and a server on the other.
+type segment struct {
+	t               *testing.T
+	relay           *Relay
+	machine, server *net.UDPConn
+}
+
+func newSegment(t *testing.T) *segment {
+	t.Helper()
+	ip(t, "link", "add", "eth1", "type", "veth", "peer", "name", "nic0")
+	ip(t, "link", "add", "eth0", "type", "veth", "peer", "name", "srv0")
+	for _, args := range []string{"address add 10.78.0.1/24 dev eth1", "link set eth1 up", "address add 10.77.0.2/24 dev eth0", "link set eth0 up"} {
+		ip(t, strings.Fields(args)...)
+	}
+	s := &segment{t: t, machine: socketIn(t, "nic0", "10.78.0.50/24", 68), server: socketIn(t, "srv0", "10.77.0.1/24", 67)}
+	r := &Relay{
+		o: Options{Interfaces: []string{"eth1"}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west"},
+		granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]struct{}{},
+	}
+	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
+	if err := r.findPorts(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.learn(farSnapshot(), "1"); err != nil {
+		t.Fatal(err)
+	}
+	sock, err := listenDHCP(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.socket, s.relay = sock, r
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.relayDHCP(ctx, sock) }()
+	t.Cleanup(func() {
+		stop()
+		_ = sock.conn.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// farSnapshot has one node, which is active and has its address.
+func farSnapshot() api.RelaySnapshot {
+	return api.RelaySnapshot{
+		Name: "west", BootPort: 80, AgentPort: 8443,
+		Subnets: []api.RelaySubnet{{Name: "far", CIDR: netip.MustParsePrefix("10.78.0.0/24"), Serves: true, Router: netip.MustParseAddr("10.78.0.1")}},
+		Nodes: []api.RelayNode{
+			{ID: "n-0000000001", Name: "far-1", MACs: []string{hardware(macA)}, State: string(fleet.Active), Installed: true, Addr: netip.MustParseAddr("10.78.0.50")},
+			{ID: "n-0000000002", Name: "far-2", MACs: []string{"52:54:00:00:00:0c"}, State: string(fleet.Ready), Addr: netip.MustParseAddr("10.78.0.51")},
+		},
+	}
+}
+
+// says sends a machine's packet as firmware does.
+func (s *segment) says(p packet) {
+	s.t.Helper()
+	if _, err := s.machine.WriteToUDPAddrPort(p, netip.MustParseAddrPort("255.255.255.255:67")); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// hears waits a moment for a packet; nil when none comes.
+func (s *segment) hears(c *net.UDPConn) (packet, netip.AddrPort) {
+	s.t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+		s.t.Fatal(err)
+	}
+	buf := make([]byte, 2048)
+	n, from, err := c.ReadFromUDPAddrPort(buf)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, from
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return buf[:n], from
+}
+
+func TestARelayOnTheWire(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	s := newSegment(t)
+
+	s.says(discover())
+	up, from := s.hears(s.server)
+	if up == nil || up.giaddr() != eth1.addr.Addr() || !up.hasInfo() || from.String() != "10.78.0.1:67" {
+		t.Fatalf("the server got %x from %v", up, from)
+	}
+	answer := packet(append(packet(nil), up...))
+	answer[atOp] = bootReply
+	s.answers(answer)
+	if down, _ := s.hears(s.machine); down == nil || down.hasInfo() || down.op() != bootReply {
+		t.Errorf("the machine got %x", down)
+	}
+
+	for name, p := range map[string]packet{
+		"option 82 of its own": discover(with(82, 1, 1, 'x')), "a giaddr": discover(set(atGIAddr, 10, 9, 9, 1)),
+		"our giaddr": discover(set(atGIAddr, 10, 78, 0, 1)), "too many hops": discover(set(atHops, 200)), "no DHCP": []byte("hello"),
+		"a server's answer": reply(),
+	} {
+		s.says(p)
+		if up, _ := s.hears(s.server); up != nil {
+			t.Errorf("a packet with %s was passed on: %x", name, up)
+		}
+	}
+	s.answers(reply(set(atGIAddr, 10, 99, 0, 1)))
+	s.answers(discover(set(atGIAddr, 10, 78, 0, 1))) // a request from the server's side
+	if down, _ := s.hears(s.machine); down != nil {
+		t.Errorf("the machine got %x, which is not for it", down)
+	}
+}
+
+func (s *segment) answers(p packet) {
+	s.t.Helper()
+	if _, err := s.server.WriteToUDPAddrPort(p, netip.MustParseAddrPort("10.78.0.1:67")); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestAFloodCostsNobodyElse sends what one machine cannot mean, and then asks
+// as another.
+func TestAFloodCostsNobodyElse(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	s := newSegment(t)
+	for i := range 20_000 {
+		p := discover()
+		if i%2 == 1 {
+			p = p[:i%300]
+		}
+		_, _ = s.machine.WriteToUDPAddrPort(p, netip.MustParseAddrPort("255.255.255.255:67"))
+	}
+	other := discover(set(atCHAddr, 0x52, 0x54, 0, 0, 0, 0x0b))
+	for range 20 { // within a second or so, whatever waits in the socket
+		s.says(other)
+		for {
+			up, _ := s.hears(s.server)
+			if up == nil {
+				break
+			}
+			if up.mac() == other.mac() {
+				return
+			}
+		}
+	}
+	t.Error("after a flood another machine is not served")
+}
+
+// TestKnownNodesGoOnWhileTheServerIsAway takes a node through its DHCP, and
+// hands over when the server is back.
+func TestKnownNodesGoOnWhileTheServerIsAway(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	s := newSegment(t)
+	s.relay.away.Store(true)
+	s.says(discover(set(atOptions+2, 1))) // DISCOVER
+	offer, from := s.hears(s.machine)
+	if offer == nil || offer.addr(atYIAddr).String() != "10.78.0.50" || from.String() != "10.78.0.1:67" {
+		t.Fatalf("offer %x from %v, want one of 10.78.0.50", offer, from)
+	}
+	if lease, _ := offer.find(51); len(lease) != 4 || lease[2] != 600>>8 || lease[3] != 600&0xff {
+		t.Errorf("the lease is of %x seconds, want 600", lease)
+	}
+	s.says(discover())
+	ack, _ := s.hears(s.machine)
+	if ack == nil || ack.kind() != 5 || ack.addr(atYIAddr).String() != "10.78.0.50" {
+		t.Fatalf("answer %x, want an ACK of 10.78.0.50", ack)
+	}
+	s.says(discover(set(atOptions+2, 1), set(atCHAddr, 0x52, 0x54, 0, 0, 0, 0x0b)))
+	if got, _ := s.hears(s.machine); got != nil {
+		t.Errorf("a stranger was answered: %x", got)
+	}
+	if up, _ := s.hears(s.server); up != nil {
+		t.Errorf("the server, which is away, was asked: %x", up)
+	}
+
+	s.relay.handOver(t.Context())
+	s.relay.away.Store(false)
+	up, _ := s.hears(s.server)
+	want, _ := up.find(optionRequested)
+	if up == nil || up.mac() != macA || netip.AddrFrom4([4]byte(want)).String() != "10.78.0.50" || up.giaddr() != eth1.addr.Addr() {
+		t.Fatalf("handed over with %x", up)
+	}
+	ackUp := packet(append(packet(nil), up...))
+	ackUp[atOp] = bootReply
+	s.answers(ackUp)
+	if got, _ := s.hears(s.machine); got != nil {
+		t.Errorf("the machine got the answer to what it never asked: %x", got)
+	}
+}
