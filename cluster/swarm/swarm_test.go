@@ -61,7 +61,7 @@ func (d dockerd) get(ctx context.Context, path string, into any) error {
 }
 
 // startEngines starts two engines that reach each other over a veth pair.
-func startEngines(t *testing.T) [2]dockerd {
+func startEngines(t *testing.T, network netip.Prefix) [2]dockerd {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("this test starts Docker engines: run it as root (make test does)")
@@ -75,12 +75,19 @@ func startEngines(t *testing.T) [2]dockerd {
 	ip(t, "link", "add", "e0", "netns", ns[0], "type", "veth", "peer", "name", "e0", "netns", ns[1])
 	var out [2]dockerd
 	for i := range ns {
-		addr := fmt.Sprintf("10.78.0.%d", i+1)
-		ip(t, "-n", ns[i], "addr", "add", addr+"/24", "dev", "e0")
+		addr := network.Addr().Next()
+		if i > 0 {
+			addr = addr.Next()
+		}
+		add := []string{"-n", ns[i], "addr", "add", netip.PrefixFrom(addr, network.Bits()).String(), "dev", "e0"}
+		if addr.Is6() {
+			add = append(add, "nodad")
+		}
+		ip(t, add...)
 		ip(t, "-n", ns[i], "link", "set", "e0", "up")
 		ip(t, "-n", ns[i], "link", "set", "lo", "up")
 		out[i] = startDockerd(t, ns[i], fleet.Node{
-			ID: fleet.NodeID(fmt.Sprintf("n-%d", i)), Name: fmt.Sprintf("prd-%02d", i+1), Addr: netip.MustParseAddr(addr),
+			ID: fleet.NodeID(fmt.Sprintf("n-%d", i)), Name: fmt.Sprintf("prd-%02d", i+1), Addr: addr,
 			Stage: "prd", Pool: "prd", Labels: map[string]string{"rack": "r1"},
 		})
 	}
@@ -154,7 +161,14 @@ func TestTwoRealEnginesBecomeASwarm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts two Docker engines: make test runs it")
 	}
-	e := startEngines(t)
+	for _, network := range []string{"10.78.0.0/24", "fd78::/64"} {
+		t.Run(network, func(t *testing.T) { becomeSwarm(t, netip.MustParsePrefix(network)) })
+	}
+}
+
+func becomeSwarm(t *testing.T, network netip.Prefix) {
+	t.Helper()
+	e := startEngines(t, network)
 	e[0].node.Role, e[1].node.Role = fleet.Manager, fleet.Worker
 	byID := map[fleet.NodeID]dockerd{e[0].node.ID: e[0], e[1].node.ID: e[1]}
 	s := New(func(ctx context.Context, id fleet.NodeID, r fleet.DockerRequest) (fleet.DockerResponse, error) {
@@ -171,7 +185,7 @@ func TestTwoRealEnginesBecomeASwarm(t *testing.T) {
 
 func joinAsAgent(ctx context.Context, d, manager dockerd, o fleet.JoinOrder) (fleet.Joined, error) {
 	body, err := json.Marshal(map[string]any{
-		"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": o.Advertise, "RemoteAddrs": o.Managers, "JoinToken": o.Token, "Availability": "pause",
+		"ListenAddr": listenAddr(d.node.Addr), "AdvertiseAddr": o.Advertise, "RemoteAddrs": o.Managers, "JoinToken": o.Token, "Availability": "pause",
 	})
 	if err != nil {
 		return fleet.Joined{}, err

@@ -268,7 +268,7 @@ func (b *book) usage() map[string]usage {
 	defer b.mu.Unlock()
 	all := make(map[string]usage, len(b.ledgers))
 	for _, l := range b.ledgers {
-		l.count(b.now())
+		l.count(countEvery, b.now())
 		all[l.subnet.Name] = l.use
 	}
 	return all

@@ -209,7 +209,11 @@ func (l *ledger) probe(c client, own netip.Addr, now time.Time) (*place, bool) {
 
 // room reports whether one more client of this kind may get an address.
 func (l *ledger) room(c client, now time.Time) bool {
-	l.count(now)
+	return l.roomNow(c, countEvery, now) || l.roomNow(c, time.Second, now)
+}
+
+func (l *ledger) roomNow(c client, age time.Duration, now time.Time) bool {
+	l.count(age, now)
 	if c.known {
 		return l.use.busy < l.use.size
 	}
@@ -220,10 +224,10 @@ func (l *ledger) room(c client, now time.Time) bool {
 	return l.use.busy < l.use.size && l.use.unknown < max(1, l.use.size*share/100)
 }
 
-// count takes stock, not more often than every few seconds: between, what is
+// count takes stock, unless that was done a short time ago: between, what is
 // given is added. It forgets who had an address long ago.
-func (l *ledger) count(now time.Time) {
-	if now.Sub(l.counted) < countEvery {
+func (l *ledger) count(age time.Duration, now time.Time) {
+	if now.Sub(l.counted) < age {
 		return
 	}
 	l.counted, l.use.busy, l.use.unknown = now, 0, 0

@@ -1,0 +1,359 @@
+package dhcp6
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv6"
+	"github.com/insomniacslk/dhcp/iana"
+	"go.uber.org/goleak"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestOneCardHasOneAddressWhoeverSpeaksFromIt(t *testing.T) {
+	b := newBench(t)
+	beside := b.boot(t, side)
+	first := b.boot(t, uefi)
+	if beside == first {
+		t.Errorf("UEFI's own IP stack has %s, and so has its boot client", first)
+	}
+	for name, v := range map[string]voice{"iPXE": ipxe, "the ramdisk": agent, "the installed system": linux, "UEFI once more": uefi} {
+		if got := b.boot(t, v); got != first {
+			t.Errorf("%s has %s, want %s as before", name, got, first)
+		}
+		if l, ok := b.LeaseByAddr(first); !ok || l.MAC != theMAC || l.DUID != v.duid {
+			t.Errorf("%s: the lease of %s is %+v, want one of %s", name, first, l, theMAC)
+		}
+	}
+	if got := b.boot(t, other); got == first || got == beside {
+		t.Errorf("another machine has %s too", got)
+	}
+}
+
+func TestAnAddressIsTheSameAfterEverythingIsForgotten(t *testing.T) {
+	if one, two := newBench(t).boot(t, uefi), newBench(t).boot(t, agent); one != two {
+		t.Errorf("%s, and %s from a server that knows nothing", one, two)
+	}
+}
+
+func TestAReservationIsKeptForItsCard(t *testing.T) {
+	n := rack6()
+	n.Reservations = []fleet.Reservation{{MAC: theMAC, Addr: netip.MustParseAddr("fd98::42")}}
+	b := newBench(t, n)
+	if got := b.boot(t, agent); got != n.Reservations[0].Addr {
+		t.Errorf("leased %s, want the reserved address", got)
+	}
+	m := other.say(t, dhcpv6.MessageTypeSolicit, nil, n.Reservations[0].Addr)
+	if got := addressIn(b.hear(t, other, m)); got == n.Reservations[0].Addr {
+		t.Error("another card was offered the reserved address")
+	}
+}
+
+func TestWhoIsServedDependsOnTheSubnet(t *testing.T) {
+	known := fleet.Node{State: fleet.Ready}
+	tests := map[string]struct {
+		mode fleet.DHCPMode
+		node fleet.Node
+		want bool
+	}{
+		"full serves everybody":             {fleet.Full, fleet.Node{}, true},
+		"reserved serves known nodes":       {fleet.Reserved, known, true},
+		"reserved serves no strangers":      {fleet.Reserved, fleet.Node{}, false},
+		"reserved serves nobody unapproved": {fleet.Reserved, fleet.Node{State: fleet.Discovered}, false},
+		"observe is silent":                 {fleet.Observe, known, false},
+		"proxy means nothing here":          {fleet.Proxy, known, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := rack6()
+			n.Mode = tt.mode
+			b := newBench(t, n)
+			b.nodes[theMAC] = tt.node
+			got := b.hear(t, uefi, uefi.say(t, dhcpv6.MessageTypeSolicit, nil))
+			if (got != nil) != tt.want {
+				t.Errorf("answer %v, want one: %v", got, tt.want)
+			}
+			if len(b.notes.seen) != 1 || b.notes.seen[0].MAC != theMAC {
+				t.Errorf("evidence %v, want one line about %s", b.notes.seen, theMAC)
+			}
+		})
+	}
+}
+
+func TestMessagesAreAnsweredByTheBook(t *testing.T) {
+	elsewhere, free := netip.MustParseAddr("fd55::1"), netip.MustParseAddr("fd98::1777")
+	mine := []byte{0, 4, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	tests := map[string]struct {
+		leased bool // before
+		kind   dhcpv6.MessageType
+		server []byte
+		addr   func(leased netip.Addr) netip.Addr
+		want   iana.StatusCode // UnspecFail for silence
+		gives  bool
+	}{
+		"a renewal":                                 {true, dhcpv6.MessageTypeRenew, mine, same, iana.StatusSuccess, true},
+		"a renewal of what we have forgotten":       {false, dhcpv6.MessageTypeRenew, mine, just(free), iana.StatusSuccess, true},
+		"a renewal of another network's":            {false, dhcpv6.MessageTypeRenew, mine, just(elsewhere), iana.StatusNoBinding, false},
+		"rebinding":                                 {true, dhcpv6.MessageTypeRebind, nil, same, iana.StatusSuccess, true},
+		"rebinding of another network's":            {false, dhcpv6.MessageTypeRebind, nil, just(elsewhere), iana.StatusSuccess, false},
+		"a request for another network's":           {false, dhcpv6.MessageTypeRequest, mine, just(elsewhere), iana.StatusNotOnLink, false},
+		"a request to another server":               {false, dhcpv6.MessageTypeRequest, []byte{0, 4, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9}, just(free), iana.StatusUnspecFail, false},
+		"an address that is of this link":           {true, dhcpv6.MessageTypeConfirm, nil, same, iana.StatusSuccess, false},
+		"one that is not":                           {false, dhcpv6.MessageTypeConfirm, nil, just(elsewhere), iana.StatusNotOnLink, false},
+		"the release of a lease":                    {true, dhcpv6.MessageTypeRelease, mine, same, iana.StatusSuccess, false},
+		"the release of what it does not have":      {false, dhcpv6.MessageTypeRelease, mine, just(free), iana.StatusNoBinding, false},
+		"options alone":                             {false, dhcpv6.MessageTypeInformationRequest, nil, nil, iana.StatusSuccess, false},
+		"a solicitation may not name a server":      {false, dhcpv6.MessageTypeSolicit, mine, nil, iana.StatusUnspecFail, false},
+		"a request has to":                          {false, dhcpv6.MessageTypeRequest, nil, just(free), iana.StatusUnspecFail, false},
+		"an answer of another server is no request": {false, dhcpv6.MessageTypeReply, mine, just(free), iana.StatusUnspecFail, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			var leased netip.Addr
+			if tt.leased {
+				leased = b.boot(t, agent)
+			}
+			var addrs []netip.Addr
+			if tt.addr != nil {
+				addrs = []netip.Addr{tt.addr(leased)}
+			}
+			got := b.hear(t, agent, agent.say(t, tt.kind, tt.server, addrs...))
+			if s := statusIn(got); s != tt.want {
+				t.Errorf("status %s, want %s", s, tt.want)
+			}
+			if a := addressIn(got); a.IsValid() != tt.gives {
+				t.Errorf("gives %s, want an address: %v", a, tt.gives)
+			}
+		})
+	}
+}
+
+func same(leased netip.Addr) netip.Addr { return leased }
+
+func just(a netip.Addr) func(netip.Addr) netip.Addr { return func(netip.Addr) netip.Addr { return a } }
+
+func TestAReleasedAddressGoesToOthersAndADeclinedOneToNobody(t *testing.T) {
+	n := rack6()
+	n.Ranges[0].Last, n.UnknownShare = n.Ranges[0].First, 100
+	for kind, want := range map[dhcpv6.MessageType]bool{dhcpv6.MessageTypeRelease: true, dhcpv6.MessageTypeDecline: false} {
+		b := newBench(t, n)
+		addr := b.boot(t, agent)
+		b.hear(t, agent, agent.say(t, kind, b.id, addr))
+		b.clock = b.clock.Add(2 * time.Second)
+		got := addressIn(b.hear(t, other, other.say(t, dhcpv6.MessageTypeSolicit, nil)))
+		if got.IsValid() != want {
+			t.Errorf("after %s the other machine is offered %v, want the address: %v", kind, got, want)
+		}
+		b.clock = b.clock.Add(quarantineTime)
+		if got := addressIn(b.hear(t, other, other.say(t, dhcpv6.MessageTypeSolicit, nil))); !got.IsValid() {
+			t.Errorf("after %s and the quarantine nothing is offered", kind)
+		}
+	}
+}
+
+func TestOnlyTheHolderCanGiveAnAddressUp(t *testing.T) {
+	b := newBench(t)
+	addr := b.boot(t, agent)
+	b.hear(t, other, other.say(t, dhcpv6.MessageTypeRelease, b.id, addr))
+	forged := agent
+	forged.iaid++
+	b.hear(t, forged, forged.say(t, dhcpv6.MessageTypeDecline, b.id, addr))
+	if _, ok := b.LeaseByAddr(addr); !ok {
+		t.Error("a stranger ended the lease")
+	}
+}
+
+func TestRapidCommitIsOneExchange(t *testing.T) {
+	b := newBench(t)
+	m := agent.say(t, dhcpv6.MessageTypeSolicit, nil)
+	m.AddOption(&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionRapidCommit})
+	got := b.hear(t, agent, m)
+	if got == nil || got.MessageType != dhcpv6.MessageTypeReply || got.GetOneOption(dhcpv6.OptionRapidCommit) == nil {
+		t.Fatalf("answer %v, want a REPLY with rapid commit", got)
+	}
+	if _, ok := b.LeaseByAddr(addressIn(got)); !ok || len(b.file.saved) != 1 {
+		t.Errorf("saved %v, want the one lease", b.file.saved)
+	}
+}
+
+func TestWhoWritesToOneServerIsToldToWriteToAll(t *testing.T) {
+	b := newBench(t)
+	addr := b.boot(t, agent)
+	a := direct(machine)
+	a.to = serverIP
+	got, _ := b.ask(t, agent.say(t, dhcpv6.MessageTypeRenew, b.id, addr).ToBytes(), a).(*dhcpv6.Message)
+	if s := statusIn(got); s != iana.StatusUseMulticast {
+		t.Errorf("status %s, want UseMulticast", s)
+	}
+	if got := b.ask(t, agent.say(t, dhcpv6.MessageTypeSolicit, nil).ToBytes(), a); got != nil {
+		t.Errorf("a SOLICIT to one server was answered: %v", got)
+	}
+}
+
+func TestTheBootFileIsNamedOnlyWhereItIsAskedFor(t *testing.T) {
+	b := newBench(t)
+	if got := b.hear(t, side, side.say(t, dhcpv6.MessageTypeSolicit, nil)); got.Options.BootFileURL() != "" {
+		t.Errorf("the firmware's IP stack was told %q", got.Options.BootFileURL())
+	}
+	active := fleet.Node{State: fleet.Active, MAC: theMAC}
+	b.nodes[theMAC] = active
+	if got := b.hear(t, ipxe, ipxe.say(t, dhcpv6.MessageTypeSolicit, nil)).Options.BootFileURL(); !strings.HasPrefix(got, "http://[fd98::1]/boot/ipxe?mac=52-54-00-7e-f7-34&") {
+		t.Errorf("iPXE was told %q, want its script", got)
+	}
+}
+
+// relayed wraps a message as two relays in a row would: a switch that names
+// the port, and a router that names the network.
+func relayed(tb testing.TB, m *dhcpv6.Message, peer netip.Addr, link string, more ...dhcpv6.Option) []byte {
+	tb.Helper()
+	near, err := dhcpv6.EncapsulateRelay(m, dhcpv6.MessageTypeRelayForward, netip.MustParseAddr(link).AsSlice(), peer.AsSlice())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	near.AddOption(dhcpv6.OptInterfaceID([]byte("eth1/7")))
+	for _, o := range more {
+		near.AddOption(o)
+	}
+	far, err := dhcpv6.EncapsulateRelay(near, dhcpv6.MessageTypeRelayForward, net.IPv6zero, netip.MustParseAddr("fe80::99").AsSlice())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	far.AddOption(&dhcpv6.OptRemoteID{EnterpriseNumber: 9, RemoteID: []byte("leaf-4")})
+	return far.ToBytes()
+}
+
+func fromRelay() arrival {
+	return arrival{ifindex: rackIndex, from: netip.MustParseAddrPort("[fd98::fe]:547"), to: serverIP}
+}
+
+func TestThroughRelaysAClientIsKnownAsOnItsOwnLink(t *testing.T) {
+	b := newBench(t)
+	hidden := netip.MustParseAddr("fe80::dead:beef:1:2") // its link-local address hides its MAC
+	raw := relayed(t, uefi.say(t, dhcpv6.MessageTypeSolicit, nil), hidden, "fd99::1", dhcpv6.OptClientLinkLayerAddress(iana.HWTypeEthernet, theMAC.Hardware()))
+	answer, ok := b.ask(t, raw, fromRelay()).(*dhcpv6.RelayMessage)
+	if !ok || answer.MessageType != dhcpv6.MessageTypeRelayReply {
+		t.Fatalf("answer %v, want a Relay-reply", answer)
+	}
+	near, ok := answer.Options.RelayMessage().(*dhcpv6.RelayMessage)
+	if !ok || !bytes.Equal(near.Options.InterfaceID(), []byte("eth1/7")) || !near.PeerAddr.Equal(hidden.AsSlice()) {
+		t.Fatalf("the inner Relay-reply is %v, want the port and the client's address in it", near)
+	}
+	inner, err := answer.GetInnerMessage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := addressIn(inner); !remote6().CIDR.Contains(got) {
+		t.Errorf("offered %s, want an address of the relay's link", got)
+	}
+	if b.out[0].to != netip.MustParseAddrPort("[fd98::fe]:547") {
+		t.Errorf("sent to %s, want the relay", b.out[0].to)
+	}
+	want := fleet.Place{Subnet: "remote6", Relay: netip.MustParseAddr("fd98::fe"), CircuitID: "eth1/7", RemoteID: "leaf-4"}
+	if len(b.notes.seen) != 1 || b.notes.seen[0].MAC != theMAC || b.notes.seen[0].Place != want {
+		t.Errorf("evidence %+v, want %s at %+v", b.notes.seen, theMAC, want)
+	}
+}
+
+func TestARelayOfAnUndeclaredNetworkIsAnAlarm(t *testing.T) {
+	b := newBench(t)
+	raw := relayed(t, uefi.say(t, dhcpv6.MessageTypeSolicit, nil), machine, "fd55::1")
+	for range 3 {
+		if got := b.ask(t, raw, fromRelay()); got != nil {
+			t.Errorf("answered: %v", got)
+		}
+	}
+	want := []string{fleet.CodeUnknownRelay + " fd55::1"}
+	if !slices.Equal(b.notes.raised, want) {
+		t.Errorf("alarms %q, want %q", b.notes.raised, want)
+	}
+	declared := remote6()
+	declared.CIDR = netip.MustParsePrefix("fd55::/64")
+	b.SetSubnets([]fleet.Subnet{declared})
+	if len(b.notes.raised) != 0 {
+		t.Errorf("alarms %q after the network was declared", b.notes.raised)
+	}
+}
+
+func TestRelaysInALoopAreCutOff(t *testing.T) {
+	b := newBench(t)
+	var d dhcpv6.DHCPv6 = agent.say(t, dhcpv6.MessageTypeSolicit, nil)
+	for range maxHops + 1 {
+		var err error
+		if d, err = dhcpv6.EncapsulateRelay(d, dhcpv6.MessageTypeRelayForward, netip.MustParseAddr("fd98::5").AsSlice(), machine.AsSlice()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.ask(t, d.ToBytes(), fromRelay()); got != nil || b.Stats().Malformed != 1 {
+		t.Errorf("answer %v, counters %+v; want silence that is counted", got, b.Stats())
+	}
+}
+
+func TestWithoutAStoreNobodyGetsAnythingNewAndOldLeasesAreRenewed(t *testing.T) {
+	b := newBench(t)
+	b.nodes[theMAC] = fleet.Node{State: fleet.Ready}
+	addr := b.boot(t, agent)
+	b.file.full = true
+	b.clock = b.clock.Add(20 * time.Minute)
+	if got := b.hear(t, other, other.say(t, dhcpv6.MessageTypeRequest, b.id)); got != nil {
+		t.Errorf("a new client was answered: %v", got)
+	}
+	got := b.hear(t, agent, agent.say(t, dhcpv6.MessageTypeRenew, b.id, addr))
+	if addressIn(got) != addr {
+		t.Fatalf("the renewal was answered with %v, want %s", got, addr)
+	}
+	if life := got.Options.OneIANA().Options.OneAddress().ValidLifetime; life != 40*time.Minute {
+		t.Errorf("renewed for %s, want what is left on disk: 40m", life)
+	}
+	if l, _ := b.LeaseByAddr(addr); !l.Expires.Equal(start.Add(time.Hour)) {
+		t.Errorf("the lease ends at %s, want as on disk", l.Expires)
+	}
+}
+
+func TestStrangersCannotTakeAllAddresses(t *testing.T) {
+	n := rack6()
+	n.Ranges[0].Last = netip.MustParseAddr("fd98::1009") // ten
+	b := newBench(t, n)
+	given := 0
+	for i := range 50 {
+		v := other
+		v.from = netip.AddrFrom16([16]byte{0xfe, 0x80, 8: 0x50, 9: 0x54, 11: 0xff, 12: 0xfe, 14: byte(i >> 8), 15: byte(i + 1)})
+		v.duid, v.iaid = "0003000152540000"+string("0123456789abcdef"[i/16])+string("0123456789abcdef"[i%16])+"00", uint32(i+100)
+		if addressIn(b.hear(t, v, v.say(t, dhcpv6.MessageTypeSolicit, nil))).IsValid() {
+			given++
+		}
+	}
+	if given != 5 {
+		t.Errorf("%d of 10 addresses went to strangers, want 5", given)
+	}
+	b.nodes[theMAC] = fleet.Node{State: fleet.Ready}
+	b.boot(t, agent)
+	if b.Stats().NoAddress != 45 {
+		t.Errorf("counted %d refusals, want 45", b.Stats().NoAddress)
+	}
+}
+
+func TestAFullPoolIsAnAlarmUntilItIsNot(t *testing.T) {
+	n := rack6()
+	n.Ranges[0].Last, n.UnknownShare = n.Ranges[0].First, 100
+	b := newBench(t, n)
+	b.boot(t, agent)
+	b.clock = b.clock.Add(countEvery)
+	b.forecast()
+	if want := []string{fleet.CodePoolExhausted + " rack6"}; !slices.Equal(b.notes.raised, want) {
+		t.Errorf("alarms %q, want %q", b.notes.raised, want)
+	}
+	b.clock = b.clock.Add(time.Hour)
+	b.forecast()
+	if len(b.notes.raised) != 0 {
+		t.Errorf("alarms %q after the lease ended", b.notes.raised)
+	}
+}

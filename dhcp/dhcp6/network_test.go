@@ -1,0 +1,218 @@
+package dhcp6
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv6"
+	"golang.org/x/sys/unix"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// insideEnv marks the test process that runs in a network namespace of its
+// own, where sockets and interfaces are private and vanish with it.
+const insideEnv = "PROVISION_TEST_IN_NETNS"
+
+// inNamespace runs the rest of a test in a new network namespace. It returns
+// false in the process outside, which then only reports.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(insideEnv) != "" {
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Fatal("this test makes network namespaces: run it as root (make test does)")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=100s") //nolint:gosec // ourselves
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	t.Logf("in the namespace:\n%s", out)
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("it failed in its namespace: %v", err)
+	}
+	return false
+}
+
+// ip runs the program on this very thread's namespace: a child has that of
+// the thread that forks it.
+func ip(args ...string) error {
+	out, err := exec.CommandContext(context.Background(), "ip", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// elsewhere runs work on a thread with a network namespace of its own, into
+// which card c0 is moved.
+func elsewhere(t *testing.T, work func() error) {
+	t.Helper()
+	tid, moved, done := make(chan int), make(chan error), make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is of no use to others
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			tid <- 0
+			done <- err
+			return
+		}
+		tid <- unix.Gettid()
+		if err := <-moved; err != nil {
+			done <- err
+			return
+		}
+		done <- work()
+	}()
+	if id := <-tid; id != 0 {
+		moved <- ip("link", "set", "c0", "netns", strconv.Itoa(id))
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// serve runs a server on card s0, one end of a cable, until the test ends.
+func serve(t *testing.T, addr string, subnets ...fleet.Subnet) *Server {
+	t.Helper()
+	err := errors.Join(
+		ip("link", "add", "s0", "type", "veth", "peer", "name", "c0", "address", string(theMAC)),
+		os.WriteFile("/proc/sys/net/ipv6/conf/s0/accept_dad", []byte("0"), 0o600),
+		ip("address", "add", addr, "dev", "s0"), ip("link", "set", "s0", "up"),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Options{Subnets: subnets, Interfaces: []string{"s0"}, Nodes: nodes{}, Leases: &ledgerFile{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	<-s.Ready()
+	return s
+}
+
+// The kernel of a real Linux learns from us what is on its link, and gets its
+// address through real sockets; it is not told that we are a router.
+func TestALinuxHostGetsItsAddressAndItsRoute(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	s := serve(t, "fd98::1/64", rack6())
+	elsewhere(t, func() error {
+		if err := errors.Join(os.WriteFile("/proc/sys/net/ipv6/conf/c0/accept_dad", []byte("0"), 0o600), ip("link", "set", "c0", "up")); err != nil {
+			return err
+		}
+		addr, err := lease(t, s.id)
+		if err != nil {
+			return err
+		}
+		if l, ok := s.LeaseByAddr(addr); !ok || l.MAC != theMAC {
+			return fmt.Errorf("leased %s, the book says %+v", addr, l)
+		}
+		return awaitRoutes(t)
+	})
+}
+
+// lease goes through SOLICIT and REQUEST on card c0.
+func lease(t *testing.T, server []byte) (netip.Addr, error) {
+	t.Helper()
+	conn, err := net.ListenUDP("udp6", &net.UDPAddr{Port: clientPort})
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer conn.Close()
+	to := &net.UDPAddr{IP: allServers.AsSlice(), Port: serverPort, Zone: "c0"}
+	buf := make([]byte, 2048)
+	ask := func(m *dhcpv6.Message) (*dhcpv6.Message, error) {
+		var err error
+		for range 40 { // the server may not have joined its group yet, the card may have no address
+			_, _ = conn.WriteToUDP(m.ToBytes(), to)
+			_ = conn.SetReadDeadline(time.Now().Add(250 * time.Millisecond))
+			var n int
+			if n, _, err = conn.ReadFromUDP(buf); err == nil {
+				return dhcpv6.MessageFromBytes(buf[:n])
+			}
+		}
+		return nil, err
+	}
+	offer, err := ask(agent.say(t, dhcpv6.MessageTypeSolicit, nil))
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	reply, err := ask(agent.say(t, dhcpv6.MessageTypeRequest, server, addressIn(offer)))
+	return addressIn(reply), err
+}
+
+// awaitRoutes waits until the kernel has the route of our prefix, and looks
+// that it has no default route and no address of its own making.
+func awaitRoutes(t *testing.T) error {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	var out []byte
+	for range 200 {
+		var err error
+		if out, err = exec.CommandContext(t.Context(), "ip", "-6", "route", "show").CombinedOutput(); err != nil {
+			return err
+		}
+		if strings.Contains(string(out), "fd98::/64 dev c0 proto kernel") {
+			break
+		}
+		<-tick.C
+	}
+	addrs, err := exec.CommandContext(t.Context(), "ip", "-6", "address", "show", "dev", "c0", "scope", "global").CombinedOutput()
+	if !strings.Contains(string(out), "fd98::/64 dev c0 proto kernel") || strings.Contains(string(out), "default") || strings.Contains(string(addrs), "fd98") {
+		return fmt.Errorf("routes:\n%s\naddresses:\n%s\nwant our prefix on the link, no default route, no address; %w", out, addrs, err)
+	}
+	return nil
+}
+
+// On a link with IPv4 alone a solicitation is answered, by an advertisement
+// that changes nothing in who hears it.
+func TestOnAnIPv4LinkSolicitationsAreAnswered(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	s := serve(t, "10.77.0.1/24", rack4(fleet.Full))
+	elsewhere(t, func() error {
+		// Linux asks for routers when a card comes up, three times.
+		if err := ip("link", "set", "c0", "up"); err != nil {
+			return err
+		}
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for range 300 {
+			if s.Stats().Solicitations > 0 {
+				break
+			}
+			<-tick.C
+		}
+		out, err := exec.CommandContext(t.Context(), "ip", "-6", "route", "show", "default").CombinedOutput()
+		if s.Stats().Solicitations == 0 || len(out) > 0 || s.Stats().Advertisements != s.Stats().Solicitations {
+			return fmt.Errorf("counters %+v, default route %q, %w; want answers to solicitations only, and no route", s.Stats(), out, err)
+		}
+		return nil
+	})
+}
