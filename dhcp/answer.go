@@ -122,6 +122,9 @@ func (s *Server) look(sc *scene) refusal {
 		sc.boot.Quirk = s.o.Quirk(sc.boot, sc.node)
 	}
 	sc.plan = pxe.Decide(sc.boot, sc.node)
+	if sc.plan.Code != "" && sc.subnet.Mode != fleet.Observe {
+		s.o.Alarms.Raise(sc.plan.Code, sc.noLoaderOn(), string(sc.mac)+": "+sc.plan.Reason)
+	}
 	return served
 }
 

@@ -158,6 +158,16 @@ func (s *Server) proxied(sc *scene, kind dhcpv4.MessageType) (reply, bool) {
 	return r, ok
 }
 
+// noLoaderOn is what the alarm is about when a machine can be given nothing:
+// all of its kind on this network.
+func (sc *scene) noLoaderOn() string {
+	kind := string(sc.boot.Platform())
+	if kind == "" {
+		kind = fmt.Sprintf("architecture %d", sc.boot.Arch)
+	}
+	return kind + " machines on subnet " + sc.subnet.Name
+}
+
 // planText is the plan in words, for evidence.
 func planText(sc *scene) string {
 	if file := sc.plan.File; file != "" {

@@ -41,7 +41,7 @@ var diagnoses = []Diagnosis{
 	{CodeDeclines, "many addresses are found in use by others", "find the machines with addresses of their own and put those addresses under exclude: in site.yaml, or look for somebody who declines what he is given: {on}"},
 	{CodeLeasesUnsaved, "leases cannot be stored, so that no new ones are given", "make room on the disk of the state folder: {on}"},
 	{CodeTFTPUnheard, "machines ask for boot files by TFTP, and no packet of an answer is ever acknowledged", "let UDP from this server's high ports pass the firewall between it and the machines, or set tftp.single_port: true in provision.yaml: {on}"},
-	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders; {on}"},
+	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders (for 32-bit UEFI there is none: set such a machine to BIOS): {on}"},
 }
 
 // Diagnoses returns the table, in a fixed order.
