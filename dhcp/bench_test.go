@@ -26,7 +26,7 @@ type syncedFile struct {
 	syncs int
 }
 
-func (s *syncedFile) Leases(context.Context) ([]fleet.Lease, error) { return nil, nil }
+func (s *syncedFile) EachLease(context.Context, func(fleet.Lease)) error { return nil }
 
 func (s *syncedFile) SaveLeases(_ context.Context, leases []fleet.Lease) error {
 	s.mu.Lock()

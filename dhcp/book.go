@@ -2,7 +2,9 @@ package dhcp
 
 import (
 	"encoding/hex"
+	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -35,10 +37,17 @@ func newBook(now func() time.Time) *book {
 func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	old := b.ledgers
+	old, stay := b.ledgers, maps.Equal(b.own, own)
 	b.own, b.ledgers, b.byNet = own, nil, make(map[netip.Prefix]*ledger, len(nets))
 	for _, n := range nets {
-		l := newLedger(n, own)
+		i := slices.IndexFunc(old, func(l *ledger) bool { return stay && reflect.DeepEqual(l.net.Subnet, n.Subnet) })
+		var l *ledger
+		if i >= 0 { // nothing is to be done with its leases, which may be a million
+			l = old[i]
+			l.net, old = n, slices.Delete(old, i, i+1)
+		} else {
+			l = newLedger(n, own)
+		}
 		b.ledgers = append(b.ledgers, l)
 		b.byNet[n.CIDR] = l
 	}
@@ -90,13 +99,11 @@ func (b *book) move(old *ledger, p *place) {
 	}
 }
 
-// load enters what is on disk. known says which clients are no strangers.
-func (b *book) load(leases []fleet.Lease, known func(fleet.MAC) bool) {
+// load enters a lease that is on disk, and whether its client is a stranger.
+func (b *book) load(lease fleet.Lease, stranger bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range leases {
-		b.enter(&leases[i], !known(leases[i].MAC))
-	}
+	b.enter(&lease, stranger)
 }
 
 // enter puts a lease into its ledger.

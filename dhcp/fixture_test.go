@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -36,15 +37,13 @@ type memoryLeases struct {
 	saves  int
 }
 
-func (m *memoryLeases) Leases(context.Context) ([]fleet.Lease, error) {
+func (m *memoryLeases) EachLease(_ context.Context, do func(fleet.Lease)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var all []fleet.Lease
-	for _, l := range m.byAddr {
-		all = append(all, l)
+	for _, a := range slices.SortedFunc(maps.Keys(m.byAddr), netip.Addr.Compare) {
+		do(m.byAddr[a])
 	}
-	slices.SortFunc(all, func(a, b fleet.Lease) int { return a.Addr.Compare(b.Addr) })
-	return all, nil
+	return nil
 }
 
 func (m *memoryLeases) SaveLeases(_ context.Context, leases []fleet.Lease) error {
@@ -170,11 +169,9 @@ func (ts *testServer) start(subnets ...fleet.Subnet) {
 	s.ifaces.byIdx = map[int][]netip.Prefix{testIfindex: {own}}
 	s.ifaces.owners = map[netip.Addr]bool{own.Addr(): true}
 	s.book.reconfigure(s.ifaces.all())
-	leases, err := ts.leases.Leases(ts.t.Context())
-	if err != nil {
+	if _, err := s.load(ts.t.Context()); err != nil {
 		ts.t.Fatal(err)
 	}
-	s.book.load(leases, s.isKnown)
 	ts.Server = s
 	ts.commit = newCommitter(s, func(out []reply) { ts.sent = append(ts.sent, out...) })
 }

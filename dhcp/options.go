@@ -16,9 +16,11 @@ type Nodes interface {
 }
 
 // Leases is where leases are kept. When SaveLeases returns nil, they are on
-// stable storage.
+// stable storage. EachLease calls do for them in the order in which they were
+// stored: one that comes later takes the place of an earlier one of the same
+// address, or of the same client and subnet.
 type Leases interface {
-	Leases(ctx context.Context) ([]fleet.Lease, error)
+	EachLease(ctx context.Context, do func(fleet.Lease)) error
 	SaveLeases(ctx context.Context, leases []fleet.Lease) error
 }
 

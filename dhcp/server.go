@@ -89,12 +89,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if _, err := s.ifaces.refresh(); err != nil {
 		return fmt.Errorf("read addresses of interfaces: %w", err)
 	}
-	leases, err := s.o.Leases.Leases(ctx)
-	if err != nil {
-		return fmt.Errorf("load leases: %w", err)
-	}
 	s.book.reconfigure(s.ifaces.all())
-	s.book.load(leases, s.isKnown)
+	leases, err := s.load(ctx)
+	if err != nil {
+		return err
+	}
 	close(s.ready)
 
 	main, err := listen(ctx, serverPort)
@@ -107,8 +106,20 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer proxy.close()
-	s.o.Log.InfoContext(ctx, "dhcp server started", "leases", len(leases))
+	s.o.Log.InfoContext(ctx, "dhcp server started", "leases", leases)
 	return s.serve(ctx, main, proxy)
+}
+
+// load reads the leases, and returns how many there were.
+func (s *Server) load(ctx context.Context) (n int, err error) {
+	err = s.o.Leases.EachLease(ctx, func(l fleet.Lease) {
+		s.book.load(l, !s.isKnown(l.MAC))
+		n++
+	})
+	if err != nil {
+		return 0, fmt.Errorf("load leases: %w", err)
+	}
+	return n, nil
 }
 
 // serve runs the loops until ctx is done or one of them fails.

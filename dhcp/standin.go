@@ -82,5 +82,5 @@ func (t *StandIn) Answer(packet []byte, index int, from netip.AddrPort, to netip
 
 type noLeases struct{}
 
-func (noLeases) Leases(context.Context) ([]fleet.Lease, error)   { return nil, nil }
-func (noLeases) SaveLeases(context.Context, []fleet.Lease) error { return nil }
+func (noLeases) EachLease(context.Context, func(fleet.Lease)) error { return nil }
+func (noLeases) SaveLeases(context.Context, []fleet.Lease) error    { return nil }

@@ -224,21 +224,6 @@ func TestASetOfLeasesKeepsTheLastOfEachAddressAndClient(t *testing.T) {
 	if diff := cmp.Diff(want, got, byValue); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for what, tt := range map[string]struct {
-		lease fleet.Lease
-		want  bool
-	}{
-		"the address is in it":            {at(9, 1), true},
-		"the address is free now":         {at(9, 3), true},
-		"its client is elsewhere now":     {at(1, 7), true},
-		"a client that lost its address":  {at(2, 7), false},
-		"neither":                         {at(8, 8), false},
-		"a released one of such a client": {func() fleet.Lease { l := at(1, 7); l.State = fleet.LeaseReleased; return l }(), false},
-	} {
-		if set.replaces(&tt.lease) != tt.want {
-			t.Errorf("%s: replaces = %t", what, !tt.want)
-		}
-	}
 	if !slices.IsSortedFunc(got[1:], func(a, b fleet.Lease) int { return a.Addr.Compare(b.Addr) }) {
 		t.Error("not in order of address")
 	}

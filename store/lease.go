@@ -57,31 +57,21 @@ func (s *Store) SaveLeases(ctx context.Context, leases []fleet.Lease) error {
 	return nil
 }
 
-// Leases returns all leases, in order of address.
-func (s *Store) Leases(ctx context.Context) ([]fleet.Lease, error) {
-	later, err := s.leases.hold()
-	if err != nil {
-		return nil, s.damaged(err)
-	}
+// EachLease calls do for the leases, in the order in which they were stored as
+// far as that matters: one that comes later takes the place of an earlier one of
+// its address, or of its client on the subnet.
+func (s *Store) EachLease(ctx context.Context, do func(fleet.Lease)) error {
+	journals := s.leases.hold()
 	defer s.leases.release()
-	var all []fleet.Lease
-	if err := s.eachRow(ctx, func(l fleet.Lease) {
-		if !later.replaces(&l) {
-			all = append(all, l)
-		}
-	}); err != nil {
-		return nil, err
+	if err := s.eachRow(ctx, do); err != nil {
+		return err
 	}
-	if len(later.byAddr) == 0 {
-		return all, nil
-	}
-	for _, l := range later.byAddr {
-		if l.State != "" {
-			all = append(all, l)
+	for _, j := range journals {
+		if err := j.each(j.end, do); err != nil {
+			return s.damaged(err)
 		}
 	}
-	slices.SortFunc(all, func(a, b fleet.Lease) int { return a.Addr.Compare(b.Addr) })
-	return all, nil
+	return nil
 }
 
 // eachRow calls do for the leases in the table. It goes past gorm, which would

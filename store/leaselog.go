@@ -249,25 +249,16 @@ func noteMerged(tx *sql.Tx, j *journal) error {
 	return err
 }
 
-// hold returns what the journals say now, and keeps them from being merged
+// hold returns the journals as they are now, and keeps them from being merged
 // until release.
-func (ll *leaseLog) hold() (*leaseSet, error) {
+func (ll *leaseLog) hold() (as []journal) {
 	ll.merging.Lock()
 	ll.mu.Lock()
-	journals := slices.Clone(ll.journals)
-	ends := make([]int64, len(journals))
-	for i, j := range journals {
-		ends[i] = j.end
+	defer ll.mu.Unlock()
+	for _, j := range ll.journals {
+		as = append(as, journal{f: j.f, gen: j.gen, end: j.end})
 	}
-	ll.mu.Unlock()
-	set := newLeaseSet()
-	for i, j := range journals {
-		if err := j.each(ends[i], set.put); err != nil {
-			ll.merging.Unlock()
-			return nil, err
-		}
-	}
-	return set, nil
+	return as
 }
 
 // release lets merging begin: not before, since who reads all leases at the

@@ -42,18 +42,6 @@ func (ls *leaseSet) put(l fleet.Lease) {
 	ls.byAddr[l.Addr] = l
 }
 
-// replaces reports whether a lease of the table is out of date.
-func (ls *leaseSet) replaces(l *fleet.Lease) bool {
-	if _, ok := ls.byAddr[l.Addr]; ok {
-		return true
-	}
-	if l.State != fleet.LeaseBound {
-		return false
-	}
-	_, ok := ls.byHolder[holderOf(l)]
-	return ok
-}
-
 // sorted returns the leases in order of address, which is the order of the
 // table: its pages are written one after the other.
 func (ls *leaseSet) sorted() []fleet.Lease {

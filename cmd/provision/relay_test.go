@@ -157,14 +157,16 @@ func hasLease(t *testing.T, r *labRack, n fleet.Node) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	leases, err := db.Leases(t.Context())
-	if err != nil {
+	var leases []fleet.Lease
+	found := false
+	if err := db.EachLease(t.Context(), func(l fleet.Lease) {
+		leases = append(leases, l)
+		found = found || l.Addr == n.Addr && l.MAC == n.MAC && l.State == fleet.LeaseBound
+	}); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range leases {
-		if l.Addr == n.Addr && l.MAC == n.MAC && l.State == fleet.LeaseBound {
-			return
-		}
+	if found {
+		return
 	}
 	t.Errorf("the server has leases %+v, want one of %s for %s: nobody handed it over", leases, n.Addr, n.MAC)
 }

@@ -174,6 +174,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	if st.dhcp != nil {
+		st.dhcp.SetSubnets(st.withRelays(st.engine.Site().Subnets)) // or it would sort its leases twice
 		group.Go(func() error { return st.dhcp.Run(ctx) })
 		group.Go(func() error { return st.dhcp6.Run(ctx) })
 		group.Go(func() error { return st.followSubnets(ctx) })
