@@ -6,7 +6,6 @@ const (
 	ArgServer = "provision.server" // "https://10.77.0.1:8443"
 	ArgCA     = "provision.ca"     // "sha256:<hex>" of the server's CA certificate (DER)
 	ArgTicket = "provision.ticket" // one-use ticket for the hello
-	ArgRescue = "provision.rescue" // "1": a shell on the console, no agent
 	ArgMAC    = "BOOTIF"           // "01-52-54-00-12-34-56", as PXELINUX writes it
 )
 

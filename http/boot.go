@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"path"
 	"strings"
-	"time"
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
@@ -42,8 +41,6 @@ func (b boot) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "GET or HEAD only", http.StatusMethodNotAllowed)
 		return
 	}
-	// One for the whole of a small answer; files renew it as they go.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bootfile.StallTime))
 	switch name := path.Clean("/" + req.URL.Path); {
 	case name == pxe.PathScript:
 		b.script(w, req)
@@ -169,7 +166,8 @@ func (b boot) machineAt(ctx context.Context, addr netip.Addr, said fleet.MAC) (f
 		return lease.MAC, true
 	}
 	if said != lease.MAC && !b.sameNode(said, lease.MAC) {
-		b.o.Log.WarnContext(ctx, "boot request named another machine", "mac", lease.MAC, "said", said, "addr", addr)
+		b.counts.othersNamed.Add(1)
+		b.o.Log.DebugContext(ctx, "boot request named another machine", "mac", lease.MAC, "said", said, "addr", addr)
 		return lease.MAC, true
 	}
 	return said, true

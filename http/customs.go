@@ -41,7 +41,7 @@ func (c *customs) read(script fleet.Script) (*ipxescripts.Custom, error) {
 
 // custom fills the operator's script in for a visitor. Links to private files
 // are made only when the script is really given out.
-func (b boot) custom(v visit, script fleet.Script) ([]byte, error) {
+func (b boot) custom(v *visit, script fleet.Script) ([]byte, error) {
 	custom, err := b.customs.read(script)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (b boot) custom(v visit, script fleet.Script) ([]byte, error) {
 
 // privateURL returns a one-use URL for a private file. It is for a machine
 // that a person or a rule let in, at an address that we gave to its card.
-func (b boot) privateURL(v visit, name string) (string, error) {
+func (b boot) privateURL(v *visit, name string) (string, error) {
 	if err := b.links.check(name); err != nil {
 		return "", err
 	}

@@ -154,7 +154,8 @@ func (b boot) grubAgent(ctx context.Context, g GRUBRequest, ask pxe.Request, tit
 	ticket := noTicket
 	if !g.Asking {
 		if !b.tickets.Allow(ask.Addr) {
-			b.o.Log.WarnContext(ctx, "boot ticket refused: too many from this address", "mac", ask.MAC, "addr", ask.Addr)
+			b.counts.ticketsRefused.Add(1)
+			b.o.Log.DebugContext(ctx, "boot ticket refused: too many from this address", "mac", ask.MAC, "addr", ask.Addr)
 			return nil, &fleet.Error{Kind: fleet.Denied, Op: "make boot ticket", Err: errTooManyTickets}
 		}
 		var err error
@@ -172,7 +173,7 @@ func (b boot) grubAgent(ctx context.Context, g GRUBRequest, ask pxe.Request, tit
 		Agent: ipxescripts.Agent{
 			Title: title, Server: ask.Server.String(),
 			Kernel: from + pxe.PathFiles + kernel, Initrd: from + pxe.PathFiles + ramdisk,
-			Args: b.agentArgs(ask, ticket),
+			Args: b.front(ask.Server).agentArgs(ask.MAC, ticket),
 		},
 		Console: consoles(ask.Arch),
 	})

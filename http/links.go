@@ -143,7 +143,7 @@ func (b boot) link(w http.ResponseWriter, req *http.Request, rest string) {
 	addr := remoteAddr(req)
 	if !ok || b.links.dir == nil || !b.links.use(ticket, name, req.Method, addr) {
 		b.counts.linksRefused.Add(1)
-		b.o.Log.WarnContext(req.Context(), "one-use link refused", "addr", addr, "file", fleet.CleanText(name))
+		b.o.Log.DebugContext(req.Context(), "one-use link refused", "addr", addr, "file", fleet.CleanText(name))
 		http.Error(w, "this link has been used, has expired, or is another machine's: boot the machine again to get a new one", http.StatusGone)
 		return
 	}

@@ -33,18 +33,13 @@ func (b boot) memTest(ask pxe.Request) string {
 	return ask.BaseURL() + pxe.PathFiles + name
 }
 
-// menuURL is what a machine's menu is asked for with; iPXE adds what it knows.
-func menuURL(ask pxe.Request) string {
-	return ask.BaseURL() + pxe.PathScript + "?mac=" + dashed(ask.MAC)
-}
-
 // menuFor says what a machine's menu shows and offers.
-func (b boot) menuFor(v visit) ipxescripts.Menu {
+func (b boot) menuFor(v *visit) ipxescripts.Menu {
 	local := v.plan.File == pxe.ScriptLocal
 	m := ipxescripts.Menu{
 		Title: v.title, MAC: string(v.ask.MAC), Pool: string(v.node.Pool), State: string(v.node.State),
-		Status: b.status(v.node), Next: "Go on: boot the agent", URL: menuURL(v.ask), MemTest: b.memTest(v.ask),
-		Enrol: !local, Rescue: v.node.State == fleet.Rescue, Shell: v.site.IPXEShell,
+		Status: b.status(v.node), Next: "Go on: boot the agent", URL: v.front.menu + dashed(v.ask.MAC), MemTest: b.memTest(v.ask),
+		Enrol: !local, Shell: v.site.IPXEShell,
 	}
 	if local {
 		m.Next = "Go on: boot the system on its disk"

@@ -13,7 +13,7 @@ import (
 const customText = "#!ipxe\necho custom for {{.Name}} {{.MAC}}\nchain {{.Agent}}\n"
 
 func TestWhatAMachineCanChoose(t *testing.T) {
-	const unknown, active, ready, rescue, quarantined = "52-54-00-00-00-99", "52-54-00-00-00-01", "52-54-00-00-00-11", "52-54-00-00-00-12", "52-54-00-00-00-13"
+	const unknown, active, ready, quarantined = "52-54-00-00-00-99", "52-54-00-00-00-01", "52-54-00-00-00-11", "52-54-00-00-00-13"
 	tests := map[string]struct {
 		mac, do  string
 		platform string
@@ -23,7 +23,7 @@ func TestWhatAMachineCanChoose(t *testing.T) {
 		tickets  int
 	}{
 		"nothing":                                   {mac: unknown, has: []string{"ticket=", "&do=menu"}, tickets: 1},
-		"the menu":                                  {mac: unknown, do: "menu", has: []string{"choose", "unknown to the server", "item --key e agent"}, hasNo: []string{"ticket=", "--key r", "--key s"}},
+		"the menu":                                  {mac: unknown, do: "menu", has: []string{"choose", "unknown to the server", "item --key e agent"}, hasNo: []string{"ticket=", "--key s"}},
 		"the menu, of a machine with a system":      {mac: active, do: "menu", has: []string{"choose", "pool prd", "active", "the system on its disk"}, hasNo: []string{"item --key e"}},
 		"the menu, because the site says so":        {mac: unknown, site: func(s *fleet.Site) { s.Menu = true }, has: []string{"choose"}},
 		"the menu, because the subnet says so":      {mac: unknown, site: func(s *fleet.Site) { s.Subnets[0].Menu = true }, has: []string{"choose"}},
@@ -33,10 +33,6 @@ func TestWhatAMachineCanChoose(t *testing.T) {
 		"the disk":                                  {mac: unknown, do: "local", has: []string{"sanboot"}},
 		"the agent":                                 {mac: ready, do: "agent", has: []string{"ticket="}, tickets: 1},
 		"the agent, with a system":                  {mac: active, do: "agent", has: []string{"sanboot"}, hasNo: []string{"ticket="}},
-		"rescue, that nobody allowed":               {mac: ready, do: "rescue", has: []string{"ticket="}, hasNo: []string{"provision.rescue"}, tickets: 1},
-		"rescue, with a system":                     {mac: active, do: "rescue", has: []string{"sanboot"}},
-		"rescue":                                    {mac: rescue, has: []string{"provision.rescue=1"}, tickets: 1},
-		"rescue, in the menu":                       {mac: rescue, do: "menu", has: []string{"item --key r rescue"}},
 		"the memory test":                           {mac: active, do: "memtest", has: []string{"kernel http://127.0.0.1", "/boot/memtest86+x64.bin"}},
 		"the memory test, for another firmware":     {mac: active, do: "memtest", platform: "efi", has: []string{"sanboot"}},
 		"the memory test, in the menu":              {mac: ready, do: "menu", has: []string{"memtest"}},
@@ -50,7 +46,6 @@ func TestWhatAMachineCanChoose(t *testing.T) {
 		"a script by its MAC, of an unknown one":    {mac: unknown, site: custom("52:54:00:00:00:99", ""), has: []string{"custom for"}},
 		"the agent instead of a script of its pool": {mac: ready, do: "agent", site: custom("", "prd"), has: []string{"ticket="}, tickets: 1},
 		"no script when it has a system":            {mac: active, site: custom("", "prd"), has: []string{"sanboot"}, hasNo: []string{"custom"}},
-		"no script of the pool in rescue":           {mac: rescue, site: custom("", "prd"), has: []string{"provision.rescue=1"}, tickets: 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -61,7 +56,6 @@ func TestWhatAMachineCanChoose(t *testing.T) {
 			}
 			e.nodes = append(e.nodes,
 				fleet.Node{ID: "n-0000000011", Name: "ready-1", MAC: "52:54:00:00:00:11", State: fleet.Ready, Pool: "prd", Stage: "prd", Approved: true},
-				fleet.Node{ID: "n-0000000012", MAC: "52:54:00:00:00:12", State: fleet.Rescue, Pool: "prd", Approved: true},
 				fleet.Node{ID: "n-0000000013", MAC: "52:54:00:00:00:13", State: fleet.Quarantined, Pool: "prd"})
 			res, body := fetch(t, base, "GET", "/boot/ipxe?mac="+tt.mac+"&platform="+tt.platform+"&do="+tt.do)
 			if res.StatusCode != 200 || !strings.HasPrefix(body, "#!ipxe\n") {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
 	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
 	"github.com/rackstage/provision/pxe"
@@ -25,7 +24,6 @@ const (
 	doLocal   choice = "local"
 	doMenu    choice = "menu"
 	doMemTest choice = "memtest"
-	doRescue  choice = "rescue"
 	doCustom  choice = "custom" // the operator's script; nobody asks for it
 	doWait    choice = "wait"   // nothing; nobody asks for it
 )
@@ -34,6 +32,7 @@ const (
 // on.
 type visit struct {
 	ask    pxe.Request
+	front  *front
 	node   fleet.Node
 	site   fleet.Site
 	subnet fleet.Subnet
@@ -60,7 +59,7 @@ func (b boot) script(w http.ResponseWriter, req *http.Request) {
 	v := b.visitor(addr, b.serverFor(addr, localAddr(req)), mac, q)
 	v.dry = req.Method != http.MethodGet
 	do := b.choose(v)
-	if (do == doAgent || do == doRescue || do == doCustom) && !v.dry && !b.tickets.Allow(addr) {
+	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.Allow(addr) {
 		b.refuseTicket(w, req, v.ask)
 		return
 	}
@@ -74,7 +73,7 @@ func (b boot) script(w http.ResponseWriter, req *http.Request) {
 	if !v.dry && err == nil {
 		b.o.Engine.Observe(fleet.Evidence{
 			At: b.o.Now(), MAC: mac, Phase: fleet.PhaseScript,
-			Detail: fleet.CleanText("GET " + scriptWord(v.plan, do) + " script from " + addr.String()),
+			Detail: "GET " + scriptWord(v.plan, do) + " script from " + addr.String(),
 		})
 	}
 }
@@ -86,7 +85,7 @@ const maxSpare = 16 << 10
 
 func scriptWord(plan pxe.Plan, do choice) string {
 	switch do {
-	case doMenu, doMemTest, doRescue, doCustom:
+	case doMenu, doMemTest, doCustom:
 		return string(do)
 	default:
 		return string(plan.Action)
@@ -94,8 +93,8 @@ func scriptWord(plan pxe.Plan, do choice) string {
 }
 
 // visitor collects what the answer to a machine depends on.
-func (s *Server) visitor(addr, server netip.Addr, mac fleet.MAC, q bootQuery) visit {
-	v := visit{site: s.o.Engine.Site(), do: q.Do}
+func (s *Server) visitor(addr, server netip.Addr, mac fleet.MAC, q bootQuery) *visit {
+	v := &visit{site: s.o.Engine.Site(), front: s.front(server), do: q.Do}
 	v.node, _ = s.o.Engine.NodeByMAC(mac)
 	v.subnet, _ = v.site.SubnetOf(addr)
 	v.ask = pxe.Request{
@@ -115,7 +114,7 @@ func (s *Server) visitor(addr, server netip.Addr, mac fleet.MAC, q bootQuery) vi
 // choose says which script a machine gets. What it asks for counts as far as
 // the plan for it allows: a machine that is to get nothing gets nothing, and
 // one that has a system boots that, tests its memory, or shows the menu.
-func (b boot) choose(v visit) choice {
+func (b boot) choose(v *visit) choice {
 	local := v.plan.File == pxe.ScriptLocal
 	switch {
 	case !local && v.plan.File != pxe.ScriptAgent:
@@ -126,8 +125,6 @@ func (b boot) choose(v visit) choice {
 		return doMenu
 	case local || v.do == doLocal:
 		return doLocal
-	case v.node.State == fleet.Rescue:
-		return doRescue
 	case v.do == doAgent:
 		return doAgent
 	}
@@ -138,14 +135,14 @@ func (b boot) choose(v visit) choice {
 }
 
 // compose puts a script behind dst.
-func (b boot) compose(ctx context.Context, dst []byte, v visit, do choice) ([]byte, error) {
+func (b boot) compose(ctx context.Context, dst []byte, v *visit, do choice) ([]byte, error) {
 	switch do {
 	case doMenu:
 		return b.scripts.Menu(b.menuFor(v)), nil
 	case doMemTest:
 		return b.scripts.MemTest(v.title, b.memTest(v.ask)), nil
 	case doLocal:
-		return b.scripts.Local(v.title, menuURL(v.ask))
+		return b.scripts.Local(v.title, v.front.menu+dashed(v.ask.MAC))
 	case doCustom:
 		script, _ := v.site.ScriptFor(v.node, v.ask.MAC)
 		text, err := b.custom(v, script)
@@ -154,8 +151,8 @@ func (b boot) compose(ctx context.Context, dst []byte, v visit, do choice) ([]by
 			return b.scripts.Wait(v.title, "its script "+script.Name+" cannot be filled in: see the server's log")
 		}
 		return text, nil
-	case doAgent, doRescue:
-		return b.agentScript(ctx, dst, v, do)
+	case doAgent:
+		return b.agentScript(ctx, dst, v)
 	default:
 		return b.scripts.Wait(v.title, v.plan.Reason)
 	}
@@ -163,7 +160,7 @@ func (b boot) compose(ctx context.Context, dst []byte, v visit, do choice) ([]by
 
 // agentScript boots the ramdisk. Its kernel arguments hold the one-use ticket
 // of the hello, bound to the address that asked.
-func (b boot) agentScript(ctx context.Context, dst []byte, v visit, do choice) ([]byte, error) {
+func (b boot) agentScript(ctx context.Context, dst []byte, v *visit) ([]byte, error) {
 	ticket := noTicket
 	if !v.dry {
 		var err error
@@ -172,30 +169,15 @@ func (b boot) agentScript(ctx context.Context, dst []byte, v visit, do choice) (
 			return b.scripts.Wait(v.title, "the server cannot make a boot ticket now")
 		}
 	}
-	files := v.ask.BaseURL() + pxe.PathFiles
 	kernel, ramdisk := bootFiles(v.ask.Arch)
-	args := b.agentArgs(v.ask, ticket)
-	if do == doRescue {
-		args = append(args, api.ArgRescue+"=1")
-	}
 	return b.scripts.AppendAgent(dst, ipxescripts.Agent{
-		Title: v.title, Server: v.ask.Server.String(), Kernel: files + kernel, Initrd: files + ramdisk, Menu: menuURL(v.ask), Args: args,
+		Title: v.title, Server: v.front.name, Kernel: v.front.files + kernel, Initrd: v.front.files + ramdisk,
+		Menu: v.front.menu + dashed(v.ask.MAC), Args: v.front.agentArgs(v.ask.MAC, ticket),
 	})
 }
 
 // noTicket stands in the answer to HEAD, which gives nothing away.
 var noTicket = strings.Repeat("0", 43)
-
-// agentArgs tell the agent, on the kernel's command line, where its server is
-// and who it is itself.
-func (s *Server) agentArgs(ask pxe.Request, ticket string) []string {
-	return []string{
-		api.ArgServer + "=https://" + netip.AddrPortFrom(ask.Server, s.o.AgentPort).String(),
-		api.ArgCA + "=" + s.caDigest,
-		api.ArgTicket + "=" + ticket,
-		api.ArgMAC + "=01-" + dashed(ask.MAC),
-	}
-}
 
 // dashed writes a MAC address as URLs and PXELINUX have it.
 func dashed(mac fleet.MAC) string { return strings.ReplaceAll(string(mac), ":", "-") }
@@ -206,7 +188,7 @@ var errTooManyTickets = errors.New("too many boot tickets for this address")
 // loader's script, and firmware, ask again.
 func (b boot) refuseTicket(w http.ResponseWriter, req *http.Request, ask pxe.Request) {
 	b.counts.ticketsRefused.Add(1)
-	b.o.Log.WarnContext(req.Context(), "boot ticket refused: too many from this address", "mac", ask.MAC, "addr", ask.Addr)
+	b.o.Log.DebugContext(req.Context(), "boot ticket refused: too many from this address", "mac", ask.MAC, "addr", ask.Addr)
 	w.Header().Set("Retry-After", strconv.Itoa(int(1/ticketRate)))
 	http.Error(w, "too many boot tickets for this address", http.StatusTooManyRequests)
 }

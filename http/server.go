@@ -77,6 +77,7 @@ type Server struct {
 	customs     *customs      // scripts of site.yaml, read once
 	spare       sync.Pool     // of buffers for scripts
 	counts      counters      // of the boot listener
+	fronts      sync.Map      // of *front by address
 	bootDoor    *throttle.Doorkeeper
 	echo        *echo.Echo
 	caDigest    string

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/rackstage/provision/http/bootfile"
 )
 
 // Stats are what the boot listener counted since the start.
@@ -26,6 +28,7 @@ type Stats struct {
 	IdleClosed      int64 // connections closed because no request came
 	StalledReaders  int64 // connections closed because nobody read the answer
 	TicketsRefused  int64 // too many of one address
+	OthersNamed     int64 // requests that named another machine than the one that holds the address
 	LinksRefused    int64 // used up, expired, of another address, or made up
 	ConnsOfAddress  int64 // connections refused: too many of one address
 	ConnsInAll      int64 // connections refused: too many
@@ -36,7 +39,7 @@ type counters struct {
 	requests, files, chunks, scripts, links                         atomic.Int64
 	notFound, badMethods, badRequests, headersTooLarge              atomic.Int64
 	slowHeaders, idleClosed, stalledReaders, ticketsRefused, panics atomic.Int64
-	linksRefused                                                    atomic.Int64
+	linksRefused, othersNamed                                       atomic.Int64
 }
 
 // BootStats returns the counters of the boot listener.
@@ -45,7 +48,7 @@ func (s *Server) BootStats() Stats {
 	ofAddr, inAll := s.bootDoor.Refused()
 	return Stats{
 		Requests: c.requests.Load(), Files: c.files.Load(), Chunks: c.chunks.Load(), Scripts: c.scripts.Load(), Links: c.links.Load(),
-		NotFound: c.notFound.Load(), BadMethods: c.badMethods.Load(), BadRequests: c.badRequests.Load(), HeadersTooLarge: c.headersTooLarge.Load(),
+		NotFound: c.notFound.Load(), OthersNamed: c.othersNamed.Load(), BadMethods: c.badMethods.Load(), BadRequests: c.badRequests.Load(), HeadersTooLarge: c.headersTooLarge.Load(),
 		SlowHeaders: c.slowHeaders.Load(), IdleClosed: c.idleClosed.Load(), StalledReaders: c.stalledReaders.Load(),
 		TicketsRefused: c.ticketsRefused.Load(), LinksRefused: c.linksRefused.Load(),
 		ConnsOfAddress: ofAddr, ConnsInAll: inAll, Panics: c.panics.Load(),
@@ -74,6 +77,8 @@ type countedConn struct {
 	asking  atomic.Bool // part of a request has come
 	aborted atomic.Bool // a read was ended by net/http itself, between requests
 	late    atomic.Bool // why it ended is counted
+
+	deadline atomic.Int64 // of writing, as it was set last
 }
 
 // Read implements net.Conn.
@@ -110,6 +115,7 @@ func (c *countedConn) Write(b []byte) (int, error) {
 		c.counts.badRequests.Add(1)
 	}
 	c.asking.Store(false)
+	c.extend()
 	n, err := c.Conn.Write(b)
 	c.stalled(err)
 	return n, err
@@ -126,6 +132,21 @@ func (c *countedConn) ReadFrom(r io.Reader) (int64, error) {
 	n, err := from.ReadFrom(r)
 	c.stalled(err)
 	return n, err
+}
+
+// extend sees to it that a write ends within [bootfile.StallTime], and does
+// nothing where half of that is left from before: small answers are many.
+func (c *countedConn) extend() {
+	now := time.Now()
+	if time.Unix(0, c.deadline.Load()).Sub(now) < bootfile.StallTime/2 {
+		_ = c.SetWriteDeadline(now.Add(bootfile.StallTime))
+	}
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *countedConn) SetWriteDeadline(t time.Time) error {
+	c.deadline.Store(t.UnixNano())
+	return c.Conn.SetWriteDeadline(t)
 }
 
 func (c *countedConn) stalled(err error) {

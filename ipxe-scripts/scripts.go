@@ -94,7 +94,6 @@ type Menu struct {
 	URL        string // of this machine's script: "&do=" and a choice follow
 	MemTest    string // URL of the memory test for this firmware; "": not offered
 	Enrol      bool   // it may say hello
-	Rescue     bool   // an operator asked for the rescue system
 	Shell      bool   // iPXE's own shell is offered
 }
 

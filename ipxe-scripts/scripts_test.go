@@ -43,7 +43,7 @@ func TestScriptsAreAsReviewed(t *testing.T) {
 		"menu": func() ([]byte, error) {
 			return s.Menu(Menu{
 				Title: "prd-01", MAC: "52:54:00:12:34:56", Pool: "prd", State: "ready", Status: "run prd-1: write, 40 %", Next: "Boot the agent",
-				URL: "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56", MemTest: "http://10.77.0.1/boot/memtest86+x64.efi", Enrol: true, Rescue: true, Shell: true,
+				URL: "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56", MemTest: "http://10.77.0.1/boot/memtest86+x64.efi", Enrol: true, Shell: true,
 			}), nil
 		},
 		"menu-bare": func() ([]byte, error) { return s.Menu(Menu{Title: "52:54:00:12:34:56"}), nil },
