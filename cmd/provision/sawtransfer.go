@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"path"
 	"slices"
 	"time"
@@ -12,19 +13,37 @@ import (
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
-// sawTransfer makes evidence of a loader that was fetched, or was not. What
-// strangers do is none.
+// A transferWatch makes evidence of a loader that was fetched, or was not, and
+// an alarm of a subnet where nobody hears our answers. What strangers do is
+// neither.
+type transferWatch struct {
+	lease  func(netip.Addr) (fleet.Lease, bool)
+	subnet func(netip.Addr) (fleet.Subnet, bool)
+	alarms interface {
+		Raise(code, on, detail string)
+		Clear(code, on string)
+	}
+	observe func(fleet.Evidence)
+}
+
 func (st *station) sawTransfer(t tftp.Transfer) {
-	lease, ok := st.leases().LeaseByAddr(t.Client.Addr())
+	transferWatch{
+		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
+		alarms: st.engine, observe: st.lessons.Observe,
+	}.saw(t)
+}
+
+func (w transferWatch) saw(t tftp.Transfer) {
+	lease, ok := w.lease(t.Client.Addr())
 	if !ok {
 		return
 	}
-	if subnet, ok := st.engine.Site().SubnetOf(t.Client.Addr()); ok {
+	if subnet, ok := w.subnet(t.Client.Addr()); ok {
 		switch {
 		case errors.Is(t.Err, tftp.ErrUnheard):
-			st.engine.Raise(fleet.CodeTFTPUnheard, "subnet "+subnet.Name, transferText(t))
+			w.alarms.Raise(fleet.CodeTFTPUnheard, "subnet "+subnet.Name, transferText(t))
 		case t.Sent > 0:
-			st.engine.Clear(fleet.CodeTFTPUnheard, "subnet "+subnet.Name)
+			w.alarms.Clear(fleet.CodeTFTPUnheard, "subnet "+subnet.Name)
 		}
 	}
 	phase := fleet.PhaseLoader
@@ -36,7 +55,7 @@ func (st *station) sawTransfer(t tftp.Transfer) {
 	case t.Err != nil && !errors.Is(t.Err, tftp.ErrLastUnheard):
 		phase = fleet.PhaseDHCP // it has got no further
 	}
-	st.lessons.Observe(fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(transferText(t)), File: path.Base(t.Name)})
+	w.observe(fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(transferText(t)), File: path.Base(t.Name)})
 }
 
 // transferText says in one line how a transfer went.

@@ -2,11 +2,14 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
@@ -58,5 +61,59 @@ func TestAFirewallThatDropsTheAnswersIsNamedWithItsFix(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q does not say %q", got, want)
 		}
+	}
+}
+
+// A logbook writes down what it is told.
+type logbook struct{ lines []string }
+
+func (l *logbook) Raise(code, on, _ string) { l.lines = append(l.lines, "raise "+code+" on "+on) }
+func (l *logbook) Clear(code, on string)    { l.lines = append(l.lines, "clear "+code+" on "+on) }
+func (l *logbook) observe(ev fleet.Evidence) {
+	l.lines = append(l.lines, string(ev.Phase)+" of "+string(ev.MAC))
+}
+
+func TestTransfersBecomeEvidenceAndAlarms(t *testing.T) {
+	const mac = "52:54:00:00:00:01"
+	known, stranger := netip.MustParseAddrPort("10.1.0.7:2070"), netip.MustParseAddrPort("10.1.0.8:2070")
+	aborted := &tftp.AbortedError{Code: 8, Text: "User aborted the transfer"}
+	tests := map[string]struct {
+		transfer tftp.Transfer
+		want     []string
+	}{
+		"a loader was fetched": {
+			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 9, Sent: 9, Block: 512},
+			[]string{"clear E-TFTP-UNHEARD on subnet rack", "loader of " + mac},
+		},
+		"only the last ACK was lost": {
+			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 900, Sent: 512, Block: 512, Err: tftp.ErrLastUnheard},
+			[]string{"clear E-TFTP-UNHEARD on subnet rack", "loader of " + mac},
+		},
+		"a firewall drops our answers": {
+			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 9, Block: 512, Packets: 6, Err: tftp.ErrUnheard},
+			[]string{"raise E-TFTP-UNHEARD on subnet rack", "dhcp of " + mac},
+		},
+		"the machine fell silent": {
+			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 900, Sent: 512, Block: 512, Err: tftp.ErrSilent},
+			[]string{"clear E-TFTP-UNHEARD on subnet rack", "dhcp of " + mac},
+		},
+		"it asked for the size":           {tftp.Transfer{Client: known, Name: "snponly.efi", Size: 9, Block: 512, Err: aborted}, nil},
+		"it asked for what is not there":  {tftp.Transfer{Client: known, Name: "revocations.efi", Err: fs.ErrNotExist}, nil},
+		"a stranger hears nothing":        {tftp.Transfer{Client: stranger, Name: "snponly.efi", Size: 9, Block: 512, Err: tftp.ErrUnheard}, nil},
+		"a stranger fetched a loader":     {tftp.Transfer{Client: stranger, Name: "snponly.efi", Size: 9, Sent: 9, Block: 512}, nil},
+		"a kernel that goes by HTTP only": {tftp.Transfer{Client: known, Name: "vmlinuz", Err: tftp.ErrNotByTFTP}, []string{"dhcp of " + mac}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var book logbook
+			transferWatch{
+				lease:  func(a netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: mac}, a == known.Addr() },
+				subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{Name: "rack"}, true },
+				alarms: &book, observe: book.observe,
+			}.saw(tt.transfer)
+			if !slices.Equal(book.lines, tt.want) {
+				t.Errorf("got %q, want %q", book.lines, tt.want)
+			}
+		})
 	}
 }

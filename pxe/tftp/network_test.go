@@ -381,3 +381,40 @@ func TestATransferThatTheServerEndsIsSaidToTheClient(t *testing.T) {
 		t.Errorf("Stats = %+v", st)
 	}
 }
+
+func TestAnACKStormIsNotAnsweredAndKeepsNobodyWaiting(t *testing.T) {
+	want := noise(200_000)
+	for _, single := range []bool{false, true} {
+		s, at := serveAt(t, "udp4", "127.0.0.1:0", Options{Open: holding(map[string][]byte{"f": want}), SinglePort: single})
+		held := newReader(t, "127.0.0.1:0", at) // shows where data comes from
+		held.send([]byte("\x00\x01f\x00octet\x00"))
+		_, from := receive(t, held.conn)
+		stranger := newReader(t, "127.0.0.5:0", from.(*net.UDPAddr).AddrPort())
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					stranger.send([]byte{0, opACK, byte(i >> 8), byte(i)})
+				}
+			}
+		}()
+		for range 3 {
+			if got, err := newReader(t, "127.0.0.1:0", at).read("f", "blksize 1468 windowsize 4"); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+		}
+		close(stop)
+		<-stopped
+		if st := s.Stats(); st.Stray == 0 {
+			t.Errorf("Stats = %+v, want stray packets", st)
+		}
+		_ = stranger.conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if n, err := stranger.conn.Read(make([]byte, 100)); err == nil {
+			t.Errorf("the stranger got %d bytes", n)
+		}
+	}
+}
