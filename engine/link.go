@@ -125,9 +125,11 @@ func (e *Engine) heard(id fleet.NodeID) {
 	}
 }
 
-// moved notes that a node calls from another address than before.
+// moved notes that a node calls from another address than before. A link-local
+// one is none: a system that knows its link already and has no IPv6 address
+// yet calls from there, and nobody else can reach it by that.
 func (e *Engine) moved(ctx context.Context, n fleet.Node, s fleet.Session) error {
-	if !s.Addr.IsValid() || s.Addr == n.Addr {
+	if !s.Addr.IsValid() || s.Addr == n.Addr || s.Addr.IsLinkLocalUnicast() {
 		return nil
 	}
 	return e.update(ctx, func(t *tx) error {

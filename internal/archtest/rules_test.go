@@ -94,7 +94,7 @@ var rules = archtest.Rules{
 		"golang.org/x/net/ipv4":            {"dhcp", "relay", "pxe/tftp"},
 		"golang.org/x/net/bpf":             {"dhcp/foreign"},       // replies of other servers
 		"golang.org/x/net/icmp":            {"dhcp", "dhcp/dhcp6"}, // echo before an offer, router advertisements
-		"golang.org/x/net/ipv6":            {"dhcp/dhcp6"},
+		"golang.org/x/net/ipv6":            {"dhcp/dhcp6", "agent/ramdisk"},
 		"golang.org/x/sync":                {"..."},
 		"golang.org/x/sys":                 {"..."},
 		"golang.org/x/term":                {"cmd/provision"},
