@@ -105,9 +105,9 @@ func hardware(mac [6]byte) string {
 }
 
 // handOver tells the server, now that it is back, which addresses were
-// confirmed in its absence: each client asks it in its own name to have its
-// address again, as it would after a reboot (RFC 2131 §4.3.2). So the server
-// has it in its own leases before anybody else can be given it.
+// confirmed in its absence: it gets each client's request for its address once
+// more, and confirms it itself. So it has them in its own leases before
+// anybody else can be given them. The clients do not hear of it.
 func (r *Relay) handOver(ctx context.Context) {
 	r.mu.Lock()
 	granted := r.granted
@@ -122,7 +122,7 @@ func (r *Relay) handOver(ctx context.Context) {
 			if !p.addr.Contains(addr) {
 				continue
 			}
-			ask := retake([6]byte(mac.Hardware()), addr, r.newTransaction())
+			ask := request([6]byte(mac.Hardware()), addr, p.addr.Addr(), r.newTransaction())
 			if out, ok := r.rules.up(ask, p); ok {
 				r.toServer(s, out, p)
 			}

@@ -32,6 +32,7 @@ const (
 	optionPad       = 0
 	optionRequested = 50
 	optionType      = 53
+	optionServer    = 54
 	optionInfo      = 82
 	optionEnd       = 255
 
@@ -171,20 +172,33 @@ func (p packet) padded() packet {
 	return p
 }
 
-// infoFor is the value of option 82: the interface as the circuit, the relay's
-// name as the remote end (RFC 3046 §3.1, §3.2).
-func infoFor(iface, name string) []byte {
+// Suboptions of option 82.
+const (
+	subCircuit  = 1
+	subRemote   = 2
+	subServerID = 11
+)
+
+// infoFor is the value of option 82 for a port: the interface as the circuit,
+// the relay's name as the remote end (RFC 3046 §3.1, §3.2), and our address as
+// the one that clients shall know the server by (RFC 5107): what they renew
+// their leases with comes to us then, and we know the way.
+func infoFor(p port, name string) []byte {
 	var b []byte
-	for i, s := range []string{iface, name} {
-		s = s[:min(len(s), 100)]
-		b = append(append(b, byte(i+1), byte(len(s))), s...)
+	for _, sub := range []struct {
+		code  byte
+		value []byte
+	}{{subCircuit, []byte(p.name)}, {subRemote, []byte(name)}, {subServerID, p.addr.Addr().AsSlice()}} {
+		v := sub.value[:min(len(sub.value), 100)]
+		b = append(append(b, sub.code, byte(len(v))), v...)
 	}
 	return b
 }
 
-// retake is the packet with which a client that had an address before asks to
-// have it again (INIT-REBOOT, RFC 2131 §4.3.2).
-func retake(mac [6]byte, addr netip.Addr, xid uint32) packet {
+// request is the packet with which a client takes an address that a server
+// offered it (SELECTING, RFC 2131 §4.3.2); without a server, one that it had
+// before (INIT-REBOOT).
+func request(mac [6]byte, addr, server netip.Addr, xid uint32) packet {
 	p := make(packet, atOptions, leastPacket)
 	p[atOp], p[atHType], p[atHLen] = bootRequest, 1, 6
 	binary.BigEndian.PutUint32(p[atXID:], xid)
@@ -193,5 +207,8 @@ func retake(mac [6]byte, addr netip.Addr, xid uint32) packet {
 	copy(p[atCookie:], cookie)
 	p = append(p, optionType, 1, typeRequest, optionRequested, 4)
 	p = append(p, addr.AsSlice()...)
+	if server.IsValid() {
+		p = append(append(p, optionServer, 4), server.AsSlice()...)
+	}
 	return append(p, optionEnd).padded()
 }

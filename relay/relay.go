@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/fleet"
 	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
 )
@@ -232,6 +233,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	group.Go(func() error { <-ctx.Done(); doors.close(); return nil })
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
+	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.o.Log) })
 	group.Go(func() error { return r.serveHTTP(ctx, doors.http) })
 	group.Go(func() error { return r.serveTFTP(ctx, doors.tftp) })
 	group.Go(func() error { return r.carryAgents(ctx, doors.agents) })

@@ -90,7 +90,7 @@ func (r *rules) up(p packet, from port) (packet, bool) {
 		out = bytes.Clone(p)
 	} else {
 		var err error
-		if out, err = p.withInfo(infoFor(from.name, r.name)); err != nil {
+		if out, err = p.withInfo(infoFor(from, r.name)); err != nil {
 			r.stats.malformed.Add(1)
 			return nil, false
 		}
@@ -126,7 +126,7 @@ func (r *rules) down(p packet, from netip.AddrPort, portOf func(netip.Addr) (por
 		return delivery{}, false
 	}
 	out, info, err := p.withoutInfo()
-	if err != nil || info != nil && !bytes.Equal(info, infoFor(to.name, r.name)) {
+	if err != nil || info != nil && !bytes.Equal(info, infoFor(to, r.name)) {
 		r.stats.malformed.Add(1) // not what we asked with
 		return delivery{}, false
 	}

@@ -28,7 +28,7 @@ func portAt(a netip.Addr) (port, bool) { return eth1, isEth1(a) }
 
 // discover is a packet of a machine, changed.
 func discover(change ...func(packet) packet) packet {
-	p := retake(macA, netip.MustParseAddr("10.78.0.50"), 0x01020304)
+	p := request(macA, netip.MustParseAddr("10.78.0.50"), netip.Addr{}, 0x01020304)
 	for _, f := range change {
 		p = f(p)
 	}
@@ -88,14 +88,14 @@ func TestAPacketGoesUpWithWhereItCameFrom(t *testing.T) {
 		t.Fatalf("up = %v, giaddr %v, hops %d", ok, out.giaddr(), out.hops())
 	}
 	info, _ := out.find(82)
-	if want := "\x01\x04eth1\x02\x04west"; string(info) != want {
+	if want := "\x01\x04eth1\x02\x04west\x0b\x04\x0a\x4e\x00\x01"; string(info) != want {
 		t.Errorf("option 82 = %q, want %q", info, want)
 	}
 	if in.giaddr().IsValid() || in.hops() != 0 {
 		t.Error("the machine's packet was changed")
 	}
 	back, info, err := out.withoutInfo()
-	if err != nil || string(info) != string(infoFor("eth1", "west")) {
+	if err != nil || string(info) != string(infoFor(eth1, "west")) {
 		t.Fatalf("withoutInfo: %q, %v", info, err)
 	}
 	back[atHops] = 0
@@ -129,7 +129,7 @@ func TestAPacketThatHasNoRoomGoesWithoutOption82(t *testing.T) {
 
 func reply(change ...func(packet) packet) packet {
 	return discover(append([]func(packet) packet{
-		set(atOp, bootReply), set(atGIAddr, 10, 78, 0, 1), set(atYIAddr, 10, 78, 0, 50), with(82, infoFor("eth1", "west")...),
+		set(atOp, bootReply), set(atGIAddr, 10, 78, 0, 1), set(atYIAddr, 10, 78, 0, 50), with(82, infoFor(eth1, "west")...),
 	}, change...)...)
 }
 

@@ -1,0 +1,73 @@
+package dhcp6
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// Courtesy answers Router Solicitations on interfaces with "I am not your
+// router" until ctx is done, as [Server.Run] does on networks of IPv4: for a
+// relay, whose machines' iPXE would wait for routers just the same. Where
+// somebody else advertises it is silent.
+func Courtesy(ctx context.Context, interfaces []string, log *slog.Logger) error {
+	s, err := New(Options{Interfaces: interfaces, Nodes: nobodyKnown{}, Leases: noLeases{}, Log: log})
+	if err != nil {
+		return err
+	}
+	if err := s.beCourteous(); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.route(ctx) })
+	g.Go(func() error {
+		tick := time.NewTicker(refreshEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			if err := s.beCourteous(); err != nil {
+				s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// beCourteous declares every IPv4 network of our interfaces, so that there is
+// something to be polite about.
+func (s *Server) beCourteous() error {
+	if _, err := s.links.refresh(); err != nil {
+		return err
+	}
+	var subnets []fleet.Subnet
+	for _, l := range s.links.all() {
+		for _, p := range l.prefixes {
+			if p.Addr().Is4() {
+				subnets = append(subnets, fleet.Subnet{Name: l.name, CIDR: p.Masked(), Mode: fleet.Reserved})
+			}
+		}
+	}
+	s.SetSubnets(subnets)
+	return nil
+}
+
+type nobodyKnown struct{}
+
+func (nobodyKnown) NodeByMAC(fleet.MAC) (fleet.Node, bool) { return fleet.Node{}, false }
+
+type noLeases struct{}
+
+var errNoLeases = errors.New("a courtesy gives no leases")
+
+func (noLeases) Leases6(context.Context) ([]fleet.Lease6, error)   { return nil, nil }
+func (noLeases) SaveLeases6(context.Context, []fleet.Lease6) error { return errNoLeases }
+func (noLeases) ForgetLeases6(context.Context, time.Time) error    { return nil }
