@@ -33,6 +33,7 @@ type Engine struct {
 	links   *links
 	bus     *bus
 	alarms  *alarms
+	places  places // of strangers
 	sights  chan fleet.Evidence
 	dropped atomic.Int64 // sightings that did not fit into the queue
 

@@ -59,6 +59,7 @@ func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.No
 	inv := h.Inventory.Clean()
 	if !known {
 		n = fleet.Node{ID: fleet.NewNodeID(), MAC: h.MAC, UUID: h.UUID, State: fleet.Discovered, FirstSeen: t.now, BMC: fleet.BMC{CipherSuite: -1}}
+		n.Place = e.places.take(h.MAC)
 	}
 	if known && identityChanged(n, h.UUID, inv) {
 		n.Failure = fleet.Failure{

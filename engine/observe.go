@@ -63,7 +63,13 @@ func (e *Engine) waiting(first fleet.Evidence) []fleet.Evidence {
 // not stored: anybody can make up MAC addresses. They become nodes when
 // their agent says hello.
 func (e *Engine) record(ctx context.Context, facts []fleet.Evidence) error {
-	facts = slices.DeleteFunc(facts, func(ev fleet.Evidence) bool { _, known := e.NodeByMAC(ev.MAC); return !known })
+	facts = slices.DeleteFunc(facts, func(ev fleet.Evidence) bool {
+		_, known := e.NodeByMAC(ev.MAC)
+		if !known && ev.Place != (fleet.Place{}) {
+			e.places.note(ev.MAC, ev.Place)
+		}
+		return !known
+	})
 	if len(facts) == 0 {
 		return nil
 	}
@@ -75,6 +81,10 @@ func (e *Engine) record(ctx context.Context, facts []fleet.Evidence) error {
 				continue // another node has the address by now
 			}
 			t.event(fleet.EventEvidence, n, "node", string(ev.Phase)+": "+fleet.CleanText(ev.Detail))
+			if at := ev.Place; at != (fleet.Place{}) && at != n.Place && ev.MAC == n.MAC {
+				n.Place = at
+				t.put(n)
+			}
 			if err := t.reach(n, ev.Phase); err != nil {
 				return err
 			}
