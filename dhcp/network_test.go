@@ -133,7 +133,7 @@ func waitForPort(tb testing.TB, port int) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for range 1000 {
-		b, err := os.ReadFile("/proc/net/udp")
+		b, err := os.ReadFile("/proc/thread-self/net/udp") // our first thread may be elsewhere
 		if err != nil {
 			tb.Fatal(err)
 		}
