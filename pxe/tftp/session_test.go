@@ -81,6 +81,9 @@ func TestARepeatedACKNeverDrawsABlockInLockStep(t *testing.T) {
 			if s.ack(uint16(i+1), at(when+5*ms)) {
 				t.Fatalf("the second ACK of block %d draws a block", i+1)
 			}
+			if again, _ := s.expired(at(when + 9*ms)); again {
+				t.Fatalf("the second ACK of block %d draws a block a little later", i+1)
+			}
 		}
 	}
 	if s.resent != 0 || s.packets != 51 {
