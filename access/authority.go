@@ -28,6 +28,7 @@ type Authority struct {
 	server *ca
 	boot   *ca
 	relay  *ca
+	firm   *ca // of HTTPS boot; nil until it is needed
 
 	mu      sync.Mutex // held while an authority is made
 	stages  map[fleet.StageName]*ca

@@ -28,7 +28,8 @@ const (
 	backdate = 24 * time.Hour
 )
 
-// A ca is one certificate authority: ECDSA P-256, self-signed.
+// A ca is one certificate authority: self-signed, ECDSA P-256 but for that of
+// firmware.
 type ca struct {
 	cert *x509.Certificate
 	key  crypto.Signer
@@ -38,10 +39,23 @@ type ca struct {
 // loadCA reads an authority from a directory, and makes it when there is
 // none. Certificate and key are in one file, so that there is never a half.
 func loadCA(dir, name, title string, usage x509.ExtKeyUsage, seal *Sealer) (*ca, error) {
+	return loadCAWith(newP256, dir, name, title, usage, seal)
+}
+
+// A private key can say what its public one is, as those of the standard
+// library can.
+type private interface {
+	crypto.Signer
+	Equal(other crypto.PrivateKey) bool
+}
+
+func newP256() (private, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+func loadCAWith(newKey func() (private, error), dir, name, title string, usage x509.ExtKeyUsage, seal *Sealer) (*ca, error) {
 	file := filepath.Join(dir, name+caSuffix)
 	raw, err := readPrivate(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return makeCA(file, name, title, usage, seal)
+		return makeCA(newKey, file, name, title, usage, seal)
 	}
 	if err != nil {
 		return nil, err
@@ -71,8 +85,14 @@ func parseCA(raw []byte, name string, seal *Sealer) (*ca, error) {
 	if err != nil {
 		return nil, errors.New("the private key is damaged")
 	}
-	signer, ok := key.(*ecdsa.PrivateKey)
-	if !ok || !signer.PublicKey.Equal(cert.PublicKey) {
+	signer, ok := key.(private)
+	if !ok {
+		return nil, errors.New("not a private key that signs")
+	}
+	public, ok := signer.Public().(interface {
+		Equal(other crypto.PublicKey) bool
+	})
+	if !ok || !public.Equal(cert.PublicKey) {
 		return nil, errors.New("certificate and private key do not belong together")
 	}
 	return newCA(cert, signer), nil
@@ -86,8 +106,8 @@ func newCA(cert *x509.Certificate, key crypto.Signer) *ca {
 	return &ca{cert: cert, key: key, pool: pool}
 }
 
-func makeCA(file, name, title string, usage x509.ExtKeyUsage, seal *Sealer) (*ca, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func makeCA(newKey func() (private, error), file, name, title string, usage x509.ExtKeyUsage, seal *Sealer) (*ca, error) {
+	key, err := newKey()
 	if err != nil {
 		return nil, fmt.Errorf("make %s: %w", title, err)
 	}
@@ -129,7 +149,7 @@ func (c *ca) issue(template *x509.Certificate, public crypto.PublicKey, life tim
 	if template.NotAfter.After(c.cert.NotAfter) {
 		template.NotAfter = c.cert.NotAfter
 	}
-	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.KeyUsage |= x509.KeyUsageDigitalSignature
 	template.BasicConstraintsValid = true
 	return x509.CreateCertificate(rand.Reader, template, c.cert, public, c.key)
 }

@@ -1,9 +1,6 @@
 package access
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -24,7 +21,7 @@ const serverLife = 90 * 24 * time.Hour
 //
 // Sessions are not resumed: a resumed one could outlive its certificate.
 func (a *Authority) ServerTLS(names []string, ips []netip.Addr) (*tls.Config, error) {
-	leaf := &serverLeaf{ca: a.server, names: names}
+	leaf := &serverLeaf{ca: a.server, names: names, newKey: newP256}
 	for _, ip := range ips {
 		leaf.ips = append(leaf.ips, net.IP(ip.Unmap().AsSlice()))
 	}
@@ -55,8 +52,10 @@ func (a *Authority) ServerTLS(names []string, ips []netip.Addr) (*tls.Config, er
 // of a relay, or one that the interface got later. The certificate is made
 // anew with that address in it: whoever gets this far was sent there by us.
 type serverLeaf struct {
-	ca    *ca
-	names []string
+	ca     *ca
+	names  []string
+	newKey func() (private, error)
+	usage  x509.KeyUsage // beside signatures
 
 	mu   sync.Mutex
 	ips  []net.IP
@@ -102,7 +101,7 @@ func (l *serverLeaf) learn(hello *tls.ClientHelloInfo) bool {
 }
 
 func (l *serverLeaf) make() (*tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := l.newKey()
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +110,7 @@ func (l *serverLeaf) make() (*tls.Certificate, error) {
 		DNSNames:    l.names,
 		IPAddresses: l.ips,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage:    l.usage,
 	}
 	der, err := l.ca.issue(template, key.Public(), serverLife)
 	if err != nil {

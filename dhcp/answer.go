@@ -118,6 +118,9 @@ func (s *Server) look(sc *scene) refusal {
 	if n.Server.IsValid() {
 		sc.boot.Server = n.Server
 	}
+	if n.BootHTTPS && sc.boot.Firmware == pxe.HTTP && s.o.HTTPSPort != 0 {
+		sc.boot.Secure, sc.boot.Port = true, s.o.HTTPSPort
+	}
 	if sc.boot.Firmware != pxe.NoBoot {
 		sc.boot.Quirk = s.o.Quirk(sc.boot, sc.node)
 	}

@@ -42,6 +42,7 @@ type Options struct {
 	Pools      []fleet.Pool // whose nodes get options of their own
 	Interfaces []string     // answer on these only; empty: on all
 	HTTPPort   uint16       // of the HTTP boot listener; 0: 80
+	HTTPSPort  uint16       // of that with TLS; 0: there is none
 
 	ForeignEvery time.Duration // how often other servers are asked for; 0: 30 s
 

@@ -3,6 +3,7 @@ package http
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -58,6 +59,9 @@ func (b boot) script(w http.ResponseWriter, req *http.Request) {
 	}
 	v := b.visitor(addr, b.serverFor(addr, localAddr(req)), mac, q)
 	v.dry = req.Method != http.MethodGet
+	if b.byTLS(req) {
+		v.ask.Secure, v.ask.Port = true, b.o.BootHTTPS
+	}
 	do := b.choose(v)
 	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.Allow(addr) {
 		b.refuseTicket(w, req, v.ask)
@@ -197,7 +201,21 @@ func (b boot) refuseTicket(w http.ResponseWriter, req *http.Request, ask pxe.Req
 // the right one. The same for every machine.
 func (b boot) autoexec(w http.ResponseWriter, req *http.Request) {
 	base := b.bootURL(remoteAddr(req), localAddr(req))
+	if b.byTLS(req) {
+		base = pxe.Request{Server: b.serverFor(remoteAddr(req), localAddr(req)), Port: b.o.BootHTTPS, Secure: true}.BaseURL()
+	}
 	b.sendScript(w, req, made(b.scripts.AutoExec(base, pxe.PathScript)))
+}
+
+// byTLS reports whether a request came in by the boot listener with TLS. What
+// comes from there stays there: iPXE trusts whom its firmware trusts.
+func (b boot) byTLS(req *http.Request) bool {
+	local, ok := req.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok || b.o.BootHTTPS == 0 {
+		return false
+	}
+	at, err := netip.ParseAddrPort(local.String())
+	return err == nil && at.Port() == b.o.BootHTTPS
 }
 
 // A made script, or why it could not be made.

@@ -48,6 +48,7 @@ type Options struct {
 	ServerFor func(machine netip.Addr) (netip.Addr, error)                  // our address as a machine sees it, to show scripts; may be nil
 
 	BootPort  uint16      // of the boot listener; 0: 80
+	BootHTTPS uint16      // of the boot listener with TLS; 0: there is none
 	AgentPort uint16      // of the TLS listener; 0: 8443
 	TLS       *tls.Config // of the TLS listener; asks clients for certificates and takes them without
 

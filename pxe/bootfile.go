@@ -15,10 +15,14 @@ const (
 
 // BaseURL returns the URL of our HTTP boot listener, as the machine sees it.
 func (r Request) BaseURL() string {
-	if r.Port == 0 || r.Port == 80 {
-		return "http://" + urlHost(r.Server)
+	scheme, usual := "http://", uint16(80)
+	if r.Secure {
+		scheme, usual = "https://", 443
 	}
-	return "http://" + netip.AddrPortFrom(r.Server, r.Port).String()
+	if r.Port == 0 || r.Port == usual {
+		return scheme + urlHost(r.Server)
+	}
+	return scheme + netip.AddrPortFrom(r.Server, r.Port).String()
 }
 
 // urlHost writes an address as a URL has it: IPv6 in brackets (RFC 3986

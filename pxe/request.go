@@ -39,7 +39,8 @@ type Request struct {
 	Firmware Firmware
 	Addr     netip.Addr // its address, as far as it has one
 	Server   netip.Addr // our address as the machine sees it
-	Port     uint16     // of our HTTP boot listener; 0 is 80
+	Port     uint16     // of our HTTP boot listener; 0 is 80, or 443
+	Secure   bool       // that listener speaks TLS
 	Subnet   string     // name of the subnet that it is on
 	Relay    netip.Addr // the relay that it came through; invalid when none
 	Quirk    fleet.Quirk

@@ -34,11 +34,12 @@ type config struct {
 }
 
 type listenConfig struct {
-	DHCP    []string `yaml:"dhcp"`    // interfaces; none: no DHCP and no TFTP
-	HTTP    string   `yaml:"http"`    // boot files, plain
-	HTTPS   string   `yaml:"https"`   // API, console, agents
-	Console string   `yaml:"console"` // plain console for this machine only; "" for none
-	Socket  string   `yaml:"socket"`  // API for root on this machine, without sign-in
+	DHCP      []string `yaml:"dhcp"`       // interfaces; none: no DHCP and no TFTP
+	HTTP      string   `yaml:"http"`       // boot files, plain
+	BootHTTPS string   `yaml:"boot_https"` // boot files over TLS, for UEFI HTTP boot; "" for none
+	HTTPS     string   `yaml:"https"`      // API, console, agents
+	Console   string   `yaml:"console"`    // plain console for this machine only; "" for none
+	Socket    string   `yaml:"socket"`     // API for root on this machine, without sign-in
 }
 
 type tftpConfig struct {
@@ -76,6 +77,7 @@ var settings = []setting{
 	{"state_dir", "`folder` of database, keys, images and boot files", func(c *config) pflag.Value { return (*textValue)(&c.StateDir) }},
 	{"listen.dhcp", "`interfaces` to serve DHCP and TFTP on", func(c *config) pflag.Value { return (*listValue)(&c.Listen.DHCP) }},
 	{"listen.http", "`address` of the plain boot server", func(c *config) pflag.Value { return (*textValue)(&c.Listen.HTTP) }},
+	{"listen.boot_https", "`address` of the boot server with TLS", func(c *config) pflag.Value { return (*textValue)(&c.Listen.BootHTTPS) }},
 	{"listen.https", "`address` of API, console and agents", func(c *config) pflag.Value { return (*textValue)(&c.Listen.HTTPS) }},
 	{"listen.console", "loopback `address` of a plain console", func(c *config) pflag.Value { return (*textValue)(&c.Listen.Console) }},
 	{"listen.socket", "`path` of the socket for commands on this machine", func(c *config) pflag.Value { return (*textValue)(&c.Listen.Socket) }},
@@ -273,8 +275,8 @@ func (c config) check() error {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log_level", "use debug, info, warn or error", "unknown level %q", c.LogLevel)
 	}
-	for on, addr := range map[string]string{"listen.http": c.Listen.HTTP, "listen.https": c.Listen.HTTPS, "listen.console": c.Listen.Console} {
-		if addr == "" && on == "listen.console" {
+	for on, addr := range map[string]string{"listen.http": c.Listen.HTTP, "listen.https": c.Listen.HTTPS, "listen.console": c.Listen.Console, "listen.boot_https": c.Listen.BootHTTPS} {
+		if addr == "" && (on == "listen.console" || on == "listen.boot_https") {
 			continue
 		}
 		if _, _, err := net.SplitHostPort(addr); err != nil {

@@ -34,6 +34,7 @@ type boot struct {
 	want     []string    // evidence, in this order; others may come between
 	never    string      // evidence that must not come
 	console  string      // what it writes at last
+	https    bool        // its firmware trusts us, and its subnet has https URLs
 	hello    bool        // its agent says hello at last
 }
 
@@ -68,6 +69,11 @@ var boots = map[string]boot{
 		firmware: lab.UEFIHTTP,
 		want:     []string{"dhcp: DISCOVER from http firmware, arch 16", "loader: GET snponly.efi", "script: GET", "kernel: GET vmlinuz", "kernel: GET initrd.img"},
 		never:    "by TFTP",
+	},
+	"uefi-https": { // iPXE takes over whom its firmware trusts
+		firmware: lab.UEFIHTTP, https: true,
+		want:  []string{"dhcp: DISCOVER from http firmware, arch 16", "loader: GET snponly.efi", "script: GET", "kernel: GET vmlinuz", "kernel: GET initrd.img"},
+		never: "by TFTP", console: "https://10.77.0.1/boot/vmlinuz",
 	},
 	"uefi-sb": {
 		firmware: lab.SB, secure: true, hello: true,
@@ -126,6 +132,9 @@ func TestEachFirmwareBootsFromUs(t *testing.T) {
 				record = recordBoot(t, r, filepath.Join(dir, m.Name+".pcap"))
 			}
 			defer record()
+			if boots[m.Name].https {
+				defer bootURL(t, r, "https")()
+			}
 			bootOnce(t, r, m.Name, boots[m.Name], seen, ids[m.Name])
 		})
 	}
@@ -135,6 +144,8 @@ func TestEachFirmwareBootsFromUs(t *testing.T) {
 // server knows.
 func firmwareRack(t *testing.T) (*labRack, map[string]fleet.NodeID) {
 	t.Helper()
+	t.Setenv("PROVISION_LISTEN_BOOT_HTTPS", "10.77.0.1:443")
+	trusted := filepath.Join(t.TempDir(), "ca.esl")
 	var machines []lab.Machine
 	for i, name := range slices.Sorted(func(yield func(string) bool) {
 		for name := range boots {
@@ -143,8 +154,13 @@ func firmwareRack(t *testing.T) (*labRack, map[string]fleet.NodeID) {
 			}
 		}
 	}) {
+		ca := ""
+		if boots[name].https {
+			ca = trusted
+		}
 		machines = append(machines, lab.Machine{
-			Name: name, Firmware: boots[name].firmware, NIC: boots[name].nic, DiskMiB: 64, MemoryMiB: 768, CPUs: 1, MAC: fmt.Sprintf("52:54:00:78:00:%02x", i+1),
+			BootCA: ca,
+			Name:   name, Firmware: boots[name].firmware, NIC: boots[name].nic, DiskMiB: 64, MemoryMiB: 768, CPUs: 1, MAC: fmt.Sprintf("52:54:00:78:00:%02x", i+1),
 		})
 	}
 	ids := map[string]fleet.NodeID{}
@@ -179,6 +195,13 @@ func firmwareRack(t *testing.T) (*labRack, map[string]fleet.NodeID) {
 		return errors.Join(s.Save(t.Context(), fleet.Change{Nodes: nodes}), s.Close())
 	})
 	if err := r.applySite(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exported, err := exec.CommandContext(t.Context(), program, "ca", "export", "--format", "esl", "--state-dir", filepath.Join(r.dir, "state")).Output()
+	if err == nil {
+		err = os.WriteFile(trusted, exported, 0o600)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return r, ids
@@ -332,6 +355,19 @@ func bootOnce(t *testing.T, r *labRack, name string, b boot, log *bootLog, id fl
 	if b.never != "" && missing(log.of(id), []string{b.never}) == "" {
 		t.Errorf("%q came, and should not have", b.never)
 	}
+}
+
+// bootURL changes the scheme of URLs that firmware gets, until its result is
+// called.
+func bootURL(t *testing.T, r *labRack, scheme string) (undo func()) {
+	t.Helper()
+	apply := func(site string) {
+		if _, err := r.client.Apply(t.Context(), api.ApplyRequest{YAML: site}); err != nil {
+			t.Error(err)
+		}
+	}
+	apply(strings.Replace(firmwareSite, "mode: full", "mode: full, boot_url: "+scheme, 1))
+	return func() { apply(firmwareSite) }
 }
 
 // netBoot has the next start of a machine be from the network.

@@ -44,7 +44,7 @@ and Docker on them, and joins them to the cluster of their pool.
 	addGlobalFlags(a, cmd)
 	cmd.AddCommand(
 		newRunCmd(a), newServeCmd(a), newLabCmd(a), newRunsCmd(a), newNodesCmd(a), newEnrolCmd(a),
-		newPoolsCmd(a), newApplyCmd(a), newImagesCmd(a), newPowerCmd(a), newUsersCmd(a), newRelayCmd(a), newRelaysCmd(a), newVersionCmd(a),
+		newPoolsCmd(a), newApplyCmd(a), newImagesCmd(a), newPowerCmd(a), newUsersCmd(a), newRelayCmd(a), newRelaysCmd(a), newCACmd(a), newVersionCmd(a),
 	)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exitError{code: exitUsage, err: err, hint: "see: " + cmd.CommandPath() + " --help"}

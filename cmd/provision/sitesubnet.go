@@ -30,6 +30,7 @@ type subnetFile struct {
 	MSRoutes bool         `yaml:"ms_routes"` // the routes as option 249 too
 	Options  []optionFile `yaml:"options"`
 	Server   string       `yaml:"server"`
+	BootURL  string       `yaml:"boot_url"` // http, https: what UEFI HTTP boot gets
 
 	Lease        string `yaml:"lease"`         // 1h, 30m
 	UnknownLease string `yaml:"unknown_lease"` // of machines that nobody has approved
@@ -80,6 +81,13 @@ func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
 		MTU: n.MTU, Routes: r.routes(on+".routes", n.Routes), MSRoutes: n.MSRoutes, Options: r.options(on, n.Options),
 		Lease: r.lease(on+".lease", n.Lease), UnknownLease: r.lease(on+".unknown_lease", n.UnknownLease), UnknownShare: n.UnknownShare,
 		KnownDHCP: r.addrs(on+".known_dhcp", n.Known), NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP, Menu: n.Menu, SLAAC: n.SLAAC,
+	}
+	switch n.BootURL {
+	case "", "http":
+	case "https":
+		s.BootHTTPS = true
+	default:
+		r.bad(on+".boot_url", "use http or https", "unknown scheme %q", n.BootURL)
 	}
 	if s.Mode == "" {
 		s.Mode = fleet.Observe

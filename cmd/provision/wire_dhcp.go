@@ -20,7 +20,7 @@ func (st *station) wireDHCP() (err error) {
 		return nil
 	}
 	st.dhcp, err = dhcp.New(dhcp.Options{
-		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP),
+		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP), HTTPSPort: portOf(st.conf.Listen.BootHTTPS),
 		Nodes: st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Log: st.log, Quirk: st.lessons.quirk,
 	})
 	if err != nil {

@@ -60,6 +60,9 @@ func (st *station) open() (_ *doors, err error) {
 		}
 		*want.into = append(*want.into, l)
 	}
+	if err := st.openBootHTTPS(d); err != nil {
+		return d, err
+	}
 	local, err := httpd.ListenLocal(st.conf.Listen.Socket)
 	if err != nil {
 		return d, err
@@ -133,7 +136,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		Engine: bootEngine{st.engine, st.lessons}, Accounts: st.accounts, Authority: st.authority, Images: imageWire{st.images},
 		ParseSite: st.parseSite, Counters: st.counters, BootDir: filepath.Join(st.conf.StateDir, "boot"),
 		PrivateDir: filepath.Join(st.conf.StateDir, "private"), Seed: seeds{}.Seed, ServerFor: st.serverFor,
-		BootPort: portOf(st.conf.Listen.HTTP), AgentPort: portOf(st.conf.Listen.HTTPS),
+		BootPort: portOf(st.conf.Listen.HTTP), BootHTTPS: portOf(st.conf.Listen.BootHTTPS), AgentPort: portOf(st.conf.Listen.HTTPS),
 		TLS: secure, DemoLogin: st.conf.DemoLogin, Relays: st.relays,
 	}
 	if st.tree, err = st.openTree(); err != nil {
