@@ -27,12 +27,16 @@ type scene struct {
 
 // answer says what a query gets, and whether it gets anything.
 func (s *Server) answer(q *query) (reply, bool) {
-	if q.server != nil && !bytes.Equal(q.server, s.id) {
-		return reply{}, false // means another server
-	}
 	sc, ok := s.scene(q)
 	if !ok {
 		return reply{}, false
+	}
+	if q.server != nil && !bytes.Equal(q.server, s.id) {
+		s.otherServer(sc)
+		return reply{}, false
+	}
+	if sc.plan.Code != "" && sc.subnet.Mode != fleet.Observe {
+		s.nag(sc.plan.Code, fmt.Sprintf("IPv6, architecture %d", sc.boot.Arch), string(sc.mac)+": "+sc.plan.Reason)
 	}
 	switch {
 	case sc.subnet.Mode == fleet.Full, sc.subnet.Mode == fleet.Reserved && sc.known:

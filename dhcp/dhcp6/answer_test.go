@@ -348,12 +348,37 @@ func TestAFullPoolIsAnAlarmUntilItIsNot(t *testing.T) {
 	b.boot(t, agent)
 	b.clock = b.clock.Add(countEvery)
 	b.forecast()
-	if want := []string{fleet.CodePoolExhausted + " rack6"}; !slices.Equal(b.notes.raised, want) {
+	if want := []string{fleet.CodePoolExhausted + " subnet rack6"}; !slices.Equal(b.notes.raised, want) {
 		t.Errorf("alarms %q, want %q", b.notes.raised, want)
 	}
 	b.clock = b.clock.Add(time.Hour)
 	b.forecast()
 	if len(b.notes.raised) != 0 {
 		t.Errorf("alarms %q after the lease ended", b.notes.raised)
+	}
+}
+
+func TestAClientThatHidesItsCardsGetsAFewAddresses(t *testing.T) {
+	b := newBench(t)
+	v := linux
+	v.from = netip.MustParseAddr("fe80::dead:beef:1:2")
+	seen := map[netip.Addr]bool{}
+	for i := range uint32(3 * maxHidden) {
+		v.iaid = i
+		if a := addressIn(b.hear(t, v, v.say(t, dhcpv6.MessageTypeSolicit, nil))); a.IsValid() {
+			seen[a] = true
+		}
+	}
+	if len(seen) != maxHidden {
+		t.Errorf("%d addresses went to one DUID, want %d", len(seen), maxHidden)
+	}
+}
+
+func TestAnotherServerIsAnAlarm(t *testing.T) {
+	b := newBench(t)
+	b.hear(t, agent, agent.say(t, dhcpv6.MessageTypeRequest, []byte{0, 3, 0, 1, 2, 0, 0, 0, 0, 9}))
+	want := []string{fleet.CodeRogueDHCP + " DHCPv6 server 02:00:00:00:00:09 on subnet rack6"}
+	if !slices.Equal(b.notes.raised, want) || b.Stats().ForeignServers != 1 {
+		t.Errorf("alarms %q, want %q", b.notes.raised, want)
 	}
 }

@@ -109,13 +109,16 @@ func (c *committer) meanwhile(batch []reply) []reply {
 
 // report logs when the store fails, and when it is well again: not each time.
 func (c *committer) report(ctx context.Context, err error) {
+	detail := ""
+	if err != nil {
+		detail = err.Error()
+	}
+	c.s.alarm(err != nil, fleet.CodeLeasesUnsaved, unsavedOn, detail)
 	switch {
 	case err != nil && !c.sick:
 		c.s.o.Log.ErrorContext(ctx, "leases not stored, new clients get no answer", "err", err)
-		c.s.o.Alarms.Raise(fleet.CodeLeasesUnsaved, unsavedOn, err.Error())
 	case err == nil && c.sick:
 		c.s.o.Log.InfoContext(ctx, "leases stored again")
-		c.s.o.Alarms.Clear(fleet.CodeLeasesUnsaved, unsavedOn)
 	}
 	c.sick = err != nil
 }

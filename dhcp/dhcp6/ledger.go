@@ -102,6 +102,8 @@ type usage struct {
 	size    uint64 // addresses that can be given, or as many as we keep track of
 	busy    uint64
 	unknown uint64 // of the busy ones, had by machines that nobody has approved
+
+	hidden map[string]uint64 // of the busy ones, by the DUID of clients without a MAC address
 }
 
 const (
@@ -110,6 +112,7 @@ const (
 	countEvery   = 5 * time.Second
 	rememberTime = time.Hour // an address is remembered for who had it last
 	defaultShare = 50        // percent of the addresses for machines that nobody has approved
+	maxHidden    = 8         // addresses for one DUID that does not tell which cards it has
 )
 
 func newLedger(n fleet.Subnet, own map[netip.Addr]bool) *ledger {
@@ -214,6 +217,9 @@ func (l *ledger) room(c client, now time.Time) bool {
 
 func (l *ledger) roomNow(c client, age time.Duration, now time.Time) bool {
 	l.count(age, now)
+	if c.mac == "" && l.use.hidden[c.duid] >= maxHidden {
+		return false
+	}
 	if c.known {
 		return l.use.busy < l.use.size
 	}
@@ -230,19 +236,27 @@ func (l *ledger) count(age time.Duration, now time.Time) {
 	if now.Sub(l.counted) < age {
 		return
 	}
-	l.counted, l.use.busy, l.use.unknown = now, 0, 0
+	l.counted, l.use.busy, l.use.unknown, l.use.hidden = now, 0, 0, make(map[string]uint64)
 	for a, p := range l.byAddr {
-		_, busy := p.holder(now)
+		c, busy := p.holder(now)
 		switch {
-		case busy && p.unknown:
-			l.use.unknown++
-			l.use.busy++
 		case busy:
-			l.use.busy++
+			l.use.add(c, p.unknown)
 		case now.Sub(p.lease.Expires) > rememberTime, len(l.byAddr) > maxPlaces:
 			l.unlink(p)
 			delete(l.byAddr, a)
 		}
+	}
+}
+
+// add counts one more address that somebody has.
+func (u *usage) add(c client, unknown bool) {
+	u.busy++
+	if unknown {
+		u.unknown++
+	}
+	if c.mac == "" && c.duid != "" && u.hidden != nil {
+		u.hidden[c.duid]++
 	}
 }
 
@@ -258,10 +272,7 @@ func (l *ledger) place(a netip.Addr) *place {
 // hold keeps a place for a client for a while.
 func (l *ledger) hold(p *place, c client, until, now time.Time) {
 	if _, busy := p.holder(now); !busy {
-		l.use.busy++
-		if !c.known {
-			l.use.unknown++
-		}
+		l.use.add(c, !c.known)
 	}
 	if old := l.byIA[c.key()]; old != nil && old != p && old.held.key() == c.key() && old.storing == 0 {
 		old.held = client{} // it was offered another one before

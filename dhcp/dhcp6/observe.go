@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/insomniacslk/dhcp/dhcpv6"
+
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe"
 )
@@ -26,30 +28,23 @@ func (s *Server) observe(sc scene, outcome string) {
 	})
 }
 
-// maxRelays is how many relays of networks that nobody declared are alarmed
-// about; who sends more is lying.
-const maxRelays = 64
-
+// unknownRelay tells of a relay that speaks for a network which nobody declared.
 func (s *Server) unknownRelay(q *query) {
-	s.relayMu.Lock()
-	defer s.relayMu.Unlock()
-	if s.relays[q.link] || len(s.relays) >= maxRelays {
-		return
-	}
-	s.relays[q.link] = true
-	s.o.Alarms.Raise(fleet.CodeUnknownRelay, q.link.String(), "relay "+q.place.Relay.String()+" forwards DHCPv6 requests from there")
+	s.nag(fleet.CodeUnknownRelay, q.link.String(), "relay "+q.place.Relay.String()+" forwards DHCPv6 requests from there")
 }
 
-// forgetRelays takes back the alarms about networks that are declared by now.
-func (s *Server) forgetRelays() {
-	s.relayMu.Lock()
-	defer s.relayMu.Unlock()
-	for link := range s.relays {
-		if _, ok := s.book.subnetOf(link); ok {
-			delete(s.relays, link)
-			s.o.Alarms.Clear(fleet.CodeUnknownRelay, link.String())
-		}
+// otherServer tells of a client that chose another server, where we are to be
+// the only one. Everybody on the link hears it.
+func (s *Server) otherServer(sc scene) {
+	if sc.subnet.Mode != fleet.Full && sc.subnet.Mode != fleet.Reserved || sc.msg.MessageType != dhcpv6.MessageTypeRequest {
+		return
 	}
+	s.stats.foreignServers.Add(1)
+	name := duid(sc.server).hex()
+	if mac := duid(sc.server).mac(); mac != "" {
+		name = string(mac)
+	}
+	s.nag(fleet.CodeRogueDHCP, "DHCPv6 server "+name+" on subnet "+sc.subnet.Name, sc.from.Addr().String()+" chose it")
 }
 
 const (
@@ -70,6 +65,7 @@ func (s *Server) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		s.forecast()
+		s.alarms.forget(s.o.Now())
 		if now := s.o.Now(); now.Sub(forgot) >= forgetEvery {
 			forgot = now
 			if err := s.o.Leases.ForgetLeases6(ctx, now.Add(-rememberTime)); err != nil && ctx.Err() == nil {
@@ -85,21 +81,7 @@ func (s *Server) forecast() {
 		full := u.size > 0 && u.busy >= u.size
 		low := u.size > 0 && u.busy*5 > u.size*4
 		text := fmt.Sprintf("%d of %d addresses are in use", u.busy, u.size)
-		s.alarm(full, fleet.CodePoolExhausted, name, text)
-		s.alarm(low && !full, fleet.CodePoolForecast, name, text)
+		s.alarm(full, fleet.CodePoolExhausted, "subnet "+name, text)
+		s.alarm(low && !full, fleet.CodePoolForecast, "subnet "+name, text)
 	}
-}
-
-// alarm says only what has changed.
-func (s *Server) alarm(on bool, code, name, text string) {
-	key := code + " " + name
-	if was := s.alarmed[key]; was == on {
-		return
-	}
-	s.alarmed[key] = on
-	if on {
-		s.o.Alarms.Raise(code, name, text)
-		return
-	}
-	s.o.Alarms.Clear(code, name)
 }

@@ -17,19 +17,16 @@ import (
 // A Server answers DHCPv6 requests, and advertises itself as far as it is a
 // router.
 type Server struct {
-	o       Options
-	id      []byte // our DUID
-	stats   counters
-	links   *links
-	book    *book
-	ready   chan struct{} // closed when the leases are loaded
-	alarmed map[string]bool
+	o      Options
+	id     []byte // our DUID
+	stats  counters
+	links  *links
+	book   *book
+	ready  chan struct{} // closed when the leases are loaded
+	alarms alarms
 
 	subnetMu sync.RWMutex
 	subnets  []fleet.Subnet // of both families
-
-	relayMu sync.Mutex
-	relays  map[netip.Addr]bool // networks that nobody declared and relays speak for
 }
 
 // New returns a server that does not listen yet.
@@ -40,7 +37,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, id: append([]byte{0, duidUUID}, o.ServerID[:]...), links: &links{names: slices.Clone(o.Interfaces)},
-		book: newBook(o.Now), ready: make(chan struct{}), alarmed: make(map[string]bool), relays: make(map[netip.Addr]bool),
+		book: newBook(o.Now), ready: make(chan struct{}),
 	}
 	s.SetSubnets(o.Subnets)
 	return s, nil
@@ -61,7 +58,14 @@ func (s *Server) SetSubnets(subnets []fleet.Subnet) {
 	s.subnets = subnets
 	s.subnetMu.Unlock()
 	s.book.configure(subnets, s.links.owned())
-	s.forgetRelays()
+	undeclared := func(link string) bool {
+		a, _ := netip.ParseAddr(link)
+		_, ok := s.book.subnetOf(a)
+		return !ok
+	}
+	for _, link := range s.alarms.dropAll(fleet.CodeUnknownRelay, undeclared) {
+		s.o.Alarms.Clear(fleet.CodeUnknownRelay, link)
+	}
 }
 
 func (s *Server) declared() []fleet.Subnet {

@@ -19,12 +19,13 @@ type Stats struct {
 	Advertisements int64 // of ours as a router, periodic ones included
 	Limited        int64 // solicitations over the rate
 	ForeignRouters int64 // advertisements of others
+	ForeignServers int64 // requests that chose another server
 }
 
 type counters struct {
-	received, malformed, ignored, advertises, replies, noAddress, refused atomic.Int64
-	unsaved, dropped, sendError, panics                                   atomic.Int64
-	solicitations, advertisements, limited, foreignRouters                atomic.Int64
+	received, malformed, ignored, advertises, replies, noAddress, refused  atomic.Int64
+	unsaved, dropped, sendError, panics                                    atomic.Int64
+	solicitations, advertisements, limited, foreignRouters, foreignServers atomic.Int64
 }
 
 func (c *counters) stats() Stats {
@@ -33,6 +34,6 @@ func (c *counters) stats() Stats {
 		Advertises: c.advertises.Load(), Replies: c.replies.Load(), NoAddress: c.noAddress.Load(), Refused: c.refused.Load(),
 		Unsaved: c.unsaved.Load(), Dropped: c.dropped.Load(), SendError: c.sendError.Load(), Panics: c.panics.Load(),
 		Solicitations: c.solicitations.Load(), Advertisements: c.advertisements.Load(),
-		Limited: c.limited.Load(), ForeignRouters: c.foreignRouters.Load(),
+		Limited: c.limited.Load(), ForeignRouters: c.foreignRouters.Load(), ForeignServers: c.foreignServers.Load(),
 	}
 }
