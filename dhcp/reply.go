@@ -34,7 +34,9 @@ func (s *Server) build(sc *scene, kind dhcpv4.MessageType, addr netip.Addr) (rep
 	d := &sc.draft
 	d.reset(sc.msg.flags())
 	d.setByte(53, byte(kind))
-	d.setAddrs(54, sc.name)
+	if d.setAddrs(54, sc.name); sc.beside {
+		d.setAddrs(54, sc.server) // port 4011 is ours, whoever relays
+	}
 	if kind == dhcpv4.MessageTypeNak {
 		if sc.relay.IsValid() {
 			d.flags |= flagBroadcast // RFC 2131 §4.3.2: the client's address is wrong
