@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -46,5 +48,78 @@ func TestASiteThatArmsBesideAnotherServerTakesForce(t *testing.T) {
 		if got.Code != want || want == http.StatusConflict && !strings.Contains(got.Body.String(), "10.20.0.254") {
 			t.Errorf("%s: status %d, %s; want %d", body, got.Code, got.Body, want)
 		}
+	}
+}
+
+// A quietNetwork has one subnet with one lease and one other server.
+type quietNetwork struct{ noNetwork }
+
+func (quietNetwork) Foreign() []api.ForeignServer {
+	return []api.ForeignServer{{Addr: "10.77.0.254", MAC: "52:54:00:9a:11:07", Subnet: "rack", Full: true}, {Addr: "192.168.1.1"}}
+}
+
+func (quietNetwork) Uses() map[string][]api.RangeUse {
+	return map[string][]api.RangeUse{"rack": {{Size: 100, Used: 81, Percent: 81}}}
+}
+
+func (quietNetwork) List(subnet string, after netip.Addr, limit int) (list []fleet.Lease) {
+	for i := byte(1); i <= 3; i++ {
+		l := fleet.Lease{Addr: netip.AddrFrom4([4]byte{10, 77, 0, i}), Subnet: "rack", MAC: "52:54:00:00:00:01", State: fleet.LeaseBound}
+		if (!after.IsValid() || after.Less(l.Addr)) && len(list) < limit && subnet != "other" {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+func (quietNetwork) Import(_ context.Context, leases []fleet.Lease, _ string, _ bool) (api.ImportedLeases, error) {
+	return api.ImportedLeases{Taken: len(leases)}, nil
+}
+
+func TestSubnetsAreToldWithWhatIsKnownOfThem(t *testing.T) {
+	s, e := newTestServer(t, func(o *Options) { o.Network = quietNetwork{} })
+	e.site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("10.77.0.0/24"), Mode: fleet.Full}, {Name: "rack-2", CIDR: netip.MustParsePrefix("10.78.0.0/24")}}
+	e.alarms = []fleet.Alarm{{Code: fleet.CodeRogueDHCP, On: "10.77.0.254 on subnet rack"}, {Code: fleet.CodePoolForecast, On: "subnet rack, class phones"}}
+	got := s.subnets()
+	if n := got.Subnets[0]; n.Alarms != 2 || len(n.Foreign) != 1 || n.Foreign[0].MAC != "52:54:00:9a:11:07" || n.Ranges[0].Percent != 81 {
+		t.Errorf("subnet rack = %+v", n)
+	}
+	if n := got.Subnets[1]; n.Alarms != 0 || len(n.Foreign) != 0 {
+		t.Errorf("subnet rack-2 = %+v, want that its namesake's alarms are not its own", n)
+	}
+	if len(got.Foreign) != 1 || got.Foreign[0].Addr != "192.168.1.1" {
+		t.Errorf("servers elsewhere = %+v", got.Foreign)
+	}
+}
+
+func TestLeasesPageByPage(t *testing.T) {
+	s, _ := newTestServer(t, func(o *Options) { o.Network = quietNetwork{} })
+	first := ask(s, "GET", "/api/v1/leases?limit=2", "viewer", "").Body.String()
+	if !strings.Contains(first, `"next":"10.77.0.2"`) || !strings.Contains(first, `"node":"prd-1"`) {
+		t.Errorf("first page %s, want two leases and where to go on", first)
+	}
+	second := ask(s, "GET", "/api/v1/leases?limit=2&after=10.77.0.2", "viewer", "").Body.String()
+	if !strings.Contains(second, "10.77.0.3") || strings.Contains(second, `"next"`) {
+		t.Errorf("second page %s", second)
+	}
+	for path, want := range map[string]int{"/api/v1/leases?after=x": 422, "/api/v1/leases?limit=1001": 422, "/api/v1/leases?subnet=other": 200} {
+		if got := ask(s, "GET", path, "viewer", ""); got.Code != want {
+			t.Errorf("%s: status %d, want %d", path, got.Code, want)
+		}
+	}
+}
+
+func TestWithoutDHCPNothingIsImported(t *testing.T) {
+	s, _ := newTestServer(t)
+	body := `{"leases": [{"addr": "10.77.0.9", "subnet": "", "mac": "52:54:00:00:00:01", "state": "bound", "expires": "2027-01-01T00:00:00Z"}], "dry_run": false}`
+	if got := ask(s, "POST", "/api/v1/leases/import", "admin", body); got.Code != http.StatusConflict || !strings.Contains(got.Body.String(), "E-DHCP-OFF") {
+		t.Errorf("status %d, %s", got.Code, got.Body)
+	}
+	s, _ = newTestServer(t, func(o *Options) { o.Network = quietNetwork{} })
+	if got := ask(s, "POST", "/api/v1/leases/import", "admin", body); !strings.Contains(got.Body.String(), `"taken":1`) {
+		t.Errorf("status %d, %s", got.Code, got.Body)
+	}
+	if got := ask(s, "POST", "/api/v1/leases/import", "admin", strings.Replace(body, "10.77", "x", 1)); got.Code != 422 {
+		t.Errorf("a lease without an address: status %d", got.Code)
 	}
 }

@@ -49,6 +49,11 @@ func (s *Server) operatorRoutes(e *echo.Echo) {
 	add(s, h, "POST /relays", "Add a relay, and get the token that it enrols with", s.addRelay)
 	add(s, h, "DELETE /relays/{name}", "Take a relay's rights away", s.removeRelay)
 	add(s, h, "GET /alarms", "The trouble that there is now, newest first", s.listAlarms)
+	add(s, h, "GET /subnets", "Subnets: how full they are, and other DHCP servers", s.listSubnets)
+	add(s, h, "GET /leases", "List leases, by address", s.listLeases)
+	add(s, h, "DELETE /leases/{addr}", "Release a lease", s.releaseLease)
+	add(s, h, "POST /leases/import", "Take over leases of another server", s.importLeases)
+	add(s, h, "GET /doctor", "What the server finds when it looks at itself", s.doctor)
 	add(s, h, "GET /counters", "What was counted since the start", s.listCounters)
 	add(s, h, "GET /events", "Follow events as they happen (server-sent events)", s.followEvents)
 

@@ -77,6 +77,16 @@ type Engine interface {
 	Alarms
 }
 
+// Network is the DHCP server as operators see it.
+type Network interface {
+	Foreign() []api.ForeignServer      // other servers that answer now
+	Uses() map[string][]api.RangeUse   // by name of the subnet
+	InterfaceOf(n fleet.Subnet) string // of ours, that is on a subnet; "" for none
+	List(subnet string, after netip.Addr, limit int) []fleet.Lease
+	Release(ctx context.Context, addr netip.Addr) (fleet.Lease, error)
+	Import(ctx context.Context, leases []fleet.Lease, subnet string, dryRun bool) (api.ImportedLeases, error)
+}
+
 // Arming refuses to give out addresses where another DHCP server does.
 type Arming func(ctx context.Context, before, wanted []fleet.Subnet) error
 

@@ -58,6 +58,11 @@ func audiences() map[string]audience {
 		"GET /api/v1/images":              viewers,
 		"GET /api/v1/events":              viewers,
 		"GET /api/v1/alarms":              viewers,
+		"GET /api/v1/subnets":             viewers,
+		"GET /api/v1/leases":              viewers,
+		"POST /api/v1/leases/import":      admins,
+		"DELETE /api/v1/leases/:addr":     operators,
+		"GET /api/v1/doctor":              viewers,
 		"GET /api/v1/counters":            viewers,
 
 		"GET /login":        everybody,

@@ -38,8 +38,10 @@ type Options struct {
 	Relays    Relays   // nil: there are none
 	TFTP      OpenFile // what the TFTP server opens, for machines behind relays; may be nil
 	ParseSite func(yaml []byte) (fleet.Site, error)
-	Arming    Arming                  // asked before subnets change; may be nil
-	Counters  func() map[string]int64 // what was counted since the start; may be nil
+	Network   Network                               // nil: no DHCP
+	Doctor    func(ctx context.Context) []api.Check // may be nil
+	Arming    Arming                                // asked before subnets change; may be nil
+	Counters  func() map[string]int64               // what was counted since the start; may be nil
 
 	BootDir    string // kernel, ramdisk, loaders
 	PrivateDir string // files that custom scripts give out by one-use URLs; "": none
@@ -98,6 +100,9 @@ const (
 func New(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Network == nil {
+		o.Network = noNetwork{}
 	}
 	if o.AgentPort == 0 {
 		o.AgentPort = 8443

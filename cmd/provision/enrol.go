@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -13,38 +14,24 @@ func newEnrolCmd(a *app) *cobra.Command {
 }
 
 func newEnrolListCmd(a *app) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List machines that wait for approval",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			waiting, err := unapproved(cmd, srv)
-			if err != nil {
-				return err
-			}
-			if err := a.enrolListing(waiting).write(a.stdout, format); err != nil {
-				return err
-			}
-			if format == "table" && len(waiting) > 0 {
-				fmt.Fprintln(a.stderr, "approve:  provision enrol approve MAC…")
-			}
-			return nil
+	return newListCmd(a, lister[api.Node]{
+		use:   "list",
+		short: "List machines that wait for approval",
+		ask: func(ctx context.Context, srv server, _ []string) ([]api.Node, error) {
+			return unapproved(ctx, srv)
 		},
-	}
-	addOutput(cmd, &format)
-	return cmd
+		show: a.enrolListing,
+		tell: func(waiting []api.Node) string {
+			if len(waiting) == 0 {
+				return ""
+			}
+			return "approve:  provision enrol approve MAC…"
+		},
+	})
 }
 
-func unapproved(cmd *cobra.Command, srv server) (waiting []api.Node, err error) {
-	nodes, err := srv.AllNodes(cmd.Context(), "")
+func unapproved(ctx context.Context, srv server) (waiting []api.Node, err error) {
+	nodes, err := srv.AllNodes(ctx, "")
 	for _, n := range nodes {
 		if !n.Approved {
 			waiting = append(waiting, n)
@@ -97,7 +84,7 @@ func newEnrolApproveCmd(a *app) *cobra.Command {
 				return err
 			}
 			if all {
-				waiting, err := unapproved(cmd, srv)
+				waiting, err := unapproved(cmd.Context(), srv)
 				if err != nil {
 					return err
 				}

@@ -18,31 +18,23 @@ func newImagesCmd(a *app) *cobra.Command {
 
 func newImagesListCmd(a *app) *cobra.Command {
 	w := &imageWork{app: a}
-	var format string
-	cmd := &cobra.Command{
-		Use: "list", Short: "List the images in the store", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
+	return newListCmd(a, lister[api.Image]{
+		use:   "list",
+		short: "List the images in the store",
+		flags: func(cmd *cobra.Command) { addSettings(cmd.Flags(), "state_dir") },
+		read: func(cmd *cobra.Command) (images []api.Image, err error) {
 			store, err := w.open(cmd)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			infos, err := store.List()
-			if err != nil {
-				return err
-			}
-			images := make([]api.Image, 0, len(infos))
 			for _, i := range infos {
 				images = append(images, toImage(i))
 			}
-			return imageListing(images).write(a.stdout, format)
+			return images, err
 		},
-	}
-	addSettings(cmd.Flags(), "state_dir")
-	addOutput(cmd, &format)
-	return cmd
+		show: imageListing,
+	})
 }
 
 func toImage(i image.Info) api.Image {

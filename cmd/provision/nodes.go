@@ -16,40 +16,19 @@ func newNodesCmd(a *app) *cobra.Command {
 }
 
 func newNodesListCmd(a *app) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use:   "list [QUERY]",
-		Short: "List nodes: state, phase, and why they stopped",
-		Example: `  provision nodes list
+	return newListCmd(a, lister[api.Node]{
+		use:   "list [QUERY]",
+		short: "List nodes: state, phase, and why they stopped",
+		example: `  provision nodes list
   provision nodes list 'state:failed pool:prd' -o wide
   provision nodes list -o name state:active`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			nodes, err := srv.AllNodes(cmd.Context(), strings.Join(args, " "))
-			if err != nil {
-				return err
-			}
-			return a.printNodes(nodes, format)
+		args: cobra.ArbitraryArgs,
+		ask: func(ctx context.Context, srv server, args []string) ([]api.Node, error) {
+			return srv.AllNodes(ctx, strings.Join(args, " "))
 		},
-	}
-	addOutput(cmd, &format)
-	return cmd
-}
-
-func (a *app) printNodes(nodes []api.Node, format string) error {
-	if err := a.nodeListing(nodes).write(a.stdout, format); err != nil {
-		return err
-	}
-	if format == "table" || format == "wide" {
-		fmt.Fprintln(a.stderr, plural(len(nodes), "node"))
-	}
-	return nil
+		show: a.nodeListing,
+		tell: func(nodes []api.Node) string { return plural(len(nodes), "node") },
+	})
 }
 
 func (a *app) nodeListing(nodes []api.Node) listing[api.Node] {
@@ -130,7 +109,7 @@ func newNodesShowCmd(a *app) *cobra.Command {
 				return err
 			}
 			if format == "csv" {
-				return a.printNodes([]api.Node{n}, format)
+				return a.nodeListing([]api.Node{n}).write(a.stdout, format)
 			}
 			return writeOne(a.stdout, format, n, nodeTitle(n), func(w io.Writer) { a.showNode(w, n) })
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -17,28 +18,12 @@ func newPoolsCmd(a *app) *cobra.Command {
 }
 
 func newPoolsListCmd(a *app) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List pools and the states of their nodes",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			pools, err := srv.Pools(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return poolListing(pools).write(a.stdout, format)
-		},
-	}
-	addOutput(cmd, &format)
-	return cmd
+	return newListCmd(a, lister[api.Pool]{
+		use:   "list",
+		short: "List pools and the states of their nodes",
+		ask:   func(ctx context.Context, srv server, _ []string) ([]api.Pool, error) { return srv.Pools(ctx) },
+		show:  poolListing,
+	})
 }
 
 func poolListing(pools []api.Pool) listing[api.Pool] {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -15,26 +16,12 @@ func newRelaysCmd(a *app) *cobra.Command {
 }
 
 func newRelaysListCmd(a *app) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "list", Short: "List relays, when they were heard, and what they spared the server", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			relays, err := srv.Relays(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.relayListing(relays).write(a.stdout, format)
-		},
-	}
-	addOutput(cmd, &format)
-	return cmd
+	return newListCmd(a, lister[api.Relay]{
+		use:   "list",
+		short: "List relays, when they were heard, and what they spared the server",
+		ask:   func(ctx context.Context, srv server, _ []string) ([]api.Relay, error) { return srv.Relays(ctx) },
+		show:  a.relayListing,
+	})
 }
 
 func (a *app) relayListing(relays []api.Relay) listing[api.Relay] {

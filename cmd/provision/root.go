@@ -45,6 +45,7 @@ and Docker on them, and joins them to the cluster of their pool.
 	cmd.AddCommand(
 		newRunCmd(a), newServeCmd(a), newLabCmd(a), newRunsCmd(a), newNodesCmd(a), newEnrolCmd(a),
 		newPoolsCmd(a), newApplyCmd(a), newImagesCmd(a), newPowerCmd(a), newUsersCmd(a), newRelayCmd(a), newRelaysCmd(a), newCACmd(a), newVersionCmd(a),
+		newSubnetsCmd(a), newLeasesCmd(a), newAlarmsCmd(a), newDoctorCmd(a), newBootCmd(a),
 	)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exitError{code: exitUsage, err: err, hint: "see: " + cmd.CommandPath() + " --help"}

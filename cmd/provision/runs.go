@@ -16,28 +16,12 @@ func newRunsCmd(a *app) *cobra.Command {
 }
 
 func newRunsListCmd(a *app) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List runs, newest first",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			runs, err := srv.Runs(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.runListing(runs).write(a.stdout, format)
-		},
-	}
-	addOutput(cmd, &format)
-	return cmd
+	return newListCmd(a, lister[api.Run]{
+		use:   "list",
+		short: "List runs, newest first",
+		ask:   func(ctx context.Context, srv server, _ []string) ([]api.Run, error) { return srv.Runs(ctx) },
+		show:  a.runListing,
+	})
 }
 
 func (a *app) runListing(runs []api.Run) listing[api.Run] {

@@ -29,6 +29,13 @@ type server interface {
 	Run(ctx context.Context, id string) (api.Run, error)
 	WaitRun(ctx context.Context, id, seen string, wait time.Duration) (api.Run, error)
 	Apply(ctx context.Context, request api.ApplyRequest) ([]string, error)
+	Alarms(ctx context.Context) ([]api.Alarm, error)
+	Subnets(ctx context.Context) (api.SubnetList, error)
+	Leases(ctx context.Context, subnet string) ([]api.Lease, error)
+	ReleaseLease(ctx context.Context, addr string) (api.Lease, error)
+	ImportLeases(ctx context.Context, leases api.ImportLeases) (api.ImportedLeases, error)
+	Doctor(ctx context.Context) ([]api.Check, error)
+	Events(ctx context.Context, since int64, each func(api.Event) error) error
 	Relays(ctx context.Context) ([]api.Relay, error)
 	AddRelay(ctx context.Context, r api.AddRelay) (api.AddedRelay, error)
 	RemoveRelay(ctx context.Context, name string) error

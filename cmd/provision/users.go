@@ -27,29 +27,22 @@ func newUsersCmd(a *app) *cobra.Command {
 }
 
 func newUsersListCmd(a *app) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "list", Short: "List accounts and their roles", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			return a.withStore(cmd, func(ctx context.Context, db *store.Store) error {
+	return newListCmd(a, lister[userLine]{
+		use:   "list",
+		short: "List accounts and their roles",
+		flags: func(cmd *cobra.Command) { addSettings(cmd.Flags(), "state_dir") },
+		read: func(cmd *cobra.Command) (rows []userLine, err error) {
+			err = a.withStore(cmd, func(ctx context.Context, db *store.Store) error {
 				users, err := db.Users(ctx)
-				if err != nil {
-					return err
-				}
-				rows := make([]userLine, 0, len(users))
 				for _, u := range users {
 					rows = append(rows, userLine{u.Name, string(u.Role), u.Created})
 				}
-				return userListing(rows).write(a.stdout, format)
+				return err
 			})
+			return rows, err
 		},
-	}
-	addSettings(cmd.Flags(), "state_dir")
-	addOutput(cmd, &format)
-	return cmd
+		show: userListing,
+	})
 }
 
 // userLine is what may be shown of an account: not its password's hash.

@@ -134,7 +134,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 	o := httpd.Options{
 		Log: st.log, Version: api.Version{Version: version, Server: version},
 		Engine: bootEngine{st.engine, st.lessons}, Accounts: st.accounts, Authority: st.authority, Images: imageWire{st.images},
-		ParseSite: st.parseSite, Counters: st.counters, BootDir: filepath.Join(st.conf.StateDir, "boot"),
+		ParseSite: st.parseSite, Counters: st.counters, Doctor: st.doctor, BootDir: filepath.Join(st.conf.StateDir, "boot"),
 		PrivateDir: filepath.Join(st.conf.StateDir, "private"), Seed: seeds{}.Seed, ServerFor: st.serverFor,
 		BootPort: portOf(st.conf.Listen.HTTP), BootHTTPS: portOf(st.conf.Listen.BootHTTPS), AgentPort: portOf(st.conf.Listen.HTTPS),
 		TLS: secure, DemoLogin: st.conf.DemoLogin, Relays: st.relays,
@@ -144,6 +144,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 	}
 	if st.dhcp != nil {
 		o.Leases, o.TFTP, o.Arming = st.leases(), st.tree.open, st.dhcp.CheckArming
+		o.Network = network{st.dhcp}
 	}
 	st.tree.web, err = httpd.New(o)
 	return st.tree.web, err

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rackstage/provision/api"
+)
+
+func newSubnetsCmd(a *app) *cobra.Command {
+	return group("subnets", "Look at networks: how full they are, and who else answers there", newSubnetsListCmd(a))
+}
+
+func newSubnetsListCmd(a *app) *cobra.Command {
+	return newListCmd(a, lister[api.Subnet]{
+		use:   "list",
+		short: "List subnets: mode, use, forecast, other DHCP servers, alarms",
+		ask: func(ctx context.Context, srv server, _ []string) ([]api.Subnet, error) {
+			list, err := srv.Subnets(ctx)
+			return list.Subnets, err
+		},
+		show: subnetListing,
+	})
+}
+
+func subnetListing(subnets []api.Subnet) listing[api.Subnet] {
+	return listing[api.Subnet]{
+		items: subnets,
+		name:  func(n api.Subnet) string { return n.Name },
+		columns: []column[api.Subnet]{
+			{"SUBNET", false, func(n api.Subnet) string { return n.Name }},
+			{"NETWORK", false, func(n api.Subnet) string { return n.CIDR }},
+			{"MODE", false, func(n api.Subnet) string { return n.Mode }},
+			{"BY", false, func(n api.Subnet) string { return orWord(n.Interface, "relay") }},
+			{"USED", false, func(n api.Subnet) string { return perRange(n, rangeUsed) }},
+			{"FREE", false, func(n api.Subnet) string { return perRange(n, rangeFree) }},
+			{"FULL IN", false, func(n api.Subnet) string { return perRange(n, rangeFull) }},
+			{"OTHER DHCP", false, foreignWord},
+			{"ALARMS", false, func(n api.Subnet) string { return fmt.Sprint(n.Alarms) }},
+			{"WHAT THEY DO", true, func(n api.Subnet) string {
+				var words []string
+				for _, f := range n.Foreign {
+					words = append(words, f.Words)
+				}
+				return dash(strings.Join(words, "; "))
+			}},
+		},
+	}
+}
+
+func orWord(s, word string) string {
+	if s == "" {
+		return word
+	}
+	return s
+}
+
+// perRange says something of each range of a subnet; those of classes by name.
+func perRange(n api.Subnet, say func(api.RangeUse) string) string {
+	var parts []string
+	for _, r := range n.Ranges {
+		word := say(r)
+		if r.Class != "" {
+			word = r.Class + " " + word
+		}
+		parts = append(parts, word)
+	}
+	return dash(strings.Join(parts, ", "))
+}
+
+func rangeUsed(r api.RangeUse) string { return fmt.Sprintf("%d %%", r.Percent) }
+
+func rangeFree(r api.RangeUse) string {
+	return fmt.Sprintf("%d of %d", max(0, r.Size-r.Used-r.Declined), r.Size)
+}
+
+func rangeFull(r api.RangeUse) string {
+	if r.FullIn == 0 {
+		return dash("")
+	}
+	return took(time.Duration(r.FullIn) * time.Second)
+}
+
+// foreignWord names the other servers; one that does not belong has a mark.
+func foreignWord(n api.Subnet) string {
+	var parts []string
+	for _, f := range n.Foreign {
+		word := f.Addr
+		if !f.Full {
+			word += " (proxy)"
+		}
+		if !f.Expected {
+			word = "✗ " + word
+		}
+		parts = append(parts, word)
+	}
+	return dash(strings.Join(parts, ", "))
+}
+
+func newAlarmsCmd(a *app) *cobra.Command {
+	return group("alarms", "Look at the trouble that there is now", newListCmd(a, lister[api.Alarm]{
+		use:   "list",
+		short: "List alarms, newest first, and what to do",
+		ask:   func(ctx context.Context, srv server, _ []string) ([]api.Alarm, error) { return srv.Alarms(ctx) },
+		show:  a.alarmListing,
+		tell: func(alarms []api.Alarm) string {
+			if len(alarms) == 0 {
+				return "no alarms"
+			}
+			return ""
+		},
+	}))
+}
+
+func (a *app) alarmListing(alarms []api.Alarm) listing[api.Alarm] {
+	return listing[api.Alarm]{
+		items: alarms,
+		name:  func(r api.Alarm) string { return r.Code },
+		columns: []column[api.Alarm]{
+			{"CODE", false, func(r api.Alarm) string { return r.Code }},
+			{"SINCE", false, func(r api.Alarm) string { return since(a.now(), r.Since) }},
+			{"ON", false, func(r api.Alarm) string { return r.On }},
+			{"WHAT", false, func(r api.Alarm) string { return join(r.Title, r.Detail) }},
+			{"FIX", true, func(r api.Alarm) string { return dash(r.Fix) }},
+		},
+	}
+}
