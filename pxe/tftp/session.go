@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// Limits of time. A client that never acknowledged anything is given up early:
-// it asks again, and it may be nobody at all.
+// Limits of time. A client that never acknowledged anything is given up
+// earlier, as it may be nobody at all, but not before UEFI gives up (six times
+// four seconds): when a whole hall boots at once, ACKs get lost for long.
 const (
-	unheardFor = 10 * time.Second
+	unheardFor = 25 * time.Second
 	silentFor  = 30 * time.Second
 	longest    = time.Hour
 )
