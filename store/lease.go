@@ -74,6 +74,12 @@ func (s *Store) EachLease(ctx context.Context, do func(fleet.Lease)) error {
 	return nil
 }
 
+// MergeLeases brings all leases from their journals into the table, so that the
+// database alone has everything.
+func (s *Store) MergeLeases(ctx context.Context) error {
+	return s.fault("merge leases", s.leases.mergeAll(ctx, 0))
+}
+
 // eachRow calls do for the leases in the table. It goes past gorm, which would
 // cost more than SQLite does: a million of them are read at the start.
 func (s *Store) eachRow(ctx context.Context, do func(fleet.Lease)) error {
@@ -89,6 +95,7 @@ func (s *Store) eachRow(ctx context.Context, do func(fleet.Lease)) error {
 	defer rows.Close()
 	subnets := make(map[string]string)
 	var subnet sql.RawBytes
+	var buf []byte
 	for rows.Next() {
 		var r leaseRow
 		if err := rows.Scan(&r.Addr, &subnet, &r.MAC, &r.State, &r.Expires, &r.Hostname, &r.ClientID, &r.Sum); err != nil {
@@ -96,7 +103,7 @@ func (s *Store) eachRow(ctx context.Context, do func(fleet.Lease)) error {
 		}
 		r.Subnet = shared(subnet, subnets)
 		state, ok := leaseState(byte(r.State)) //nolint:gosec // the checksum is right
-		if r.Sum != r.checksum() || !ok {
+		if buf = r.appendFields(buf[:0]); r.Sum != int64(crc32.Checksum(buf, castagnoli)) || !ok {
 			return s.damaged(fmt.Errorf("lease %s: the checksum does not fit", fromAddr(r.Addr)))
 		}
 		do(r.lease(state))
@@ -177,7 +184,11 @@ func fromAddr(n int64) netip.Addr {
 }
 
 func (r *leaseRow) checksum() int64 {
-	b := make([]byte, 0, 256)
+	return int64(crc32.Checksum(r.appendFields(nil), castagnoli))
+}
+
+// appendFields writes what the checksum is of.
+func (r *leaseRow) appendFields(b []byte) []byte {
 	for _, n := range []int64{r.Addr, r.MAC, r.State, r.Expires} {
 		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}
@@ -185,5 +196,5 @@ func (r *leaseRow) checksum() int64 {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
-	return int64(crc32.Checksum(b, castagnoli))
+	return b
 }

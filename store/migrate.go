@@ -99,13 +99,12 @@ func (s *Store) mergeBefore(ctx context.Context) error {
 		return nil
 	}
 	if s.leases != nil {
-		return s.fault("merge leases", s.leases.mergeAll(ctx, 0))
+		return s.MergeLeases(ctx)
 	}
 	if err := s.openLeases(ctx); err != nil {
 		return err
 	}
-	err := s.fault("merge leases", s.leases.mergeAll(ctx, 0))
-	err = errors.Join(err, s.leases.close())
+	err := errors.Join(s.MergeLeases(ctx), s.leases.close())
 	s.leases = nil
 	return err
 }
