@@ -40,7 +40,7 @@ type leaseLog struct {
 const (
 	journalLimit = 32 << 20
 	maxJournals  = 4                // then storing waits for merging
-	mergeRows    = 10_000           // in one transaction: they share pages, but others want their turn
+	mergeRows    = 50_000           // in one transaction, half a second: they share pages, but others want their turn
 	retryMerge   = 30 * time.Second // after a failure
 	mergeAtClose = 20_000           // leases; more are read from the journal at the next start
 )
