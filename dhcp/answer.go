@@ -331,7 +331,7 @@ func (s *Server) ack(sc *scene, addr netip.Addr) (reply, bool) {
 		return reply{}, false
 	}
 	r.lease = s.leaseFor(sc, addr)
-	if !s.book.take(&sc.who, r.lease) {
+	if r.safeUntil, ok = s.book.take(&sc.who, r.lease); !ok {
 		return reply{}, false // taken this very moment
 	}
 	s.observeAddr(sc, "leased", addr)

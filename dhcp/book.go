@@ -208,11 +208,22 @@ func (b *book) claim(n *network, c *client, a netip.Addr) claim {
 }
 
 // take reserves an address for a client until its lease is stored. It fails
-// when somebody else has the address by now.
-func (b *book) take(c *client, lease fleet.Lease) bool {
+// when somebody else has the address by now. Until safe it is the client's
+// whether the lease can be stored or not: it has one that is, or the address is
+// reserved for it.
+func (b *book) take(c *client, lease fleet.Lease) (safe instant, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.change(c, lease)
+	if !b.change(c, lease) {
+		return 0, false
+	}
+	if c.fixed {
+		safe = b.instant().add(reservedTime)
+	}
+	if p := b.ledgerOf(lease.Addr).at(lease.Addr); p.lease.state == leaseBound && p.lease.mac == c.mac {
+		safe = max(safe, p.lease.expires)
+	}
+	return min(safe, instantOf(lease.Expires)), true
 }
 
 // giveUp ends the lease of a client: released by it, or declined because

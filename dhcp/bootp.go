@@ -31,7 +31,7 @@ func (s *Server) bootp(sc *scene) (reply, bool) {
 		return reply{}, false
 	}
 	r.lease = s.leaseFor(sc, found.addr)
-	if !s.book.take(&sc.who, r.lease) {
+	if _, ok := s.book.take(&sc.who, r.lease); !ok {
 		return reply{}, false
 	}
 	s.observeAddr(sc, "leased by BOOTP", found.addr)

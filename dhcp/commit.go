@@ -11,6 +11,9 @@ const (
 	queueSize   = 4096
 	commitSize  = 256
 	saveTimeout = 10 * time.Second
+
+	leastSalvage = time.Minute      // of a lease is worth an answer
+	reservedTime = 10 * time.Minute // of an address that is reserved: nobody else can have it
 )
 
 // A committer stores leases, many in one transaction, and then sends the ACKs
@@ -64,7 +67,7 @@ func (c *committer) fill(first reply) []reply {
 }
 
 // commit stores the leases of a batch and sends its packets. If the store
-// fails, nobody hears anything.
+// fails, only those are answered who need nothing new stored: see [salvage].
 func (c *committer) commit(ctx context.Context, batch []reply) {
 	all := make([]fleet.Lease, len(batch))
 	for i, r := range batch {
@@ -77,7 +80,7 @@ func (c *committer) commit(ctx context.Context, batch []reply) {
 	c.s.book.stored(all, err == nil)
 	c.report(ctx, err)
 	if err != nil {
-		c.s.stats.unsaved.Add(int64(len(batch)))
+		c.salvage(batch)
 		return
 	}
 	acks := batch[:0]
@@ -90,13 +93,40 @@ func (c *committer) commit(ctx context.Context, batch []reply) {
 	c.send(acks)
 }
 
-// report logs when the store fails, and when it is well again: not each time.
+// salvage answers clients whose leases could not be stored, for as long as
+// they are safe all the same: until what is on disk ends, or for a while where
+// an address is reserved. The others hear nothing.
+func (c *committer) salvage(batch []reply) {
+	var acks []reply
+	now := c.s.book.instant()
+	for _, r := range batch {
+		left := r.safeUntil.since(now)
+		if r.packet == nil || left < leastSalvage || !setLeaseTime(r.packet, left) {
+			c.s.stats.unsaved.Add(1)
+			continue
+		}
+		acks = append(acks, r)
+	}
+	c.s.stats.remaining.Add(int64(len(acks)))
+	c.s.stats.acks.Add(int64(len(acks)))
+	c.send(acks)
+}
+
+// unsavedOn is what the alarm is about.
+const unsavedOn = "the leases of this server"
+
+// report raises an alarm for as long as the store fails. It logs when that
+// begins and when it is over: not each time.
 func (c *committer) report(ctx context.Context, err error) {
 	switch {
 	case err != nil && !c.sick:
-		c.s.o.Log.ErrorContext(ctx, "leases not stored, clients get no answer", "err", err)
+		c.s.o.Log.ErrorContext(ctx, "leases not stored, no new ones are given", "err", err)
 	case err == nil && c.sick:
 		c.s.o.Log.InfoContext(ctx, "leases stored again")
+		c.s.settle(fleet.CodeLeasesUnsaved, unsavedOn)
+	}
+	if err != nil {
+		c.s.nag(fleet.CodeLeasesUnsaved, unsavedOn, err.Error())
 	}
 	c.sick = err != nil
 }

@@ -3,6 +3,7 @@ package dhcp
 import (
 	"encoding/binary"
 	"net/netip"
+	"time"
 )
 
 // A draft is an answer that is being written. Options are set in any order, and
@@ -164,5 +165,28 @@ func appendOption(b []byte, code byte, value []byte) []byte {
 		if value = value[n:]; len(value) == 0 {
 			return b
 		}
+	}
+}
+
+// setLeaseTime writes another lease time into a message that was written with
+// one. It fails when there is none in it.
+func setLeaseTime(packet []byte, lease time.Duration) (ok bool) {
+	for field := packet[atOptions:]; ; {
+		code, value, rest, err := cutOption(field)
+		if err != nil || code == codeEnd {
+			return ok
+		}
+		if len(value) == 4 {
+			switch code {
+			case 51:
+				binary.BigEndian.PutUint32(value, seconds(lease))
+				ok = true
+			case 58:
+				binary.BigEndian.PutUint32(value, seconds(lease/2))
+			case 59:
+				binary.BigEndian.PutUint32(value, seconds(lease/8*7))
+			}
+		}
+		field = rest
 	}
 }

@@ -162,7 +162,7 @@ func (s *Server) claimImport(l fleet.Lease, dryRun bool) (why string) {
 		return ""
 	}
 	n, _ := s.o.Nodes.NodeByMAC(l.MAC)
-	if !s.book.take(&client{mac: hwOf(l.MAC), known: approved(n)}, l) {
+	if _, ok := s.book.take(&client{mac: hwOf(l.MAC), known: approved(n)}, l); !ok {
 		return "about to be given to another machine"
 	}
 	return ""

@@ -47,6 +47,14 @@ func (s *Server) nag(code, on, detail string) {
 	}
 }
 
+// settle clears an alarm whose cause is over for sure.
+func (s *Server) settle(code, on string) {
+	s.nagged.mu.Lock()
+	delete(s.nagged.seen, nagKey{code, on})
+	s.nagged.mu.Unlock()
+	s.o.Alarms.Clear(code, on)
+}
+
 // hush clears the alarms whose cause is over.
 func (s *Server) hush() {
 	now := s.o.Now()

@@ -17,7 +17,10 @@ type reply struct {
 	from    netip.Addr // our address to send from
 	ifindex int        // to broadcast on; 0: as the routes say
 	lease   fleet.Lease
-	probe   *probe // leaves when nobody answers there; nil: now
+	// Until when the client may have its address even if the lease cannot be
+	// stored; zero when it may not.
+	safeUntil instant
+	probe     *probe // leaves when nobody answers there; nil: now
 }
 
 const flagBroadcast = 0x8000

@@ -175,7 +175,7 @@ func (s *Server) watchInterfaces(ctx context.Context) {
 // loop reads packets in batches and answers them. An answer that needs a lease
 // on disk goes to the committer, the others leave with the batch.
 func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
-	in, out, sc := newBatch(), make([]reply, 0, batchSize), new(scene)
+	in, out, sc, gate := newBatch(), make([]reply, 0, batchSize), new(scene), newGate()
 	for {
 		n, err := sock.read(in)
 		if err != nil {
@@ -185,7 +185,12 @@ func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
 			return fmt.Errorf("read DHCP packets: %w", err)
 		}
 		out = out[:0]
+		now := s.book.instant()
 		for i := range n {
+			if !gate.allow(in.packet(i), now) {
+				s.stats.limited.Add(1)
+				continue
+			}
 			r, ok := s.handle(sc, in.packet(i), in.arrival(i, sock.proxy))
 			switch {
 			case !ok:

@@ -14,6 +14,8 @@ type Stats struct {
 	NoAddress int64 // silence because no address was free
 	Unsaved   int64 // no ACK because the lease could not be stored
 	Dropped   int64 // no ACK because too many leases wait to be stored
+	Remaining int64 // ACKs for what was left of a lease, because the new one could not be stored
+	Limited   int64 // packets not read because their sender floods us
 	TooLong   int64 // no answer because it would be longer than the client takes
 	SendError int64 // the kernel would not send
 	Foreign   int64 // requests that chose another server
@@ -40,9 +42,9 @@ type Stats struct {
 }
 
 type counters struct {
-	received, malformed, ignored, offers, acks, naks, proxied        atomic.Int64
-	noAddress, unsaved, dropped, tooLong, sendError, foreign, panics atomic.Int64
-	declined, queries, probes, conflicts, probeSkipped               atomic.Int64
+	received, malformed, ignored, offers, acks, naks, proxied                            atomic.Int64
+	noAddress, unsaved, dropped, remaining, limited, tooLong, sendError, foreign, panics atomic.Int64
+	declined, queries, probes, conflicts, probeSkipped                                   atomic.Int64
 
 	refused [refusals]atomic.Int64
 }
@@ -51,7 +53,7 @@ func (c *counters) stats() Stats {
 	return Stats{
 		Received: c.received.Load(), Malformed: c.malformed.Load(), Ignored: c.ignored.Load(),
 		Offers: c.offers.Load(), ACKs: c.acks.Load(), NAKs: c.naks.Load(), Proxied: c.proxied.Load(),
-		NoAddress: c.noAddress.Load(), Unsaved: c.unsaved.Load(), Dropped: c.dropped.Load(), TooLong: c.tooLong.Load(),
+		NoAddress: c.noAddress.Load(), Unsaved: c.unsaved.Load(), Dropped: c.dropped.Load(), Remaining: c.remaining.Load(), Limited: c.limited.Load(), TooLong: c.tooLong.Load(),
 		SendError: c.sendError.Load(), Foreign: c.foreign.Load(), Panics: c.panics.Load(),
 		Exhausted: c.refused[refusedExhausted].Load(), ShareUsed: c.refused[refusedShare].Load(), ReservedHeld: c.refused[refusedReserved].Load(),
 		UnknownRelay: c.refused[refusedRelay].Load(), RelayLoop: c.refused[refusedLoop].Load(), UnknownNet: c.refused[refusedNetwork].Load(),
