@@ -200,9 +200,9 @@ func checkSubnets(_ context.Context, st *station) (found []api.Check) {
 	if len(site.Subnets) == 0 {
 		return []api.Check{trouble(checkWarning, "", "declare one in site.yaml, then: provision apply -f site.yaml", "no subnet is declared")}
 	}
-	uses := network{st.dhcp}.Uses()
+	uses := st.network().Uses()
 	for _, n := range site.Subnets {
-		iface := network{st.dhcp}.InterfaceOf(n)
+		iface := st.network().InterfaceOf(n)
 		if iface == "" && n.Mode != fleet.Observe {
 			found = append(found, trouble(checkWarning, "", helperLine(st, n),
 				"no interface of this server is on subnet %s (%s): machines there need a relay", n.Name, n.CIDR))

@@ -91,7 +91,12 @@ func (l leases) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
 		return l.v4.LeaseByAddr(addr)
 	}
 	six, ok := l.v6.LeaseByAddr(addr)
-	return fleet.Lease{Addr: six.Addr, Subnet: six.Subnet, MAC: six.MAC, ClientID: six.DUID, State: six.State, Expires: six.Expires}, ok
+	return plainLease(six), ok
+}
+
+// plainLease is an IPv6 lease as those who do not care see it.
+func plainLease(l fleet.Lease6) fleet.Lease {
+	return fleet.Lease{Addr: l.Addr, Subnet: l.Subnet, MAC: l.MAC, ClientID: l.DUID, State: l.State, Expires: l.Expires}
 }
 
 // addrsOf returns the addresses of an interface that machines can reach from

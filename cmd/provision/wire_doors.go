@@ -144,7 +144,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 	}
 	if st.dhcp != nil {
 		o.Leases, o.TFTP, o.Arming = st.leases(), st.tree.open, st.dhcp.CheckArming
-		o.Network = network{st.dhcp}
+		o.Network = st.network()
 	}
 	st.tree.web, err = httpd.New(o)
 	return st.tree.web, err

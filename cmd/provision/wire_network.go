@@ -8,11 +8,17 @@ import (
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/dhcp"
+	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/fleet"
 )
 
-// network is httpd.Network over the DHCP server.
-type network struct{ dhcp *dhcp.Server }
+// network is httpd.Network over the DHCP servers of both families.
+type network struct {
+	dhcp  *dhcp.Server
+	dhcp6 *dhcp6.Server
+}
+
+func (st *station) network() network { return network{st.dhcp, st.dhcp6} }
 
 // Foreign implements httpd.Network.
 func (n network) Foreign() []api.ForeignServer {
@@ -43,6 +49,13 @@ func (n network) Uses() map[string][]api.RangeUse {
 		}
 		uses[u.Subnet] = append(uses[u.Subnet], out)
 	}
+	for _, u := range n.dhcp6.Subnets() {
+		out := api.RangeUse{Size: int(u.Size), Used: int(u.Busy)} //nolint:gosec // as many as are kept track of
+		if u.Size > 0 {
+			out.Percent = out.Used * 100 / out.Size
+		}
+		uses[u.Subnet] = append(uses[u.Subnet], out)
+	}
 	return uses
 }
 
@@ -63,13 +76,25 @@ func (n network) InterfaceOf(s fleet.Subnet) string {
 	return ""
 }
 
-// List implements httpd.Network.
+// List implements httpd.Network. IPv6 comes after IPv4.
 func (n network) List(subnet string, after netip.Addr, limit int) []fleet.Lease {
-	return n.dhcp.Leases(subnet, after, limit)
+	var list []fleet.Lease
+	if !after.Is6() {
+		list = n.dhcp.Leases(subnet, after, limit)
+		after = netip.Addr{}
+	}
+	for _, l := range n.dhcp6.Leases(subnet, after, limit-len(list)) {
+		list = append(list, plainLease(l))
+	}
+	return list
 }
 
 // Release implements httpd.Network.
 func (n network) Release(ctx context.Context, addr netip.Addr) (fleet.Lease, error) {
+	if addr.Is6() {
+		l, err := n.dhcp6.Release(ctx, addr)
+		return plainLease(l), err
+	}
 	return n.dhcp.Release(ctx, addr)
 }
 

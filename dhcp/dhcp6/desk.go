@@ -1,0 +1,76 @@
+package dhcp6
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A SubnetUse says how full a subnet is.
+type SubnetUse struct {
+	Subnet string
+	Size   uint64 // addresses that can be given, or as many as are kept track of
+	Busy   uint64 // leased, offered or in quarantine
+}
+
+// Subnets returns how full the subnets are, by name.
+func (s *Server) Subnets() []SubnetUse {
+	var all []SubnetUse
+	for name, u := range s.book.usage() {
+		all = append(all, SubnetUse{Subnet: name, Size: u.size, Busy: u.busy})
+	}
+	slices.SortFunc(all, func(a, b SubnetUse) int { return strings.Compare(a.Subnet, b.Subnet) })
+	return all
+}
+
+// Leases returns the leases that hold an address now, in order of address,
+// those after one, of one subnet or ("") of all.
+func (s *Server) Leases(subnet string, after netip.Addr, limit int) []fleet.Lease6 {
+	all := s.book.held(subnet, after)
+	slices.SortFunc(all, func(a, b fleet.Lease6) int { return a.Addr.Compare(b.Addr) })
+	return all[:min(len(all), limit)]
+}
+
+// Release ends a lease as if its client had released it. When it returns, that
+// is on the disk.
+func (s *Server) Release(ctx context.Context, addr netip.Addr) (fleet.Lease6, error) {
+	lease, ok := s.book.leaseByAddr(addr)
+	if ok {
+		lease, ok = s.book.giveUp(clientOf(lease), addr, fleet.LeaseReleased)
+	}
+	if !ok {
+		return lease, &fleet.Error{
+			Kind: fleet.NotFound, Op: "release", On: "address " + addr.String(), Err: errors.New("nobody has a lease of it"),
+			Hint: "see: provision leases list",
+		}
+	}
+	err := s.o.Leases.SaveLeases6(ctx, []fleet.Lease6{lease})
+	s.book.stored([]fleet.Lease6{lease}, err == nil)
+	if err != nil {
+		return lease, fmt.Errorf("release %s: %w", addr, err)
+	}
+	return lease, nil
+}
+
+func (b *book) held(subnet string, after netip.Addr) (all []fleet.Lease6) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	for _, l := range b.ledgers {
+		if subnet != "" && l.subnet.Name != subnet {
+			continue
+		}
+		for a, p := range l.byAddr {
+			held := p.lease.State == fleet.LeaseBound || p.lease.State == fleet.LeaseDeclined
+			if held && now.Before(p.lease.Expires) && (!after.IsValid() || after.Less(a)) {
+				all = append(all, p.lease)
+			}
+		}
+	}
+	return all
+}
