@@ -30,6 +30,7 @@ func (s *Server) consoleRoutes(e *echo.Echo) {
 	e.GET("/", s.console)
 	e.GET("/live", s.live)
 	e.GET("/nodes/:ref", s.nodePage)
+	e.GET("/boot", s.bootPage)
 	e.POST("/approve", s.approveForm)
 }
 
@@ -37,6 +38,9 @@ func (s *Server) consoleRoutes(e *echo.Echo) {
 func (s *Server) shell(c echo.Context, title string) web.Shell {
 	who := callerOf(c.Request().Context()).identity
 	shell := web.Shell{Title: title, User: who.User, Role: string(who.Role), Demo: who.Demo, Now: s.o.Now().Unix()}
+	if who.User != "" {
+		shell.Alarm = s.alarmBar()
+	}
 	if who.Demo {
 		shell.Role = string(access.Viewer)
 	}

@@ -2,6 +2,7 @@ package http
 
 import (
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,11 @@ func TestWhatMachinesSayIsNeverMarkup(t *testing.T) {
 	}}
 	e.events = []fleet.Event{{Seq: 1, Type: evil, Node: n.ID, Actor: evil, Text: evil}, {Seq: 2, Type: fleet.EventFailed, Node: evil, Text: evil}}
 
-	for _, path := range []string{"/", "/?node=n-0000000003", "/?q=" + strings.ReplaceAll(strings.ReplaceAll(evil, " ", "+"), "#", ""), "/nodes/n-0000000003?part=panel", "/login?next=" + strings.ReplaceAll(evil, " ", "+")} {
+	e.alarms = []fleet.Alarm{{Code: evil, On: evil, Detail: evil}}
+	s.o.Network = evilNetwork{text: evil}
+	e.site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("10.77.0.0/24")}}
+
+	for _, path := range []string{"/", "/boot", "/?node=n-0000000003", "/?q=" + strings.ReplaceAll(strings.ReplaceAll(evil, " ", "+"), "#", ""), "/nodes/n-0000000003?part=panel", "/login?next=" + strings.ReplaceAll(evil, " ", "+")} {
 		page := ask(s, "GET", path, "operator", "")
 		html := page.Body.String()
 		if page.Code != 200 {
@@ -52,7 +57,7 @@ func around(s, sub string) string {
 
 func TestPagesHaveNoInlineStyleOrScript(t *testing.T) {
 	s, _ := newTestServer(t)
-	for _, path := range []string{"/", "/?node=prd-1", "/login", "/nothing"} {
+	for _, path := range []string{"/", "/boot", "/?node=prd-1", "/login", "/nothing"} {
 		req := httptest.NewRequest("GET", path, nil)
 		req.Host = "localhost"
 		req.Header.Set("Accept", "text/html")

@@ -156,6 +156,10 @@ func (w *watch) update() error {
 	if err := w.send("counts", w.v.counts(all, len(found)), ""); err != nil {
 		return err
 	}
+	bar := w.s.alarmBar()
+	if err := w.send("alarms", bar, alarmKey(bar)); err != nil { // also when there are none: the page may show one
+		return err
+	}
 	runs := sc.runViews()
 	return w.send("runs", runs, runsKey(runs))
 }
@@ -208,6 +212,13 @@ func (w *watch) send(part string, view any, key string) error {
 	}
 	w.parts[part] = key
 	return w.out.send(part, "", html)
+}
+
+func alarmKey(bar *web.AlarmBar) string {
+	if bar == nil {
+		return "no alarms"
+	}
+	return fmt.Sprintf("%+v", *bar)
 }
 
 func runsKey(runs []web.Run) string {

@@ -123,3 +123,55 @@ func TestWithoutDHCPNothingIsImported(t *testing.T) {
 		t.Errorf("a lease without an address: status %d", got.Code)
 	}
 }
+
+// An evilNetwork says one thing about everything.
+type evilNetwork struct {
+	noNetwork
+	text string
+}
+
+func (n evilNetwork) Foreign() []api.ForeignServer {
+	return []api.ForeignServer{{Addr: n.text, Subnet: "rack", Words: n.text}, {Addr: n.text, Words: n.text}}
+}
+
+func (n evilNetwork) Uses() map[string][]api.RangeUse {
+	return map[string][]api.RangeUse{"rack": {{Class: n.text, Size: 1}}}
+}
+
+func (n evilNetwork) List(string, netip.Addr, int) []fleet.Lease {
+	return []fleet.Lease{{Addr: netip.MustParseAddr("10.77.0.9"), Subnet: n.text, MAC: fleet.MAC(n.text), Hostname: n.text, State: fleet.LeaseState(n.text)}}
+}
+
+// Trouble of every kind is on each page with its code, and on the page about
+// the network with its fix; a problem to programs has the same words.
+func TestEveryDiagnosisReachesTheConsole(t *testing.T) {
+	for _, d := range fleet.Diagnoses() {
+		s, e := newTestServer(t, func(o *Options) { o.Network = quietNetwork{} })
+		if strings.Contains(ask(s, "GET", "/", "viewer", "").Body.String(), "banner alarm") {
+			t.Fatal("an alarm where there is none")
+		}
+		e.alarms = []fleet.Alarm{{Code: d.Code, On: "the thing", Detail: "what was seen", Since: s.o.Now().Add(-time.Minute)}}
+		for _, path := range []string{"/", "/boot"} {
+			html := ask(s, "GET", path, "viewer", "").Body.String()
+			if !strings.Contains(html, "banner alarm") || !strings.Contains(html, d.Code) || !strings.Contains(html, "the thing") {
+				t.Errorf("%s: %s is not on the page", d.Code, path)
+			}
+		}
+		html := ask(s, "GET", "/boot", "viewer", "").Body.String()
+		fix := strings.NewReplacer("&", "&amp;", "'", "&#39;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "+", "&#43;").Replace(d.FixFor("the thing"))
+		if !strings.Contains(html, fix) || !strings.Contains(html, "what was seen") || !strings.Contains(html, "for 1m00s") {
+			t.Errorf("%s: the page does not say what to do", d.Code)
+		}
+		if d.Fix == "" || d.Title == "" || strings.HasSuffix(d.Fix, ".") {
+			t.Errorf("%s: title %q, fix %q; want a clause each", d.Code, d.Title, d.Fix)
+		}
+	}
+}
+
+func TestStrangersHearOfNoAlarms(t *testing.T) {
+	s, e := newTestServer(t)
+	e.alarms = []fleet.Alarm{{Code: fleet.CodeRogueDHCP, On: "10.77.0.254 on subnet rack"}}
+	if html := ask(s, "GET", "/login", "", "").Body.String(); strings.Contains(html, "10.77.0.254") {
+		t.Error("the login page tells strangers of the network")
+	}
+}

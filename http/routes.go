@@ -72,6 +72,7 @@ func audiences() map[string]audience {
 		"GET /":             viewers,
 		"GET /live":         viewers,
 		"GET /nodes/:ref":   viewers,
+		"GET /boot":         viewers,
 		"POST /approve":     operators,
 	}
 }

@@ -249,7 +249,7 @@ func (sc scene) runView(r fleet.Run) web.Run {
 func (v viewer) event(ev fleet.Event, title string) web.Event {
 	out := web.Event{Seq: ev.Seq, At: ev.At, Type: string(ev.Type), Node: title, Text: ev.Text, Tone: "idle"}
 	switch ev.Type {
-	case fleet.EventFailed, fleet.EventUnexpected:
+	case fleet.EventFailed, fleet.EventUnexpected, fleet.EventAlarm:
 		out.Tone = "bad"
 	case fleet.EventDiscovered:
 		out.Tone = "wait"

@@ -15,6 +15,7 @@ type Shell struct {
 	Role  string
 	Demo  bool // a demo account: say so, always
 	Now   int64
+	Alarm *AlarmBar // nil when there is none, and for strangers
 }
 
 // A Login is the login page.

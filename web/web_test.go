@@ -22,7 +22,7 @@ func full() Console {
 	}
 	event := Event{Seq: 1, At: time.Unix(0, 0), Tone: "bad", Type: "node.failed", Node: "prd-1", Href: "/?node=n-1", Text: "text"}
 	return Console{
-		Shell: Shell{Title: "Nodes", Theme: "dark", User: "anna", Role: "operator", Demo: true, Now: 1},
+		Shell: Shell{Title: "Nodes", Theme: "dark", User: "anna", Role: "operator", Demo: true, Now: 1, Alarm: &AlarmBar{Title: "2 alarms", Code: "E-X", Text: "text", More: "All"}},
 		Query: "q", Problem: "problem", Hint: "hint", Tabs: []Tab{{Label: "All", Count: 1, Href: "/", Current: true}},
 		Counts: Counts{Matches: 1, Total: 2, States: []Count{{State: state, N: 1, Href: "/", Current: true}}},
 		Runs:   []Run{{ID: "prd-1", Pool: "prd", Image: "debian-12", State: "running", Live: true, Done: 1, Failed: 1, Working: 1, Held: 1, Total: 4, Elapsed: "1m", ETA: "2m", Bars: []Bar{{Tone: "good", W: 500}}}},
@@ -35,6 +35,20 @@ func full() Console {
 	}
 }
 
+// network is the page about the network with something in every field.
+func network() Boot {
+	c := full()
+	return Boot{
+		Shell: c.Shell, Alarms: []Alarm{{Code: "E-X", Title: "title", On: "on", Detail: "detail", Fix: "fix", Since: "1m"}},
+		Subnets: []Subnet{{
+			Name: "rack", CIDR: "10.77.0.0/24", Mode: "full", Meaning: "all", By: "eno2", Ranges: []Use{{Class: "phones", Bars: []Bar{{Tone: "good", W: 500}}, Text: "text"}},
+			Foreign: []Foreign{{Addr: "10.77.0.254", Words: "words"}, {Addr: "10.77.0.253", Words: "words", Expected: true}},
+		}},
+		Strays: []Foreign{{Addr: "192.168.1.1", Words: "words"}}, Next: "/boot?after=10.77.0.1", Traffic: c.Feed,
+		Leases: []Lease{{Addr: "10.77.0.1", MAC: "m", Node: "prd-1", Href: "/", Subnet: "rack", State: "bound", Ends: "1m"}, {Addr: "10.77.0.2", Hostname: "h"}},
+	}
+}
+
 func TestEveryPageRenders(t *testing.T) {
 	p, err := Load()
 	if err != nil {
@@ -43,7 +57,7 @@ func TestEveryPageRenders(t *testing.T) {
 	c := full()
 	for name, view := range map[string]any{
 		"console": c, "login": Login{Shell: c.Shell, Error: "error", Hint: "hint", DemoTip: true}, "fault": Fault{Shell: c.Shell, Status: 404, Detail: "d", Hint: "h", Code: "c"},
-		"runs": c.Runs, "counts": c.Counts, "row": c.Rows[0], "panel": *c.Panel, "event": c.Feed[0], "empty": nil,
+		"boot": network(), "alarms": c.Alarm, "runs": c.Runs, "counts": c.Counts, "row": c.Rows[0], "panel": *c.Panel, "event": c.Feed[0], "empty": nil,
 	} {
 		if name == "empty" {
 			name, view = "console", Console{}
@@ -69,6 +83,11 @@ func TestEveryIconIsInTheSprite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	more, err := p.Render("boot", network())
+	if err != nil {
+		t.Fatal(err)
+	}
+	html = append(html, more...)
 	for _, m := range regexp.MustCompile(`href="#(i-[a-z]+)"`).FindAllSubmatch(html, -1) {
 		if !bytes.Contains(html, append([]byte(`id="`), m[1]...)) {
 			t.Errorf("icon %s is used and not drawn", m[1])

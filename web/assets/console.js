@@ -32,6 +32,7 @@ function connect() {
   stream.addEventListener("row", (e) => place(parse(e.data)));
   stream.addEventListener("gone", (e) => $(e.data)?.remove());
   stream.addEventListener("runs", (e) => { $("runs").innerHTML = e.data; tick(); });
+  stream.addEventListener("alarms", (e) => { $("alarms").innerHTML = e.data; });
   stream.addEventListener("counts", (e) => { $("counts").innerHTML = e.data; });
   stream.addEventListener("tabs", (e) => { $("tabs").innerHTML = e.data; });
   stream.addEventListener("feed", (e) => hear(parse(e.data)));
