@@ -18,9 +18,9 @@ import (
 )
 
 // local returns a client of a server on its socket.
-func local(t *testing.T) (*api.Client, *rackEngine) {
+func local(t *testing.T, change ...func(*Options)) (*api.Client, *rackEngine) {
 	t.Helper()
-	s, e := newTestServer(t)
+	s, e := newTestServer(t, change...)
 	path := filepath.Join(t.TempDir(), "api.sock")
 	l, err := ListenLocal(path)
 	if err != nil {

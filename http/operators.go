@@ -34,6 +34,8 @@ func (s *Server) operatorRoutes(e *echo.Echo) {
 	add(s, h, "GET /version", "What is running", s.version)
 	add(s, h, "GET /nodes", "List nodes", s.listNodes)
 	add(s, h, "GET /nodes/{ref}", "One node, by id, name or MAC", s.getNode)
+	add(s, h, "GET /nodes/{ref}/render", "What a machine would be given, without tickets", s.renderNode)
+	add(s, h, "GET /templates", "What is filled in for machines", s.listTemplates)
 	add(s, h, "POST /nodes/{ref}/power", "Switch a node, or ask whether it is on", s.powerNode)
 	add(s, h, "POST /enrol/{ref}/approve", "Let a discovered machine in", s.approveNode)
 	add(s, h, "GET /pools", "List pools", s.listPools)

@@ -45,6 +45,8 @@ func audiences() map[string]audience {
 		"GET /api/v1/openapi.json":        viewers,
 		"GET /api/v1/nodes":               viewers,
 		"GET /api/v1/nodes/:ref":          viewers,
+		"GET /api/v1/nodes/:ref/render":   operators,
+		"GET /api/v1/templates":           viewers,
 		"POST /api/v1/nodes/:ref/power":   operators,
 		"POST /api/v1/enrol/:ref/approve": operators,
 		"GET /api/v1/pools":               viewers,

@@ -104,3 +104,17 @@ func (s *Scripts) Menu(m Menu) []byte { return s.menu.append(nil, &facts{title: 
 func (s *Scripts) MemTest(title, url string) []byte {
 	return s.memtest.append(nil, &facts{title: title, menu: Menu{MemTest: url}})
 }
+
+// Names returns the names of the scripts that machines can be given, for
+// people.
+func Names() []string {
+	var names []string
+	for _, pattern := range []struct {
+		from embed.FS
+		glob string
+	}{{files, "*.ipxe"}, {grubFiles, "*.cfg"}} {
+		found, _ := fs.Glob(pattern.from, pattern.glob)
+		names = append(names, found...)
+	}
+	return names
+}

@@ -36,6 +36,8 @@ type server interface {
 	ImportLeases(ctx context.Context, leases api.ImportLeases) (api.ImportedLeases, error)
 	Doctor(ctx context.Context) ([]api.Check, error)
 	Events(ctx context.Context, since int64, each func(api.Event) error) error
+	Render(ctx context.Context, ref, as string) (api.Rendered, error)
+	Templates(ctx context.Context) ([]api.Template, error)
 	Relays(ctx context.Context) ([]api.Relay, error)
 	AddRelay(ctx context.Context, r api.AddRelay) (api.AddedRelay, error)
 	RemoveRelay(ctx context.Context, name string) error
