@@ -104,6 +104,14 @@ func (s *Server) look(sc *scene) refusal {
 	if override := sc.serverOverride(); override.IsValid() {
 		sc.name = override
 	}
+	s.identify(sc, n)
+	s.plan(sc)
+	return served
+}
+
+// identify finds out who the client is. What is reserved for it decides which
+// network of its wire it is on.
+func (s *Server) identify(sc *scene, n *network) {
 	sc.node, _ = s.o.Nodes.NodeByMAC(sc.mac)
 	sc.poolOptions = s.nets.Load().pools[sc.node.Pool]
 	sc.reserved = nil
@@ -114,6 +122,11 @@ func (s *Server) look(sc *scene) refusal {
 		}
 	}
 	sc.enter(n)
+}
+
+// plan decides what the client shall boot.
+func (s *Server) plan(sc *scene) {
+	n := sc.subnet
 	sc.boot.Server, sc.boot.Port, sc.boot.Subnet = sc.server, s.o.HTTPPort, n.Name
 	if n.Server.IsValid() {
 		sc.boot.Server = n.Server
@@ -126,9 +139,8 @@ func (s *Server) look(sc *scene) refusal {
 	}
 	sc.plan = pxe.Decide(sc.boot, sc.node)
 	if sc.plan.Code != "" && sc.subnet.Mode != fleet.Observe {
-		s.o.Alarms.Raise(sc.plan.Code, sc.noLoaderOn(), string(sc.mac)+": "+sc.plan.Reason)
+		s.nag(sc.plan.Code, sc.noLoaderOn(), string(sc.mac)+": "+sc.plan.Reason)
 	}
-	return served
 }
 
 // enter says that the client is on a network, and who it is there. Its boot

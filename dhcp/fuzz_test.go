@@ -23,12 +23,15 @@ func FuzzAnyPacketGetsAProperAnswerOrNone(f *testing.F) {
 	}
 	f.Add(packet(macA, release, has("10.77.0.100")).ToBytes(), byte(3))
 	f.Add(packet(macB, decline, wants("10.77.0.100")).ToBytes(), byte(3))
+	f.Add(bootpPacket(macB, true), byte(3))
+	f.Add(packet(macB, leaseQuery, has("10.77.0.100"), relayed("10.77.0.9"), noHardware).ToBytes(), byte(3))
+	f.Add(packet(macB, discover, relayed("10.77.0.9"), option(82, "\x01\x04ge-7\x0b\x04\x0a\x4d\x00\x09"), option(55, "\x79\x77\x96\x1a\xf9")).ToBytes(), byte(3))
 	f.Add(packet(macB, inform, has("10.77.0.100"), relayed("10.77.0.9"), option(82, "\x05\x04\x0a\x4d\x00\x01")).ToBytes(), byte(2))
 	modes := []fleet.DHCPMode{fleet.Observe, fleet.Proxy, fleet.Reserved, fleet.Full}
 	f.Fuzz(func(t *testing.T, raw []byte, mode byte) {
 		ts := newTestServer(t, rackSubnet(fleet.Full))
 		held := ts.lease(macA)
-		ts.SetSubnets([]fleet.Subnet{rackSubnet(modes[mode%4])})
+		ts.SetSubnets([]fleet.Subnet{modesSubnet(modes[mode%4])})
 		a := byBroadcast()
 		a.proxy = mode&4 != 0
 		got, r := ts.put(raw, a)
@@ -42,7 +45,18 @@ func FuzzAnyPacketGetsAProperAnswerOrNone(f *testing.F) {
 		if err := in.parse(raw); err != nil {
 			t.Fatalf("a packet that cannot be read is answered: %v", err)
 		}
-		checkEcho(t, &in, got, r)
+		switch in.kind() {
+		case kindLeaseQuery: // it has the client of the lease, not that of the query
+			if in.relay() != netip.MustParseAddr("10.77.0.9") || !got.YourIPAddr.IsUnspecified() {
+				t.Errorf("a lease query is answered with %v", got)
+			}
+		case 0:
+			if len(r.packet) > maxBOOTP+260 || got.Options[51] != nil || got.Options[53] != nil {
+				t.Errorf("a BOOTP client is answered with %v, %d bytes", got, len(r.packet))
+			}
+		default:
+			checkEcho(t, &in, got, r)
+		}
 		if fleet.MAC(got.ClientHWAddr.String()) != macA && got.YourIPAddr.String() == held {
 			t.Errorf("%s is given %s, which A holds", got.ClientHWAddr, held)
 		}

@@ -3,24 +3,24 @@ package dhcp
 import (
 	"encoding/hex"
 	"net/netip"
-	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/rackstage/provision/fleet"
 )
 
-// Options of a lease query's answer (RFC 4388 §6.1).
+// codeAssociated lists the addresses of a client that has several (RFC 4388
+// §6.1). Option 91, when it was heard last, is left out: a lease knows when it
+// ends, and not how long it was.
 const (
-	codeLastTransaction = 91
-	codeAssociated      = 92
-	maxAssociated       = 32
+	codeAssociated = 92
+	maxAssociated  = 32
 )
 
 // leaseQuery answers an access concentrator or switch that asks who has an
 // address, or what addresses a client has: by address (ciaddr), by MAC, or by
-// client identifier. Only relays that a subnet names are told: the answer says
-// who is on a network.
+// client identifier. Only relays that a subnet which we serve names are told:
+// the answer says who is on a network.
 func (s *Server) leaseQuery(sc *scene) (reply, bool) {
 	prefixes, isServed := s.ifaces.addrs(sc.ifindex)
 	var ok bool
@@ -30,10 +30,10 @@ func (s *Server) leaseQuery(sc *scene) (reply, bool) {
 	if s.ifaces.own(sc.relay) {
 		return s.refuseQuery(refusedLoop)
 	}
-	if !s.nets.Load().relays[sc.relay] {
+	if !s.nets.Load().asking[sc.relay] {
 		return s.refuseQuery(refusedQuery)
 	}
-	leases, kind := s.asked(sc)
+	leases, kind := s.leasesAskedFor(sc)
 	r := s.buildQueryAnswer(sc, kind, leases)
 	s.stats.queries.Add(1)
 	return r, true
@@ -44,8 +44,8 @@ func (s *Server) refuseQuery(why refusal) (reply, bool) {
 	return reply{}, false
 }
 
-// asked returns the leases that a query is about, the newest first.
-func (s *Server) asked(sc *scene) ([]fleet.Lease, dhcpv4.MessageType) {
+// leasesAskedFor returns the leases that a query is about, the newest first.
+func (s *Server) leasesAskedFor(sc *scene) ([]fleet.Lease, dhcpv4.MessageType) {
 	if sc.client.IsValid() {
 		if s.nets.Load().of(sc.client) == nil {
 			return nil, kindLeaseUnknown
@@ -76,30 +76,7 @@ func (s *Server) buildQueryAnswer(sc *scene, kind dhcpv4.MessageType, leases []f
 	d.setAddrs(54, sc.server)
 	d.client = sc.client
 	if kind == kindLeaseActive {
-		l := leases[0]
-		d.client = l.Addr
-		left := max(l.Expires.Sub(s.o.Now()), 0)
-		d.setNumber(51, seconds(left))
-		if n := s.nets.Load().of(l.Addr); n != nil {
-			given := time.Duration(n.Lease) * time.Second
-			if n.Lease <= 0 {
-				given = defaultLease
-			}
-			d.setNumber(codeLastTransaction, seconds(max(given-left, 0)))
-		}
-		if id, err := hex.DecodeString(l.ClientID); err == nil && len(id) > 0 {
-			d.set(codeClientID, id)
-		}
-		if l.Hostname != "" && sc.query.asked(codeHostname) {
-			d.setText(codeHostname, l.Hostname)
-		}
-		if len(leases) > 1 {
-			var all []netip.Addr
-			for _, l := range leases[:min(len(leases), maxAssociated)] {
-				all = append(all, l.Addr)
-			}
-			d.setAddrs(codeAssociated, all...)
-		}
+		s.tellLeases(d, sc, leases)
 	}
 	if info := sc.msg.option(codeRelayInfo); info != nil {
 		d.set(codeRelayInfo, info)
@@ -112,4 +89,25 @@ func (s *Server) buildQueryAnswer(sc *scene, kind dhcpv4.MessageType, leases []f
 		copy(b[atHardware:atName], hw)
 	}
 	return reply{packet: b, from: sc.server, to: netip.AddrPortFrom(sc.relay, serverPort)}
+}
+
+// tellLeases writes what is known of a client: its newest lease, and the
+// addresses of all.
+func (s *Server) tellLeases(d *draft, sc *scene, leases []fleet.Lease) {
+	l := leases[0]
+	d.client = l.Addr
+	d.setNumber(51, seconds(max(l.Expires.Sub(s.o.Now()), 0)))
+	if id, err := hex.DecodeString(l.ClientID); err == nil && len(id) > 0 {
+		d.set(codeClientID, id)
+	}
+	if l.Hostname != "" && sc.query.asked(codeHostname) {
+		d.setText(codeHostname, l.Hostname)
+	}
+	if len(leases) > 1 {
+		var all []netip.Addr
+		for _, l := range leases[:min(len(leases), maxAssociated)] {
+			all = append(all, l.Addr)
+		}
+		d.setAddrs(codeAssociated, all...)
+	}
 }

@@ -39,10 +39,11 @@ type networks struct {
 	sorted []*network // by first address; they do not overlap
 	pools  map[fleet.PoolName][]fleet.DHCPOption
 	relays map[netip.Addr]bool // those that some subnet names
+	asking map[netip.Addr]bool // of them, those of subnets that are served: they may query leases
 }
 
 func newNetworks(subnets []fleet.Subnet, pools []fleet.Pool) *networks {
-	all := &networks{pools: make(map[fleet.PoolName][]fleet.DHCPOption), relays: make(map[netip.Addr]bool)}
+	all := &networks{pools: make(map[fleet.PoolName][]fleet.DHCPOption), relays: make(map[netip.Addr]bool), asking: make(map[netip.Addr]bool)}
 	links := make(map[string][]*network)
 	for _, s := range subnets {
 		if !s.CIDR.IsValid() || !s.CIDR.Addr().Is4() {
@@ -55,6 +56,9 @@ func newNetworks(subnets []fleet.Subnet, pools []fleet.Pool) *networks {
 		}
 		for _, r := range s.Relays {
 			all.relays[r] = true
+			if s.Mode == fleet.Full || s.Mode == fleet.Reserved {
+				all.asking[r] = true
+			}
 		}
 	}
 	for _, n := range all.sorted {

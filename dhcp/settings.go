@@ -11,22 +11,24 @@ import (
 
 // Codes of options that site.yaml has words for.
 const (
-	codeRouter       = 3
-	codeDNS          = 6
-	codeHostname     = 12
-	codeDomain       = 15
-	codeMTU          = 26
-	codeVendorInfo   = 43
-	codeNTP          = 42
-	codeVendorClass  = 60
-	codeClientID     = 61
-	codeSearch       = 119
-	codeRoutes       = 121
-	codeMSRoutes     = 249
-	maxAddrs         = 8 // servers of one sort that a client is told of
-	maxNamePointer   = 0x3fff
-	namePointer      = 0xc000
-	defaultRouteBits = 0
+	codeRouter      = 3
+	codeDNS         = 6
+	codeHostname    = 12
+	codeDomain      = 15
+	codeMTU         = 26
+	codeNTP         = 42
+	codeVendorInfo  = 43
+	codeVendorClass = 60
+	codeClientID    = 61
+	codeSearch      = 119
+	codeRoutes      = 121
+	codeMSRoutes    = 249
+)
+
+const (
+	maxAddrs       = 8 // servers of one sort that a client is told of
+	namePointer    = 0xc000
+	maxNamePointer = 0x3fff
 )
 
 // subnetOptions are the options that a subnet says, encoded once. Those that
@@ -70,7 +72,7 @@ func addrBytes(list []netip.Addr) (b []byte) {
 // option 3, so the way to everywhere is among them.
 func routeBytes(n fleet.Subnet) (b []byte) {
 	routes := n.Routes
-	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), defaultRouteBits)
+	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if len(routes) > 0 && n.Router.Is4() {
 		routes = append(routes[:len(routes):len(routes)], fleet.Route{To: everywhere, Via: n.Router})
 	}

@@ -91,6 +91,26 @@ func (n Subnet) validateNetwork(on string) error {
 	if len(n.DNS) > 8 || len(n.NTP) > 8 {
 		bad("dns", "name those that are nearest", "more than 8 servers")
 	}
+	for _, a := range n.KnownDHCP {
+		if !a.Is4() || a.IsUnspecified() {
+			bad("known_dhcp", "write the address that the server names itself by", "%s is not the address of a server", a)
+		}
+	}
+	for _, r := range n.Relays {
+		if !r.Is4() || r.IsUnspecified() {
+			bad("relays", "write the relay's address on this subnet", "%s is not the address of a relay", r)
+		}
+	}
+	return errors.Join(append(errs, n.validateLists(on), validateOptions(on, n.Options, true))...)
+}
+
+// validateLists checks routes and domains, of which only so many go into an
+// option.
+func (n Subnet) validateLists(on string) error {
+	var errs []error
+	bad := func(key, hint, format string, args ...any) {
+		errs = append(errs, Invalidf(on+"."+key, hint, fmt.Errorf(format, args...)))
+	}
 	size := 0
 	for _, r := range n.Routes {
 		size += 5 + (r.To.Bits()+7)/8
@@ -111,17 +131,7 @@ func (n Subnet) validateNetwork(on string) error {
 	if size > maxOptionLen {
 		bad("search", "search fewer domains", "the domains take %d bytes of an option of %d", size, maxOptionLen)
 	}
-	for _, a := range n.KnownDHCP {
-		if !a.Is4() || a.IsUnspecified() {
-			bad("known_dhcp", "write the address that the server names itself by", "%s is not the address of a server", a)
-		}
-	}
-	for _, r := range n.Relays {
-		if !r.Is4() || r.IsUnspecified() {
-			bad("relays", "write the relay's address on this subnet", "%s is not the address of a relay", r)
-		}
-	}
-	return errors.Join(append(errs, validateOptions(on, n.Options, true))...)
+	return errors.Join(errs...)
 }
 
 // validDomain reports whether s is a domain name: labels of letters, digits
