@@ -71,6 +71,7 @@ func (q *query) parse(b []byte, a arrival) error {
 		MAC: q.mac, UUID: q.uuid(), Addr: q.client, Relay: q.relay, Arch: q.arch(),
 		Firmware: pxe.FirmwareOf(string(q.msg.option(60)), q.msg.option(77)),
 	}
+	q.boot.OldIPXE = q.boot.Firmware == pxe.IPXE && pxe.IsOldIPXE(q.msg.option(175))
 	return nil
 }
 

@@ -18,6 +18,7 @@ type Quirk struct {
 	Loader     string  // file to give first; "" for the usual
 	BlockSize  int     // largest TFTP block; 0 for what the machine asks
 	HTTP       HTTPUse // whether it boots by UEFI HTTP
+	Rechain    bool    // an old iPXE in its ROM gets our loader, which can do more
 	NoAutoexec bool    // it does not get on with autoexec.ipxe
 	Reason     string  // one clause for people: "learned: snponly.efi did not start on two of them"
 }

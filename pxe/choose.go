@@ -53,6 +53,9 @@ func (r Request) noLoader() string {
 	}
 }
 
+// rechains reports whether iPXE in a ROM is to be treated as a mere ROM.
+func (r Request) rechains() bool { return r.Firmware == IPXE && r.OldIPXE && r.Quirk.Rechain }
+
 // runsScripts reports whether a firmware is one of the loaders that fetch what
 // to do next as a script.
 func (f Firmware) runsScripts() bool { return f == IPXE || f == GRUB }

@@ -40,6 +40,9 @@ func Decide(req Request, n fleet.Node) Plan {
 	if req.Firmware == NoBoot {
 		return Plan{Action: Ignore, Reason: "asks for an address only"}
 	}
+	if req.rechains() {
+		req.Firmware = ROM
+	}
 	switch {
 	case keepsSystem(n):
 		return localDisk(req, n, fmt.Sprintf("%s: boots its own system", n.State))

@@ -131,6 +131,41 @@ func TestSecureBootAndQuirksChooseAnotherLoader(t *testing.T) {
 	}
 }
 
+func TestAnOldIPXEInAROMIsGivenOurs(t *testing.T) {
+	quirk := fleet.Quirk{Rechain: true}
+	tests := map[string]struct {
+		req  Request
+		n    fleet.Node
+		want string
+	}{
+		"an old one":               {Request{OldIPXE: true, Quirk: quirk}, fleet.Node{}, "undionly.kpxe"},
+		"ours":                     {Request{Quirk: quirk}, fleet.Node{}, ScriptAgent},
+		"an old one, by default":   {Request{OldIPXE: true}, fleet.Node{}, ScriptAgent},
+		"an old one with a system": {Request{OldIPXE: true, Quirk: quirk}, fleet.Node{State: fleet.Active}, ""},
+	}
+	for name, tt := range tests {
+		tt.req.Firmware = IPXE
+		got := Decide(tt.req, tt.n)
+		if got.File != tt.want {
+			t.Errorf("%s: Decide = %+v, want %q", name, got, tt.want)
+		}
+		if file := got.BootFile(tt.req); tt.want == "undionly.kpxe" && file != tt.want {
+			t.Errorf("%s: boot file %q, want a name for TFTP", name, file)
+		}
+	}
+	for features, old := range map[string]bool{
+		"": false, // says nothing: nobody's business
+		"\xb1\x05\x01\x1a\xf4\x10\x00\x13\x01\x01": true,
+		"\x13\x01\x01\x14\x01\x01":                 false,
+		"\x14":                                     true,
+		"\x13\xff\x14\x01":                         true,
+	} {
+		if got := IsOldIPXE([]byte(features)); got != old {
+			t.Errorf("IsOldIPXE(%x) = %v", features, got)
+		}
+	}
+}
+
 func TestARaspberryPiIsToldFromABIOS(t *testing.T) {
 	tests := map[string]struct {
 		req  Request

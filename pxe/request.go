@@ -37,6 +37,7 @@ type Request struct {
 	UUID     string // RFC 9562 form; "" when it said none
 	Arch     Arch
 	Firmware Firmware
+	OldIPXE  bool       // iPXE that knows no HTTPS: one in a ROM, not ours
 	Addr     netip.Addr // its address, as far as it has one
 	Server   netip.Addr // our address as the machine sees it
 	Port     uint16     // of our HTTP boot listener; 0 is 80, or 443
@@ -59,6 +60,18 @@ func FirmwareOf(vendorClass string, userClass []byte) Firmware {
 	default:
 		return NoBoot
 	}
+}
+
+// IsOldIPXE tells by the features that iPXE lists in option 175: one that lacks
+// HTTPS (sub-option 20) is not the one that we hand out.
+func IsOldIPXE(features []byte) bool {
+	const https = 20
+	for rest := features; len(rest) >= 2 && len(rest)-2 >= int(rest[1]); rest = rest[2+int(rest[1]):] {
+		if rest[0] == https {
+			return false
+		}
+	}
+	return len(features) > 0
 }
 
 // IsIPXE reports whether option 77 names iPXE.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ import (
 // A boot is one machine that is switched on, and what has to come of it.
 type boot struct {
 	firmware lab.Firmware
-	nic      string
+	nic, mac string
 	state    fleet.State // of its node
 	secure   bool        // its agent has found Secure Boot on
 	product  string      // of its node, as its agent told before
@@ -44,6 +45,13 @@ var boots = map[string]boot{
 		firmware: lab.BIOS,
 		want:     []string{"dhcp: DISCOVER from ipxe firmware, arch 0", "script: GET", "kernel: GET vmlinuz", "kernel: GET initrd.img"},
 		never:    "by TFTP",
+	},
+	"bios-rom": { // the ROM taken for one that knows PXE only: the card's model is said to need our iPXE
+		firmware: lab.BIOS, mac: "52:54:00:79:00:01",
+		want: []string{
+			"dhcp: DISCOVER from ipxe firmware, arch 0, subnet rack: offered", "undionly.kpxe (discovered: boots our agent)", "loader: undionly.kpxe by TFTP",
+			"dhcp: DISCOVER from ipxe firmware, arch 0, subnet rack: offered", "agent.ipxe", "script: GET", "kernel: GET vmlinuz", "kernel: GET initrd.img",
+		},
 	},
 	"bios-e1000": {
 		firmware: lab.BIOS, nic: "e1000",
@@ -115,6 +123,7 @@ var boots = map[string]boot{
 
 const firmwareSite = `
 subnets: [{name: rack, cidr: 10.77.0.0/24, mode: full, ranges: [10.77.0.100-10.77.0.200], lease: 1h}]
+quirks: [{mac: "52:54:00:79", rechain: true, reason: its ROM is old}]
 `
 
 // Each firmware boots from the real server as far as it has to, one after the
@@ -160,7 +169,7 @@ func firmwareRack(t *testing.T) (*labRack, map[string]fleet.NodeID) {
 		}
 		machines = append(machines, lab.Machine{
 			BootCA: ca,
-			Name:   name, Firmware: boots[name].firmware, NIC: boots[name].nic, DiskMiB: 64, MemoryMiB: 768, CPUs: 1, MAC: fmt.Sprintf("52:54:00:78:00:%02x", i+1),
+			Name:   name, Firmware: boots[name].firmware, NIC: boots[name].nic, DiskMiB: 64, MemoryMiB: 768, CPUs: 1, MAC: cmp.Or(boots[name].mac, fmt.Sprintf("52:54:00:78:00:%02x", i+1)),
 		})
 	}
 	ids := map[string]fleet.NodeID{}

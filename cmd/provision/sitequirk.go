@@ -11,6 +11,7 @@ type quirkFile struct {
 	Loader     string `yaml:"loader"`      // file in the state folder's boot
 	BlockSize  int    `yaml:"block_size"`  // largest TFTP block
 	HTTP       string `yaml:"http"`        // always, never
+	Rechain    bool   `yaml:"rechain"`     // an old iPXE in its ROM gets our loader
 	NoAutoexec bool   `yaml:"no_autoexec"` // it does not get on with autoexec.ipxe
 	Reason     string `yaml:"reason"`      // for people
 }
@@ -18,7 +19,7 @@ type quirkFile struct {
 func (f quirkFile) quirk() fleet.Quirk {
 	q := fleet.Quirk{
 		MACPrefix: f.MAC, Vendor: f.Vendor, Product: f.Product, Platform: f.Platform,
-		Loader: f.Loader, BlockSize: f.BlockSize, HTTP: fleet.HTTPUse(f.HTTP), NoAutoexec: f.NoAutoexec, Reason: f.Reason,
+		Loader: f.Loader, BlockSize: f.BlockSize, HTTP: fleet.HTTPUse(f.HTTP), NoAutoexec: f.NoAutoexec, Rechain: f.Rechain, Reason: f.Reason,
 	}
 	if q.Reason == "" {
 		q.Reason = "site.yaml says so"
