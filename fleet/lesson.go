@@ -4,8 +4,8 @@ import "time"
 
 // A Lesson is what boots have taught about the loaders of one model.
 type Lesson struct {
-	Model    Quirk  // which machines: Vendor and Product, or MACPrefix, and Platform
-	Good     string // the loader that worked last; "" when none has
+	Model    Quirk    // which machines: Vendor and Product, or MACPrefix, and Platform
+	Good     []string // the loaders that have worked
 	Failures []LoaderFailure
 }
 

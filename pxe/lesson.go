@@ -17,6 +17,9 @@ const patience = 2
 // maxFailures bounds what a lesson keeps. More teach nothing.
 const maxFailures = 16
 
+// maxGood bounds it likewise: no platform has as many loaders.
+const maxGood = 8
+
 // An Outcome is what became of one loader on one machine.
 type Outcome struct {
 	fleet.LoaderFailure      // which loader, on which machine, when
@@ -28,17 +31,21 @@ type Outcome struct {
 func Learn(l fleet.Lesson, o Outcome, loaders []Loader) (fleet.Lesson, bool) {
 	if o.Works {
 		rest := slices.DeleteFunc(slices.Clone(l.Failures), func(f fleet.LoaderFailure) bool { return f.Loader == o.Loader })
-		if l.Good == o.Loader && len(rest) == len(l.Failures) {
+		known := slices.Contains(l.Good, o.Loader)
+		if known && len(rest) == len(l.Failures) {
 			return l, false
 		}
-		l.Good, l.Failures = o.Loader, rest
+		if !known {
+			l.Good = append(slices.Clone(l.Good[max(0, len(l.Good)-maxGood+1):]), o.Loader)
+		}
+		l.Failures = rest
 		return l, true
 	}
 	l.Failures = append(slices.Clone(l.Failures[max(0, len(l.Failures)-maxFailures+1):]), o.LoaderFailure)
 	// When all have failed, the fault may lie elsewhere: all get another try,
 	// beginning with the first that is not the one of just now.
 	if !slices.ContainsFunc(loaders, func(x Loader) bool { return !givenUp(l, x.File) }) {
-		l.Good, l.Failures = "", []fleet.LoaderFailure{o.LoaderFailure}
+		l.Good, l.Failures = nil, []fleet.LoaderFailure{o.LoaderFailure}
 	}
 	return l, true
 }
@@ -50,29 +57,20 @@ func givenUp(l fleet.Lesson, file string) bool {
 			failed++
 		}
 	}
-	return failed >= patience || failed > 0 && l.Good != file
+	return failed >= patience || failed > 0 && !slices.Contains(l.Good, file)
 }
 
-// QuirkOf turns a lesson into the quirk of its model: the loader that works,
-// or the first that has not failed. Where that is the usual one, there is none.
+// QuirkOf turns a lesson into the quirk of its model: the best loader that has
+// not been given up. Where that is the usual one, there is none. That another
+// one has worked is no reason: a machine with Secure Boot may have got it.
 func QuirkOf(l fleet.Lesson, loaders []Loader) fleet.Quirk {
-	if len(loaders) == 0 {
-		return fleet.Quirk{}
-	}
-	q := l.Model
-	switch {
-	case l.Good == loaders[0].File && !givenUp(l, l.Good):
-		return fleet.Quirk{}
-	case l.Good != "" && !givenUp(l, l.Good):
-		q.Loader, q.Reason = l.Good, "learned: it works on this model"
-		return q
-	}
 	i := slices.IndexFunc(loaders, func(x Loader) bool { return !givenUp(l, x.File) })
 	if i <= 0 {
 		return fleet.Quirk{}
 	}
+	q := l.Model
 	var failed []string
-	for _, x := range loaders {
+	for _, x := range loaders[:i] {
 		if givenUp(l, x.File) {
 			failed = append(failed, x.File)
 		}

@@ -15,19 +15,22 @@ func TestALoaderIsGivenUpWhenItHasFailedEnough(t *testing.T) {
 		want  string
 		why   string
 	}{
-		"nothing is known":                              {"", "", ""},
-		"the usual one works":                           {"snponly.efi+", "", ""},
-		"one that never worked fails once":              {"snponly.efi-a", "shimx64.efi", "learned: snponly.efi did not start on this model"},
-		"two that never worked":                         {"snponly.efi-a shimx64.efi-a", "ipxe.efi", "learned: snponly.efi and shimx64.efi did not start on this model"},
-		"the next one works":                            {"snponly.efi-a shimx64.efi+", "shimx64.efi", "learned: it works on this model"},
-		"a known-good one fails once":                   {"snponly.efi+ snponly.efi-a", "", ""},
-		"a known-good one fails once and works again":   {"snponly.efi+ snponly.efi-a snponly.efi+ snponly.efi-a", "", ""},
-		"a known-good one fails twice on one machine":   {"snponly.efi+ snponly.efi-a snponly.efi-a", "shimx64.efi", "learned: snponly.efi did not start on this model"},
-		"a known-good one fails on two machines":        {"snponly.efi+ snponly.efi-a snponly.efi-b", "shimx64.efi", "learned: snponly.efi did not start on this model"},
-		"a learned one fails once":                      {"snponly.efi-a shimx64.efi+ shimx64.efi-a", "shimx64.efi", "learned: it works on this model"},
-		"a learned one fails twice":                     {"snponly.efi-a shimx64.efi+ shimx64.efi-a shimx64.efi-b", "ipxe.efi", "learned: snponly.efi and shimx64.efi did not start on this model"},
-		"all fail: it starts anew, behind the last one": {"snponly.efi-a shimx64.efi-a ipxe.efi-a", "", ""},
-		"late, it works after all":                      {"snponly.efi-a snponly.efi+", "", ""},
+		"nothing is known":                                 {"", "", ""},
+		"the usual one works":                              {"snponly.efi+", "", ""},
+		"one that never worked fails once":                 {"snponly.efi-a", "shimx64.efi", "learned: snponly.efi did not start on this model"},
+		"two that never worked":                            {"snponly.efi-a shimx64.efi-a", "ipxe.efi", "learned: snponly.efi and shimx64.efi did not start on this model"},
+		"the next one works":                               {"snponly.efi-a shimx64.efi+", "shimx64.efi", "learned: snponly.efi did not start on this model"},
+		"a known-good one fails once":                      {"snponly.efi+ snponly.efi-a", "", ""},
+		"a known-good one fails once and works again":      {"snponly.efi+ snponly.efi-a snponly.efi+ snponly.efi-a", "", ""},
+		"a known-good one fails twice on one machine":      {"snponly.efi+ snponly.efi-a snponly.efi-a", "shimx64.efi", "learned: snponly.efi did not start on this model"},
+		"a known-good one fails on two machines":           {"snponly.efi+ snponly.efi-a snponly.efi-b", "shimx64.efi", "learned: snponly.efi did not start on this model"},
+		"a learned one fails once":                         {"snponly.efi-a shimx64.efi+ shimx64.efi-a", "shimx64.efi", "learned: snponly.efi did not start on this model"},
+		"a learned one fails twice":                        {"snponly.efi-a shimx64.efi+ shimx64.efi-a shimx64.efi-b", "ipxe.efi", "learned: snponly.efi and shimx64.efi did not start on this model"},
+		"all fail: it starts anew, behind the last one":    {"snponly.efi-a shimx64.efi-a ipxe.efi-a", "", ""},
+		"another one works too, where Secure Boot is on":   {"snponly.efi+ shimx64.efi+", "", ""},
+		"another one works, and then the usual fails once": {"snponly.efi+ shimx64.efi+ snponly.efi-a", "", ""},
+		"only another one was ever tried":                  {"shimx64.efi+", "", ""},
+		"late, it works after all":                         {"snponly.efi-a snponly.efi+", "", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +53,7 @@ func TestALoaderIsGivenUpWhenItHasFailedEnough(t *testing.T) {
 }
 
 func TestALessonStaysSmall(t *testing.T) {
-	lesson := fleet.Lesson{Good: "undionly.kpxe"}
+	lesson := fleet.Lesson{Good: []string{"undionly.kpxe"}}
 	for range 10 * maxFailures {
 		lesson, _ = Learn(lesson, Outcome{LoaderFailure: fleet.LoaderFailure{Loader: "undionly.kpxe"}}, biosLoaders)
 		if len(lesson.Failures) > maxFailures {
