@@ -38,6 +38,10 @@ const (
 	connsPerAddr = 128
 	connsInAll   = 20_000
 	drainTime    = 5 * time.Second
+
+	// More than the 100 that clients begin with before they have heard of a
+	// limit: what is refused then, a relay's tunnel say, waits for another to end.
+	connStreams = 128
 )
 
 // Run serves until ctx is done, then lets requests end for a moment.
@@ -87,7 +91,7 @@ func (s *Server) httpServer(handler http.Handler, d door) *http.Server {
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeaders,
 		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug), // handshakes and bad requests of strangers
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 64},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: connStreams},
 		// No WriteTimeout: files, polls and streams are long. Every handler
 		// sets deadlines of its own.
 	}

@@ -7,11 +7,13 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rackstage/provision/access"
@@ -249,5 +251,33 @@ func TestAMachinesOwnTLSGoesThroughATunnel(t *testing.T) {
 	_ = res.Body.Close()
 	if hello.StatusCode != 200 || len(s.engine.hellos) != 1 || s.engine.hellos[0].Addr.String() != "10.78.0.50" {
 		t.Errorf("status %d, hellos %+v; want one from 10.78.0.50", hello.StatusCode, s.engine.hellos)
+	}
+}
+
+// TestARackOfTunnels holds more tunnels than one connection has streams for.
+func TestARackOfTunnels(t *testing.T) {
+	s := newRelaySite(t)
+	const rack = 200
+	var opened sync.WaitGroup
+	ends := make([]*io.PipeWriter, rack)
+	for i := range rack {
+		body, end := io.Pipe()
+		ends[i] = end
+		opened.Go(func() {
+			req, _ := http.NewRequestWithContext(t.Context(), "POST", s.base+api.PathRelayTunnel, io.NopCloser(body))
+			req.Header.Set(api.HeaderMachine, fmt.Sprintf("10.78.0.%d:4711", 50+i))
+			req.Header.Set(api.HeaderLocal, "10.78.0.1")
+			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body), nil } // as a relay does: nothing of it was read
+			res, err := s.client.Do(req)
+			if err != nil || res.StatusCode != 200 {
+				t.Errorf("tunnel %d: %v, %v", i, res, err)
+				return
+			}
+			t.Cleanup(func() { _ = res.Body.Close() })
+		})
+	}
+	opened.Wait()
+	for _, end := range ends {
+		_ = end.Close()
 	}
 }

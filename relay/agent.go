@@ -81,7 +81,7 @@ func (r *Relay) fromServer(s *socket, m message) {
 // get the address that they have.
 func (r *Relay) standIn(s *socket, m message) {
 	k := r.known.Load()
-	if k == nil || m.packet.giaddr().IsValid() {
+	if k == nil || r.removed.Load() || m.packet.giaddr().IsValid() {
 		return // whoever is behind another relay has to wait
 	}
 	a, ok := k.stand.Answer(m.packet, m.index, m.from, m.to)

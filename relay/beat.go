@@ -43,19 +43,22 @@ func (r *Relay) keepBeating(ctx context.Context) {
 }
 
 // beat is one word to the server. A server that refuses us is there all the
-// same: we were removed, and shall not stand in for it.
+// same: we were removed, and shall not stand in for it, now or later.
 func (r *Relay) beat(ctx context.Context) error {
 	seen := r.takeSeen()
 	err := r.link.report(ctx, r.reportNow(seen))
 	if no, ok := errors.AsType[*refusal](err); ok && no.status/100 == 4 {
-		r.o.Log.ErrorContext(ctx, "server refuses this relay", "err", err)
 		r.away.Store(false)
+		if !r.removed.Swap(true) {
+			r.o.Log.ErrorContext(ctx, "server refuses this relay", "err", err)
+		}
 		return nil
 	}
 	if err != nil {
 		r.putBack(seen)
 		return err
 	}
+	r.removed.Store(false)
 	if r.away.Load() {
 		r.o.Log.InfoContext(ctx, "server is there", "server", r.id.Server)
 		r.handOver(ctx) // before anybody else can ask it for an address

@@ -262,8 +262,8 @@ func (r *Relay) answerAlone(w http.ResponseWriter, req *http.Request, name strin
 // the server: a node that has a system boots it, everybody else waits.
 func (r *Relay) scriptAlone(name, said, platform, arch string, who speaker) ([]byte, error) {
 	k := r.known.Load()
-	if k == nil {
-		return nil, errors.New("nothing is known yet")
+	if k == nil || r.removed.Load() {
+		return nil, errors.New("nothing is known")
 	}
 	ask := pxe.Request{
 		Firmware: pxe.IPXE, Addr: who.machine.Addr(), Server: who.local, Port: k.said.BootPort, Arch: pxe.BIOS,

@@ -125,3 +125,11 @@ func TestPartsOfAFile(t *testing.T) {
 		t.Errorf("status %d, %q, ETag %q", w.Code, w.Body, w.Header().Get("ETag"))
 	}
 }
+
+func TestARelayThatWasRemovedDoesNotStandIn(t *testing.T) {
+	r := alone(t)
+	r.removed.Store(true)
+	if got := fetches(t, r, "GET", "/boot/ipxe?mac=52-54-00-00-00-0a", "10.78.0.50"); got.Code != 503 {
+		t.Errorf("status %d, want 503:\n%s", got.Code, got.Body)
+	}
+}

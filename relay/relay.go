@@ -53,6 +53,7 @@ type Relay struct {
 	stats   stats
 	scripts *ipxescripts.Scripts
 	away    atomic.Bool
+	removed atomic.Bool // the server refuses us
 	known   atomic.Pointer[knowledge]
 	learned time.Time // when the server was last asked what it knows; of the beating alone
 	places  atomic.Pointer[[]port]
@@ -155,7 +156,14 @@ func (r *Relay) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := r.beat(ctx); err != nil && r.known.Load() == nil {
+	err = r.beat(ctx)
+	if r.removed.Load() {
+		return &fleet.Error{
+			Kind: fleet.Denied, Code: "E-RELAY", Op: "start relay", On: r.id.Name, Err: errors.New("the server does not know it any more"),
+			Hint: "remove " + r.o.StateDir + " and enrol it again: provision relays add " + r.id.Name,
+		}
+	}
+	if err != nil && r.known.Load() == nil {
 		return &fleet.Error{Kind: fleet.Unreachable, Op: "start relay", On: r.id.Name, Err: err, Hint: "a first start needs the server: check that " + r.id.Server + " can be reached"}
 	}
 	return nil

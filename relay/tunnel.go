@@ -80,10 +80,12 @@ func (r *Relay) carry(ctx context.Context, conn net.Conn) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.link.base+api.PathRelayTunnel, io.NopCloser(conn))
+	body := &gated{conn: conn, ctx: ctx, open: make(chan struct{})}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.link.base+api.PathRelayTunnel, body)
 	if err != nil {
 		return
 	}
+	req.GetBody = func() (io.ReadCloser, error) { return body, nil }
 	speaker{netip.AddrPortFrom(machine.Addr().Unmap(), machine.Port()), local.Addr().Unmap()}.sign(req)
 	watch := time.AfterFunc(tunnelTime, cancel)
 	defer watch.Stop()
@@ -97,5 +99,28 @@ func (r *Relay) carry(ctx context.Context, conn net.Conn) {
 		r.o.Log.WarnContext(ctx, "connection not carried", "addr", machine, "err", refused(res))
 		return
 	}
+	close(body.open)
 	_, _ = io.Copy(conn, res.Body) // ends when either end does
 }
+
+// gated is what a machine sends, from when the server has taken the tunnel on.
+// Before that nothing is read: a server that has too many streams on one
+// connection refuses some, and they are asked for again on another.
+type gated struct {
+	conn net.Conn
+	ctx  context.Context //nolint:containedctx // the life of the connection
+	open chan struct{}
+}
+
+// Read waits for the gate.
+func (g *gated) Read(p []byte) (int, error) {
+	select {
+	case <-g.open:
+		return g.conn.Read(p)
+	case <-g.ctx.Done():
+		return 0, g.ctx.Err()
+	}
+}
+
+// Close does nothing: the connection is closed by whoever accepted it.
+func (*gated) Close() error { return nil }
