@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -39,15 +40,26 @@ func (s *Server) alarmBar() *web.AlarmBar {
 	return bar
 }
 
+// alarmViews are the alarms by kind, the kind with the newest first.
+func (s *Server) alarmViews() (views []web.Alarm) {
+	on := map[string][]string{}
+	for _, a := range s.o.Engine.Alarms() {
+		i := slices.IndexFunc(views, func(v web.Alarm) bool { return v.Code == a.Code })
+		if i < 0 {
+			i = len(views)
+			views = append(views, web.Alarm{Code: a.Code, Title: fleet.Diagnose(a.Code).Title})
+		}
+		views[i].On = append(views[i].On, web.AlarmOn{On: a.On, Detail: a.Detail, Since: web.Duration(s.o.Now().Sub(a.Since))})
+		on[a.Code] = append(on[a.Code], a.On)
+		views[i].Fix = fleet.Diagnose(a.Code).FixFor(strings.Join(on[a.Code], ", "))
+	}
+	return views
+}
+
 // bootPage shows the network that machines boot from.
 func (s *Server) bootPage(c echo.Context) error {
 	view := web.Boot{Shell: s.shell(c, "Network")}
-	for _, a := range s.o.Engine.Alarms() {
-		d := fleet.Diagnose(a.Code)
-		view.Alarms = append(view.Alarms, web.Alarm{
-			Code: a.Code, Title: d.Title, On: a.On, Detail: a.Detail, Fix: d.FixFor(a.On), Since: web.Duration(s.o.Now().Sub(a.Since)),
-		})
-	}
+	view.Alarms = s.alarmViews()
 	list := s.subnets()
 	for _, n := range list.Subnets {
 		view.Subnets = append(view.Subnets, subnetView(n))
@@ -141,7 +153,7 @@ func (s *Server) traffic(c echo.Context) ([]web.Event, error) {
 	var out []web.Event
 	for _, ev := range slices.Backward(events) {
 		switch ev.Type {
-		case fleet.EventEvidence, fleet.EventDiscovered, fleet.EventAlarm, fleet.EventAlarmOver:
+		case fleet.EventEvidence, fleet.EventDiscovered, fleet.EventUnexpected:
 			out = append(out, v.event(ev, titles[ev.Node]))
 		default:
 		}

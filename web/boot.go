@@ -19,8 +19,14 @@ type AlarmBar struct {
 	More  string // the link's words
 }
 
-// An Alarm is trouble, and what to do.
-type Alarm struct{ Code, Title, On, Detail, Fix, Since string }
+// An Alarm is trouble of one kind, and what to do.
+type Alarm struct {
+	Code, Title, Fix string
+	On               []AlarmOn
+}
+
+// An AlarmOn is one thing that has it.
+type AlarmOn struct{ On, Detail, Since string }
 
 // A Subnet is one network.
 type Subnet struct {

@@ -39,7 +39,7 @@ func full() Console {
 func network() Boot {
 	c := full()
 	return Boot{
-		Shell: c.Shell, Alarms: []Alarm{{Code: "E-X", Title: "title", On: "on", Detail: "detail", Fix: "fix", Since: "1m"}},
+		Shell: c.Shell, Alarms: []Alarm{{Code: "E-X", Title: "title", Fix: "fix", On: []AlarmOn{{On: "on", Detail: "detail", Since: "1m"}}}},
 		Subnets: []Subnet{{
 			Name: "rack", CIDR: "10.77.0.0/24", Mode: "full", Meaning: "all", By: "eno2", Ranges: []Use{{Class: "phones", Bars: []Bar{{Tone: "good", W: 500}}, Text: "text"}},
 			Foreign: []Foreign{{Addr: "10.77.0.254", Words: "words"}, {Addr: "10.77.0.253", Words: "words", Expected: true}},

@@ -270,17 +270,21 @@ func checkAlarms(_ context.Context, st *station) (found []api.Check) {
 }
 
 func checkLoaderFiles(_ context.Context, st *station) []api.Check {
-	var found []api.Check
-	have := 0
+	var have, lacks []string
 	for _, name := range pxe.Loaders() {
-		if _, err := os.Stat(filepath.Join(st.conf.StateDir, "boot", name)); err != nil {
-			found = append(found, trouble(checkFailed, fleet.CodeNoLoader, fleet.Diagnose(fleet.CodeNoLoader).FixFor(name), "a loader is missing: %s", name))
-			continue
+		if info, err := os.Stat(filepath.Join(st.conf.StateDir, "boot", name)); err == nil && info.Size() > 0 {
+			have = append(have, name)
+		} else {
+			lacks = append(lacks, name)
 		}
-		have++
 	}
-	if have > 0 {
-		found = append([]api.Check{okay("%s in place", plural(have, "loader"))}, found...)
+	var found []api.Check
+	if len(have) > 0 {
+		found = append(found, okay("%s in place", plural(len(have), "loader")))
+	}
+	if len(lacks) > 0 {
+		names := strings.Join(lacks, ", ")
+		found = append(found, trouble(checkFailed, fleet.CodeNoLoader, fleet.Diagnose(fleet.CodeNoLoader).FixFor(names), "%s missing: %s", plural(len(lacks), "loader"), names))
 	}
 	return found
 }

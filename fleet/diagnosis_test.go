@@ -1,0 +1,51 @@
+package fleet
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/diagnoses.md")
+
+// The page in docs is the table, and nothing else.
+func TestTheDocumentIsTheTable(t *testing.T) {
+	var want strings.Builder
+	want.WriteString(`# Diagnoses
+
+What the server finds wrong by itself: an alarm stands for as long as its cause is seen. ` + "`provision alarms list`" + `,
+` + "`provision doctor`" + ` and the console show them, with what is filled in for {on}. Made from the table in fleet/diagnosis.go by
+` + "`go test ./fleet -update`" + `.
+
+| code | what is the matter | what to do |
+|---|---|---|
+`)
+	seen := map[string]bool{}
+	for _, d := range Diagnoses() {
+		if seen[d.Code] || !strings.HasPrefix(d.Code, "E-") || d.Title == "" || d.Fix == "" {
+			t.Errorf("diagnosis %+v is there twice, or not whole", d)
+		}
+		seen[d.Code] = true
+		fmt.Fprintf(&want, "| %s | %s | %s |\n", d.Code, d.Title, strings.ReplaceAll(d.Fix, "|", "\\|"))
+	}
+	const name = "../docs/diagnoses.md"
+	if *update {
+		if err := os.WriteFile(name, []byte(want.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(name); err != nil || string(got) != want.String() {
+		t.Errorf("%s is not as the table says (go test ./fleet -update): %v", name, err)
+	}
+}
+
+func TestADiagnosisThatNobodyKnowsHasItsCode(t *testing.T) {
+	if d := Diagnose("E-NEW"); d.Title != "E-NEW" || d.FixFor("x") != "" {
+		t.Errorf("Diagnose = %+v", d)
+	}
+	if got := Diagnose(CodeRogueDHCP).FixFor("10.20.0.254"); !strings.HasSuffix(got, "10.20.0.254") {
+		t.Errorf("FixFor = %q", got)
+	}
+}
