@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 )
 
@@ -12,7 +13,7 @@ var files embed.FS
 
 // Scripts are the scripts, read and taken apart once.
 type Scripts struct {
-	agent, autoexec, local, wait, away, menu, memtest script
+	agent, autoexec, autoexec6, local, wait, away, menu, memtest script
 
 	spare sync.Pool // of *facts, for the script that most machines get
 }
@@ -21,7 +22,7 @@ type Scripts struct {
 func Load() (*Scripts, error) {
 	s := Scripts{spare: sync.Pool{New: func() any { return new(facts) }}}
 	for name, into := range map[string]*script{
-		"agent.ipxe": &s.agent, "autoexec.ipxe": &s.autoexec, "local.ipxe": &s.local,
+		"agent.ipxe": &s.agent, "autoexec.ipxe": &s.autoexec, "autoexec6.ipxe": &s.autoexec6, "local.ipxe": &s.local,
 		"wait.ipxe": &s.wait, "away.ipxe": &s.away, "menu.ipxe": &s.menu, "memtest.ipxe": &s.memtest,
 	} {
 		text, err := fs.ReadFile(files, name)
@@ -65,6 +66,9 @@ func (s *Scripts) AppendAgent(dst []byte, a Agent) ([]byte, error) {
 // AutoExec returns the script that iPXE asks for first. base is the URL of the
 // boot listener as the machine sees it, path that of the machines' scripts.
 func (s *Scripts) AutoExec(base, path string) ([]byte, error) {
+	if strings.HasPrefix(base, "http://[") {
+		return s.autoexec6.append(nil, &facts{base: base, path: path}), nil
+	}
 	return s.autoexec.append(nil, &facts{base: base, path: path}), nil
 }
 

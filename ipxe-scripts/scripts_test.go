@@ -39,6 +39,7 @@ func TestScriptsAreAsReviewed(t *testing.T) {
 		},
 		"agent-bare": func() ([]byte, error) { return s.Agent(Agent{Title: "52:54:00:12:34:56"}) },
 		"autoexec":   func() ([]byte, error) { return s.AutoExec("http://10.77.0.1:8080", "/boot/ipxe") },
+		"autoexec6":  func() ([]byte, error) { return s.AutoExec("http://[fd77::1]", "/boot/ipxe") },
 		"local":      func() ([]byte, error) { return s.Local("prd-01", "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56") },
 		"menu": func() ([]byte, error) {
 			return s.Menu(Menu{

@@ -48,12 +48,12 @@ func TestAReservationIsKeptForItsCard(t *testing.T) {
 	n := rack6()
 	n.Reservations = []fleet.Reservation{{MAC: theMAC, Addr: netip.MustParseAddr("fd98::42")}}
 	b := newBench(t, n)
-	if got := b.boot(t, agent); got != n.Reservations[0].Addr {
-		t.Errorf("leased %s, want the reserved address", got)
-	}
 	m := other.say(t, dhcpv6.MessageTypeSolicit, nil, n.Reservations[0].Addr)
 	if got := addressIn(b.hear(t, other, m)); got == n.Reservations[0].Addr {
 		t.Error("another card was offered the reserved address")
+	}
+	if got := b.boot(t, agent); got != n.Reservations[0].Addr {
+		t.Errorf("leased %s, want the reserved address", got)
 	}
 }
 
@@ -147,6 +147,9 @@ func TestAReleasedAddressGoesToOthersAndADeclinedOneToNobody(t *testing.T) {
 	for kind, want := range map[dhcpv6.MessageType]bool{dhcpv6.MessageTypeRelease: true, dhcpv6.MessageTypeDecline: false} {
 		b := newBench(t, n)
 		addr := b.boot(t, agent)
+		if got := addressIn(b.hear(t, other, other.say(t, dhcpv6.MessageTypeSolicit, nil, addr))); got.IsValid() {
+			t.Errorf("%s is offered to a second machine", got)
+		}
 		b.hear(t, agent, agent.say(t, kind, b.id, addr))
 		b.clock = b.clock.Add(2 * time.Second)
 		got := addressIn(b.hear(t, other, other.say(t, dhcpv6.MessageTypeSolicit, nil)))
@@ -203,6 +206,11 @@ func TestTheBootFileIsNamedOnlyWhereItIsAskedFor(t *testing.T) {
 	b := newBench(t)
 	if got := b.hear(t, side, side.say(t, dhcpv6.MessageTypeSolicit, nil)); got.Options.BootFileURL() != "" {
 		t.Errorf("the firmware's IP stack was told %q", got.Options.BootFileURL())
+	}
+	m := uefi.say(t, dhcpv6.MessageTypeSolicit, nil)
+	m.UpdateOption(dhcpv6.OptRequestedOption(dhcpv6.OptionDNSRecursiveNameServer))
+	if got := b.hear(t, uefi, m); got.Options.BootFileURL() != "" {
+		t.Errorf("firmware that asks for no boot file was told %q", got.Options.BootFileURL())
 	}
 	active := fleet.Node{State: fleet.Active, MAC: theMAC}
 	b.nodes[theMAC] = active
