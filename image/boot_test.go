@@ -275,6 +275,7 @@ func TestTheLoadersComeFromDebian(t *testing.T) {
 	}
 	want := map[string]string{ // and the first bytes: a program of which machine
 		"undionly.kpxe": "", "ipxe.pxe": "", "ipxe.efi": "x64", "snponly.efi": "x64", "shimx64.efi": "x64", "grubx64.efi": "x64",
+		"memtest86+x64.bin": "", "memtest86+x64.efi": "x64",
 		"ipxe-arm64.efi": "arm64", "shimaa64.efi": "arm64", "grubaa64.efi": "arm64",
 	}
 	machines := map[string]uint16{"x64": pe.IMAGE_FILE_MACHINE_AMD64, "arm64": pe.IMAGE_FILE_MACHINE_ARM64}

@@ -37,8 +37,8 @@ type loaderFile struct {
 	may  bool   // it is not in every version
 }
 
-// bundles are iPXE, and for Secure Boot shim and GRUB, which shim finds by its
-// name. Those that are not marked are there in every version since trixie's.
+// bundles are iPXE, for Secure Boot shim and GRUB, which shim finds by its
+// name, and the memory test of the boot menu. Those that are not marked are there in every version since trixie's.
 var bundles = []bundle{
 	{AMD64, "ipxe", []loaderFile{
 		{from: "usr/lib/ipxe/undionly.kpxe", name: "undionly.kpxe"},
@@ -50,11 +50,15 @@ var bundles = []bundle{
 	}},
 	{AMD64, "shim-signed", []loaderFile{{from: "usr/lib/shim/shimx64.efi.signed", name: "shimx64.efi"}}},
 	{AMD64, "grub-efi-amd64-signed", []loaderFile{{from: "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", name: "grubx64.efi"}}},
+	{AMD64, "memtest86+", []loaderFile{
+		{from: "boot/memtest86+x64.bin", name: "memtest86+x64.bin"},
+		{from: "boot/memtest86+x64.efi", name: "memtest86+x64.efi"},
+	}},
 	{ARM64, "shim-signed", []loaderFile{{from: "usr/lib/shim/shimaa64.efi.signed", name: "shimaa64.efi"}}},
 	{ARM64, "grub-efi-arm64-signed", []loaderFile{{from: "usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed", name: "grubaa64.efi"}}},
 }
 
-// FetchLoaders takes iPXE, shim and GRUB out of Debian's packages of them,
+// FetchLoaders takes iPXE, shim, GRUB and the memory test out of Debian's packages of them,
 // which are data to us: they are not installed. They are trixie's even where
 // the host and the nodes are bookworm: only from there on iPXE knows HTTPS,
 // VLANs and autoexec.ipxe, and GRUB under Secure Boot knows HTTP.
