@@ -23,6 +23,7 @@ type exchangeArgs struct {
 	For           time.Duration
 	FirstClient   uint32 // number of the first client; each exchange has a new one
 	Firmware      bool   // they are PXE ROMs, and not operating systems
+	Remember      bool   // say which addresses were acknowledged
 }
 
 // exchanged is what came of it.
@@ -32,7 +33,8 @@ type exchanged struct {
 	Refused  int // NAKs
 	Twice    int // addresses that were acknowledged to two clients
 	Seconds  float64
-	P50, P99 float64 // milliseconds from DISCOVER to ACK
+	P50, P99 float64  // milliseconds from DISCOVER to ACK
+	Acked    []uint32 // if they were to be remembered, in order
 }
 
 func (e exchanged) rate() float64 { return float64(e.Done) / e.Seconds }
@@ -209,6 +211,9 @@ func (x *exchanger) hear(b []byte, now time.Time) {
 			x.res.Twice++
 		}
 		x.given[addr/64] |= 1 << (addr % 64)
+		if x.Remember {
+			x.res.Acked = append(x.res.Acked, addr|10<<24)
+		}
 		x.begin(slot, now)
 	case kind == 6:
 		x.res.Refused++

@@ -55,11 +55,12 @@ type load func(ctx context.Context, args json.RawMessage) (result any, err error
 
 func loads() map[string]load {
 	return map[string]load{
-		"dhcp":  dhcpLoad,
-		"feed":  feedLoad,
-		"http":  httpLoad,
-		"tftp":  tftpLoad,
-		"storm": stormLoad,
+		"dhcp":      dhcpLoad,
+		"strangers": strangersLoad,
+		"feed":      feedLoad,
+		"http":      httpLoad,
+		"tftp":      tftpLoad,
+		"storm":     stormLoad,
 	}
 }
 
