@@ -13,6 +13,11 @@
 // client can boot without it. To read one more, ask [message.option]. Neither
 // allocates, and neither knows what an option means.
 //
+// When leases cannot be stored, nobody gets a new one; who holds one that is on
+// disk is answered with what is left of it ([committer.salvage]). Who floods us
+// is not heard ([gate]), and where the kernel has no room for answers they are
+// dropped, so that no sender of nonsense makes the others wait.
+//
 // Each subnet has a mode. One that says nothing observes: it listens, notes
 // other servers, and answers nobody.
 //

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
@@ -24,6 +25,7 @@ const (
 	batchSize  = 64
 	maxPacket  = 2048
 	bufferSize = 8 << 20 // a rack of 500 that is switched on at once fits
+	writeWait  = 20 * time.Millisecond
 )
 
 // A socket is one UDP port on all interfaces. Control messages say by which
@@ -68,7 +70,8 @@ func cannotListen(port int, err error) error {
 }
 
 // growBuffer asks for more than the system's limit, which takes CAP_NET_ADMIN,
-// and takes what it gets without.
+// and takes what it gets without. What we send needs room as well: an answer to
+// an address that nobody has stays in there until ARP gives up, for 3 s.
 func growBuffer(conn *net.UDPConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -76,12 +79,15 @@ func growBuffer(conn *net.UDPConn) error {
 	}
 	var forced error
 	if err := raw.Control(func(fd uintptr) {
-		forced = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferSize)
+		forced = errors.Join(
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferSize),
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize),
+		)
 	}); err != nil {
 		return err
 	}
 	if forced != nil {
-		return conn.SetReadBuffer(bufferSize)
+		return errors.Join(conn.SetReadBuffer(bufferSize), conn.SetWriteBuffer(bufferSize))
 	}
 	return nil
 }
@@ -139,6 +145,11 @@ func (s *socket) write(out []reply) (failed int, last error) {
 		s.out = append(s.out, ipv4.Message{
 			Buffers: [][]byte{r.packet}, OOB: control.Marshal(), Addr: net.UDPAddrFromAddrPort(r.to),
 		})
+	}
+	// Where there is no room, answers are lost and their clients ask again: it is
+	// better than to hear nobody until there is.
+	if err := s.conn.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+		return len(out), err
 	}
 	for rest := s.out; len(rest) > 0; {
 		n, err := s.batch.WriteBatch(rest, 0)

@@ -57,6 +57,7 @@ func loads() map[string]load {
 	return map[string]load{
 		"dhcp":      dhcpLoad,
 		"strangers": strangersLoad,
+		"flood":     floodLoad,
 		"feed":      feedLoad,
 		"http":      httpLoad,
 		"tftp":      tftpLoad,

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Whatever a hundred thousand made-up clients send, a good one has its address
+// within a second, and the server's memory stays what it was.
+func TestAFloodStopsNobody(t *testing.T) {
+	d := newDrill(t, t.TempDir())
+	d.load(100*time.Millisecond, nil)
+	before := resident(t, d.p)
+	cpu0, _ := d.p.cpu()
+	var res flooded
+	if err := d.l.load(t.Context(), 3*time.Minute, "flood", floodArgs{
+		Server: dhcpServerAddr.Addr(), Relay: dhcpRelayAddr.Addr(), Clients: 100_000,
+	}, &res); err != nil {
+		t.Fatal(err)
+	}
+	after := resident(t, d.p)
+	cpu1, _ := d.p.cpu()
+	t.Logf("CPU %.1f us a packet", float64((cpu1-cpu0).Microseconds())/100_000)
+	t.Logf("%d good clients, the slowest took %.2f s; memory %d MiB, then %d MiB", res.Exchanges, res.Slowest, before>>10, after>>10)
+	if res.Exchanges != 20 || res.Slowest > 1 {
+		t.Errorf("%d good clients, the slowest took %.2f s, want 20 within a second each", res.Exchanges, res.Slowest)
+	}
+	if after-before > 100<<10 {
+		t.Errorf("the server took %d MiB more", (after-before)>>10)
+	}
+	if err := d.p.alive(); err != nil {
+		t.Error(err)
+	}
+}
+
+// resident returns how much memory a process has, in KiB.
+func resident(t *testing.T, p *process) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pidsOf(t, p)[0]), "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, err := strconv.Atoi(strings.Fields(v)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}
