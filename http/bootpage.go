@@ -16,6 +16,9 @@ import (
 	"github.com/rackstage/provision/web"
 )
 
+// endless is longer than anybody leases an address for, but for ever.
+const endless = 10 * 365 * 24 * time.Hour
+
 const (
 	leasesPerPage = 100
 	trafficOf     = 400 // events that are looked through
@@ -136,6 +139,9 @@ func (s *Server) leaseView(l fleet.Lease) web.Lease {
 	out := web.Lease{
 		Addr: l.Addr.String(), MAC: string(l.MAC), Hostname: l.Hostname, Subnet: l.Subnet, State: string(l.State),
 		Ends: web.Duration(l.Expires.Sub(s.o.Now())),
+	}
+	if l.Expires.Sub(s.o.Now()) > endless {
+		out.Ends = "never"
 	}
 	if n, ok := s.o.Engine.NodeByMAC(l.MAC); ok {
 		out.Node, out.Href = n.Title(), "/?"+url.Values{"node": {string(n.ID)}}.Encode()
