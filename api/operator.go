@@ -20,6 +20,14 @@ func (p *Problem) Error() string {
 	return p.Title
 }
 
+// Place is where a machine is plugged in, as its DHCP relay says.
+type Place struct {
+	Subnet    string `json:"subnet"`
+	Relay     string `json:"relay,omitempty"`
+	CircuitID string `json:"circuit_id,omitempty"` // port
+	RemoteID  string `json:"remote_id,omitempty"`  // switch
+}
+
 // Node is one machine.
 type Node struct {
 	ID        string            `json:"id"`
@@ -27,6 +35,7 @@ type Node struct {
 	MAC       string            `json:"mac"`
 	UUID      string            `json:"uuid"`
 	Addr      string            `json:"addr"`
+	Place     *Place            `json:"place,omitempty"`
 	Trust     int               `json:"trust"`
 	Stage     string            `json:"stage"`
 	Pool      string            `json:"pool"`

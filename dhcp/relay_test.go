@@ -113,6 +113,9 @@ func TestARelayCanStandForTheServer(t *testing.T) {
 	if kindOf(got) != ack {
 		t.Fatalf("answer = %v, want an ACK: the client chose us", got)
 	}
+	if n := ts.Stats().Foreign; n != 0 {
+		t.Errorf("the relay was taken for another server %d times", n)
+	}
 	got, _ = ts.put(packet(macB, request, by, wants("10.88.0.11"), chooses("10.88.0.1")).ToBytes(), fromRelay("10.88.0.1"))
 	if got != nil {
 		t.Errorf("answer = %v: without the relay's word that address is another server", got)

@@ -51,7 +51,7 @@ func (s *Server) networks() []foreign.Network {
 // noteForeign notes that a client chose another server. Everybody on its
 // network hears that.
 func (s *Server) noteForeign(sc *scene) {
-	if sc.kind != dhcpv4.MessageTypeRequest || !sc.chosen.IsValid() || s.ifaces.own(sc.chosen) {
+	if sc.kind != dhcpv4.MessageTypeRequest || !sc.chosen.IsValid() || sc.chosen == sc.name || s.ifaces.own(sc.chosen) {
 		return
 	}
 	s.stats.foreign.Add(1)

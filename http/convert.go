@@ -9,13 +9,20 @@ import (
 
 func fromNode(n fleet.Node) api.Node {
 	return api.Node{
-		ID: string(n.ID), Name: n.Name, MAC: string(n.MAC), UUID: n.UUID, Addr: addrText(n.Addr), Trust: int(n.Trust),
+		ID: string(n.ID), Name: n.Name, MAC: string(n.MAC), UUID: n.UUID, Addr: addrText(n.Addr), Place: fromPlace(n.Place), Trust: int(n.Trust),
 		Stage: string(n.Stage), Pool: string(n.Pool), Role: string(n.Role), Labels: n.Labels,
 		State: string(n.State), Phase: string(n.Phase), Progress: n.Progress, Failure: fromFailure(n.Failure),
 		Run: string(n.Run), BMC: n.BMC.Address, Approved: n.Approved, Inventory: fromInventory(n.Inventory),
 		Image: string(n.System.Image), Digest: n.System.Digest, Cluster: n.Member.Cluster, Member: n.Member.NodeID,
 		FirstSeen: n.FirstSeen, LastSeen: n.LastSeen, Revision: n.Revision,
 	}
+}
+
+func fromPlace(p fleet.Place) *api.Place {
+	if p == (fleet.Place{}) {
+		return nil
+	}
+	return &api.Place{Subnet: p.Subnet, Relay: addrText(p.Relay), CircuitID: p.CircuitID, RemoteID: p.RemoteID}
 }
 
 func fromFailure(f fleet.Failure) *api.Failure {

@@ -129,6 +129,7 @@ func (a *app) showNode(w io.Writer, n api.Node) {
 		{"pool", join(n.Pool, prefixed("stage ", n.Stage), n.Role)},
 		{"run", n.Run},
 		{"address", join(n.Addr, n.MAC)},
+		{"place", placeWord(n.Place)},
 		{"uuid", n.UUID},
 		{"bmc", n.BMC},
 		{"trust", fmt.Sprintf("T%d", n.Trust)},
@@ -157,6 +158,13 @@ func (a *app) showNode(w io.Writer, n api.Node) {
 		}
 	}
 	writeTable(w, nil, said)
+}
+
+func placeWord(p *api.Place) string {
+	if p == nil {
+		return ""
+	}
+	return join(prefixed("port ", p.CircuitID), prefixed("switch ", p.RemoteID), prefixed("relay ", p.Relay), prefixed("subnet ", p.Subnet))
 }
 
 func approvedWord(n api.Node) string {
