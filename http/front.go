@@ -16,13 +16,26 @@ type front struct {
 	args  [2]string
 }
 
+// A frontKey names a front: an address, with or without TLS.
+type frontKey struct {
+	addr   netip.Addr
+	secure bool
+}
+
 // front returns what machines see at an address. There are as many as we have
 // addresses and the subnets name.
-func (s *Server) front(addr netip.Addr) *front {
-	if f, ok := s.fronts.Load(addr); ok {
+func (s *Server) front(addr netip.Addr) *front { return s.frontFor(frontKey{addr: addr}) }
+
+func (s *Server) frontFor(key frontKey) *front {
+	if f, ok := s.fronts.Load(key); ok {
 		return f.(*front)
 	}
-	base := pxe.Request{Server: addr, Port: s.o.BootPort}.BaseURL()
+	addr := key.addr
+	ask := pxe.Request{Server: addr, Port: s.o.BootPort}
+	if key.secure {
+		ask.Secure, ask.Port = true, s.o.BootHTTPS
+	}
+	base := ask.BaseURL()
 	f := &front{
 		name: addr.String(), files: base + pxe.PathFiles, menu: base + pxe.PathScript + "?mac=",
 		args: [2]string{
@@ -30,7 +43,7 @@ func (s *Server) front(addr netip.Addr) *front {
 			api.ArgCA + "=" + s.caDigest,
 		},
 	}
-	s.fronts.Store(addr, f)
+	s.fronts.Store(key, f)
 	return f
 }
 

@@ -61,6 +61,7 @@ func (b boot) script(w http.ResponseWriter, req *http.Request) {
 	v.dry = req.Method != http.MethodGet
 	if b.byTLS(req) {
 		v.ask.Secure, v.ask.Port = true, b.o.BootHTTPS
+		v.front = b.frontFor(frontKey{v.ask.Server, true})
 	}
 	do := b.choose(v)
 	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.Allow(addr) {
