@@ -19,7 +19,8 @@ func TestBootFilesOverIPv6AreURLs(t *testing.T) {
 			pxe.Plan{File: "snponly.efi", ByHTTP: true}, pxe.Request{Firmware: pxe.HTTP, Port: 8080}, "http://[fd77::1]:8080/boot/snponly.efi",
 		},
 		"iPXE gets its script": {
-			pxe.Plan{File: pxe.ScriptAgent, ByHTTP: true}, pxe.Request{Firmware: pxe.IPXE, MAC: "52:54:00:12:34:56"},
+			pxe.Plan{File: pxe.ScriptAgent, ByHTTP: true},
+			pxe.Request{Firmware: pxe.IPXE, MAC: "52:54:00:12:34:56"},
 			"http://[fd77::1]/boot/ipxe?mac=52-54-00-12-34-56&uuid=${uuid}&platform=${platform}&arch=${buildarch}",
 		},
 		"nothing is nothing": {pxe.Plan{}, pxe.Request{Firmware: pxe.ROM}, ""},

@@ -61,6 +61,7 @@ func (p *place) holder(now time.Time) (c client, busy bool) {
 			return clientOf(p.lease), true
 		case fleet.LeaseDeclined:
 			return client{}, true
+		case fleet.LeaseReleased: // ended early
 		}
 	}
 	return client{}, false

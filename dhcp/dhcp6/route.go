@@ -129,12 +129,11 @@ func (r *router) hear(b []byte, index int, from net.Addr, now time.Time) {
 	if !served || !r.joined[index] {
 		return
 	}
-	switch ipv6.ICMPType(b[0]) {
-	case ipv6.ICMPTypeRouterAdvertisement:
+	if ipv6.ICMPType(b[0]) == ipv6.ICMPTypeRouterAdvertisement {
 		r.hearRouter(l, b[4:], from, now)
-	case ipv6.ICMPTypeRouterSolicitation:
-		r.solicited(l, from, now)
+		return
 	}
+	r.solicited(l, from, now) // the socket lets nothing else through
 }
 
 // hearRouter notes that somebody else advertises: where we would do it as a
