@@ -62,7 +62,7 @@ func newRelaySite(t *testing.T) *relaySite {
 	}
 	site.key.cert = []byte(reply.Certificate)
 	block, _ := pem.Decode(site.key.cert)
-	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{
+	transport := &http.Transport{ForceAttemptHTTP2: true, MaxConnsPerHost: 40, TLSClientConfig: &tls.Config{
 		RootCAs: site.roots(), Certificates: []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: site.key.key}},
 	}}
 	t.Cleanup(transport.CloseIdleConnections)

@@ -123,11 +123,11 @@ func (m *manifest) files(dir *os.Root) ([]api.RelayFile, error) {
 	files, sums := []api.RelayFile{}, map[string]fileSum{}
 	err := fs.WalkDir(dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || hidden(name) || len(files) >= maxManifest {
-			return nil //nolint:nilerr // what cannot be read is not there
+			return nil // what cannot be read is not there
 		}
 		f, info, err := bootfile.OpenIn(dir, name)
 		if err != nil {
-			return nil //nolint:nilerr // it has just gone
+			return nil // it has just gone
 		}
 		defer f.Close()
 		sum := m.sums[name]

@@ -99,7 +99,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (r *Relay) survive(w http.ResponseWriter, req *http.Request) {
 	switch p := recover(); p {
 	case nil:
-	case http.ErrAbortHandler: //nolint:errorlint // net/http wants the very value
+	case http.ErrAbortHandler:
 		panic(p)
 	default:
 		r.o.Log.ErrorContext(req.Context(), "request handler panicked", "path", req.URL.Path, "err", p, "stack", string(debug.Stack()))

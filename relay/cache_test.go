@@ -93,14 +93,15 @@ func TestFiftyThatWantTheSameMakeOneFetch(t *testing.T) {
 		}
 		impatient, stop := context.WithTimeout(t.Context(), time.Millisecond)
 		defer stop()
+		patient := t.Context()
 		var all sync.WaitGroup
 		for i := range 50 {
 			all.Go(func() {
-				ctx := t.Context()
+				wait := patient
 				if i == 0 {
-					ctx = impatient
+					wait = impatient
 				}
-				f, err := c.get(ctx, fileBlob("kernel"), 6, slow)
+				f, err := c.get(wait, fileBlob("kernel"), 6, slow)
 				if err != nil && i > 0 {
 					t.Errorf("request %d: %v", i, err)
 				}

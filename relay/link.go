@@ -33,6 +33,10 @@ type link struct {
 const (
 	callTime = 3 * time.Second
 	fileTime = 20 * time.Second // for the headers; the bytes take what they take
+
+	// Of each kind. The server takes 128 connections of one address; when many
+	// machines come at once, each would dial before the first one is through.
+	maxConns = 40
 )
 
 func newLink(id *identity) (*link, error) {
@@ -62,7 +66,7 @@ func newLink(id *identity) (*link, error) {
 		*c = &http.Client{
 			Transport: &http.Transport{
 				ForceAttemptHTTP2: true, TLSClientConfig: conf, TLSHandshakeTimeout: callTime, DisableCompression: true,
-				IdleConnTimeout: time.Minute, ResponseHeaderTimeout: fileTime,
+				IdleConnTimeout: time.Minute, ResponseHeaderTimeout: fileTime, MaxConnsPerHost: maxConns,
 				HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

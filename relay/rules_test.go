@@ -169,7 +169,7 @@ func TestTwoRelaysThatAreEachOthersServerComeToAnEnd(t *testing.T) {
 	other := port{name: "eth1", index: 3, addr: netip.MustParsePrefix("10.79.0.1/24")}
 	p, passes := discover(), 0
 	a, b := testRules(true), testRules(true)
-	for turn := 0; turn < 100; turn++ {
+	for turn := range 100 {
 		r, at := a, eth1
 		if turn%2 == 1 {
 			r, at = b, other

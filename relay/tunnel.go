@@ -42,7 +42,7 @@ func (r *Relay) acceptAgents(ctx context.Context, l net.Listener, keeper *thrott
 		conn, err := l.Accept()
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // we closed it
+			return nil // we closed it
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 			r.o.Log.WarnContext(ctx, "connection not accepted", "err", err)
 			select { // others have to end first

@@ -216,7 +216,7 @@ func TestARelayOnTheWire(t *testing.T) {
 	if up == nil || up.giaddr() != eth1.addr.Addr() || !up.hasInfo() || from.String() != "10.78.0.1:67" {
 		t.Fatalf("the server got %x from %v", up, from)
 	}
-	answer := packet(append(packet(nil), up...))
+	answer := append(packet(nil), up...)
 	answer[atOp] = bootReply
 	s.answers(answer)
 	if down, _ := s.hears(s.machine); down == nil || down.hasInfo() || down.op() != bootReply {
@@ -305,7 +305,7 @@ func TestKnownNodesGoOnWhileTheServerIsAway(t *testing.T) {
 	if up == nil || up.mac() != macA || netip.AddrFrom4([4]byte(want)).String() != "10.78.0.50" || up.giaddr() != eth1.addr.Addr() {
 		t.Fatalf("handed over with %x", up)
 	}
-	ackUp := packet(append(packet(nil), up...))
+	ackUp := append(packet(nil), up...)
 	ackUp[atOp] = bootReply
 	s.answers(ackUp)
 	s.silent(s.machine, "the machine got the answer to what it never asked")

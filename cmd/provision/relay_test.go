@@ -76,7 +76,7 @@ func bootsMeanwhile(t *testing.T, r *labRack, name, mac string, meanwhile func()
 	until(t, 5*time.Minute, "hello of "+name, func(ctx context.Context) (bool, error) {
 		n, err := r.client.Node(ctx, mac)
 		node = n
-		return err == nil && n.Inventory.Serial != "", nil //nolint:nilerr // it is not known yet
+		return err == nil && n.Inventory.Serial != "", nil // an error: it is not known yet
 	})
 	t.Logf("%s: power-on to hello in %s, at %s", name, time.Since(begin).Round(time.Second/10), node.Addr)
 	if err := r.rack.PowerOff(name); err != nil {
