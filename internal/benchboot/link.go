@@ -51,7 +51,24 @@ func (b *bench) newLink(ctx context.Context, name string, server, client netip.P
 			return nil, errors.Join(fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out), l.close())
 		}
 	}
+	if err := l.carrier(ctx); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
 	return l, nil
+}
+
+// carrier waits until both ends see one another: Kea opens no socket on an
+// interface that does not run yet, and never tries again.
+func (l *link) carrier(ctx context.Context) error {
+	return poll(ctx, 10*time.Second, func() error {
+		for ns, iface := range map[string]string{l.server: serverIface, l.client: clientIface} {
+			out, err := exec.CommandContext(ctx, "ip", "-n", ns, "-br", "link", "show", "dev", iface).Output()
+			if err != nil || !bytes.Contains(out, []byte("LOWER_UP")) || !bytes.Contains(out, []byte(" UP ")) {
+				return errors.Join(fmt.Errorf("%s is not up: %s", iface, out), err)
+			}
+		}
+		return nil
+	})
 }
 
 // close takes the namespaces away. What runs in them has to be stopped before.
