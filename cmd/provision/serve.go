@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -175,6 +176,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if st.dhcp != nil {
 		st.dhcp.SetSubnets(st.withRelays(st.engine.Site().Subnets)) // or it would sort its leases twice
+		usual := debug.SetGCPercent(400)                            // a million leases are read, and little of it is garbage
 		group.Go(func() error { return st.dhcp.Run(ctx) })
 		group.Go(func() error { return st.dhcp6.Run(ctx) })
 		group.Go(func() error { return st.followSubnets(ctx) })
@@ -187,6 +189,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 				return group.Wait()
 			}
 		}
+		debug.SetGCPercent(usual)
 		if st.tftp, err = st.tftpServer(); err != nil {
 			doors.close()
 			return err
