@@ -3,14 +3,21 @@ package chunk
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/netip"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rackstage/provision/api"
 )
+
+// feedTime is how long a peer may take to read a chunk: others wait for its
+// place.
+const feedTime = 15 * time.Second
 
 // ServeHTTP feeds the peers: with chunks of this image and nothing else. One
 // that we do not have is fetched from the server first, since all of the rack
@@ -28,21 +35,21 @@ func (r *Rack) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer r.asked.Add(-1)
+	m, asker, hop := r.members.Load(), req.Header.Get(headerSelf), req.Header.Get(headerHop)
+	packed, ok := r.have(c, hop == "" || hop == hopInsist) // before it takes a place: the server may be slow
+	if !ok {
+		http.NotFound(w, req)
+		return
+	}
 	at := r.place(req.Context())
 	if at == nowhere {
 		return // the asker went away
 	}
 	defer func() { <-r.sending }()
-
-	m, asker, hop := r.members.Load(), req.Header.Get(headerSelf), req.Header.Get(headerHop)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(feedTime))
 	if next := r.fedBefore(m, id, asker); at == afterWaiting && hop != hopInsist && next != "" {
 		w.Header().Set(headerNext, next)
 		w.WriteHeader(http.StatusMultipleChoices)
-		return
-	}
-	packed, ok := r.have(c, hop == "" || hop == hopInsist)
-	if !ok {
-		http.NotFound(w, req)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
@@ -120,4 +127,34 @@ func (r *Rack) noteFed(m *members, id, asker string) {
 		fed = fed[1:]
 	}
 	r.fed[id] = append(fed, asker)
+}
+
+// A doorman lets in the members of the rack and nobody else.
+type doorman struct {
+	net.Listener
+	rack *Rack
+}
+
+// Accept implements [net.Listener].
+func (d doorman) Accept() (net.Conn, error) {
+	for {
+		conn, err := d.Listener.Accept()
+		if err != nil || d.rack.knows(conn.RemoteAddr()) {
+			return conn, err
+		}
+		_ = conn.Close()
+	}
+}
+
+// knows reports whether an address is that of a member.
+func (r *Rack) knows(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	addr := tcp.AddrPort().Addr().Unmap()
+	return slices.ContainsFunc(r.members.Load().all, func(p string) bool {
+		ap, err := netip.ParseAddrPort(p)
+		return err == nil && ap.Addr() == addr
+	})
 }

@@ -383,3 +383,45 @@ func await(t *testing.T, done func() bool) {
 		}
 	}
 }
+
+func TestOnlyMembersOfTheRackAreLetIn(t *testing.T) {
+	im := newImage(t, 1)
+	n := im.node(t, 1<<20, nil)
+	tests := map[string]struct {
+		members []string
+		want    bool
+	}{
+		"it is one":                       {[]string{"127.0.0.1:1", "10.0.0.1:1"}, true},
+		"another is":                      {[]string{"127.0.0.2:1", "10.0.0.1:1"}, false},
+		"it is alone in the world":        {nil, false},
+		"another has a name beginning so": {[]string{"127.0.0.10:1"}, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			n.rack.SetPeers("127.0.0.9:9", tt.members)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make(chan bool, 1)
+			go func() {
+				conn, err := doorman{l, n.rack}.Accept()
+				if err == nil {
+					_ = conn.Close()
+				}
+				got <- err == nil
+			}()
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			_, _ = conn.Read(make([]byte, 1)) // it is closed, let in or not
+			_ = l.Close()
+			if in := <-got; in != tt.want {
+				t.Errorf("let in: %v, want %v", in, tt.want)
+			}
+		})
+	}
+}

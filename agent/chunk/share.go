@@ -48,10 +48,10 @@ func (r *Rack) Share(ctx context.Context, digest string, tell Tell, log *slog.Lo
 	}
 	s.port = uint16(l.Addr().(*net.TCPAddr).Port) //nolint:gosec,forcetypeassert // a TCP listener's
 	s.server = &http.Server{
-		Handler: r, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+		Handler: r, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second,
 		MaxHeaderBytes: 4096, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	go func() { _ = s.server.Serve(l) }() // ends with Leave
+	go func() { _ = s.server.Serve(doorman{l, r}) }() // ends with Leave
 	go func() {
 		defer close(s.gone)
 		s.keepTelling(ctx)
