@@ -66,19 +66,35 @@ func (c *committer) fill(first reply) []reply {
 	return batch
 }
 
-// commit stores the leases of a batch and sends its packets. If the store
-// fails, only those are answered who need nothing new stored: see [salvage].
+// commit stores the leases of a batch and sends its packets.
 func (c *committer) commit(ctx context.Context, batch []reply) {
+	// Half a second before the end a lease is stored all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	c.save(ctx, batch)
+}
+
+// save stores the leases of a batch. If the store fails, only those are
+// answered who need nothing new stored: see [salvage]. If it refuses a lease,
+// that one alone is lost: the batch is halved until the others are stored.
+func (c *committer) save(ctx context.Context, batch []reply) {
 	all := make([]fleet.Lease, len(batch))
 	for i, r := range batch {
 		all[i] = r.lease
 	}
-	// Half a second before the end a lease is stored all the same.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
-	defer cancel()
 	err := c.s.o.Leases.SaveLeases(ctx, lastOfEach(all))
+	refused := fleet.KindOf(err) == fleet.Invalid
+	if half := len(batch) / 2; refused && half > 0 {
+		c.save(ctx, batch[:half])
+		c.save(ctx, batch[half:])
+		return
+	}
 	c.s.book.stored(all, err == nil)
-	c.report(ctx, err)
+	if refused {
+		c.s.o.Log.ErrorContext(ctx, "lease refused by the store", "mac", all[0].MAC, "addr", all[0].Addr, "err", err)
+	} else {
+		c.report(ctx, err)
+	}
 	if err != nil {
 		c.salvage(batch)
 		return

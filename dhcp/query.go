@@ -41,13 +41,16 @@ const (
 	kindLeaseActive     = dhcpv4.MessageType(13)
 )
 
-// maxHops is where we believe in a relay loop (RFC 1542 §4.1.1).
-const maxHops = 16
+const (
+	maxHops     = 16  // where we believe in a relay loop (RFC 1542 §4.1.1)
+	maxClientID = 255 // bytes; in pieces (RFC 3396) it could be as long as the packet, and leases keep it
+)
 
 var (
 	errNotRequest = errors.New("not a request")
 	errHardware   = errors.New("not an Ethernet client")
 	errHops       = errors.New("too many hops")
+	errClientID   = errors.New("too long a client identifier")
 )
 
 // parse reads a packet. Whatever it holds was written by a stranger.
@@ -63,6 +66,8 @@ func (q *query) parse(b []byte, a arrival) error {
 		return errHops
 	case !ok && q.msg.kind() != kindLeaseQuery:
 		return errHardware
+	case len(q.msg.option(codeClientID)) > maxClientID:
+		return errClientID
 	}
 	q.arrival, q.kind, q.hw, q.mac = a, dhcpv4.MessageType(q.msg.kind()), hw, macOf(hw)
 	q.client, q.relay = q.msg.client(), q.msg.relay()
