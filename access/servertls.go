@@ -51,19 +51,22 @@ func (a *Authority) ServerTLS(names []string, ips []netip.Addr) (*tls.Config, er
 // A connection may come in on an address that was not known at the start: that
 // of a relay, or one that the interface got later. The certificate is made
 // anew with that address in it: whoever gets this far was sent there by us.
+// When there are too many of them, the one that was not used for longest goes:
+// it is learned again with its next connection.
 type serverLeaf struct {
 	ca     *ca
 	names  []string
 	newKey func() (private, error)
 	usage  x509.KeyUsage // beside signatures
 
-	mu   sync.Mutex
-	ips  []net.IP
-	cert *tls.Certificate
+	mu      sync.Mutex
+	ips     []net.IP // from the start
+	learned []net.IP // last used last
+	cert    *tls.Certificate
 }
 
-// maxServerIPs bounds the certificate.
-const maxServerIPs = 256
+// maxLearned bounds the certificate.
+const maxLearned = 256
 
 // get returns the certificate, and makes a new one when a third of its life
 // or less is left.
@@ -93,11 +96,15 @@ func (l *serverLeaf) learn(hello *tls.ClientHelloInfo) bool {
 	if !ok || local.IP == nil || slices.ContainsFunc(l.ips, local.IP.Equal) {
 		return false
 	}
-	if len(l.ips) >= maxServerIPs {
-		return false
+	at := slices.IndexFunc(l.learned, local.IP.Equal)
+	switch {
+	case at >= 0:
+		l.learned = slices.Delete(l.learned, at, at+1)
+	case len(l.learned) >= maxLearned:
+		l.learned = slices.Delete(l.learned, 0, 1)
 	}
-	l.ips = append(l.ips, local.IP)
-	return true
+	l.learned = append(l.learned, local.IP)
+	return at < 0
 }
 
 func (l *serverLeaf) make() (*tls.Certificate, error) {
@@ -108,7 +115,7 @@ func (l *serverLeaf) make() (*tls.Certificate, error) {
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: "provision"},
 		DNSNames:    l.names,
-		IPAddresses: l.ips,
+		IPAddresses: slices.Concat(l.ips, l.learned),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		KeyUsage:    l.usage,
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -152,4 +153,36 @@ func TestALeafDoesNotOutliveItsAuthority(t *testing.T) {
 			t.Errorf("the server's is valid until %v, its authority until %v", server.Leaf.NotAfter, a.server.cert.NotAfter)
 		}
 	})
+}
+
+// cameIn is a connection to one of our addresses.
+type cameIn struct {
+	net.Conn
+	at netip.Addr
+}
+
+func (c cameIn) LocalAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.at, 8443))
+}
+
+func TestTheCertificateHasRoomForAnAddressHoweverManyThereWere(t *testing.T) {
+	first, own := netip.MustParseAddr("10.1.0.0"), netip.MustParseAddr("10.77.0.1")
+	config, err := authority(t, t.TempDir()).ServerTLS(nil, []netip.Addr{own})
+	must(t, err)
+	at := func(a netip.Addr) *tls.Certificate {
+		cert, err := config.GetCertificate(&tls.ClientHelloInfo{Conn: cameIn{at: a}})
+		must(t, err)
+		if err := cert.Leaf.VerifyHostname(a.String()); err != nil {
+			t.Fatal(err)
+		}
+		return cert
+	}
+	for i, a := 0, first; i < maxLearned+10; i, a = i+1, a.Next() {
+		at(a)
+		at(first) // is in use all the time
+	}
+	before := at(first)
+	if at(own) != before || at(first) != before || len(before.Leaf.IPAddresses) != 1+maxLearned {
+		t.Errorf("a certificate with %d addresses was made anew, or has lost those in use", len(before.Leaf.IPAddresses))
+	}
 }

@@ -67,6 +67,10 @@ func newRelaySite(t *testing.T) *relaySite {
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
 	site.client = &http.Client{Transport: transport}
+	status := fleet.RelayStatus{Places: []fleet.RelayAt{{Subnet: "west-boot", Addr: netip.MustParseAddr("10.78.0.1")}}}
+	if err := site.relays.Report(t.Context(), "west", status); err != nil {
+		t.Fatal(err)
+	}
 	return site
 }
 
@@ -79,10 +83,16 @@ func (s *tlsSite) roots() *x509.CertPool {
 // ask sends a request as the relay, for a machine if one is named.
 func (s *relaySite) ask(method, path, machine string, body io.Reader) (*http.Response, string) {
 	s.t.Helper()
+	return s.askAt("10.78.0.1", method, path, machine, body)
+}
+
+// askAt is for a machine that wrote to an address of the relay.
+func (s *relaySite) askAt(local, method, path, machine string, body io.Reader) (*http.Response, string) {
+	s.t.Helper()
 	req, _ := http.NewRequestWithContext(s.t.Context(), method, s.base+path, body)
 	if machine != "" {
 		req.Header.Set(api.HeaderMachine, machine)
-		req.Header.Set(api.HeaderLocal, "10.78.0.1")
+		req.Header.Set(api.HeaderLocal, local)
 	}
 	res, err := s.client.Do(req)
 	if err != nil {
@@ -121,6 +131,17 @@ func TestARelaySpeaksForItsOwnSubnetOnly(t *testing.T) {
 	}
 	if s.engine.minted != 0 {
 		t.Errorf("%d tickets were made", s.engine.minted)
+	}
+}
+
+func TestARelaySpeaksFromItsOwnAddressesOnly(t *testing.T) {
+	s := newRelaySite(t)
+	for name, local := range map[string]string{"a neighbour's": "10.78.0.2", "the server's": "127.0.0.1", "somebody's": "192.0.2.1"} {
+		for _, to := range []struct{ method, path string }{{"GET", scriptPath}, {"POST", api.PathRelayTunnel}} {
+			if res, body := s.askAt(local, to.method, to.path, "10.78.0.50:1", strings.NewReader("")); res.StatusCode != 403 || !strings.Contains(body, local) {
+				t.Errorf("%s from an address that is %s: status %d, %s; want 403", to.path, name, res.StatusCode, body)
+			}
+		}
 	}
 }
 

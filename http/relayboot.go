@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,12 +22,14 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/http/bootfile"
 )
 
 // spokenFor returns the machine that a relay speaks for, and the address of
 // the relay that the machine wrote to. Nobody but a relay of that machine's
-// subnet is believed.
+// subnet is believed, and no address that it has not reported as its own:
+// scripts and our certificate name that address.
 func (s *Server) spokenFor(req *http.Request) (machine netip.AddrPort, local netip.Addr, err error) {
 	relay := callerOf(req.Context()).relay
 	machine, err1 := netip.ParseAddrPort(req.Header.Get(api.HeaderMachine))
@@ -39,7 +42,12 @@ func (s *Server) spokenFor(req *http.Request) (machine netip.AddrPort, local net
 		s.o.Log.WarnContext(req.Context(), "relay spoke for a machine of another subnet", "relay", relay.Name, "addr", machine.Addr())
 		return machine, local, newProblem(http.StatusForbidden, "E-RELAY-MACHINE", "machine "+machine.Addr().String()+" is on none of this relay's subnets", "see: provision relays list")
 	}
-	return machine, local.Unmap(), nil
+	local = local.Unmap()
+	if !slices.ContainsFunc(relay.Places, func(p fleet.RelayAt) bool { return p.Addr == local && relay.Serves(p.Subnet) }) {
+		s.o.Log.WarnContext(req.Context(), "relay spoke from an address that is not its own", "relay", relay.Name, "addr", local)
+		return machine, local, newProblem(http.StatusForbidden, "E-RELAY-MACHINE", "relay "+relay.Name+" has not reported "+local.String()+" as its address on a subnet of its own", "see: provision relays list")
+	}
+	return machine, local, nil
 }
 
 // relayBoot answers what a machine asked a relay as if it had asked our own
