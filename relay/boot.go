@@ -32,7 +32,6 @@ const (
 	connsInAll   = 20_000
 	drainTime    = 5 * time.Second
 	askTime      = 20 * time.Second // for an answer of the server's to a machine
-	maxAnswer    = 1 << 20          // of what is not in the cache: scripts
 )
 
 const autoexec = "autoexec.ipxe"
@@ -204,41 +203,6 @@ func (c *countedResponse) ReadFrom(src io.Reader) (int64, error) {
 
 // Unwrap is for [http.ResponseController].
 func (c *countedResponse) Unwrap() http.ResponseWriter { return c.ResponseWriter }
-
-// passOn asks the server in the machine's name. While it is away, a machine
-// gets what can be said without it.
-func (r *Relay) passOn(w http.ResponseWriter, req *http.Request, name string, who speaker) {
-	if r.away.Load() {
-		r.answerAlone(w, req, name, who)
-		return
-	}
-	ctx, cancel := context.WithTimeout(req.Context(), askTime)
-	defer cancel()
-	target := api.PathRelayBoot + escapePath(name[1:])
-	if req.URL.RawQuery != "" {
-		target += "?" + req.URL.RawQuery
-	}
-	res, err := r.link.ask(ctx, req.Method, target, who)
-	if err != nil {
-		r.o.Log.WarnContext(ctx, "server not asked", "path", name, "addr", who.machine, "err", err)
-		r.answerAlone(w, req, name, who)
-		return
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	if err != nil || len(text) > maxAnswer {
-		http.Error(w, "the server's answer is not whole", http.StatusBadGateway)
-		return
-	}
-	h := w.Header()
-	for _, key := range []string{"Content-Type", "Content-Length", "Cache-Control", "Retry-After", "X-Content-Type-Options"} {
-		if v := res.Header.Get(key); v != "" {
-			h.Set(key, v)
-		}
-	}
-	w.WriteHeader(res.StatusCode)
-	_, _ = w.Write(text) // a machine that went away asks again
-}
 
 // answerAlone answers for a server that is away.
 func (r *Relay) answerAlone(w http.ResponseWriter, req *http.Request, name string, who speaker) {

@@ -42,6 +42,9 @@ func (r *Relay) serveTFTP(ctx context.Context, conns []net.PacketConn) error {
 	return group.Wait()
 }
 
+// maxAnswer bounds what the server makes for a machine that asks by TFTP.
+const maxAnswer = 1 << 20
+
 // ofOnePi are the names that one Raspberry Pi asks for before those of all.
 var ofOnePi = regexp.MustCompile("^/?[0-9a-f]{8}/")
 
@@ -83,7 +86,7 @@ func (r *Relay) madeFor(ctx context.Context, name string, who speaker) ([]byte, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	res, err := r.link.ask(ctx, http.MethodGet, api.PathRelayTFTP+escapePath(name), who)
+	res, err := r.link.ask(ctx, http.MethodGet, api.PathRelayTFTP+escapePath(name), who, nil)
 	if err != nil {
 		return r.scriptAlone("/"+name, "", "", "", who)
 	}

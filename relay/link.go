@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -272,11 +273,12 @@ func (s speaker) sign(req *http.Request) {
 }
 
 // ask passes a machine's request on to the server's own listeners.
-func (l *link) ask(ctx context.Context, method, pathAndQuery string, who speaker) (*http.Response, error) {
+func (l *link) ask(ctx context.Context, method, pathAndQuery string, who speaker, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, l.base+pathAndQuery, nil)
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(req.Header, header)
 	who.sign(req)
 	return l.machines.Do(req)
 }

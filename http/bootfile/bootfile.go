@@ -29,6 +29,11 @@ func Serve(w http.ResponseWriter, req *http.Request, f *os.File, info fs.FileInf
 	http.ServeContent(pacedWriter{w}, req, "", info.ModTime(), f)
 }
 
+// Send passes a body on, for as long as its reader takes it.
+func Send(w http.ResponseWriter, body io.Reader) (sent int64, err error) {
+	return pacedWriter{w}.ReadFrom(body)
+}
+
 // A pacedWriter moves the write deadline on with every piece that left. It
 // passes files on as files, so that they go out by sendfile.
 type pacedWriter struct {
