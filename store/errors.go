@@ -31,7 +31,16 @@ const (
 
 const fullHint = "make room on the file system; nothing was lost, and what was not stored was not acknowledged"
 
-const restoreHint = "stop here and restore the last backup with: provision backup restore"
+const restoreHint = "stop here and put the last backup back, the database and all of its -leases-* files as they were together: docs/backup.md"
+
+// tooOld is the error for a journal that the database does not know of.
+func (s *Store) tooOld(journal string, err error) error {
+	return &fleet.Error{
+		Kind: fleet.Internal, Code: "E-DB-DAMAGED", Op: "read database", On: s.path,
+		Hint: "if an older copy of the database was put in place, put back the -leases-* files that were copied with it, and move " + journal + " elsewhere: the leases in it are lost then (docs/backup.md)",
+		Err:  fmt.Errorf("it is older than its journal %s: %w", journal, err),
+	}
+}
 
 // damaged is the error for a file that cannot be believed.
 func (s *Store) damaged(err error) error {

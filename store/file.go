@@ -121,7 +121,7 @@ func firstStart(path string, kept bool) error {
 		return &fleet.Error{
 			Kind: fleet.Internal, Code: "E-DB-GONE", Op: "open database", On: path,
 			Hint: strings.Join([]string{
-				"mount the file system that it is on, or restore a backup with: provision backup restore",
+				"mount the file system that it is on, or put a backup back: docs/backup.md",
 				"(to begin anew and forget every node and lease, remove " + trace + ")",
 			}, " "),
 			Err: errors.New("it is missing or empty, but " + filepath.Base(trace) + " says that there was one"),

@@ -29,7 +29,8 @@ type leaseLog struct {
 	mu       sync.Mutex
 	journals []*journal // oldest first
 	next     uint64     // generation of the next one
-	room     *sync.Cond // one less
+	room     *sync.Cond // one less, or none for now
+	stuck    error      // why the last merging failed
 
 	merging sync.Mutex // held while journals are merged, or all of them are read
 	wake    chan struct{}
@@ -41,7 +42,7 @@ const (
 	journalLimit = 32 << 20
 	maxJournals  = 4                // then storing waits for merging
 	mergeRows    = 50_000           // in one transaction, half a second: they share pages, but others want their turn
-	retryMerge   = 30 * time.Second // after a failure
+	retryMerge   = 10 * time.Second // after a failure
 	mergeAtClose = 20_000           // leases; more are read from the journal at the next start
 )
 
@@ -81,7 +82,8 @@ const merged = -1
 
 // sweep removes the files of journals that are merged, or that were made and
 // not used before the program ended. One of the future, with leases in it, is
-// left from a database that was replaced by an older one.
+// left from a database that was replaced by an older one; one that cannot be
+// read may have leases in it.
 func (ll *leaseLog) sweep() error {
 	files, err := os.ReadDir(filepath.Dir(ll.s.path))
 	if err != nil {
@@ -95,10 +97,8 @@ func (ll *leaseLog) sweep() error {
 		}
 		path := ll.s.journalPath(gen)
 		if gen >= ll.next {
-			if j, err := openJournal(path, gen, 0); err == nil {
-				if err := j.f.Close(); err != nil || j.seq > 0 {
-					return ll.s.damaged(fmt.Errorf("%s has leases that the database does not know of: it is older", path))
-				}
+			if err := unused(path); err != nil {
+				return ll.s.tooOld(path, err)
 			}
 		}
 		if err := os.Remove(path); err != nil {
@@ -126,6 +126,9 @@ func (ll *leaseLog) last(ctx context.Context) (*journal, error) {
 		return ll.journals[n-1], nil
 	}
 	for len(ll.journals) >= maxJournals && ctx.Err() == nil {
+		if ll.stuck != nil {
+			return nil, ll.stuck
+		}
 		ll.waitForRoom(ctx)
 	}
 	if err := ctx.Err(); err != nil {
@@ -192,7 +195,7 @@ func (ll *leaseLog) run(ctx context.Context) {
 		}
 		again = nil
 		if err := ll.mergeAll(ctx, 1); err != nil && ctx.Err() == nil {
-			ll.s.log.ErrorContext(ctx, "leases stay in the journal", "err", ll.s.fault("merge leases", err))
+			ll.s.log.ErrorContext(ctx, "leases stay in the journal", "err", err)
 			again = time.After(retryMerge)
 		}
 	}
@@ -201,9 +204,27 @@ func (ll *leaseLog) run(ctx context.Context) {
 // mergeAll merges the oldest journals until so many are left.
 func (ll *leaseLog) mergeAll(ctx context.Context, left int) error {
 	for {
-		if more, err := ll.mergeOldest(ctx, left); err != nil || !more {
+		more, err := ll.mergeOldest(ctx, left)
+		if err != nil && ctx.Err() == nil {
+			err = ll.s.fault("merge leases", err)
+			ll.note(err)
 			return err
 		}
+		if err != nil || !more {
+			return err
+		}
+		ll.note(nil)
+	}
+}
+
+// note remembers how merging went, for those who wait for room: they need not
+// wait for what just failed, and it is tried again before long.
+func (ll *leaseLog) note(err error) {
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	ll.stuck = err
+	if err != nil {
+		ll.room.Broadcast()
 	}
 }
 

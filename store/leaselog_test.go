@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -249,6 +251,71 @@ func TestAnOlderDatabaseDoesNotEraseNewerLeases(t *testing.T) {
 	if files, _ := filepath.Glob(s.path + "-leases-*"); len(files) != 1 {
 		t.Error("the evidence is gone")
 	}
+}
+
+// A journal of the future is deleted only if nothing was ever stored in it.
+func TestAJournalOfTheFutureIsDeletedOnlyWhenEmpty(t *testing.T) {
+	tests := map[string]struct {
+		spoil func(t *testing.T, journal string)
+		gone  bool
+	}{
+		"one that was just made":   {func(*testing.T, string) {}, true},
+		"one without a head yet":   {func(t *testing.T, p string) { patch(t, p, 0, make([]byte, 64)) }, true},
+		"one that is empty":        {func(t *testing.T, p string) { noError(t, os.Truncate(p, 0)) }, true},
+		"one with leases":          {func(t *testing.T, p string) { copyOver(t, written(t, 2), p) }, false},
+		"one whose head was lost":  {func(t *testing.T, p string) { copyOver(t, written(t, 2), p); patch(t, p, 0, make([]byte, 64)) }, false},
+		"one with a damaged batch": {func(t *testing.T, p string) { copyOver(t, written(t, 2), p); patch(t, p, journalBlock+99, []byte("x")) }, false},
+		"one that is no journal":   {func(t *testing.T, p string) { noError(t, os.WriteFile(p, bytes.Repeat([]byte("?"), 9000), 0o600)) }, false},
+		"one that cannot be read":  {func(t *testing.T, p string) { noError(t, os.Remove(p)); noError(t, os.Mkdir(p, 0o700)) }, false},
+		"one that ends in the middle": {func(t *testing.T, p string) {
+			copyOver(t, written(t, 2), p)
+			noError(t, os.Truncate(p, journalBlock+100))
+		}, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := openFresh(t)
+			crash(t, s)
+			path := s.journalPath(7)
+			j, err := createJournal(path, 7)
+			noError(t, err)
+			noError(t, j.f.Close())
+			tt.spoil(t, path)
+			_, err = openAgain(t, s.path)
+			if got := fleet.CodeOf(err); (got == "") != tt.gone || got != "" && got != "E-DB-DAMAGED" {
+				t.Errorf("Open = %v", err)
+			}
+			if err != nil && !strings.Contains(fleet.HintOf(err), path) {
+				t.Errorf("the hint %q does not name the file", fleet.HintOf(err))
+			}
+			if _, err := os.Stat(path); os.IsNotExist(err) != tt.gone {
+				t.Errorf("the file is gone: %v, want %v", !tt.gone, tt.gone)
+			}
+		})
+	}
+}
+
+// When nothing can be merged, whoever stores is told so at once, and why.
+func TestStoringFailsAtOnceWhenMergingDoes(t *testing.T) {
+	s := openFresh(t)
+	s.leases.limit = 2 * journalBlock
+	const forbid = "CREATE TRIGGER forbid BEFORE INSERT ON leases BEGIN SELECT RAISE(ABORT, 'no more'); END"
+	noError(t, s.write.Exec(forbid).Error)
+	var err error
+	for i := 0; i < 100 && err == nil; i++ {
+		err = s.SaveLeases(t.Context(), []fleet.Lease{someLease(i)})
+	}
+	if fleet.CodeOf(err) != "E-DB" || !strings.Contains(err.Error(), "no more") {
+		t.Fatalf("SaveLeases = %v, want what merging failed of", err)
+	}
+	noError(t, s.write.Exec("DROP TRIGGER forbid").Error)
+	noError(t, s.MergeLeases(t.Context()))
+	noError(t, s.SaveLeases(t.Context(), []fleet.Lease{someLease(1000)}))
+}
+
+func copyOver(t *testing.T, from, to string) {
+	t.Helper()
+	noError(t, os.WriteFile(to, must(os.ReadFile(from)), 0o600))
 }
 
 // The constraint is the database's own: whatever the program does, an address
