@@ -23,6 +23,7 @@ const (
 	CodeReservedHeld  = "E-DHCP-RESERVED-HELD"
 	CodeConflict      = "E-DHCP-ADDRESS-CONFLICT"
 	CodeDeclines      = "E-DHCP-DECLINES"
+	CodeNoIPv6        = "E-DHCP-NO-IPV6"
 	CodeLeasesUnsaved = "E-DHCP-LEASES-UNSAVED"
 	CodeNoLoader      = "E-BOOT-NO-LOADER"
 	CodeTFTPUnheard   = "E-TFTP-UNHEARD"
@@ -39,6 +40,7 @@ var diagnoses = []Diagnosis{
 	{CodeReservedHeld, "an address that is reserved is in another's hands", "take it off the machine that has it, or change the reservation in site.yaml: {on}"},
 	{CodeConflict, "a machine without a lease uses an address of the ranges", "give that machine another address, or add this one to exclude: of the subnet in site.yaml: {on}"},
 	{CodeDeclines, "many addresses are found in use by others", "find the machines with addresses of their own and put those addresses under exclude: in site.yaml, or look for somebody who declines what he is given: {on}"},
+	{CodeNoIPv6, "an IPv6 subnet is declared and cannot be served", "stop the program that has UDP port 547, or let the kernel have IPv6 (no ipv6.disable=1): {on}"},
 	{CodeLeasesUnsaved, "leases cannot be stored, so that no new ones are given", "make room on the disk of the state folder: {on}"},
 	{CodeTFTPUnheard, "machines ask for boot files by TFTP, and no packet of an answer is ever acknowledged", "let UDP from this server's high ports pass the firewall between it and the machines, or set tftp.single_port: true in provision.yaml: {on}"},
 	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders (for 32-bit UEFI there is none: set such a machine to BIOS): {on}"},

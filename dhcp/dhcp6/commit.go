@@ -51,6 +51,18 @@ func (c *committer) run(ctx context.Context) {
 	}
 }
 
+// giveUp forgets what waits in the queue of a socket that is no more.
+func (c *committer) giveUp() {
+	for {
+		select {
+		case r := <-c.queue:
+			c.s.book.stored(r.leases, false)
+		default:
+			return
+		}
+	}
+}
+
 // fill takes what else is waiting.
 func (c *committer) fill(first reply) []reply {
 	batch := append(make([]reply, 0, commitSize), first)

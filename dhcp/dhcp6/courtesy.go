@@ -24,7 +24,7 @@ func Courtesy(ctx context.Context, interfaces []string, log *slog.Logger) error 
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.route(ctx) })
+	g.Go(func() error { s.keep(ctx, nameRouter, s.route); return nil })
 	g.Go(func() error {
 		tick := time.NewTicker(refreshEvery)
 		defer tick.Stop()

@@ -88,6 +88,11 @@ func elsewhere(t *testing.T, work func() error) {
 // serve runs a server on card s0, one end of a cable, until the test ends.
 func serve(t *testing.T, addr string, subnets ...fleet.Subnet) *Server {
 	t.Helper()
+	return serveWith(t, addr, Options{Subnets: subnets})
+}
+
+func serveWith(t *testing.T, addr string, o Options) *Server {
+	t.Helper()
 	err := errors.Join(
 		ip("link", "add", "s0", "type", "veth", "peer", "name", "c0", "address", string(theMAC)),
 		os.WriteFile("/proc/sys/net/ipv6/conf/s0/accept_dad", []byte("0"), 0o600),
@@ -96,7 +101,8 @@ func serve(t *testing.T, addr string, subnets ...fleet.Subnet) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Options{Subnets: subnets, Interfaces: []string{"s0"}, Nodes: nodes{}, Leases: &ledgerFile{}})
+	o.Interfaces, o.Nodes, o.Leases = []string{"s0"}, nodes{}, &ledgerFile{}
+	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,4 +221,52 @@ func TestOnAnIPv4LinkSolicitationsAreAnswered(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Another program has the DHCPv6 port: nobody needs it while only IPv4 is
+// declared, it is an alarm when IPv6 is, and served as soon as it is free.
+func TestATakenPortEndsNothing(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	if err := ip("link", "set", "lo", "up"); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.ListenUDP("udp6", &net.UDPAddr{Port: serverPort})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	told := make(alarmFeed, 8)
+	s := serveWith(t, "fd98::1/64", Options{Subnets: []fleet.Subnet{rack4(fleet.Full)}, Alarms: told}) // its cleanup fails if Run does
+	s.SetSubnets([]fleet.Subnet{rack6()})
+	want := fleet.CodeNoIPv6 + " DHCPv6"
+	if got := told.next(t); got != want {
+		t.Fatalf("told %q, want %q", got, want)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.SetSubnets([]fleet.Subnet{rack6()})
+	if got := told.next(t); got != "over: "+want {
+		t.Errorf("told %q, want the end of %q", got, want)
+	}
+}
+
+// An alarmFeed hands on what is raised and cleared.
+type alarmFeed chan string
+
+func (f alarmFeed) Raise(code, on, _ string) { f <- code + " " + on }
+
+func (f alarmFeed) Clear(code, on string) { f <- "over: " + code + " " + on }
+
+func (f alarmFeed) next(t *testing.T) string {
+	t.Helper()
+	select {
+	case s := <-f:
+		return s
+	case <-time.After(10 * time.Second):
+		t.Fatal("told of nothing")
+		return ""
+	}
 }

@@ -44,26 +44,25 @@ type router struct {
 }
 
 // route answers Router Solicitations and advertises, as far as we have
-// something to say. Without ICMPv6 there is no DHCPv6 either, but IPv4 works
-// as before.
+// something to say, until ctx is done or it cannot.
 func (s *Server) route(ctx context.Context) error {
 	conn, err := icmp.ListenPacket("ip6:ipv6-icmp", "::")
 	if err != nil {
-		s.o.Log.WarnContext(ctx, "router solicitations not answered: no IPv6 boot, and iPXE will wait for them", "err", err)
-		return nil
+		return fmt.Errorf("hear router solicitations, which iPXE waits for: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	defer conn.Close()
 	r := &router{s: s, p: conn.IPv6PacketConn(), joined: groups{}, wires: make(map[int]*wire)}
 	if err := r.prepare(); err != nil {
-		return err
+		return fmt.Errorf("prepare for router solicitations: %w", err)
 	}
+	s.up(nameRouter)
 	buf := make([]byte, 1500)
 	for {
 		r.tick(s.o.Now())
 		if err := r.p.SetReadDeadline(time.Now().Add(minPoll)); err != nil && ctx.Err() == nil {
-			return err
+			return fmt.Errorf("read router solicitations: %w", err)
 		}
 		n, cm, from, err := r.p.ReadFrom(buf)
 		switch {

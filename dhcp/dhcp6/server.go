@@ -27,6 +27,7 @@ type Server struct {
 
 	subnetMu sync.RWMutex
 	subnets  []fleet.Subnet // of both families
+	moved    chan struct{}  // closed when they change
 }
 
 // New returns a server that does not listen yet.
@@ -37,7 +38,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, id: append([]byte{0, duidUUID}, o.ServerID[:]...), links: &links{names: slices.Clone(o.Interfaces)},
-		book: newBook(o.Now), ready: make(chan struct{}),
+		book: newBook(o.Now), ready: make(chan struct{}), moved: make(chan struct{}),
 	}
 	s.SetSubnets(o.Subnets)
 	return s, nil
@@ -56,6 +57,8 @@ func (s *Server) SetSubnets(subnets []fleet.Subnet) {
 	subnets = slices.Clone(subnets)
 	s.subnetMu.Lock()
 	s.subnets = subnets
+	close(s.moved)
+	s.moved = make(chan struct{})
 	s.subnetMu.Unlock()
 	s.book.configure(subnets, s.links.owned())
 	undeclared := func(link string) bool {
@@ -81,8 +84,13 @@ const refreshEvery = 5 * time.Second
 // machine has which address.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
+const (
+	nameDHCP   = "DHCPv6"
+	nameRouter = "router advertisements"
+)
+
 // Run loads the leases, listens, and answers until ctx is done. It fails when
-// it cannot listen or a socket breaks.
+// it cannot load them. As long as it cannot listen it tries again.
 func (s *Server) Run(ctx context.Context) error {
 	if _, err := s.links.refresh(); err != nil {
 		return fmt.Errorf("read addresses of interfaces: %w", err)
@@ -95,27 +103,60 @@ func (s *Server) Run(ctx context.Context) error {
 	s.book.load(leases)
 	close(s.ready)
 
+	var g errgroup.Group
+	g.Go(func() error { s.followLinks(ctx); return nil })
+	g.Go(func() error { s.watch(ctx); return nil })
+	g.Go(func() error { s.keep(ctx, nameDHCP, s.serve); return nil })
+	g.Go(func() error { s.keep(ctx, nameRouter, s.route); return nil })
+	return g.Wait()
+}
+
+// serve answers DHCPv6 requests, once there is a subnet to answer them for,
+// until ctx is done or the socket breaks.
+func (s *Server) serve(ctx context.Context) error {
+	if err := s.await6(ctx); err != nil {
+		return err
+	}
 	sock, err := listen(ctx)
 	if err != nil {
 		return err
 	}
 	defer sock.close()
-	s.o.Log.InfoContext(ctx, "dhcpv6 server started", "leases", len(leases))
+	s.up(nameDHCP)
+	s.o.Log.InfoContext(ctx, "dhcpv6 server started")
 	g, ctx := errgroup.WithContext(ctx)
 	c := newCommitter(s, func(out []reply) { s.send(sock, out) })
 	g.Go(func() error { c.run(ctx); return nil })
 	g.Go(func() error { return s.loop(ctx, sock, c) })
 	g.Go(func() error { <-ctx.Done(); sock.close(); return nil })
 	g.Go(func() error { s.follow(ctx, sock); return nil })
-	g.Go(func() error { s.watch(ctx); return nil })
-	g.Go(func() error { return s.route(ctx) })
-	return g.Wait()
+	err = g.Wait()
+	c.giveUp()
+	return err
 }
 
-// follow keeps the socket in the multicast groups of our interfaces, as they
-// come and go.
-func (s *Server) follow(ctx context.Context, sock *socket) {
+// followLinks notices interfaces and their addresses, as they come and go.
+func (s *Server) followLinks(ctx context.Context) {
 	tick := time.NewTicker(refreshEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		switch changed, err := s.links.refresh(); {
+		case err != nil:
+			s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
+		case changed:
+			s.book.reconfigure(s.links.owned())
+		}
+	}
+}
+
+// follow keeps the socket in the multicast groups of our interfaces.
+func (s *Server) follow(ctx context.Context, sock *socket) {
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		wanted := make(map[int]bool)
@@ -127,12 +168,6 @@ func (s *Server) follow(ctx context.Context, sock *socket) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		switch changed, err := s.links.refresh(); {
-		case err != nil:
-			s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
-		case changed:
-			s.book.reconfigure(s.links.owned())
 		}
 	}
 }
