@@ -64,7 +64,7 @@ func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.No
 	if known && identityChanged(n, h.UUID, inv) {
 		n.Failure = fleet.Failure{
 			Code: "E-IDENTITY", Phase: fleet.PhaseHello,
-			Text: fmt.Sprintf("this MAC was serial %q, now %q says hello", n.Inventory.Serial, inv.Serial),
+			Text: fmt.Sprintf("this MAC was serial %q, UUID %q; now serial %q, UUID %q says hello", n.Inventory.Serial, n.UUID, inv.Serial, h.UUID),
 			Hint: "if the machine was replaced on purpose: provision enrol approve NODE",
 		}
 		if fleet.CanFollow(n.State, fleet.Quarantined) {
@@ -77,8 +77,8 @@ func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.No
 	n.Inventory, n.UUID, n.Addr, n.LastSeen, n.BootID = inv, h.UUID, h.Addr, t.now, h.BootID
 	n.BootKey = hex.EncodeToString(h.Key[:])
 	n.Trust = fleet.T0
-	if n.Run != "" && n.State == fleet.Installing {
-		n.Trust = fleet.T1 // inside the window that our own power-on opened
+	if h.Placed && e.poweredOn(n) {
+		n.Trust = fleet.T1
 	}
 	n.MACs = macs(n.MAC, inv)
 	e.classify(t, &n)
@@ -89,12 +89,37 @@ func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.No
 	return n, t.reach(n, fleet.PhaseHello)
 }
 
-// identityChanged reports whether another machine uses the node's MAC: both
-// its UUID and its serial number are others. One alone changes when a board
-// is repaired.
+// poweredOn reports whether the node boots because its run switched it on: who
+// says hello later, or was not switched on by us, may be anybody.
+func (e *Engine) poweredOn(n fleet.Node) bool {
+	if n.Run == "" || n.State != fleet.Installing || n.BMC.Address == "" {
+		return false
+	}
+	r, _ := e.world.run(n.Run)
+	return slices.ContainsFunc(r.Nodes, func(rn fleet.RunNode) bool {
+		return rn.Node == n.ID && slices.ContainsFunc(rn.Times, func(p fleet.PhaseTime) bool { return p.Phase == fleet.PhasePower })
+	})
+}
+
+// identityChanged reports whether another machine uses the node's MAC: all that
+// is known of its UUID and its serial number is otherwise, or is not said any
+// more. One of the two alone changes when a board is repaired, but none is lost.
+// Of a board that never had either, nothing can be told.
 func identityChanged(n fleet.Node, uuid string, inv fleet.Inventory) bool {
-	return n.UUID != "" && uuid != "" && n.UUID != uuid &&
-		n.Inventory.Serial != "" && inv.Serial != "" && n.Inventory.Serial != inv.Serial
+	was, now := [...]string{n.UUID, n.Inventory.Serial}, [...]string{uuid, inv.Serial}
+	known, other := 0, 0
+	for i := range was {
+		switch {
+		case was[i] == "":
+		case now[i] == "":
+			return true
+		case was[i] != now[i]:
+			known, other = known+1, other+1
+		default:
+			known++
+		}
+	}
+	return other > 0 && other == known
 }
 
 // macs returns the node's cards, the one that it booted from first.

@@ -209,7 +209,7 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 		return false
 	}
 	m.sleep(ctx, 5*time.Second)
-	n, err := e.Hello(ctx, fleet.Hello{Ticket: secret, Key: fleet.HashSecret(boot), Addr: addr, BootID: boot, MAC: m.mac, UUID: string(m.mac), Inventory: fleet.Inventory{
+	n, err := e.Hello(ctx, fleet.Hello{Ticket: secret, Key: fleet.HashSecret(boot), Addr: addr, BootID: boot, MAC: m.mac, Placed: true, UUID: string(m.mac), Inventory: fleet.Inventory{
 		Vendor: "QEMU", Serial: string(m.mac), MemoryMiB: 1024,
 		Disks: []fleet.Disk{{ID: "virtio-" + string(m.mac), Serial: string(m.mac), Name: "vda", Bytes: m.diskSize, Holds: m.holds}},
 		BMC:   fleet.InventoryBMC{Present: true, Address: "10.77.1.11"},

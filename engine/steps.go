@@ -98,7 +98,7 @@ func (j job) hello(ctx context.Context) error {
 	if pool, ok := j.e.Site().Pool(n.Pool); ok && n.Trust < pool.Trust {
 		return &fleet.Error{
 			Kind: fleet.Denied, Code: "E-TRUST", Op: "trust node", On: n.Title(), Err: fmt.Errorf("it proved T%d, pool %s demands T%d", n.Trust, pool.Name, pool.Trust),
-			Hint: "a machine without a BMC of ours or a TPM cannot prove more; lower the pool's trust or use another machine",
+			Hint: "a machine proves more with a BMC of ours, at an address that we leased to it or on a declared subnet of mode proxy; or lower the pool's trust",
 		}
 	}
 	return nil

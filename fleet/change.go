@@ -7,6 +7,7 @@ type Hello struct {
 	Ticket    string
 	Key       [32]byte   // SHA-256 of the public key that its certificate will have
 	Addr      netip.Addr // that it came from
+	Placed    bool       // the address is leased to it, or lies where others give them out
 	BootID    string
 	MAC       MAC
 	UUID      string

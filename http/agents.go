@@ -76,7 +76,7 @@ func (s *Server) hello(ctx context.Context, in api.HelloRequest) (api.HelloReply
 	}
 	node, err := s.o.Engine.Hello(ctx, fleet.Hello{
 		Ticket: in.Ticket, Key: key, Addr: addr, BootID: in.BootID, MAC: mac, UUID: uuid,
-		Version: fleet.CleanText(in.Version), Inventory: toInventory(in.Inventory).Clean(),
+		Placed: s.leasedTo(mac, addr) || s.othersGive(addr), Version: fleet.CleanText(in.Version), Inventory: toInventory(in.Inventory).Clean(),
 	})
 	if err != nil {
 		return api.HelloReply{}, err

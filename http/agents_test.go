@@ -268,6 +268,34 @@ func selfSigned(t *testing.T) []byte {
 	return cert
 }
 
+func TestAHelloSaysWhetherItsAddressProvesAnything(t *testing.T) {
+	const mac fleet.MAC = "52:54:00:00:00:01"
+	here := netip.MustParseAddr("127.0.0.1")
+	tests := map[string]struct {
+		book   leaseBook
+		mode   fleet.DHCPMode
+		placed bool
+	}{
+		"its own lease":       {leaseBook{here: mac}, fleet.Full, true},
+		"another's lease":     {leaseBook{here: "52:54:00:00:00:66"}, fleet.Full, false},
+		"no lease":            {leaseBook{}, fleet.Full, false},
+		"others give them":    {leaseBook{}, fleet.Proxy, true},
+		"on no subnet at all": {leaseBook{}, "", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			site := newTLSSite(t, func(o *Options, _ *access.Authority) { o.Leases = tt.book })
+			if tt.mode != "" {
+				site.engine.site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("127.0.0.0/8"), Mode: tt.mode}}
+			}
+			in := api.HelloRequest{Ticket: "good", CSR: newAgentKey(t).request(t), BootID: "b1", MAC: string(mac)}
+			if code := site.call(nil, "POST", api.PathHello, in, nil); code != 200 || site.engine.hellos[0].Placed != tt.placed {
+				t.Errorf("status %d, %+v; want placed: %t", code, site.engine.hellos, tt.placed)
+			}
+		})
+	}
+}
+
 func TestHellosAreLimitedPerAddress(t *testing.T) {
 	site := newTLSSite(t)
 	k := newAgentKey(t)

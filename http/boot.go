@@ -147,8 +147,8 @@ func (b boot) observe(req *http.Request, phase fleet.Phase, what string) {
 
 // machine tells which machine asks. Who holds the lease of the address
 // counts more than what the request says: a request for another machine's
-// script is answered with one's own. Where we give out the addresses, a
-// request from an address without a lease is not believed at all.
+// script is answered with one's own. A request from an address without a lease
+// is believed only on a subnet where somebody else gives out the addresses.
 func (b boot) machine(req *http.Request) (fleet.MAC, bool) {
 	return b.machineAt(req.Context(), remoteAddr(req), readBootQuery(req.URL.RawQuery).MAC)
 }
@@ -160,7 +160,7 @@ func (b boot) machineAt(ctx context.Context, addr netip.Addr, said fleet.MAC) (f
 	}
 	lease, leased := b.o.Leases.LeaseByAddr(addr)
 	if !leased || lease.MAC == "" {
-		return said, said != "" && !b.leasesRule(addr)
+		return said, said != "" && b.othersGive(addr)
 	}
 	if said == "" {
 		return lease.MAC, true
@@ -173,27 +173,47 @@ func (b boot) machineAt(ctx context.Context, addr netip.Addr, said fleet.MAC) (f
 	return said, true
 }
 
-// leasesRule reports whether addr lies in a subnet whose addresses we alone
-// give out: who has one there without a lease has taken it. A link-local one is
-// never of our giving, and no machine needs it to boot.
-func (b boot) leasesRule(addr netip.Addr) bool {
-	if b.o.Leases == nil {
+// othersGive reports whether addr lies in a declared subnet where machines get
+// their addresses from somebody else, or make them: there we cannot know who
+// has which. Everywhere else, who has no lease has taken its address. That is
+// so of link-local ones too, which no machine needs to boot.
+func (s *Server) othersGive(addr netip.Addr) bool {
+	if addr.Is6() && addr.IsLinkLocalUnicast() {
 		return false
 	}
-	if addr.Is6() && addr.IsLinkLocalUnicast() {
-		return true
+	subnet, ok := s.o.Engine.Site().SubnetOf(addr)
+	return ok && (subnet.Mode != fleet.Full && subnet.Mode != fleet.Reserved || subnet.SLAAC)
+}
+
+// leasedTo reports whether a machine holds the lease of an address.
+func (s *Server) leasedTo(mac fleet.MAC, addr netip.Addr) bool {
+	if s.o.Leases == nil {
+		return false
 	}
-	subnet, ok := b.o.Engine.Site().SubnetOf(addr)
-	return ok && (subnet.Mode == fleet.Full || subnet.Mode == fleet.Reserved) && !subnet.SLAAC
+	lease, ok := s.o.Leases.LeaseByAddr(addr)
+	return ok && lease.MAC != "" && (lease.MAC == mac || s.sameNode(lease.MAC, mac))
+}
+
+// unknownAt says why nobody can tell which machine has an address.
+func (s *Server) unknownAt(addr netip.Addr, said fleet.MAC) string {
+	_, declared := s.o.Engine.Site().SubnetOf(addr)
+	switch {
+	case s.o.Leases == nil || s.othersGive(addr):
+		return "its request says no MAC address and its address has no lease"
+	case !declared && said != "" && !addr.IsLinkLocalUnicast():
+		return "its address is on no declared subnet: declare it in site.yaml"
+	default:
+		return "its address has no lease from this server"
+	}
 }
 
 // sameNode reports whether two cards sit in one machine that we know.
-func (b boot) sameNode(one, other fleet.MAC) bool {
-	a, ok := b.o.Engine.NodeByMAC(one)
+func (s *Server) sameNode(one, other fleet.MAC) bool {
+	a, ok := s.o.Engine.NodeByMAC(one)
 	if !ok {
 		return false
 	}
-	o, ok := b.o.Engine.NodeByMAC(other)
+	o, ok := s.o.Engine.NodeByMAC(other)
 	return ok && a.ID == o.ID
 }
 

@@ -223,16 +223,22 @@ func TestOnlyLeasesAreBelievedWhereWeGiveTheAddresses(t *testing.T) {
 		"full, but nobody knows the leases": {fleet.Full, nil, true},
 		"proxy: another server gives them":  {fleet.Proxy, leaseBook{}, true},
 		"observe: the same":                 {fleet.Observe, leaseBook{}, true},
+		"no declared subnet":                {"", leaseBook{}, false},
+		"no declared subnet, with a lease":  {"", leaseBook{here: "52:54:00:00:00:99"}, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			base, e := serveBoot(t, func(o *Options) { o.Leases = tt.leases })
-			e.site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("127.0.0.0/8"), Mode: tt.mode}}
+			why := "no declared subnet: declare it in site.yaml"
+			if tt.mode != "" {
+				why = "no lease from this server"
+				e.site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("127.0.0.0/8"), Mode: tt.mode}}
+			}
 			res, body := fetch(t, base, "GET", "/boot/ipxe?mac=52-54-00-00-00-99")
 			if res.StatusCode != 200 || strings.Contains(body, "provision.ticket=") != tt.ticket || (e.minted == 1) != tt.ticket {
 				t.Errorf("status %d, %d tickets made, want one: %v\n%s", res.StatusCode, e.minted, tt.ticket, body)
 			}
-			if !tt.ticket && (!strings.Contains(body, "no lease") || len(e.evidence()) != 0) {
+			if !tt.ticket && (!strings.Contains(body, why) || len(e.evidence()) != 0) {
 				t.Errorf("want a script that says why and no evidence, got %v and\n%s", e.evidence(), body)
 			}
 		})

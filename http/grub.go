@@ -116,7 +116,7 @@ func (s *Server) GRUBScript(ctx context.Context, g GRUBRequest) ([]byte, error) 
 	b := boot{s}
 	mac, ok := b.machineAt(ctx, g.Addr, said.mac)
 	if !ok {
-		return s.grubScripts.Wait("this machine", "its address has no lease from this server")
+		return s.grubScripts.Wait("this machine", b.unknownAt(g.Addr, said.mac))
 	}
 	subnet, _ := s.o.Engine.Site().SubnetOf(g.Addr)
 	node, _ := s.o.Engine.NodeByMAC(mac)

@@ -50,11 +50,7 @@ func (b boot) script(w http.ResponseWriter, req *http.Request) {
 	addr := remoteAddr(req)
 	mac, ok := b.machineAt(req.Context(), addr, q.MAC)
 	if !ok {
-		reason := "its request says no MAC address and its address has no lease"
-		if b.leasesRule(addr) {
-			reason = "its address has no lease from this server"
-		}
-		b.sendScript(w, req, made(b.scripts.Wait("this machine", reason)))
+		b.sendScript(w, req, made(b.scripts.Wait("this machine", b.unknownAt(addr, q.MAC))))
 		return
 	}
 	v := b.visitor(addr, b.serverFor(addr, localAddr(req)), mac, q)
@@ -106,10 +102,7 @@ func (s *Server) visitor(addr, server netip.Addr, mac fleet.MAC, q bootQuery) *v
 		MAC: mac, UUID: q.UUID, Firmware: pxe.IPXE, Arch: q.Arch, Addr: addr, Subnet: v.subnet.Name, Server: server, Port: s.o.BootPort,
 	}
 	v.plan = pxe.Decide(v.ask, v.node)
-	if s.o.Leases != nil {
-		lease, leased := s.o.Leases.LeaseByAddr(addr)
-		v.sure = leased && (lease.MAC == mac || boot{s}.sameNode(lease.MAC, mac))
-	}
+	v.sure = s.leasedTo(mac, addr)
 	if v.title = v.node.Title(); v.title == "" {
 		v.title = string(mac)
 	}
