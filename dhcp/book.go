@@ -21,7 +21,7 @@ const (
 // offered is forgotten at a restart, as RFC 2131 allows.
 type book struct {
 	mu      sync.Mutex
-	now     func() time.Time
+	clock   *clock
 	own     map[netip.Addr]bool // addresses of our interfaces
 	ledgers []*ledger           // by first address of their networks
 	byNet   map[netip.Prefix]*ledger
@@ -29,7 +29,7 @@ type book struct {
 }
 
 func newBook(now func() time.Time) *book {
-	return &book{now: now, orphans: make(map[netip.Addr]fleet.Lease)}
+	return &book{clock: newClock(now), orphans: make(map[netip.Addr]fleet.Lease)}
 }
 
 // configure sets the networks. Leases and offers stay, each with the network
@@ -46,7 +46,7 @@ func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 			l = old[i]
 			l.net, old = n, slices.Delete(old, i, i+1)
 		} else {
-			l = newLedger(n, own)
+			l = newLedger(n, own, b.clock)
 		}
 		b.ledgers = append(b.ledgers, l)
 		b.byNet[n.CIDR] = l
@@ -223,7 +223,7 @@ func (b *book) take(c *client, lease fleet.Lease) (safe instant, ok bool) {
 	if p := b.ledgerOf(lease.Addr).at(lease.Addr); p.lease.state == leaseBound && p.lease.mac == c.mac {
 		safe = max(safe, p.lease.expires)
 	}
-	return min(safe, instantOf(lease.Expires)), true
+	return min(safe, b.clock.of(lease.Expires)), true
 }
 
 // giveUp ends the lease of a client: released by it, or declined because
@@ -240,9 +240,10 @@ func (b *book) giveUp(mac hwaddr, a netip.Addr, state fleet.LeaseState) (fleet.L
 		return fleet.Lease{}, false
 	}
 	lease := l.lease(p)
-	lease.State, lease.Expires = state, b.now()
+	now := b.clock.wall()
+	lease.State, lease.Expires = state, now
 	if state == fleet.LeaseDeclined {
-		lease.Expires = b.now().Add(quarantineTime)
+		lease.Expires = now.Add(quarantineTime)
 	}
 	return lease, b.change(&client{mac: mac, known: !p.stranger}, lease)
 }
@@ -319,7 +320,7 @@ func (b *book) holds(p *place) bool {
 	return p != nil && p.lease.state == leaseBound && b.instant() < p.lease.expires
 }
 
-func (b *book) instant() instant { return instantOf(b.now()) }
+func (b *book) instant() instant { return b.clock.now() }
 
 // leasesByMAC returns the leases that a client has now, the newest first.
 func (b *book) leasesByMAC(mac fleet.MAC) (leases []fleet.Lease) {

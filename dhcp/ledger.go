@@ -21,6 +21,7 @@ type client struct {
 // A ledger is the addresses of one subnet. Every operation takes the same time
 // with ten leases as with a million, but for the heap's logarithm.
 type ledger struct {
+	clock    *clock
 	net      *network
 	never    map[uint32]bool // router and the like: given to nobody
 	reserved map[uint32]bool // given to one client only
@@ -32,9 +33,9 @@ type ledger struct {
 	shelves  []*shelf
 }
 
-func newLedger(n *network, own map[netip.Addr]bool) *ledger {
+func newLedger(n *network, own map[netip.Addr]bool, c *clock) *ledger {
 	l := &ledger{
-		net: n, never: make(map[uint32]bool), reserved: make(map[uint32]bool), byAddr: make(map[uint32]*place),
+		clock: c, net: n, never: make(map[uint32]bool), reserved: make(map[uint32]bool), byAddr: make(map[uint32]*place),
 		byMAC: make(map[hwaddr]*place), offers: make(map[hwaddr]*place), byID: make(map[string]*place), names: make(map[uint32]names),
 	}
 	never := append([]netip.Addr{n.Router, n.Server, n.CIDR.Masked().Addr(), broadcastOf(n.CIDR)}, n.DNS...)
@@ -200,7 +201,7 @@ func (l *ledger) letGo(p *place) {
 // subnet ends, on disk as in here. Of a place that nobody had it says whether
 // a stranger has it.
 func (l *ledger) put(lease *fleet.Lease, stranger bool) *place {
-	t, n := tenureOf(lease)
+	t, n := l.tenure(lease)
 	p := l.place(number(lease.Addr), stranger, t.expires)
 	if p.lease.state != noLease && l.byMAC[p.lease.mac] == p && p.lease.mac != t.mac {
 		delete(l.byMAC, p.lease.mac)

@@ -66,15 +66,16 @@ const (
 // names are what a client says of itself, beyond its MAC.
 type names struct{ hostname, id string }
 
-func tenureOf(l *fleet.Lease) (tenure, names) {
-	t := tenure{expires: instantOf(l.Expires), mac: hwOf(l.MAC), state: tenureStates[l.State]}
-	n := names{hostname: l.Hostname}
+// tenure takes a lease apart.
+func (l *ledger) tenure(lease *fleet.Lease) (tenure, names) {
+	t := tenure{expires: l.clock.of(lease.Expires), mac: hwOf(lease.MAC), state: tenureStates[lease.State]}
+	n := names{hostname: lease.Hostname}
 	switch {
-	case l.ClientID == "":
-	case l.ClientID == t.mac.id():
+	case lease.ClientID == "":
+	case lease.ClientID == t.mac.id():
 		t.id = macID
 	default:
-		t.id, n.id = otherID, l.ClientID
+		t.id, n.id = otherID, lease.ClientID
 	}
 	return t, n
 }
@@ -85,7 +86,7 @@ func (l *ledger) lease(p *place) fleet.Lease {
 		return fleet.Lease{}
 	}
 	lease := fleet.Lease{
-		Addr: p.addr(), Subnet: l.net.Name, State: leaseStates[p.lease.state], Expires: p.lease.expires.time(),
+		Addr: p.addr(), Subnet: l.net.Name, State: leaseStates[p.lease.state], Expires: l.clock.time(p.lease.expires),
 	}
 	if p.lease.mac != (hwaddr{}) {
 		lease.MAC = macOf(p.lease.mac)

@@ -60,7 +60,7 @@ func (s *Server) Subnets() []SubnetUse { return s.book.use(false) }
 func (b *book) use(sample bool) (all []SubnetUse) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
+	now := b.clock.now().time()
 	for _, l := range b.ledgers {
 		for _, sh := range l.shelves {
 			if sh.size > 0 {
