@@ -40,11 +40,16 @@ func (n Subnet) validateFamily(on string) error {
 		bad("mtu", "write 1280 or more", "MTU %d: IPv6 needs 1280", n.MTU)
 	}
 	for key, set := range map[string]bool{
-		"relays": len(n.Relays) > 0, "routes": len(n.Routes) > 0 || n.MSRoutes, "options": len(n.Options) > 0,
+		"routes": len(n.Routes) > 0 || n.MSRoutes, "options": len(n.Options) > 0,
 		"classes": len(n.Classes) > 0, "bootp": n.BOOTP,
 	} {
 		if set {
 			bad(key, "leave it out", "an IPv6 subnet has no %s", key)
+		}
+	}
+	for _, r := range n.Relays {
+		if !r.Is6() || r.IsUnspecified() || r.IsMulticast() || r.IsLinkLocalUnicast() {
+			bad("relays", "write the address that the relay sends from", "%s is not the address of a relay", r)
 		}
 	}
 	for i, r := range n.Reservations {

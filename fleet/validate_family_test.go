@@ -38,9 +38,12 @@ func TestAnIPv6SubnetIsCheckedAsOne(t *testing.T) {
 		"link-local is no subnet": {func(n *fleet.Subnet) {
 			*n = fleet.Subnet{Name: "x", CIDR: netip.MustParsePrefix("fe80::/64"), Mode: fleet.Observe}
 		}, "subnets[1].cidr"},
-		"too small an MTU":           {func(n *fleet.Subnet) { n.MTU = 600 }, "subnets[1].mtu"},
-		"options are DHCPv4's":       {func(n *fleet.Subnet) { n.Options = []fleet.DHCPOption{{Code: 128}} }, "subnets[1].options"},
-		"a range of another network": {func(n *fleet.Subnet) { n.Ranges[0].Last = netip.MustParseAddr("fd78::1") }, "subnets[1].ranges"},
+		"a relay":                     {func(n *fleet.Subnet) { n.Relays = []netip.Addr{netip.MustParseAddr("fd70::1")} }, ""},
+		"a relay of the other family": {func(n *fleet.Subnet) { n.Relays = []netip.Addr{four} }, "subnets[1].relays"},
+		"a relay of one wire only":    {func(n *fleet.Subnet) { n.Relays = []netip.Addr{netip.MustParseAddr("fe80::1")} }, "subnets[1].relays"},
+		"too small an MTU":            {func(n *fleet.Subnet) { n.MTU = 600 }, "subnets[1].mtu"},
+		"options are DHCPv4's":        {func(n *fleet.Subnet) { n.Options = []fleet.DHCPOption{{Code: 128}} }, "subnets[1].options"},
+		"a range of another network":  {func(n *fleet.Subnet) { n.Ranges[0].Last = netip.MustParseAddr("fd78::1") }, "subnets[1].ranges"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

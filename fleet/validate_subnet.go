@@ -97,7 +97,7 @@ func (n Subnet) validateNetwork(on string) error {
 		}
 	}
 	for _, r := range n.Relays {
-		if !r.Is4() || r.IsUnspecified() {
+		if n.CIDR.Addr().Is4() && (!r.Is4() || r.IsUnspecified()) {
 			bad("relays", "write the relay's address on this subnet", "%s is not the address of a relay", r)
 		}
 	}

@@ -83,9 +83,6 @@ func (s *Server) scene(q *query) (scene, bool) {
 	sc := scene{query: q}
 	var ok bool
 	if sc.subnet, ok = s.subnetFor(q, l); !ok {
-		if q.link.IsValid() {
-			s.unknownRelay(q)
-		}
 		return scene{}, false
 	}
 	if len(q.ias) > 0 {
@@ -108,9 +105,13 @@ func (s *Server) scene(q *query) (scene, bool) {
 // subnetFor finds the network that the client is on: as its relay says, or as
 // the addresses of the interface say.
 func (s *Server) subnetFor(q *query, l link) (fleet.Subnet, bool) {
-	if q.link.IsValid() {
-		return s.book.subnetOf(q.link)
+	if q.relay != nil {
+		return s.behindRelay(q, l)
 	}
+	return s.subnetOn(l)
+}
+
+func (s *Server) subnetOn(l link) (fleet.Subnet, bool) {
 	for _, p := range l.prefixes {
 		if n, ok := s.book.subnetOf(p.Addr()); ok {
 			return n, true

@@ -2,6 +2,7 @@ package dhcp6
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,6 +117,18 @@ func (b *book) subnetOf(a netip.Addr) (fleet.Subnet, bool) {
 	defer b.mu.Unlock()
 	if l := b.ledgerOf(a); l != nil {
 		return l.subnet, true
+	}
+	return fleet.Subnet{}, false
+}
+
+// subnetNaming returns the first subnet that names a relay.
+func (b *book) subnetNaming(relay netip.Addr) (fleet.Subnet, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.ledgers {
+		if slices.Contains(l.subnet.Relays, relay) {
+			return l.subnet, true
+		}
 	}
 	return fleet.Subnet{}, false
 }

@@ -36,7 +36,7 @@ func rack6() fleet.Subnet {
 
 func remote6() fleet.Subnet {
 	n := rack6()
-	n.Name, n.CIDR = "remote6", netip.MustParsePrefix("fd99::/64")
+	n.Name, n.CIDR, n.Relays = "remote6", netip.MustParsePrefix("fd99::/64"), []netip.Addr{theRelay, theSwitch}
 	n.Ranges = []fleet.AddrRange{{First: netip.MustParseAddr("fd99::1000"), Last: netip.MustParseAddr("fd99::1fff")}}
 	return n
 }

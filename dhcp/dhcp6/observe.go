@@ -28,11 +28,6 @@ func (s *Server) observe(sc scene, outcome string) {
 	})
 }
 
-// unknownRelay tells of a relay that speaks for a network which nobody declared.
-func (s *Server) unknownRelay(q *query) {
-	s.nag(fleet.CodeUnknownRelay, q.link.String(), "relay "+q.place.Relay.String()+" forwards DHCPv6 requests from there")
-}
-
 // otherServer tells of a client that chose another server, where we are to be
 // the only one. Everybody on the link hears it.
 func (s *Server) otherServer(sc scene) {

@@ -2,12 +2,9 @@ package dhcp6
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"net"
 	"net/netip"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 
@@ -27,8 +24,7 @@ type query struct {
 	arrival
 	msg    *dhcpv6.Message
 	relay  *dhcpv6.RelayMessage // the outermost; nil when it came straight
-	hops   int                  // relays on the way
-	link   netip.Addr           // network of the client, as its relay says; invalid when none does
+	hops   []hop                // what relays on the way say, the outermost first
 	duid   duid
 	server []byte    // DUID of the server that it means; nil for any
 	mac    fleet.MAC // "" when nothing tells it
@@ -69,19 +65,18 @@ func parseQuery(b []byte, a arrival) (query, error) {
 		return query{}, err
 	}
 	q := query{arrival: a}
-	peer := a.from.Addr()
 	for d.IsRelay() {
 		r, ok := d.(*dhcpv6.RelayMessage)
 		if !ok || r.MessageType != dhcpv6.MessageTypeRelayForward {
 			return query{}, errNotRequest
 		}
-		if q.hops++; q.hops > maxHops {
+		if len(q.hops) == maxHops {
 			return query{}, errHops
 		}
 		if q.relay == nil {
 			q.relay = r
 		}
-		peer = q.readRelay(r)
+		q.hops = append(q.hops, readHop(r))
 		if d = r.Options.RelayMessage(); d == nil {
 			return query{}, errNoMessage
 		}
@@ -94,6 +89,15 @@ func parseQuery(b []byte, a arrival) (query, error) {
 	if err := q.readMessage(); err != nil {
 		return query{}, err
 	}
+	if q.relay == nil {
+		q.nameMAC(a.from.Addr())
+	}
+	return q, nil
+}
+
+// nameMAC finds the MAC address of a client whose relay has not told it: from
+// its own address, or from its DUID.
+func (q *query) nameMAC(peer netip.Addr) {
 	if q.mac == "" {
 		q.mac = macOfLinkLocal(peer)
 	}
@@ -101,43 +105,6 @@ func parseQuery(b []byte, a arrival) (query, error) {
 		q.mac = q.duid.mac()
 	}
 	q.boot.MAC = q.mac
-	return q, nil
-}
-
-// readRelay takes what a relay says about the client. Of several, the one
-// nearest to the client, which is read last, knows best.
-func (q *query) readRelay(r *dhcpv6.RelayMessage) (peer netip.Addr) {
-	if link := addrOf(r.LinkAddr); link.IsValid() && !link.IsLinkLocalUnicast() {
-		q.link = link
-	}
-	if id := r.Options.InterfaceID(); id != nil {
-		q.place.CircuitID = legible(id)
-	}
-	if id := r.Options.RemoteID(); id != nil {
-		q.place.RemoteID = legible(id.RemoteID)
-	}
-	if kind, hw := r.Options.ClientLinkLayerAddress(); kind == ethernet {
-		q.mac = macOf(hw)
-	}
-	q.place.Relay = q.from.Addr().WithZone("")
-	q.boot.Relay = q.place.Relay
-	return addrOf(r.PeerAddr)
-}
-
-// legible is an identifier as people read it: text, or 0x and hex.
-func legible(b []byte) string {
-	if len(b) > 128 {
-		b = b[:128]
-	}
-	if !utf8.Valid(b) || len(b) == 0 {
-		return "0x" + hex.EncodeToString(b)
-	}
-	for _, r := range string(b) {
-		if !unicode.IsPrint(r) {
-			return "0x" + hex.EncodeToString(b)
-		}
-	}
-	return string(b)
 }
 
 func (q *query) readMessage() error {

@@ -61,14 +61,7 @@ func (s *Server) SetSubnets(subnets []fleet.Subnet) {
 	s.moved = make(chan struct{})
 	s.subnetMu.Unlock()
 	s.book.configure(subnets, s.links.owned())
-	undeclared := func(link string) bool {
-		a, _ := netip.ParseAddr(link)
-		_, ok := s.book.subnetOf(a)
-		return !ok
-	}
-	for _, link := range s.alarms.dropAll(fleet.CodeUnknownRelay, undeclared) {
-		s.o.Alarms.Clear(fleet.CodeUnknownRelay, link)
-	}
+	s.forgetRelays()
 }
 
 func (s *Server) declared() []fleet.Subnet {

@@ -20,12 +20,14 @@ type Stats struct {
 	Limited        int64 // solicitations over the rate
 	ForeignRouters int64 // advertisements of others
 	ForeignServers int64 // requests that chose another server
+	UnknownRelays  int64 // packets of relays that no subnet names
 }
 
 type counters struct {
 	received, malformed, ignored, advertises, replies, noAddress, refused  atomic.Int64
 	unsaved, dropped, sendError, panics                                    atomic.Int64
 	solicitations, advertisements, limited, foreignRouters, foreignServers atomic.Int64
+	unknownRelays                                                          atomic.Int64
 }
 
 func (c *counters) stats() Stats {
@@ -35,5 +37,6 @@ func (c *counters) stats() Stats {
 		Unsaved: c.unsaved.Load(), Dropped: c.dropped.Load(), SendError: c.sendError.Load(), Panics: c.panics.Load(),
 		Solicitations: c.solicitations.Load(), Advertisements: c.advertisements.Load(),
 		Limited: c.limited.Load(), ForeignRouters: c.foreignRouters.Load(), ForeignServers: c.foreignServers.Load(),
+		UnknownRelays: c.unknownRelays.Load(),
 	}
 }
