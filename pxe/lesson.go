@@ -75,27 +75,31 @@ func QuirkOf(l fleet.Lesson, loaders []Loader) fleet.Quirk {
 			failed = append(failed, x.File)
 		}
 	}
-	q.Loader, q.Reason = loaders[i].File, fmt.Sprintf("learned: %s did not start on this model", strings.Join(failed, " and "))
+	on := "this model"
+	if !IsModel(q) {
+		on = "this machine"
+	}
+	q.Loader, q.Reason = loaders[i].File, fmt.Sprintf("learned: %s did not start on %s", strings.Join(failed, " and "), on)
 	return q
 }
 
 // ModelOf says which machines share what is learned from this one: those of
-// its vendor and product, or, as long as we do not know these, those whose
-// network cards come from the same maker.
+// its vendor and product. As long as nobody has approved it, both are but what
+// somebody says, as its address is: it learns for itself alone.
 func ModelOf(mac fleet.MAC, n fleet.Node, p Platform) fleet.Quirk {
-	q := fleet.Quirk{Platform: string(p)}
-	if n.Inventory.Product != "" {
-		q.Vendor, q.Product = n.Inventory.Vendor, n.Inventory.Product
-		return q
+	if n.Approved && n.Inventory.Product != "" {
+		return fleet.Quirk{Vendor: n.Inventory.Vendor, Product: n.Inventory.Product, Platform: string(p)}
 	}
-	q.MACPrefix = string(mac[:min(len(mac), len("52:54:00"))])
-	return q
+	return fleet.Quirk{MACPrefix: string(mac), Platform: string(p)}
 }
+
+// IsModel reports whether what [ModelOf] returned is shared by machines.
+func IsModel(q fleet.Quirk) bool { return q.Product != "" }
 
 // ModelName is a model in words.
 func ModelName(q fleet.Quirk) string {
 	if name := strings.TrimSpace(q.Vendor + " " + q.Product); name != "" {
 		return name
 	}
-	return "cards " + q.MACPrefix
+	return "machine " + q.MACPrefix
 }

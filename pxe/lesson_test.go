@@ -34,7 +34,7 @@ func TestALoaderIsGivenUpWhenItHasFailedEnough(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			lesson := fleet.Lesson{Model: fleet.Quirk{Vendor: "Acme", Platform: "uefi-x64"}}
+			lesson := fleet.Lesson{Model: fleet.Quirk{Vendor: "Acme", Product: "R1", Platform: "uefi-x64"}}
 			for word := range strings.FieldsSeq(tt.story) {
 				o := Outcome{Works: strings.HasSuffix(word, "+")}
 				o.Loader, _, _ = strings.Cut(strings.TrimSuffix(word, "+"), "-")
@@ -74,13 +74,15 @@ func TestWhatIsKnownAlreadyIsNoNews(t *testing.T) {
 }
 
 func TestMachinesOfOneModelShareWhatIsLearned(t *testing.T) {
-	known := fleet.Node{Inventory: fleet.Inventory{Vendor: "Acme", Product: "R1"}}
+	known := fleet.Node{Approved: true, Inventory: fleet.Inventory{Vendor: "Acme", Product: "R1"}}
+	said := fleet.Node{Inventory: known.Inventory}
 	tests := map[string]struct {
 		got, want string
 	}{
-		"a model":    {ModelName(ModelOf("52:54:00:12:34:56", known, PlatformX64)), "Acme R1"},
-		"a stranger": {ModelName(ModelOf("52:54:00:12:34:56", fleet.Node{}, PlatformX64)), "cards 52:54:00"},
-		"no MAC":     {ModelName(ModelOf("", fleet.Node{}, PlatformX64)), "cards "},
+		"a model":                  {ModelName(ModelOf("52:54:00:12:34:56", known, PlatformX64)), "Acme R1"},
+		"a stranger":               {ModelName(ModelOf("52:54:00:12:34:56", fleet.Node{}, PlatformX64)), "machine 52:54:00:12:34:56"},
+		"one that says what it is": {ModelName(ModelOf("52:54:00:12:34:56", said, PlatformX64)), "machine 52:54:00:12:34:56"},
+		"no MAC":                   {ModelName(ModelOf("", fleet.Node{}, PlatformX64)), "machine "},
 	}
 	for name, tt := range tests {
 		if tt.got != tt.want {

@@ -184,7 +184,7 @@ func firmwareRack(t *testing.T) (*labRack, map[string]fleet.NodeID) {
 			b := boots[m.Name]
 			n := fleet.Node{
 				ID: fleet.NewNodeID(), Name: m.Name, MAC: fleet.MAC(m.MAC), MACs: []fleet.MAC{fleet.MAC(m.MAC)}, State: b.state, Revision: 1,
-				Inventory: fleet.Inventory{Secure: b.secure, Product: b.product},
+				Inventory: fleet.Inventory{Secure: b.secure, Product: b.product}, Approved: b.product != "", // only those teach about their model
 			}
 			if n.State == "" {
 				n.State = fleet.Discovered

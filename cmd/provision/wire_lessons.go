@@ -16,9 +16,8 @@ import (
 
 const (
 	watchedBoots = 1 << 16 // machines whose boots are followed at a time
-	maxLessons   = 4096    // models; more are invented by somebody
 	factQueue    = 4096
-	expireBoots  = 5 * time.Second
+	expireBoots  = 5 * time.Second // and what they have taught is stored
 )
 
 // lessons learns from boots which loader a model gets. It stands between those
@@ -29,18 +28,17 @@ type lessons struct {
 	store  *store.Store
 	log    *slog.Logger
 	facts  chan fleet.Evidence
-	news   chan fleet.Lesson // to be stored
-	missed atomic.Int64      // facts and lessons that did not fit into their queue
+	missed atomic.Int64 // facts that did not fit into the queue
 
 	mu    sync.Mutex
 	watch *pxe.Watch
-	known map[string]fleet.Lesson // by key
+	book  lessonBook
 }
 
 func newLessons(e *engine.Engine, s *store.Store, log *slog.Logger) *lessons {
 	return &lessons{
-		engine: e, store: s, log: log, facts: make(chan fleet.Evidence, factQueue), news: make(chan fleet.Lesson, factQueue),
-		watch: pxe.NewWatch(watchedBoots), known: map[string]fleet.Lesson{},
+		engine: e, store: s, log: log, facts: make(chan fleet.Evidence, factQueue),
+		watch: pxe.NewWatch(watchedBoots), book: newLessonBook(),
 	}
 }
 
@@ -65,7 +63,7 @@ func (l *lessons) load(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, lesson := range stored {
-		l.known[lesson.Key()] = lesson
+		l.book.models[lesson.Key()] = lesson
 	}
 	return nil
 }
@@ -77,6 +75,7 @@ func (l *lessons) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			l.save(context.WithoutCancel(ctx))
 			return nil
 		case ev := <-l.facts:
 			n, _ := l.engine.NodeByMAC(ev.MAC)
@@ -91,10 +90,20 @@ func (l *lessons) run(ctx context.Context) error {
 				l.learn(v)
 			}
 			l.mu.Unlock()
-		case lesson := <-l.news:
-			if err := l.store.SaveLesson(ctx, lesson); err != nil {
-				l.log.ErrorContext(ctx, "lesson about a loader not stored", "model", pxe.ModelName(lesson.Model), "err", err)
-			}
+			l.save(ctx)
+		}
+	}
+}
+
+// save stores what is new, some of it at a time: each is a write that waits for
+// the disk.
+func (l *lessons) save(ctx context.Context) {
+	l.mu.Lock()
+	news := l.book.take()
+	l.mu.Unlock()
+	for _, lesson := range news {
+		if err := l.store.SaveLesson(ctx, lesson); err != nil {
+			l.log.ErrorContext(ctx, "lesson about a loader not stored", "model", pxe.ModelName(lesson.Model), "err", err)
 		}
 	}
 }
@@ -103,30 +112,14 @@ func (l *lessons) run(ctx context.Context) error {
 // when its loader did not start. The caller holds mu.
 func (l *lessons) learn(v pxe.Verdict) {
 	loaders := pxe.LoadersFor(v.Firmware, pxe.Platform(v.Model.Platform))
-	before, known := l.of(v.Model)
+	before, _ := l.book.of(v.Model)
 	after, news := pxe.Learn(before, v.Outcome, loaders)
 	if !v.Works {
 		l.tell(v, after, loaders)
 	}
-	if !news || !known && len(l.known) >= maxLessons {
-		return
+	if news {
+		l.book.keep(after)
 	}
-	l.known[after.Key()] = after
-	select {
-	case l.news <- after:
-	default:
-		l.missed.Add(1)
-	}
-}
-
-// of returns the lesson about a model; an empty one when there is none yet.
-// The caller holds mu.
-func (l *lessons) of(model fleet.Quirk) (fleet.Lesson, bool) {
-	fresh := fleet.Lesson{Model: model}
-	if lesson, ok := l.known[fresh.Key()]; ok {
-		return lesson, true
-	}
-	return fresh, false
 }
 
 // tell makes a fact of a loader that did not start: the machine's timeline
@@ -148,7 +141,7 @@ func (l *lessons) tell(v pxe.Verdict, after fleet.Lesson, loaders []pxe.Loader) 
 }
 
 // quirk is how a machine boots otherwise than usual: as site.yaml says, then
-// as was learned of its model, then of its cards.
+// as was learned of its model, then of itself.
 func (l *lessons) quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
 	q := l.declared(r, n)
 	if q.Loader != "" {
@@ -188,7 +181,7 @@ func (l *lessons) learned(r pxe.Request, n fleet.Node) fleet.Quirk {
 		}
 	}
 	for _, model := range []fleet.Quirk{pxe.ModelOf(r.MAC, n, platform), pxe.ModelOf(r.MAC, fleet.Node{}, platform)} {
-		if lesson, ok := l.of(model); ok {
+		if lesson, ok := l.book.of(model); ok {
 			return pxe.QuirkOf(lesson, pxe.LoadersFor(r.Firmware, platform))
 		}
 	}
