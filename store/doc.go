@@ -12,8 +12,9 @@
 // table, each new one changes a page of its index somewhere: that took 130 µs
 // of CPU and 16 kB of disk for each, where the journal takes 0.3 µs and 50
 // bytes ([leaseLog]). The table has them later, sorted and many at a time, and
-// its constraints say the last word: an address has one lease, and a client one
-// bound lease on a subnet.
+// it says the last word: an address has one lease, a client one bound lease on a
+// subnet, and nobody takes the address of another while his lease lasts
+// ([merge]).
 //
 // A row is a document and the columns that SQL needs. The document holds
 // everything and has a checksum; the columns are derived from it and are

@@ -71,7 +71,7 @@ func (s *Store) fault(op string, err error) error {
 		return e
 	}
 	switch code := sqliteErr.Code(); {
-	case code == codeUnique, code == codePrimary:
+	case isTaken(err):
 		return taken(op, err)
 	case code == codeNoRef:
 		e.Kind, e.Code = fleet.NotFound, "E-DB-REFERENCE"
@@ -87,6 +87,12 @@ func (s *Store) fault(op string, err error) error {
 		e.Code, e.Hint = "E-DB-BUSY", "another program holds the database; find it with: fuser "+s.path
 	}
 	return e
+}
+
+// isTaken reports whether a uniqueness constraint forbade something.
+func isTaken(err error) bool {
+	e, ok := errors.AsType[*gosqlite.Error](err)
+	return ok && (e.Code() == codeUnique || e.Code() == codePrimary)
 }
 
 func taken(op string, err error) error {

@@ -219,8 +219,10 @@ func TestASetOfLeasesKeepsTheLastOfEachAddressAndClient(t *testing.T) {
 		set.put(l)
 	}
 	got := set.sorted()
-	gone := func(addr int) fleet.Lease { return fleet.Lease{Addr: someLease(addr).Addr} }
-	want := []fleet.Lease{gone(3), at(3, 1), at(1, 2)}
+	gone := func(addr, client int) fleet.Lease {
+		return fleet.Lease{Addr: someLease(addr).Addr, MAC: someLease(client).MAC}
+	}
+	want := []fleet.Lease{gone(3, 3), at(3, 1), at(1, 2)}
 	if diff := cmp.Diff(want, got, byValue); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -10,16 +10,20 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/rackstage/provision/fleet"
 )
 
 // OR REPLACE does what a lease means: it takes the place of the one that had
-// the address, and of the one that the same client had on this subnet.
+// the address, and of the one that the same client had on this subnet. With
+// upsertLeases behind the values, those of addresses that another client holds
+// now are passed over.
 const (
 	insertLeases = "INSERT OR REPLACE INTO leases (addr, subnet, mac, state, expires, hostname, client_id, sum) VALUES "
 	leaseValues  = "(?, ?, ?, ?, ?, ?, ?, ?)"
+	upsertLeases = " ON CONFLICT (addr) DO UPDATE SET subnet = excluded.subnet, mac = excluded.mac, state = excluded.state, expires = excluded.expires," +
+		" hostname = excluded.hostname, client_id = excluded.client_id, sum = excluded.sum" +
+		" WHERE leases.mac = excluded.mac OR leases.state <> 1 OR leases.expires <= %d"
 	deleteLease  = "DELETE FROM leases WHERE addr = ?"
 	selectLeases = "SELECT addr, subnet, mac, state, expires, hostname, client_id, sum FROM leases ORDER BY addr"
 )
@@ -109,30 +113,6 @@ func (s *Store) eachRow(ctx context.Context, do func(fleet.Lease)) error {
 		do(r.lease(state))
 	}
 	return s.fault("read leases", rows.Err())
-}
-
-// insertAll stores some leases in the table, and deletes those without a
-// state.
-func insertAll(tx *sql.Tx, leases []fleet.Lease) error {
-	gone := 0
-	for ; gone < len(leases) && leases[gone].State == ""; gone++ {
-		if _, err := tx.Exec(deleteLease, toAddr(leases[gone].Addr)); err != nil { //nolint:noctx // short; a context would cost a goroutine each
-			return err
-		}
-	}
-	args := make([]any, 0, leasesPerInsert*strings.Count(leaseValues, "?"))
-	for some := range slices.Chunk(leases[gone:], leasesPerInsert) {
-		args = args[:0]
-		for i := range some {
-			r := toLeaseRow(&some[i])
-			args = append(args, r.Addr, r.Subnet, r.MAC, r.State, r.Expires, r.Hostname, r.ClientID, r.Sum)
-		}
-		values := strings.Repeat(", "+leaseValues, len(some))[len(", "):]
-		if _, err := tx.Exec(insertLeases+values, args...); err != nil { //nolint:noctx // the same
-			return err
-		}
-	}
-	return nil
 }
 
 // inTransaction runs work in a transaction on the one connection that writes.

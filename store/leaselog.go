@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -31,6 +31,11 @@ type leaseLog struct {
 	next     uint64     // generation of the next one
 	room     *sync.Cond // one less, or none for now
 	stuck    error      // why the last merging failed
+	alarms   Alarms
+	told     []string // addresses that an alarm stands for
+
+	now     func() time.Time
+	refused atomic.Int64 // leases
 
 	merging sync.Mutex // held while journals are merged, or all of them are read
 	wake    chan struct{}
@@ -50,7 +55,7 @@ func (s *Store) journalPath(gen uint64) string { return fmt.Sprintf("%s-leases-%
 
 // openLeases opens the journals that the table says there are.
 func (s *Store) openLeases(ctx context.Context) error {
-	ll := &leaseLog{s: s, limit: journalLimit, next: 1, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	ll := &leaseLog{s: s, limit: journalLimit, next: 1, now: time.Now, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	ll.room = sync.NewCond(&ll.mu)
 	var known []struct{ Gen, Batches int64 }
 	if err := s.write.WithContext(ctx).Table("lease_journals").Order("gen").Find(&known).Error; err != nil {
@@ -241,15 +246,9 @@ func (ll *leaseLog) mergeOldest(ctx context.Context, left int) (more bool, err e
 	}
 	j := ll.journals[0]
 	ll.mu.Unlock()
-	set := newLeaseSet()
-	if err := j.each(j.end, set.put); err != nil {
-		return false, ll.s.damaged(err)
-	}
-	for some := range slices.Chunk(set.sorted(), mergeRows) {
-		if err := errors.Join(ctx.Err(), ll.s.inTransaction(ctx, func(tx *sql.Tx) error { return insertAll(tx, some) })); err != nil {
-			return false, err
-		}
-		runtime.Gosched()
+	m := merge{ll: ll, j: j, now: ll.now()}
+	if err := m.run(ctx); err != nil {
+		return false, err
 	}
 	if err := ll.s.inTransaction(ctx, func(tx *sql.Tx) error { return noteMerged(tx, j) }); err != nil {
 		return false, err
@@ -258,6 +257,7 @@ func (ll *leaseLog) mergeOldest(ctx context.Context, left int) (more bool, err e
 	ll.journals = ll.journals[1:]
 	ll.room.Broadcast()
 	ll.mu.Unlock()
+	ll.tell(ctx, m.twice)
 	return true, errors.Join(j.f.Close(), os.Remove(j.f.Name()))
 }
 

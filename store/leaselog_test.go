@@ -3,10 +3,12 @@ package store
 import (
 	"bytes"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"gorm.io/gorm"
@@ -32,6 +34,7 @@ func openAgain(t *testing.T, path string) (*Store, error) {
 	t.Helper()
 	s, err := Open(t.Context(), path, slog.New(slog.DiscardHandler))
 	if err == nil {
+		s.leases.now = allOver
 		t.Cleanup(func() {
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -136,9 +139,8 @@ func TestMergingHalfAJournalDoesNoHarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	half := set.sorted()
-	if err := insertAll(tx, half[:len(half)/2]); err != nil {
-		t.Fatal(err)
-	}
+	m := merge{ll: s.leases, j: j, now: s.leases.now(), held: map[netip.Addr]fleet.Lease{}}
+	noError(t, m.upsert(tx, half[:len(half)/2]))
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -318,18 +320,108 @@ func copyOver(t *testing.T, from, to string) {
 	noError(t, os.WriteFile(to, must(os.ReadFile(from)), 0o600))
 }
 
-// The constraint is the database's own: whatever the program does, an address
-// has one lease, and a client one bound lease on a subnet.
-func TestTheDatabaseItselfForbidsASecondHolder(t *testing.T) {
-	s := openFresh(t)
-	const plain = "INSERT INTO leases (addr, subnet, mac, state, expires, hostname, client_id, sum) VALUES (?, 'rack', ?, 1, 0, '', '', 0)"
-	noError(t, s.write.Exec(plain, 1, 100).Error)
-	for what, args := range map[string][2]int{"the same address": {1, 200}, "the same client": {2, 100}} {
-		if err := s.write.Exec(plain, args[0], args[1]).Error; err == nil {
-			t.Errorf("%s twice: no error", what)
-		}
+// An address has one holder, whatever the program does: a lease that would take
+// it from him is refused when it comes to the table, told, and keeps no other
+// from being stored.
+func TestTheTableRefusesASecondHolder(t *testing.T) {
+	const one, two = 1, 2 // clients
+	on := func(addr, client int) fleet.Lease {
+		l := someLease(client)
+		l.Addr = someLease(addr).Addr
+		return l
+	}
+	as := func(l fleet.Lease, state fleet.LeaseState) fleet.Lease { l.State = state; return l }
+	tests := map[string]struct {
+		table, journal []fleet.Lease
+		want           []fleet.Lease
+		refused        int64
+	}{
+		"of an address that is held": {
+			[]fleet.Lease{on(1, one)}, []fleet.Lease{on(1, two), on(3, 3)},
+			[]fleet.Lease{on(1, one), on(3, 3)}, 1,
+		},
+		"twice in one journal": {
+			nil, []fleet.Lease{on(1, one), on(1, two), on(3, 3)},
+			[]fleet.Lease{on(1, one), on(3, 3)}, 1,
+		},
+		"who keeps the address that he had": {
+			[]fleet.Lease{on(1, one), on(2, two)}, []fleet.Lease{on(1, two)},
+			[]fleet.Lease{on(1, one), on(2, two)}, 1,
+		},
+		"who keeps the address that he had in the journal": {
+			[]fleet.Lease{on(1, one)}, []fleet.Lease{on(2, two), on(1, two)},
+			[]fleet.Lease{on(1, one), on(2, two)}, 1,
+		},
+		"who goes on to another address": {
+			[]fleet.Lease{on(1, one)}, []fleet.Lease{on(1, two), on(2, two)},
+			[]fleet.Lease{on(1, one), on(2, two)}, 1,
+		},
+		"but not after the first one released it": {
+			[]fleet.Lease{on(1, one)}, []fleet.Lease{as(on(1, one), fleet.LeaseReleased), on(1, two)},
+			[]fleet.Lease{on(1, two)}, 0,
+		},
+		"but not after the first one went elsewhere": {
+			[]fleet.Lease{on(1, one)}, []fleet.Lease{on(2, one), on(1, two)},
+			[]fleet.Lease{on(1, two), on(2, one)}, 0,
+		},
+		"but not when two change places by way of a third": {
+			[]fleet.Lease{on(1, one), on(2, two)}, []fleet.Lease{on(3, one), on(1, two), on(2, one)},
+			[]fleet.Lease{on(1, two), on(2, one)}, 0,
+		},
+		"who releases what is not his": {
+			[]fleet.Lease{on(1, one)}, []fleet.Lease{as(on(1, two), fleet.LeaseReleased)},
+			[]fleet.Lease{on(1, one)}, 1,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := openFresh(t)
+			s.leases.now = func() time.Time { return someLease(0).Expires.Add(-time.Hour) }
+			told := alarms{}
+			s.SetAlarms(told)
+			for _, some := range [][]fleet.Lease{tt.table, tt.journal} {
+				noError(t, s.SaveLeases(t.Context(), some))
+				noError(t, s.MergeLeases(t.Context()))
+			}
+			if diff := cmp.Diff(tt.want, rowsOf(t, s), byValue); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if got := s.RefusedLeases(); got != tt.refused {
+				t.Errorf("%d leases refused, want %d", got, tt.refused)
+			}
+			if got := told[fleet.CodeLeaseTwice]; (got != "") != (tt.refused > 0) {
+				t.Errorf("alarm of %q", got)
+			}
+			noError(t, s.SaveLeases(t.Context(), []fleet.Lease{on(9, 9)}))
+			noError(t, s.MergeLeases(t.Context()))
+			if len(told) > 0 {
+				t.Errorf("the alarm stands when it is over: %v", told)
+			}
+		})
 	}
 }
+
+// A lease that has ended is nobody's.
+func TestTheTableLetsGoOfALeaseThatHasEnded(t *testing.T) {
+	s := openFresh(t)
+	second := someLease(2)
+	second.Addr = someLease(1).Addr
+	s.leases.now = func() time.Time { return someLease(1).Expires }
+	noError(t, s.SaveLeases(t.Context(), []fleet.Lease{someLease(1)}))
+	noError(t, s.MergeLeases(t.Context()))
+	noError(t, s.SaveLeases(t.Context(), []fleet.Lease{second}))
+	noError(t, s.MergeLeases(t.Context()))
+	if diff := cmp.Diff([]fleet.Lease{second}, rowsOf(t, s), byValue); diff != "" || s.RefusedLeases() != 0 {
+		t.Errorf("%d refused (-want +got):\n%s", s.RefusedLeases(), diff)
+	}
+}
+
+// alarms are what stands, by code.
+type alarms map[string]string
+
+func (a alarms) Raise(code, on, _ string) { a[code] = on }
+
+func (a alarms) Clear(code, _ string) { delete(a, code) }
 
 func noError(t *testing.T, err error) {
 	t.Helper()

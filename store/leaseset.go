@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -15,6 +16,9 @@ import (
 type leaseSet struct {
 	byAddr   map[netip.Addr]fleet.Lease // State "": there is none any more
 	byHolder map[holder]netip.Addr      // of those that are bound
+
+	now   time.Time  // when not zero: who holds an address then does not lose it to another
+	twice []conflict // leases that were refused for that
 }
 
 // A holder is a client on a subnet, where it has one address at most.
@@ -26,16 +30,21 @@ type holder struct {
 func holderOf(l *fleet.Lease) holder { return holder{l.Subnet, l.MAC} }
 
 func newLeaseSet() *leaseSet {
-	return &leaseSet{make(map[netip.Addr]fleet.Lease), make(map[holder]netip.Addr)}
+	return &leaseSet{byAddr: make(map[netip.Addr]fleet.Lease), byHolder: make(map[holder]netip.Addr)}
 }
 
 func (ls *leaseSet) put(l fleet.Lease) {
-	if old, ok := ls.byAddr[l.Addr]; ok && ls.byHolder[holderOf(&old)] == l.Addr {
+	old, ok := ls.byAddr[l.Addr]
+	if !ls.now.IsZero() && (standing{old}).holdsAgainst(&l, ls.now) {
+		ls.twice = append(ls.twice, conflict{stands: old, refused: l})
+		return
+	}
+	if ok && ls.byHolder[holderOf(&old)] == l.Addr {
 		delete(ls.byHolder, holderOf(&old))
 	}
 	if l.State == fleet.LeaseBound {
 		if former, ok := ls.byHolder[holderOf(&l)]; ok {
-			ls.byAddr[former] = fleet.Lease{Addr: former}
+			ls.byAddr[former] = fleet.Lease{Addr: former, MAC: l.MAC}
 		}
 		ls.byHolder[holderOf(&l)] = l.Addr
 	}

@@ -12,6 +12,9 @@ import (
 func (st *station) counters() map[string]int64 {
 	all := map[string]int64{"provision_evidence_dropped_total": st.engine.Dropped()}
 	maps.Copy(all, countersOf("provision_alarms_", st.engine.AlarmStats()))
+	if st.store != nil {
+		all["provision_leases_refused_total"] = st.store.RefusedLeases()
+	}
 	if st.tree != nil && st.tree.web != nil {
 		maps.Copy(all, countersOf("provision_http_boot_", st.tree.web.BootStats()))
 	}

@@ -134,6 +134,7 @@ func (st *station) wireEngine() error {
 		Store: st.store, Power: power, Prober: power, Images: imageNames{st.images}, Seeds: seeds{},
 		Joiner: cluster, Rotator: cluster, Log: st.log, TicketKey: ticketKey,
 	})
+	st.store.SetAlarms(st.engine)
 	return nil
 }
 
