@@ -89,6 +89,18 @@ func (r *Relays) AddrOn(subnet string) (addr netip.Addr) {
 	return addr
 }
 
+// Known reports whether an address is a relay's.
+func (r *Relays) Known(addr netip.Addr) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, relay := range r.relays {
+		if slices.ContainsFunc(relay.Places, func(p fleet.RelayAt) bool { return p.Addr == addr }) {
+			return true
+		}
+	}
+	return false
+}
+
 // Changed returns a channel that is closed when a relay comes, goes, or gets
 // another address.
 func (r *Relays) Changed() <-chan struct{} {

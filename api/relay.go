@@ -55,6 +55,7 @@ type RelayReport struct {
 	Places  []RelayPlace   `json:"places"`
 	Usage   RelayUsage     `json:"usage"`
 	Seen    []RelayFetched `json:"seen,omitempty"` // since the last report
+	Foreign []RelayForeign `json:"foreign,omitempty"`
 }
 
 // RelayPlace is the address by which machines of a subnet reach a relay.
@@ -75,12 +76,45 @@ type RelayUsage struct {
 	Away       int64 `json:"away"`     // DHCP answers given while the server was away
 }
 
-// RelayFetched says that a machine fetched a boot file.
+// RelayFetched says that a machine fetched a boot file, or tried to.
 type RelayFetched struct {
-	At   time.Time  `json:"at"`
-	Addr netip.Addr `json:"addr"`
-	File string     `json:"file"`
-	By   string     `json:"by"` // "HTTP" or "TFTP"
+	At       time.Time      `json:"at"`
+	Addr     netip.Addr     `json:"addr"`
+	File     string         `json:"file"`
+	By       string         `json:"by"`                 // "HTTP" or "TFTP"
+	Transfer *RelayTransfer `json:"transfer,omitempty"` // by TFTP: how it went
+}
+
+// RelayTransfer is how one file went to a machine by TFTP.
+type RelayTransfer struct {
+	Port     uint16        `json:"port"` // of the relay, that its packets came from
+	Size     int64         `json:"size"`
+	Sent     int64         `json:"sent"`
+	Block    int           `json:"block"`
+	Window   int           `json:"window"`
+	Packets  int64         `json:"packets"`
+	Resent   int64         `json:"resent"`
+	RTT      time.Duration `json:"rtt_ns"`
+	Duration time.Duration `json:"duration_ns"`
+	Err      string        `json:"err,omitempty"` // "": the machine has all of it; else [TransferUnheard], or a text
+}
+
+// Ends of a transfer that mean something.
+const (
+	TransferUnheard     = "unheard"      // no packet was ever acknowledged
+	TransferLastUnheard = "last-unheard" // all but the last one were
+)
+
+// RelayForeign is another DHCP server among the machines behind a relay, which
+// answers now.
+type RelayForeign struct {
+	At     netip.Addr   `json:"at"` // the relay's address on that network
+	Addr   netip.Addr   `json:"addr"`
+	MAC    string       `json:"mac"`
+	Full   bool         `json:"full"`  // it gives addresses
+	Proxy  bool         `json:"proxy"` // it gives boot information
+	Offers netip.Prefix `json:"offers"`
+	File   string       `json:"file,omitempty"`
 }
 
 // RelaySnapshot is what a relay needs to know, also while the server is away.

@@ -17,6 +17,9 @@ import (
 // ForeignServers returns the other DHCP servers that answer now.
 func (s *Server) ForeignServers() []foreign.Server { return s.watch.Servers() }
 
+// RelayedForeign notes another server that a relay of ours sees on a subnet.
+func (s *Server) RelayedForeign(subnet string, other foreign.Server) { s.watch.Relayed(subnet, other) }
+
 // ForeignStats returns the counters of the search for other servers.
 func (s *Server) ForeignStats() foreign.Stats { return s.watch.Stats() }
 

@@ -134,6 +134,12 @@ type RelayGate interface {
 	Report(ctx context.Context, name string, s fleet.RelayStatus) error
 }
 
+// Segments is told what relays see on the machines' networks.
+type Segments interface {
+	Foreign(subnet string, f api.RelayForeign)    // another DHCP server
+	Transferred(relay string, f api.RelayFetched) // a file that a machine got by TFTP, or did not
+}
+
 // Relays is both.
 type Relays interface {
 	RelayDesk

@@ -34,6 +34,7 @@ type relaySite struct {
 	relays *access.Relays
 	key    *agentKey
 	client *http.Client
+	saw    whatRelaysSee
 }
 
 func newRelaySite(t *testing.T) *relaySite {
@@ -44,7 +45,7 @@ func newRelaySite(t *testing.T) *relaySite {
 		if site.relays, err = access.OpenRelays(t.Context(), relayShelf{}, a); err != nil {
 			t.Fatal(err)
 		}
-		o.Relays = site.relays
+		o.Relays, o.Segments = site.relays, &site.saw
 		o.Leases = leaseBook{netip.MustParseAddr("10.78.0.50"): "52:54:00:00:00:77"}
 	})
 	site.engine.site.Subnets = []fleet.Subnet{
@@ -237,6 +238,44 @@ func TestAReportMakesEvidenceOfItsOwnMachines(t *testing.T) {
 	}
 	if got := s.relays.AddrOn("west-boot"); got.String() != "10.78.0.1" || len(s.relays.List()[0].Places) != 1 {
 		t.Errorf("the relay is at %v, want 10.78.0.1 alone", s.relays.List()[0].Places)
+	}
+}
+
+// whatRelaysSee is Segments that remember.
+type whatRelaysSee struct{ foreign, transfers []string }
+
+func (w *whatRelaysSee) Foreign(subnet string, f api.RelayForeign) {
+	w.foreign = append(w.foreign, subnet+" "+f.Addr.String())
+}
+
+func (w *whatRelaysSee) Transferred(relay string, f api.RelayFetched) {
+	w.transfers = append(w.transfers, relay+" "+f.Transfer.Err)
+}
+
+func TestWhatARelaySeesOnItsOwnSubnetsIsBelieved(t *testing.T) {
+	s := newRelaySite(t)
+	saw := &s.saw
+	other, here, there := netip.MustParseAddr("10.78.0.254"), netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.79.0.1")
+	failed := &api.RelayTransfer{Err: api.TransferUnheard}
+	report := api.RelayReport{
+		Foreign: []api.RelayForeign{{At: here, Addr: other, MAC: "52:54:00:00:00:09"}, {At: there, Addr: other}, {At: here}},
+		Seen: []api.RelayFetched{
+			{Addr: netip.MustParseAddr("10.78.0.50"), File: "ipxe.efi", By: "TFTP", Transfer: failed},
+			{Addr: netip.MustParseAddr("10.79.0.50"), File: "ipxe.efi", By: "TFTP", Transfer: failed},
+			{Addr: netip.MustParseAddr("10.78.0.50"), File: "ipxe.efi", By: "HTTP"},
+		},
+	}
+	if got := s.call(s.key, "POST", api.PathRelayReport, report, nil); got != 200 {
+		t.Fatalf("status %d", got)
+	}
+	if len(saw.foreign) != 1 || saw.foreign[0] != "west-boot 10.78.0.254" {
+		t.Errorf("other servers %q, want that of its own subnet", saw.foreign)
+	}
+	if len(saw.transfers) != 1 || saw.transfers[0] != "west unheard" {
+		t.Errorf("transfers %q, want that of its own machine", saw.transfers)
+	}
+	if seen := s.engine.evidence(); len(seen) != 1 || seen[0].File != "ipxe.efi" {
+		t.Errorf("evidence %+v, want one fact that names the loader", seen)
 	}
 }
 

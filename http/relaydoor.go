@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"path"
 	"slices"
 
 	"github.com/labstack/echo/v4"
@@ -72,6 +73,7 @@ func (s *Server) renewRelay(ctx context.Context, in api.RelayRenewRequest) (api.
 const (
 	maxPlaces  = 256
 	maxFetched = 4096
+	maxForeign = 64
 )
 
 func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, error) {
@@ -93,12 +95,28 @@ func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, 
 	for _, f := range in.Seen[:min(len(in.Seen), maxFetched)] {
 		s.believe(who.relay, f)
 	}
+	for _, f := range in.Foreign[:min(len(in.Foreign), maxForeign)] {
+		s.heardOf(who.relay, f)
+	}
 	return struct{}{}, s.o.Relays.Report(ctx, who.relay.Name, status)
+}
+
+// heardOf takes in which other DHCP server a relay sees on a subnet of its own.
+func (s *Server) heardOf(relay fleet.Relay, f api.RelayForeign) {
+	subnet, ok := s.o.Engine.Site().SubnetOf(f.At)
+	if ok && relay.Serves(subnet.Name) && f.Addr.Is4() && s.o.Segments != nil {
+		f.File = fleet.CleanText(f.File)
+		s.o.Segments.Foreign(subnet.Name, f)
+	}
 }
 
 // believe makes evidence of what a machine fetched from a relay.
 func (s *Server) believe(relay fleet.Relay, f api.RelayFetched) {
 	if s.o.Leases == nil || !s.speaksFor(relay, f.Addr) {
+		return
+	}
+	if f.Transfer != nil && s.o.Segments != nil {
+		s.o.Segments.Transferred(relay.Name, f)
 		return
 	}
 	lease, ok := s.o.Leases.LeaseByAddr(f.Addr)
@@ -107,7 +125,7 @@ func (s *Server) believe(relay fleet.Relay, f api.RelayFetched) {
 	}
 	s.o.Engine.Observe(fleet.Evidence{
 		At: s.o.Now(), MAC: lease.MAC, Phase: phaseOf(f.File),
-		Detail: fleet.CleanText(f.File + " by " + f.By + " from relay " + relay.Name + " to " + f.Addr.String()),
+		Detail: fleet.CleanText(f.File + " by " + f.By + " from relay " + relay.Name + " to " + f.Addr.String()), File: path.Base(f.File),
 	})
 }
 

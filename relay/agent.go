@@ -34,8 +34,6 @@ func (r *Relay) pass(s *socket, m message) {
 	switch op := m.packet.op(); {
 	case op == bootRequest && ours:
 		r.fromMachine(s, m, from)
-	case op == bootReply && ours && m.from != r.rules.server:
-		r.stats.rogue.Add(1) // another DHCP server among the machines
 	case op == bootReply:
 		r.fromServer(s, m)
 	default:

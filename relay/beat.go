@@ -15,6 +15,8 @@ const (
 	learnEvery = 10 * time.Second // what it knows, if that has changed
 	missed     = 2                // beats in a row, and the server is away
 	maxSeen    = 4096             // fetched files that wait to be reported
+	seenAtOnce = 256              // of them in one report
+	maxName    = 200              // of one; a request has no room for much more
 )
 
 // keepBeating tells the server every few seconds that we are here, and finds
@@ -29,11 +31,15 @@ func (r *Relay) keepBeating(ctx context.Context) {
 		case <-tick.C:
 		}
 		err := r.beat(ctx)
+		no, ok := errors.AsType[*refusal](err)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			silent = 0
+		case ok && no.status/100 == 4 && !r.away.Load(): // it is there, and busy
+			silent = 0
+			r.o.Log.WarnContext(ctx, "report not taken", "err", err)
 		default:
 			if silent++; silent >= missed && !r.away.Swap(true) {
 				r.o.Log.WarnContext(ctx, "server is away: known nodes go on, installs wait", "server", r.id.Server, "err", err)
@@ -42,12 +48,12 @@ func (r *Relay) keepBeating(ctx context.Context) {
 	}
 }
 
-// beat is one word to the server. A server that refuses us is there all the
-// same: we were removed, and shall not stand in for it, now or later.
+// beat is one word to the server. One that does not know us any more is there
+// all the same: we were removed, and shall not stand in for it, now or later.
 func (r *Relay) beat(ctx context.Context) error {
 	seen := r.takeSeen()
 	err := r.link.report(ctx, r.reportNow(seen))
-	if no, ok := errors.AsType[*refusal](err); ok && no.status/100 == 4 {
+	if no, ok := errors.AsType[*refusal](err); ok && no.removed() {
 		r.away.Store(false)
 		if !r.removed.Swap(true) {
 			r.o.Log.ErrorContext(ctx, "server refuses this relay", "err", err)
@@ -73,7 +79,7 @@ func (r *Relay) beat(ctx context.Context) error {
 
 func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 	report := api.RelayReport{
-		Version: r.o.Version, Seen: seen,
+		Version: r.o.Version, Seen: seen, Foreign: r.foreignNow(),
 		Usage: api.RelayUsage{
 			CacheBytes: r.cache.size(), CacheLimit: r.o.CacheLimit, Served: r.served.Load(), Fetched: r.cache.fetched.Load(),
 			Requests: r.stats.requests.Load(), Relayed: r.stats.relayed.Load(), Refused: r.stats.refused(), Away: r.stats.away.Load(),
@@ -132,6 +138,7 @@ func (r *Relay) saw(f api.RelayFetched) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.seen) < maxSeen {
+		f.File = f.File[:min(len(f.File), maxName)]
 		r.seen = append(r.seen, f)
 	}
 }
@@ -139,8 +146,9 @@ func (r *Relay) saw(f api.RelayFetched) {
 func (r *Relay) takeSeen() []api.RelayFetched {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	seen := r.seen
-	r.seen = nil
+	n := min(len(r.seen), seenAtOnce)
+	seen := slices.Clone(r.seen[:n])
+	r.seen = slices.Delete(r.seen, 0, n)
 	return seen
 }
 

@@ -38,6 +38,9 @@ func alone(t *testing.T) *Relay {
 	kernel := fileBlob("kernel")
 	s := farSnapshot()
 	s.Files = []api.RelayFile{{Name: "vmlinuz", Size: 6, SHA256: kernel.id}, {Name: "initrd.img", Size: 7, SHA256: strings.Repeat("1", 64)}, {Name: "../x", Size: 1, SHA256: kernel.id}}
+	r.places.Store(&[]port{eth1})
+	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
+	r.others = r.newWatch()
 	if err := r.learn(s, "1"); err != nil {
 		t.Fatal(err)
 	}

@@ -29,9 +29,7 @@ func (r *Relay) serveTFTP(ctx context.Context, conns []net.PacketConn) error {
 			},
 			Done: func(t tftp.Transfer) {
 				r.served.Add(t.Sent)
-				if !t.Probed() && t.Err == nil && path.Base(t.Name) != autoexec {
-					r.saw(api.RelayFetched{At: r.o.Now(), Addr: t.Client.Addr(), File: path.Base(t.Name), By: "TFTP"})
-				}
+				r.sawTransfer(t)
 			},
 		})
 		if err != nil {

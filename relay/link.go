@@ -86,8 +86,13 @@ func (l *link) close() {
 // says no.
 type refusal struct {
 	status int
+	code   string
 	text   string
 }
+
+// removed reports whether the server knows this relay no more. Whatever else
+// it refuses, it may take the next time.
+func (r *refusal) removed() bool { return r.status == http.StatusUnauthorized && r.code == "E-RELAY" }
 
 // Error says what the server said.
 func (r *refusal) Error() string { return fmt.Sprintf("the server answered %d: %s", r.status, r.text) }
@@ -121,7 +126,7 @@ func refused(res *http.Response) error {
 	if json.NewDecoder(io.LimitReader(res.Body, 1<<16)).Decode(&p) != nil || p.Detail == "" {
 		p.Detail = http.StatusText(res.StatusCode)
 	}
-	return &refusal{status: res.StatusCode, text: fleet.CleanText(p.Detail)}
+	return &refusal{status: res.StatusCode, code: p.Code, text: fleet.CleanText(p.Detail)}
 }
 
 // enrol redeems the token.

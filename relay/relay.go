@@ -20,6 +20,7 @@ import (
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/dhcp/dhcp6"
+	"github.com/rackstage/provision/dhcp/foreign"
 	"github.com/rackstage/provision/fleet"
 	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
 )
@@ -52,6 +53,7 @@ type Relay struct {
 	rules   *rules
 	stats   stats
 	scripts *ipxescripts.Scripts
+	others  *foreign.Watch
 	away    atomic.Bool
 	removed atomic.Bool // the server refuses us
 	known   atomic.Pointer[knowledge]
@@ -146,6 +148,7 @@ func (r *Relay) prepare(ctx context.Context) (err error) {
 	if err := r.findPorts(); err != nil {
 		return err
 	}
+	r.others = r.newWatch()
 	last, err := readSnapshot(r.o.StateDir)
 	if err != nil {
 		return err
@@ -241,6 +244,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	group.Go(func() error { <-ctx.Done(); doors.close(); return nil })
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
+	group.Go(func() error { return r.others.Run(ctx) })
 	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.o.Log) })
 	group.Go(func() error { return r.serveHTTP(ctx, doors.http) })
 	group.Go(func() error { return r.serveTFTP(ctx, doors.tftp) })

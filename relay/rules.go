@@ -39,8 +39,8 @@ type rules struct {
 
 // stats are counters since the start.
 type stats struct {
-	requests, relayed, replied, away                              atomic.Int64
-	malformed, looped, foreignInfo, rate, stranger, rogue, unsent atomic.Int64
+	requests, relayed, replied, away                       atomic.Int64
+	malformed, looped, foreignInfo, rate, stranger, unsent atomic.Int64
 }
 
 // refused is how many packets of machines were dropped.

@@ -104,20 +104,27 @@ type segment struct {
 
 func newSegment(t *testing.T) *segment {
 	t.Helper()
+	return newSegmentFrom(t, 68)
+}
+
+// newSegmentFrom has a machine that speaks from a port.
+func newSegmentFrom(t *testing.T, port int) *segment {
+	t.Helper()
 	ip(t, "link", "add", "eth1", "type", "veth", "peer", "name", "nic0")
 	ip(t, "link", "add", "eth0", "type", "veth", "peer", "name", "srv0")
 	for _, args := range []string{"address add 10.78.0.1/24 dev eth1", "link set eth1 up", "address add 10.77.0.2/24 dev eth0", "link set eth0 up"} {
 		ip(t, strings.Fields(args)...)
 	}
-	s := &segment{t: t, machine: socketIn(t, "nic0", "10.78.0.50/24", 68), server: socketIn(t, "srv0", "10.77.0.1/24", 67)}
+	s := &segment{t: t, machine: socketIn(t, "nic0", "10.78.0.50/24", port), server: socketIn(t, "srv0", "10.77.0.1/24", 67)}
 	r := &Relay{
 		o: Options{Interfaces: []string{"eth1"}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west"},
-		granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]struct{}{},
+		granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]struct{}{}, cache: newCache(t, t.TempDir(), 1<<20),
 	}
 	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
 	if err := r.findPorts(); err != nil {
 		t.Fatal(err)
 	}
+	r.others = r.newWatch()
 	if err := r.learn(farSnapshot(), "1"); err != nil {
 		t.Fatal(err)
 	}

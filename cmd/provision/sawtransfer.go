@@ -24,13 +24,16 @@ type transferWatch struct {
 		Clear(code, on string)
 	}
 	observe func(fleet.Evidence)
+	relay   string // that it went through; "": none
 }
 
-func (st *station) sawTransfer(t tftp.Transfer) {
-	transferWatch{
+func (st *station) sawTransfer(t tftp.Transfer) { st.transfers("").saw(t) }
+
+func (st *station) transfers(relay string) transferWatch {
+	return transferWatch{
 		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
-		alarms: st.engine, observe: st.lessons.Observe,
-	}.saw(t)
+		alarms: st.engine, observe: st.lessons.Observe, relay: relay,
+	}
 }
 
 func (w transferWatch) saw(t tftp.Transfer) {
@@ -41,7 +44,7 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	if subnet, ok := w.subnet(t.Client.Addr()); ok {
 		switch {
 		case errors.Is(t.Err, tftp.ErrUnheard):
-			w.alarms.Raise(fleet.CodeTFTPUnheard, "subnet "+subnet.Name, transferText(t))
+			w.alarms.Raise(fleet.CodeTFTPUnheard, "subnet "+subnet.Name, w.text(t))
 		case t.Sent > 0:
 			w.alarms.Clear(fleet.CodeTFTPUnheard, "subnet "+subnet.Name)
 		}
@@ -55,7 +58,14 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	case t.Err != nil && !errors.Is(t.Err, tftp.ErrLastUnheard):
 		phase = fleet.PhaseDHCP // it has got no further
 	}
-	w.observe(fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(transferText(t)), File: path.Base(t.Name)})
+	w.observe(fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(w.text(t)), File: path.Base(t.Name)})
+}
+
+func (w transferWatch) text(t tftp.Transfer) string {
+	if w.relay == "" {
+		return transferText(t)
+	}
+	return "relay " + w.relay + ": " + transferText(t)
 }
 
 // transferText says in one line how a transfer went.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe/tftp"
 )
@@ -117,3 +118,28 @@ func TestTransfersBecomeEvidenceAndAlarms(t *testing.T) {
 		})
 	}
 }
+
+func TestATransferThroughARelayIsTakenForOneOfOurs(t *testing.T) {
+	var alarms []string
+	var seen []fleet.Evidence
+	w := transferWatch{
+		lease:  func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: "52:54:00:00:00:77"}, true },
+		subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{Name: "far"}, true },
+		alarms: alarmList{&alarms}, observe: func(ev fleet.Evidence) { seen = append(seen, ev) }, relay: "west",
+	}
+	f := api.RelayFetched{Addr: netip.MustParseAddr("10.78.0.50"), File: "boot/ipxe.efi", By: "TFTP", Transfer: &api.RelayTransfer{Port: 40123, Packets: 6, Err: api.TransferUnheard}}
+	w.saw(transferOf(f))
+	f.Transfer = &api.RelayTransfer{Size: 10, Sent: 10, Block: 1468, Window: 1, Packets: 1}
+	w.saw(transferOf(f))
+	if want := []string{"+E-TFTP-UNHEARD subnet far", "-E-TFTP-UNHEARD subnet far"}; !slices.Equal(alarms, want) {
+		t.Errorf("alarms %q, want %q", alarms, want)
+	}
+	if len(seen) != 2 || seen[0].Phase != fleet.PhaseDHCP || seen[1].Phase != fleet.PhaseLoader || seen[1].File != "ipxe.efi" || !strings.HasPrefix(seen[1].Detail, "relay west: boot/ipxe.efi by TFTP") {
+		t.Errorf("evidence %+v", seen)
+	}
+}
+
+type alarmList struct{ said *[]string }
+
+func (a alarmList) Raise(code, on, _ string) { *a.said = append(*a.said, "+"+code+" "+on) }
+func (a alarmList) Clear(code, on string)    { *a.said = append(*a.said, "-"+code+" "+on) }

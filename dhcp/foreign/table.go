@@ -65,7 +65,7 @@ func (t *table) setSubnets(subnets []fleet.Subnet) {
 	t.change(func() {
 		t.subnets = subnets
 		for k, s := range t.servers {
-			if s.MAC != "" {
+			if s.Iface != "" {
 				s.Subnet = t.subnetOf(*s)
 			} else if !slices.ContainsFunc(subnets, func(n fleet.Subnet) bool { return n.Name == s.Subnet }) {
 				delete(t.servers, k)
@@ -157,6 +157,21 @@ func (t *table) chosen(server netip.Addr, subnet string) {
 	t.change(func() {
 		if s := t.server(k, ""); s != nil {
 			s.Subnet, s.Full = subnet, true
+		}
+	})
+	t.again(k)
+}
+
+// relayed takes in what a relay of ours heard: it listens and asks as we do,
+// on a network that we have no leg in.
+func (t *table) relayed(subnet string, heard Server) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := key{heard.Addr, "subnet " + subnet}
+	t.change(func() {
+		if s := t.server(k, ""); s != nil {
+			s.Subnet, s.MAC, s.Relay, s.Probed = subnet, heard.MAC, heard.Relay, true // the relay says it for as long as it is so
+			s.Full, s.Proxy, s.Offers, s.File = heard.Full, heard.Proxy, heard.Offers, heard.File
 		}
 	})
 	t.again(k)

@@ -89,6 +89,34 @@ func TestWhoBelongsWhere(t *testing.T) {
 	}
 }
 
+func TestAServerThatARelayHearsIsOneOfOurs(t *testing.T) {
+	s := newStreet(fleet.Full)
+	far := fleet.Subnet{Name: "far", CIDR: netip.MustParsePrefix("10.30.0.0/24"), Mode: fleet.Full}
+	s.SetSubnets([]fleet.Subnet{far})
+	heard := Server{
+		Addr: netip.MustParseAddr("10.30.0.254"), MAC: "52:54:00:00:00:09", Relay: netip.MustParseAddr("10.30.0.1"), Full: true,
+		Offers: netip.MustParsePrefix("10.30.0.9/24"),
+	}
+	s.Relayed("far", heard)
+	s.SetSubnets([]fleet.Subnet{far}) // it stays where the relay said that it is
+	on := "E-DHCP-ROGUE 10.30.0.254 on subnet far"
+	if got := s.board[on]; !strings.Contains(got, "52:54:00:00:00:09, through relay 10.30.0.1, offers 10.30.0.9/24") {
+		t.Errorf("alarms %v, want one with its hardware address and the relay", s.board)
+	}
+	far.KnownDHCP = []netip.Addr{heard.Addr}
+	s.SetSubnets([]fleet.Subnet{far})
+	if got := s.board.names(); len(got) != 0 {
+		t.Errorf("alarms %q about a server that is known", got)
+	}
+	far.KnownDHCP = nil
+	s.SetSubnets([]fleet.Subnet{far})
+	s.clock = s.clock.Add(fleet.AlarmHold)
+	s.table.expire()
+	if got := s.board.names(); len(got) != 0 {
+		t.Errorf("alarms %q about what no relay says any more", got)
+	}
+}
+
 func TestAServerIsGoneWhenItStops(t *testing.T) {
 	s := newStreet(fleet.Observe)
 	s.hear("10.20.0.254", "10.20.0.9", true)

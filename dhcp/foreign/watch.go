@@ -133,6 +133,13 @@ func (w *Watch) Chosen(server netip.Addr, subnet string) {
 	}
 }
 
+// Relayed notes a server that a relay of ours sees on its side.
+func (w *Watch) Relayed(subnet string, s Server) {
+	if !w.o.Own(s.Addr) {
+		w.table.relayed(subnet, s)
+	}
+}
+
 // Run listens and asks until ctx is done.
 func (w *Watch) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)

@@ -34,7 +34,7 @@ var rules = archtest.Rules{
 		"http/bootfile":  {},
 		"cluster/swarm":  {"fleet", "cluster"},
 
-		"relay": {"fleet", "api", "dhcp", "dhcp/dhcp6", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/throttle"},
+		"relay": {"fleet", "api", "dhcp", "dhcp/dhcp6", "dhcp/foreign", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/throttle"},
 
 		"agent":           {"api", "agent/..."},
 		"agent/chunk":     {"api", "agent/fault", "agent/retry"},

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/dhcp/foreign"
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/pxe/tftp"
+)
+
+// segments is httpd.Segments: what relays see is taken for what we would have
+// seen ourselves.
+type segments struct{ st *station }
+
+// Foreign implements httpd.Segments.
+func (s segments) Foreign(subnet string, f api.RelayForeign) {
+	mac, err := fleet.ParseMAC(f.MAC)
+	if err != nil || s.st.dhcp == nil || s.st.relays.Known(f.Addr) {
+		return // of two relays on a network, each hears the other one
+	}
+	s.st.dhcp.RelayedForeign(subnet, foreign.Server{
+		Addr: f.Addr, MAC: mac, Relay: f.At, Full: f.Full, Proxy: f.Proxy, Offers: f.Offers, File: f.File,
+	})
+}
+
+// Transferred implements httpd.Segments.
+func (s segments) Transferred(relay string, f api.RelayFetched) {
+	s.st.transfers(relay).saw(transferOf(f))
+}
+
+// transferOf reads a transfer as a relay tells it.
+func transferOf(f api.RelayFetched) tftp.Transfer {
+	t := f.Transfer
+	out := tftp.Transfer{
+		Client: netip.AddrPortFrom(f.Addr, 0), Local: netip.AddrPortFrom(netip.Addr{}, t.Port), Name: f.File, Size: t.Size, Sent: t.Sent,
+		Block: t.Block, Window: t.Window, Packets: t.Packets, Resent: t.Resent, RTT: t.RTT, Duration: t.Duration,
+	}
+	switch t.Err {
+	case "":
+	case api.TransferUnheard:
+		out.Err = tftp.ErrUnheard
+	case api.TransferLastUnheard:
+		out.Err = tftp.ErrLastUnheard
+	default:
+		out.Err = errors.New(t.Err)
+	}
+	return out
+}

@@ -1,0 +1,77 @@
+package relay
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"net/netip"
+	"path"
+	"slices"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/dhcp/foreign"
+	"github.com/rackstage/provision/pxe/tftp"
+)
+
+// sawTransfer notes what a machine got by TFTP, or did not: the server makes
+// of it what it makes of its own transfers.
+func (r *Relay) sawTransfer(t tftp.Transfer) {
+	script := slices.Contains([]string{".ipxe", ".cfg"}, path.Ext(t.Name)) && t.Err == nil
+	if script || t.Probed() || errors.Is(t.Err, fs.ErrNotExist) || errors.Is(t.Err, fs.ErrInvalid) {
+		return
+	}
+	out := &api.RelayTransfer{
+		Port: t.Local.Port(), Size: t.Size, Sent: t.Sent, Block: t.Block, Window: t.Window,
+		Packets: t.Packets, Resent: t.Resent, RTT: t.RTT, Duration: t.Duration,
+	}
+	switch {
+	case t.Err == nil:
+	case errors.Is(t.Err, tftp.ErrUnheard):
+		out.Err = api.TransferUnheard
+	case errors.Is(t.Err, tftp.ErrLastUnheard):
+		out.Err = api.TransferLastUnheard
+	default:
+		out.Err = t.Err.Error()
+	}
+	r.saw(api.RelayFetched{At: r.o.Now(), Addr: t.Client.Addr(), File: t.Name, By: "TFTP", Transfer: out})
+}
+
+// quiet is nobody's alarms: the server raises them.
+type quiet struct{}
+
+func (quiet) Raise(_, _, _ string) {}
+func (quiet) Clear(_, _ string)    {}
+
+// newWatch finds other DHCP servers on the machines' side. Reports say who
+// they are.
+func (r *Relay) newWatch() *foreign.Watch {
+	return foreign.New(foreign.Options{
+		Networks: r.networks, Own: func(a netip.Addr) bool { return r.isOurs(a) || a == r.rules.server.Addr() },
+		Alarms: quiet{}, Log: r.o.Log, Now: r.o.Now,
+	})
+}
+
+// networks are our interfaces, as the watch over other servers knows them.
+func (r *Relay) networks() (list []foreign.Network) {
+	for _, p := range r.ports() {
+		ifc, err := net.InterfaceByIndex(p.index)
+		if err == nil && len(ifc.HardwareAddr) == 6 && ifc.Flags&net.FlagUp != 0 {
+			list = append(list, foreign.Network{Index: p.index, Name: p.name, MAC: ifc.HardwareAddr, Addrs: []netip.Prefix{p.addr}})
+		}
+	}
+	return list
+}
+
+// foreignNow lists the other servers that answer now.
+func (r *Relay) foreignNow() (list []api.RelayForeign) {
+	for _, s := range r.others.Servers() {
+		for _, p := range r.ports() {
+			if p.name == s.Iface {
+				list = append(list, api.RelayForeign{
+					At: p.addr.Addr(), Addr: s.Addr, MAC: string(s.MAC), Full: s.Full, Proxy: s.Proxy, Offers: s.Offers, File: s.File,
+				})
+			}
+		}
+	}
+	return list
+}
