@@ -38,25 +38,36 @@ func httpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	}, nil
 }
 
-// scriptSection measures the scripts of machines, each with a ticket of its
-// own, beside nginx with one file of their size.
+// scriptSection measures the scripts of machines beside nginx with one file of
+// their size: over connections that are kept, and as agents' ramdisks are
+// booted, each with a ticket of its own and each machine over a connection of
+// its own, which costs nginx as much as us.
 func scriptSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
-	size, err := b.scriptSize(ctx)
-	if err != nil {
-		return nil, err
-	}
-	a := getArgs{Path: httpScript, Clients: 64, For: max(2*time.Second, time.Duration(b.scale(5000))*time.Millisecond), Each: askedByOne}
-	r, missing, err := b.besideNginx(ctx, a, size)
-	if err != nil {
-		return nil, err
+	var all []figure.Figure
+	for _, kind := range []struct {
+		name, path string
+		each       int
+	}{
+		{"script", httpScript + "&do=local", 0},
+		{"script-ticket", httpScript, askedByOne},
+	} {
+		a := getArgs{Path: kind.path, Clients: 64, For: max(2*time.Second, time.Duration(b.scale(5000))*time.Millisecond), Each: kind.each}
+		size, err := b.scriptSize(ctx, kind.path)
+		if err != nil {
+			return all, err
+		}
+		r, missing, err := b.besideNginx(ctx, a, size)
+		if err != nil {
+			return all, err
+		}
+		all = append(all,
+			httpFigure(r, missing, kind.name+"-rate", "req/s", ">=1x", func(r httpRound) float64 { return r.rate() }),
+			httpFigure(r, missing, kind.name+"-cpu", "us/req", "<=1.15x", func(r httpRound) float64 { return float64(r.cpu.Microseconds()) / float64(r.Requests) }),
+			httpFigure(r, missing, kind.name+"-failed", "req", "<=0", func(r httpRound) float64 { return float64(r.Failed) }),
+		)
 	}
 	render, err := b.scriptRender()
-	return []figure.Figure{
-		httpFigure(r, missing, "script-rate", "req/s", ">=1x", func(r httpRound) float64 { return r.rate() }),
-		httpFigure(r, missing, "script-cpu", "us/req", "<=1.15x", func(r httpRound) float64 { return float64(r.cpu.Microseconds()) / float64(r.Requests) }),
-		httpFigure(r, missing, "script-failed", "req", "<=0", func(r httpRound) float64 { return float64(r.Failed) }),
-		render,
-	}, err
+	return append(all, render), err
 }
 
 // An httpRound is what one server did in one round.
@@ -205,10 +216,10 @@ func (l *link) httpUp(ctx context.Context, p *process) error {
 }
 
 // scriptSize asks our server how long a script is.
-func (b *bench) scriptSize(ctx context.Context) (size int64, err error) {
+func (b *bench) scriptSize(ctx context.Context, path string) (size int64, err error) {
 	err = b.withHTTP(ctx, "provision", 4, func(l *link, _ *process) error {
 		var r got
-		a := getArgs{Server: dhcpServerAddr.Addr(), Path: httpScript, Clients: 1, For: 200 * time.Millisecond, Each: askedByOne}
+		a := getArgs{Server: dhcpServerAddr.Addr(), Path: path, Clients: 1, For: 200 * time.Millisecond, Each: askedByOne}
 		if err := l.load(ctx, 10*time.Second, "http", a, &r); err != nil {
 			return err
 		}
