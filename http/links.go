@@ -1,6 +1,7 @@
 package http
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,16 +24,20 @@ type links struct {
 	dir *os.Root // nil: there are no such files
 	now func() time.Time
 
-	mu    sync.Mutex
-	made  map[[32]byte]link // by the hash of the ticket
-	swept time.Time
+	mu     sync.Mutex
+	made   map[[32]byte]*link        // by the hash of the ticket
+	order  *list.List                // all of them, oldest first
+	byAddr map[netip.Addr]*list.List // likewise
 }
 
 type link struct {
+	hash    [32]byte
 	name    string
 	addr    netip.Addr
 	expires time.Time
 	used    bool
+
+	among, own *list.Element // of all, and of its address
 }
 
 const (
@@ -40,12 +45,13 @@ const (
 	linkLife  = 30 * time.Minute // from the script to the fetch
 	linkUse   = 2 * time.Minute  // from the first GET on
 	maxLinks  = 1 << 16
+	linksEach = 64 // of one address
 )
 
 var errLinks = errors.New("too many one-use links are open")
 
 func openLinks(dir string, now func() time.Time) (*links, error) {
-	l := &links{now: now, made: map[[32]byte]link{}}
+	l := &links{now: now, made: map[[32]byte]*link{}, order: list.New(), byAddr: map[netip.Addr]*list.List{}}
 	if dir == "" {
 		return l, nil
 	}
@@ -79,28 +85,49 @@ func (l *links) check(name string) error {
 	return f.Close()
 }
 
-// make returns the path of a new link to a file, for a machine at addr.
+// make returns the path of a new link to a file, for a machine at addr. Of too
+// many for one address, the oldest makes room: that script was fetched anew.
 func (l *links) make(name string, addr netip.Addr) (string, error) {
 	secret, hash := fleet.NewSecret()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	if now.Sub(l.swept).Abs() > time.Minute || len(l.made) >= maxLinks {
-		l.sweep(now)
+	l.sweep(now)
+	mine := l.byAddr[addr]
+	if mine == nil {
+		mine = list.New()
 	}
-	if len(l.made) >= maxLinks {
+	if mine.Len() >= linksEach {
+		l.drop(mine.Front().Value.(*link)) //nolint:forcetypeassert // nothing else is in it
+	}
+	if l.order.Len() >= maxLinks {
 		return "", errLinks
 	}
-	l.made[hash] = link{name: name, addr: addr, expires: now.Add(linkLife)}
+	k := &link{hash: hash, name: name, addr: addr, expires: now.Add(linkLife)}
+	k.among, k.own = l.order.PushBack(k), mine.PushBack(k)
+	l.made[hash], l.byAddr[addr] = k, mine
 	return linkPath(secret, name), nil
 }
 
+// sweep drops links that have expired, from the oldest on. One that is behind a
+// longer-lived one waits for it.
 func (l *links) sweep(now time.Time) {
-	l.swept = now
-	for hash, k := range l.made {
-		if now.After(k.expires) {
-			delete(l.made, hash)
+	for e := l.order.Front(); e != nil; e = l.order.Front() {
+		k := e.Value.(*link) //nolint:forcetypeassert // nothing else is in it
+		if !now.After(k.expires) {
+			return
 		}
+		l.drop(k)
+	}
+}
+
+func (l *links) drop(k *link) {
+	delete(l.made, k.hash)
+	l.order.Remove(k.among)
+	mine := l.byAddr[k.addr]
+	mine.Remove(k.own)
+	if mine.Len() == 0 {
+		delete(l.byAddr, k.addr)
 	}
 }
 
@@ -121,7 +148,6 @@ func (l *links) use(ticket, name, method string, addr netip.Addr) bool {
 		if end := now.Add(linkUse); end.Before(k.expires) {
 			k.expires = end
 		}
-		l.made[hash] = k
 	}
 	return true
 }

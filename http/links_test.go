@@ -148,23 +148,58 @@ func TestALinkIsForItsAddress(t *testing.T) {
 	}
 }
 
+// addrOf is the address of one of many machines.
+func addrOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}) }
+
 func TestLinksAreBounded(t *testing.T) {
 	now := time.Unix(0, 0)
 	l, err := openLinks("", func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range maxLinks {
-		if _, err := l.make("x", netip.Addr{}); err != nil {
+	for i := range maxLinks {
+		if _, err := l.make("x", addrOf(i/linksEach)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := l.make("x", netip.Addr{}); err == nil {
+	if _, err := l.make("x", addrOf(maxLinks-1)); err == nil {
 		t.Error("one more link was made")
 	}
+	if _, err := l.make("x", addrOf(0)); err != nil {
+		t.Errorf("in the place of an older one of the same machine: %v", err)
+	}
 	now = now.Add(linkLife + time.Second)
-	if _, err := l.make("x", netip.Addr{}); err != nil {
+	if _, err := l.make("x", addrOf(maxLinks-1)); err != nil {
 		t.Errorf("after the others expired: %v", err)
+	}
+	if len(l.made) != 1 || l.order.Len() != 1 || len(l.byAddr) != 1 {
+		t.Errorf("%d links, %d in order, of %d addresses are kept; want one", len(l.made), l.order.Len(), len(l.byAddr))
+	}
+}
+
+func TestAMachineThatAsksWithoutEndLeavesRoomForOthers(t *testing.T) {
+	l, err := openLinks("", time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first, last string
+	for i := range 2 * maxLinks {
+		if last, err = l.make("x", addrOf(1)); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = last
+		}
+	}
+	works := func(path string) bool {
+		ticket, name, _ := parseLink(strings.TrimPrefix(path, pathLinks))
+		return l.use(ticket, name, "GET", addrOf(1))
+	}
+	if len(l.made) != linksEach || works(first) || !works(last) {
+		t.Errorf("%d links, the first works: %t, the last: %t; want %d, and the last ones", len(l.made), works(first), works(last), linksEach)
+	}
+	if _, err := l.make("x", addrOf(2)); err != nil {
+		t.Errorf("for another machine: %v", err)
 	}
 }
 
