@@ -30,12 +30,18 @@ func (st *station) counters() map[string]int64 {
 }
 
 // countersOf names the counters of a struct of them: NoAddress becomes
-// no_address_total.
+// no_address_total. What goes down again is no total: its field is tagged
+// `metric:"gauge"`.
 func countersOf(prefix string, stats any) map[string]int64 {
 	v, out := reflect.ValueOf(stats), map[string]int64{}
 	for i := range v.NumField() {
 		if f := v.Field(i); f.CanInt() {
-			out[prefix+snakeCase(v.Type().Field(i).Name)+"_total"] = f.Int()
+			field := v.Type().Field(i)
+			name := prefix + snakeCase(field.Name)
+			if field.Tag.Get("metric") != "gauge" {
+				name += "_total"
+			}
+			out[name] = f.Int()
 		}
 	}
 	return out

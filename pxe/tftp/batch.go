@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -150,7 +151,7 @@ type outbox struct {
 	msgs  [batchOut]unix.Mmsghdr
 	iovs  [batchOut][2]unix.Iovec
 	heads [batchOut][4]byte
-	lost  int64 // packets that the kernel would not take
+	lost  *atomic.Int64 // packets that the kernel would not take
 }
 
 // add puts a packet in: four bytes, and what follows them.
@@ -186,7 +187,7 @@ func (o *outbox) flush() {
 			waits++
 			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(o.fd), Events: unix.POLLOUT}}, 2)
 		default: // no route, or a packet filter: of this one
-			o.lost++
+			o.lost.Add(1)
 			at++
 		}
 	}

@@ -22,8 +22,9 @@ type loop struct {
 	ctx    context.Context                   //nolint:containedctx // of Serve, for the goroutines that open files
 	files  sync.WaitGroup                    // those goroutines
 
-	mu   sync.Mutex
-	mail []func(now time.Time)
+	mu      sync.Mutex
+	mail    []func(now time.Time)
+	waiting int // requests in mail
 
 	// Of the loop's goroutine alone.
 	in        *inbox
@@ -40,11 +41,15 @@ func (s *Server) newLoop(ctx context.Context, where site) (*loop, error) {
 	}
 	return &loop{
 		server: s, site: where, fd: -1, wake: wake, ctx: ctx,
-		in: newInbox(), out: &outbox{}, transfers: make(map[peer]*transfer),
+		in: newInbox(), out: &outbox{lost: &s.stats.unsent}, transfers: make(map[peer]*transfer),
 	}, nil
 }
 
-// post has the loop's goroutine do something soon.
+// mostWaiting bounds the requests that a loop has not looked at yet, which cost
+// their senders nothing.
+const mostWaiting = 4096
+
+// post has the loop's goroutine do something soon for a transfer that it knows.
 func (l *loop) post(do func(now time.Time)) {
 	l.mu.Lock()
 	l.mail = append(l.mail, do)
@@ -53,6 +58,22 @@ func (l *loop) post(do func(now time.Time)) {
 	if first {
 		l.stir()
 	}
+}
+
+// hand has the loop's goroutine look at a request, unless too many wait: its
+// client asks again.
+func (l *loop) hand(do func(now time.Time)) {
+	l.mu.Lock()
+	full := l.waiting >= mostWaiting
+	if !full {
+		l.waiting++
+	}
+	l.mu.Unlock()
+	if full {
+		l.server.stats.unread.Add(1)
+		return
+	}
+	l.post(do)
 }
 
 func (l *loop) stir() {
@@ -110,7 +131,7 @@ func (l *loop) wait() error {
 func (l *loop) readMail(now time.Time) {
 	l.mu.Lock()
 	mail := l.mail
-	l.mail = nil
+	l.mail, l.waiting = nil, 0
 	l.mu.Unlock()
 	for _, do := range mail {
 		do(now)

@@ -214,7 +214,7 @@ func (s *Server) dispatch(senders []*loop, pin *lane) func(request, *packet, tim
 		}
 		l := senders[maphash.Comparable(seed, who)%uint64(len(senders))]
 		from, local := *p.from, p.local
-		l.post(func(now time.Time) { l.begin(r, from, local, now) })
+		l.hand(func(now time.Time) { l.begin(r, from, local, now) })
 	}
 }
 

@@ -12,7 +12,7 @@ type Stats struct {
 	Failed  int64 // transfers that broke off
 	Unheard int64 // of those, without a single ACK
 	Probed  int64 // transfers that the client wanted the size of only
-	Running int64
+	Running int64 `metric:"gauge"`
 
 	NotFound  int64 // requests for what is not there, or may not be named so
 	Refused   int64 // requests for what TFTP is not for
@@ -21,7 +21,9 @@ type Stats struct {
 	Capped    int64 // requests over a limit of transfers at once
 	Limited   int64 // requests of a source that asks too often
 	Repeated  int64 // requests that came again
+	Unread    int64 // requests that came faster than they could be looked at
 	Stray     int64 // packets of no transfer
+	Unsent    int64 // packets that the kernel would not take
 
 	Bytes, Packets, Resent int64 // of transfers that are over; Bytes are acknowledged ones
 }
@@ -29,7 +31,7 @@ type Stats struct {
 type counters struct {
 	done, failed, unheard, probed, running                                 atomic.Int64
 	notFound, refused, malformed, writes, capped, limited, repeated, stray atomic.Int64
-	bytes, packets, resent                                                 atomic.Int64
+	unread, unsent, bytes, packets, resent                                 atomic.Int64
 }
 
 // Stats returns the counters.
@@ -39,6 +41,7 @@ func (s *Server) Stats() Stats {
 		Done: c.done.Load(), Failed: c.failed.Load(), Unheard: c.unheard.Load(), Probed: c.probed.Load(), Running: c.running.Load(),
 		NotFound: c.notFound.Load(), Refused: c.refused.Load(), Malformed: c.malformed.Load(), Writes: c.writes.Load(),
 		Capped: c.capped.Load(), Limited: c.limited.Load(), Repeated: c.repeated.Load(), Stray: c.stray.Load(),
+		Unread: c.unread.Load(), Unsent: c.unsent.Load(),
 		Bytes: c.bytes.Load(), Packets: c.packets.Load(), Resent: c.resent.Load(),
 	}
 }
