@@ -36,10 +36,14 @@ var checks = []struct {
 }{
 	{"server", checkPorts},
 	{"server", checkCapabilities},
+	{"server", checkBuffers},
+	{"server", checkClock},
 	{"server", checkDisk},
 	{"server", checkDemo},
 	{"net", checkInterfaces},
 	{"net", checkSubnets},
+	{"net", checkNeighbours},
+	{"net", checkRelays},
 	{"net", checkForeign},
 	{"net", checkAlarms},
 	{"boot", checkLoaderFiles},
@@ -66,22 +70,27 @@ func trouble(state, code, fix, format string, args ...any) api.Check {
 	return api.Check{State: state, Code: code, Fix: fix, Text: fmt.Sprintf(format, args...)}
 }
 
+// A door is a port that we are to serve.
+type door struct {
+	network string
+	port    int
+}
+
+func (st *station) ports() []door {
+	all := []door{{"tcp", int(portOf(st.conf.Listen.HTTP))}, {"tcp", int(portOf(st.conf.Listen.HTTPS))}}
+	if st.conf.Listen.BootHTTPS != "" {
+		all = append(all, door{"tcp", int(portOf(st.conf.Listen.BootHTTPS))})
+	}
+	if st.dhcp != nil {
+		all = append(all, door{"udp", 67}, door{"udp", 69}, door{"udp", 4011}, door{"udp", 547})
+	}
+	return all
+}
+
 // checkPorts finds out whether we hold the ports that we are to serve.
 func checkPorts(_ context.Context, st *station) (found []api.Check) {
-	wanted := []struct {
-		network string
-		port    int
-	}{{"tcp", int(portOf(st.conf.Listen.HTTP))}, {"tcp", int(portOf(st.conf.Listen.HTTPS))}}
-	if st.dhcp != nil {
-		for _, p := range []int{67, 69, 4011} {
-			wanted = append(wanted, struct {
-				network string
-				port    int
-			}{"udp", p})
-		}
-	}
 	var open []string
-	for _, w := range wanted {
+	for _, w := range st.ports() {
 		holder, held := porthold.Find(w.network, w.port)
 		name := strings.ToUpper(w.network) + " " + strconv.Itoa(w.port)
 		switch {
@@ -104,15 +113,9 @@ func checkPorts(_ context.Context, st *station) (found []api.Check) {
 
 // checkCapabilities reads what the kernel lets us do.
 func checkCapabilities(context.Context, *station) []api.Check {
-	raw, err := os.ReadFile("/proc/self/status")
+	mask, err := capabilities()
 	if err != nil {
 		return []api.Check{trouble(checkWarning, "", "", "capabilities not known: %v", err)}
-	}
-	var mask uint64
-	for line := range strings.Lines(string(raw)) {
-		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
-			mask, _ = strconv.ParseUint(strings.TrimSpace(hex), 16, 64) // the kernel wrote it
-		}
 	}
 	var has, lacks []string
 	for name, bit := range map[string]uint{"NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE, "NET_RAW": unix.CAP_NET_RAW} {
@@ -128,6 +131,17 @@ func checkCapabilities(context.Context, *station) []api.Check {
 		return []api.Check{trouble(checkFailed, "", "give them: AmbientCapabilities= in the systemd unit, or run as root", "capabilities missing: %s", strings.Join(lacks, " "))}
 	}
 	return []api.Check{okay("capabilities %s", strings.Join(has, " "))}
+}
+
+// capabilities are those in effect, as bits.
+func capabilities() (mask uint64, err error) {
+	raw, err := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(raw)) {
+		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			mask, _ = strconv.ParseUint(strings.TrimSpace(hex), 16, 64) // the kernel wrote it
+		}
+	}
+	return mask, err
 }
 
 const (
