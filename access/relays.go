@@ -101,6 +101,17 @@ func (r *Relays) Known(addr netip.Addr) bool {
 	return false
 }
 
+// AddrsOn returns the addresses on a subnet of all relays that speak for it, in
+// the order of their names.
+func (r *Relays) AddrsOn(subnet string) (addrs []netip.Addr) {
+	for _, relay := range r.List() {
+		if at := relay.AddrOn(subnet); at.IsValid() && relay.Serves(subnet) {
+			addrs = append(addrs, at)
+		}
+	}
+	return addrs
+}
+
 // Changed returns a channel that is closed when a relay comes, goes, or gets
 // another address.
 func (r *Relays) Changed() <-chan struct{} {

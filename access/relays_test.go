@@ -134,6 +134,9 @@ func TestARelayNamesAddressesOfItsOwnSubnetsOnly(t *testing.T) {
 		if got := r.AddrOn("west-boot"); got != addr {
 			t.Errorf("%s: AddrOn(west-boot) = %v, want %v", name, got, addr)
 		}
+		if got := r.AddrsOn("west-boot"); len(got) != 1 || got[0] != addr || len(r.AddrsOn("prd-boot")) != 0 {
+			t.Errorf("%s: AddrsOn(west-boot) = %v, want %v; and AddrsOn(prd-boot) = %v, want none", name, got, addr, r.AddrsOn("prd-boot"))
+		}
 		if got := r.AddrOn("prd-boot"); got.IsValid() {
 			t.Errorf("%s: AddrOn(prd-boot) = %v, want none", name, got)
 		}

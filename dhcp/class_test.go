@@ -33,6 +33,7 @@ func TestAClassIsWhoMatchesAllOfIt(t *testing.T) {
 			n := rackSubnet(fleet.Full)
 			n.Classes = []fleet.DHCPClass{{Name: "them", Match: tt.match, Lease: 1200, Options: []fleet.DHCPOption{{Code: 150, Data: []byte("x")}}}}
 			n.UnknownLease = 1200
+			n.Relays = []netip.Addr{netip.MustParseAddr("10.77.0.9")}
 			ts := newTestServer(t, n)
 			for want, changes := range map[bool][]func(*dhcpv4.DHCPv4){true: tt.yes, false: tt.no} {
 				got := ts.ask(packet(macA, discover, changes...))
@@ -127,6 +128,7 @@ func TestAClassSaysWhatItsClientsBoot(t *testing.T) {
 func TestWhatIsReservedIsForOneClient(t *testing.T) {
 	n := rackSubnet(fleet.Full)
 	at := func(a string) netip.Addr { return netip.MustParseAddr(a) }
+	n.Relays = []netip.Addr{at("10.77.0.9")}
 	n.Reservations = []fleet.Reservation{
 		{MAC: macA, Addr: at("10.77.0.20"), Hostname: "printer", Options: []fleet.DHCPOption{{Code: 3, Data: []byte{10, 77, 0, 254}}}},
 		{ClientID: "00616263", Addr: at("10.77.0.101")}, // inside of the range

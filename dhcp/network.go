@@ -153,7 +153,7 @@ func (n *network) reservation(q *query) *fleet.Reservation {
 			return r
 		}
 	}
-	if info := q.msg.option(82); len(n.byPort) > 0 && q.relay.IsValid() && len(info) > 0 {
+	if info := q.msg.option(82); len(n.byPort) > 0 && q.believed && len(info) > 0 {
 		circuit, remote := string(suboption(info, subCircuitID)), string(suboption(info, subRemoteID))
 		for _, at := range []port{{circuit, remote}, {circuit, ""}, {"", remote}} {
 			if r := n.byPort[at]; r != nil && at != (port{}) {
@@ -183,6 +183,6 @@ func (c *class) matches(q *query) bool {
 		len(m.Arch) > 0 && (q.msg.option(93) == nil || !slices.Contains(m.Arch, int(q.arch()))):
 		return false
 	}
-	// Who has no relay in front of it can write any option 82 that it likes.
-	return c.circuit == "" || q.relay.IsValid() && strings.HasPrefix(string(suboption(q.msg.option(82), subCircuitID)), c.circuit)
+	// Who has no relay of ours in front of it can write any option 82.
+	return c.circuit == "" || q.believed && strings.HasPrefix(string(suboption(q.msg.option(82), subCircuitID)), c.circuit)
 }

@@ -30,6 +30,8 @@ type query struct {
 	chosen netip.Addr // option 54: the server that it chose; invalid when none
 	relay  netip.Addr // giaddr; invalid when none
 	boot   pxe.Request
+
+	believed bool // the relay is one of those that may say where the client is
 }
 
 // Kinds of messages that are not RFC 2131's.
@@ -70,7 +72,7 @@ func (q *query) parse(b []byte, a arrival) error {
 		return errClientID
 	}
 	q.arrival, q.kind, q.hw, q.mac = a, dhcpv4.MessageType(q.msg.kind()), hw, macOf(hw)
-	q.client, q.relay = q.msg.client(), q.msg.relay()
+	q.client, q.relay, q.believed = q.msg.client(), q.msg.relay(), false
 	q.wanted, q.chosen = q.msg.addrOption(50), q.msg.addrOption(54)
 	q.boot = pxe.Request{
 		MAC: q.mac, UUID: q.uuid(), Addr: q.client, Relay: q.relay, Arch: q.arch(),

@@ -18,10 +18,12 @@ const (
 	subServerIDOverride = 11
 )
 
-// behindRelay finds the network of a relayed client. A relay is answered when
-// the subnet names it; where the subnet names none, when its address is of a
-// network that is declared. Everybody else's packets are not ours to answer:
-// whoever can forge them would get answers sent to any address.
+// behindRelay finds the network of a relayed client. A relay is answered, and
+// what it says of the client's place is believed, when the subnet names it, or
+// it is one of ours. Where the subnet names none, a relay with an address on it
+// is answered, and not believed: anybody can write a giaddr. Everybody else's
+// packets are not ours to answer: whoever can forge them would get answers sent
+// to any address.
 func (s *Server) behindRelay(sc *scene, nets *networks) (*network, refusal) {
 	at := nets.of(sc.relay)
 	n := at
@@ -34,16 +36,24 @@ func (s *Server) behindRelay(sc *scene, nets *networks) (*network, refusal) {
 	switch {
 	case n == nil:
 		s.unknownRelay(sc.relay, fmt.Sprintf("declare a subnet that contains %s", sc.relay))
-	case slices.Contains(n.Relays, sc.relay):
+	case n.believes(&sc.query):
+		sc.believed = true
 		return n, served
 	case len(n.Relays) > 0:
 		s.unknownRelay(sc.relay, fmt.Sprintf("add it to relays: of subnet %s, if it is yours", n.Name))
-	case at == nil:
-		s.unknownRelay(sc.relay, fmt.Sprintf("it asks for clients of subnet %s from an address that no subnet has: add it to relays: there", n.Name))
+	case at != n:
+		s.unknownRelay(sc.relay, fmt.Sprintf("it asks for clients of subnet %s and has no address on it: add it to relays: there, if it is yours", n.Name))
 	default:
 		return n, served
 	}
 	return nil, refusedRelay
+}
+
+// believes reports whether a relay may say where the clients of a network are.
+// Ours send from the very address that they name, whereas a router may send
+// from any of its own.
+func (n *network) believes(q *query) bool {
+	return slices.Contains(n.Relays, q.relay) || q.from.Addr() == q.relay && slices.Contains(n.Edges, q.relay)
 }
 
 // named returns the first network that names a relay.
@@ -68,7 +78,7 @@ func (q *query) linkSelection() netip.Addr {
 // serverOverride is the address that the client shall know us by (RFC 5107):
 // the relay's own, so that renewals too come through it.
 func (q *query) serverOverride() netip.Addr {
-	if !q.relay.IsValid() {
+	if !q.believed {
 		return netip.Addr{}
 	}
 	return addrOf(suboption(q.msg.option(codeRelayInfo), subServerIDOverride))
@@ -77,7 +87,7 @@ func (q *query) serverOverride() netip.Addr {
 // place is where the client is plugged in.
 func (sc *scene) place() fleet.Place {
 	p := fleet.Place{Subnet: sc.subnet.Name, Relay: sc.relay}
-	if info := sc.msg.option(codeRelayInfo); sc.relay.IsValid() && len(info) > 0 {
+	if info := sc.msg.option(codeRelayInfo); sc.believed && len(info) > 0 {
 		p.CircuitID, p.RemoteID = idText(suboption(info, subCircuitID)), idText(suboption(info, subRemoteID))
 	}
 	return p

@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"strings"
 	"testing"
@@ -32,7 +33,8 @@ func TestOnlyRelaysThatAreDeclaredAreAnswered(t *testing.T) {
 		advice   string
 	}{
 		"none is named, and it is on the subnet":           {nil, "10.88.0.1", nil, offer, ""},
-		"none is named, and it is on another of ours":      {nil, "10.77.0.9", []func(*dhcpv4.DHCPv4){link}, offer, ""},
+		"none is named, and it is on another of ours":      {nil, "10.77.0.9", []func(*dhcpv4.DHCPv4){link}, silence, "add it to relays: there"},
+		"none is named, and it selects what it is on":      {nil, "10.88.0.2", []func(*dhcpv4.DHCPv4){link}, offer, ""},
 		"none is named, and it is from nowhere":            {nil, "192.0.2.1", []func(*dhcpv4.DHCPv4){link}, silence, "add it to relays: there"},
 		"its network is not declared":                      {nil, "10.99.0.1", nil, silence, "declare a subnet that contains 10.99.0.1"},
 		"it selects a link that is not declared":           {nil, "10.77.0.9", []func(*dhcpv4.DHCPv4){option(82, "\x05\x04\x0a\x63\x00\x01")}, silence, "declare a subnet"},
@@ -102,7 +104,9 @@ func TestAnAlarmOfARelayEndsWithItsPackets(t *testing.T) {
 
 // A relay that puts itself into option 54 hears renewals too (RFC 5107).
 func TestARelayCanStandForTheServer(t *testing.T) {
-	ts := newTestServer(t, rackSubnet(fleet.Full), farSubnet())
+	far := farSubnet()
+	far.Relays = []netip.Addr{netip.MustParseAddr("10.88.0.1")}
+	ts := newTestServer(t, rackSubnet(fleet.Full), far)
 	info := option(82, "\x0b\x04\x0a\x58\x00\x01")
 	by := relayed("10.88.0.1")
 	got, r := ts.put(packet(macA, discover, info, by).ToBytes(), fromRelay("10.88.0.1"))
@@ -153,7 +157,9 @@ func TestEvidenceSaysWhereAMachineIsPluggedIn(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			ts := newTestServer(t, rackSubnet(fleet.Full), farSubnet())
+			far := farSubnet()
+			far.Relays = []netip.Addr{netip.MustParseAddr("10.88.0.1")}
+			ts := newTestServer(t, rackSubnet(fleet.Full), far)
 			ts.put(packet(macA, discover, pxe, relayed("10.88.0.1"), option(82, tt.info)).ToBytes(), fromRelay("10.88.0.1"))
 			tt.want.Subnet, tt.want.Relay = "far", netip.MustParseAddr("10.88.0.1")
 			if got := ts.seen.events[0].Place; got != tt.want {
@@ -165,6 +171,60 @@ func TestEvidenceSaysWhereAMachineIsPluggedIn(t *testing.T) {
 	ts.ask(packet(macA, discover, pxe, option(82, "\x01\x04port")))
 	if got := ts.seen.events[0].Place; got != (fleet.Place{Subnet: "rack"}) {
 		t.Errorf("place = %+v: a client without a relay can say anything", got)
+	}
+}
+
+// Anybody can write a giaddr: where a machine is plugged in is for relays to
+// say that somebody has named, and for ours.
+func TestOnlyRelaysThatAreNamedOrOursAreBelieved(t *testing.T) {
+	relay, other := netip.MustParseAddr("10.88.0.1"), netip.MustParseAddr("10.88.0.2")
+	tests := map[string]struct {
+		relays, edges []netip.Addr
+		from          string
+		answered      bool
+		believed      bool
+	}{
+		"nobody is named":                      {nil, nil, "10.88.0.1", true, false},
+		"it is named":                          {[]netip.Addr{relay}, nil, "10.88.0.1", true, true},
+		"it is named, and has other addresses": {[]netip.Addr{relay}, nil, "192.0.2.7", true, true},
+		"another is named":                     {[]netip.Addr{other}, nil, "10.88.0.1", false, false},
+		"it is ours":                           {nil, []netip.Addr{relay}, "10.88.0.1", true, true},
+		"it is ours, and another is named":     {[]netip.Addr{other}, []netip.Addr{relay}, "10.88.0.1", true, true},
+		"somebody says that it is ours":        {nil, []netip.Addr{relay}, "192.0.2.7", true, false},
+		"another is ours":                      {nil, []netip.Addr{other}, "10.88.0.1", true, false},
+	}
+	said := option(82, "\x01\x04ge-7\x02\x04leaf\x0b\x04\x0a\x58\x00\x01")
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			far := farSubnet()
+			far.Relays, far.Edges = tt.relays, tt.edges
+			far.Reservations = []fleet.Reservation{{CircuitID: hex.EncodeToString([]byte("ge-7")), Addr: netip.MustParseAddr("10.88.0.99")}}
+			far.Classes = []fleet.DHCPClass{{
+				Name: "ports", Match: fleet.ClassMatch{CircuitID: hex.EncodeToString([]byte("ge-"))}, Options: []fleet.DHCPOption{{Code: 150, Data: []byte("x")}},
+			}}
+			ts := newTestServer(t, rackSubnet(fleet.Full), far)
+			in := packet(macA, discover, relayed("10.88.0.1"), said, firmware("PXEClient:Arch:00007", 7))
+			got, _ := ts.put(in.ToBytes(), fromRelay(tt.from))
+			if (got != nil) != tt.answered {
+				t.Fatalf("answer = %v", got)
+			}
+			if got == nil {
+				return
+			}
+			want, id, at := "10.88.0.10", "10.77.0.1", fleet.Place{Subnet: "far", Relay: relay}
+			if tt.believed {
+				want, id, at.CircuitID, at.RemoteID = "10.88.0.99", "10.88.0.1", "ge-7", "leaf"
+			}
+			if got.YourIPAddr.String() != want || got.ServerIdentifier().String() != id || (got.Options[150] != nil) != tt.believed {
+				t.Errorf("answer = %v, want %s from %s", got, want, id)
+			}
+			if got := ts.seen.events[0].Place; got != at {
+				t.Errorf("place = %+v, want %+v", got, at)
+			}
+			if string(got.Options[82]) != string(in.Options[82]) {
+				t.Errorf("option 82 = %q: not echoed", got.Options[82])
+			}
+		})
 	}
 }
 

@@ -21,7 +21,8 @@ type Subnet struct {
 	CIDR    netip.Prefix
 	Link    string // subnets that name the same link share one wire: a client there may get an address of any of them
 	Mode    DHCPMode
-	Relays  []netip.Addr // the relays (giaddr) that are answered; none: every one that has an address of a declared subnet
+	Relays  []netip.Addr // the relays (giaddr) that are answered, and believed; none: every one that has an address of the subnet is answered
+	Edges   []netip.Addr // addresses on it of relays of ours that have enrolled: believed too; site.yaml does not say them
 	Ranges  []AddrRange  // dynamic addresses; used in mode full
 	Exclude []AddrRange  // addresses of the ranges that are given to nobody, but by reservation
 
