@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/throttle"
 )
 
 // A Server answers DHCPv6 requests, and advertises itself as far as it is a
@@ -24,6 +25,7 @@ type Server struct {
 	book   *book
 	ready  chan struct{} // closed when the leases are loaded
 	alarms alarms
+	gate   *throttle.Gate[source] // of the loop
 
 	subnetMu sync.RWMutex
 	subnets  []fleet.Subnet // of both families
@@ -39,6 +41,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, id: append([]byte{0, duidUUID}, o.ServerID[:]...), links: &links{names: slices.Clone(o.Interfaces)},
 		book: newBook(o.Now), ready: make(chan struct{}), moved: make(chan struct{}),
+		gate: throttle.NewGate[source](gateBurst, gateEvery),
 	}
 	s.SetSubnets(o.Subnets)
 	return s, nil
@@ -211,6 +214,10 @@ func (s *Server) handle(b []byte, a arrival) (r reply, ok bool) {
 		}
 	}()
 	s.stats.received.Add(1)
+	if !s.gate.Allow(sourceOf(b, a.from.Addr()), time.Duration(s.o.Now().UnixNano())) {
+		s.stats.limited.Add(1)
+		return reply{}, false
+	}
 	q, err := parseQuery(b, a)
 	if err != nil {
 		s.stats.malformed.Add(1)

@@ -17,7 +17,7 @@ type Stats struct {
 	Panics         int64 // packets that made us fail; each is a bug
 	Solicitations  int64 // for routers, answered
 	Advertisements int64 // of ours as a router, periodic ones included
-	Limited        int64 // solicitations over the rate
+	Limited        int64 // packets over the rate of who sends them
 	ForeignRouters int64 // advertisements of others
 	ForeignServers int64 // requests that chose another server
 	UnknownRelays  int64 // packets of relays that no subnet names

@@ -26,10 +26,10 @@ var rules = archtest.Rules{
 		"engine":    {"fleet"},
 
 		"pxe/tftp":       {"internal/porthold"},
-		"dhcp":           {"fleet", "pxe", "internal/porthold", "dhcp/foreign"},
+		"dhcp":           {"fleet", "pxe", "internal/porthold", "internal/sockbuf", "internal/throttle", "dhcp/foreign"},
 		"dhcp/foreign":   {"fleet"},
 		"dhcp/leasefile": {"fleet"},
-		"dhcp/dhcp6":     {"fleet", "pxe", "internal/porthold"},
+		"dhcp/dhcp6":     {"fleet", "pxe", "internal/porthold", "internal/sockbuf", "internal/throttle"},
 		"http":           {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
 		"http/bootfile":  {},
 		"cluster/swarm":  {"fleet", "cluster"},
@@ -60,6 +60,7 @@ var rules = archtest.Rules{
 		"internal/figure":    {},
 		"internal/porthold":  {}, // who holds a port
 		"internal/mmsg":      {}, // many packets in one system call
+		"internal/sockbuf":   {}, // room for packets
 		"internal/throttle":  {}, // rates and connections of each peer
 	},
 	TestSupport: []string{"bmc/bmctest", "cluster/clustertest"},
