@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/sockbuf"
 )
 
 // syncedFile stores leases as the store does, as far as the disk is
@@ -123,7 +124,7 @@ func (g *generator) prepare() error {
 		return err
 	}
 	g.conn = c
-	if err := growBuffer(c); err != nil {
+	if err := sockbuf.Grow(c); err != nil {
 		return err
 	}
 	g.discovers = packet(macA, discover, relayed("10.0.0.2")).ToBytes()

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"golang.org/x/net/ipv4"
-	"golang.org/x/sys/unix"
 
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/porthold"
+	"github.com/rackstage/provision/internal/sockbuf"
 )
 
 const (
@@ -22,10 +22,9 @@ const (
 	clientPort = 68
 	proxyPort  = 4011
 
-	batchSize  = 64
-	maxPacket  = 2048
-	bufferSize = 8 << 20 // a rack of 500 that is switched on at once fits
-	writeWait  = 20 * time.Millisecond
+	batchSize = 64
+	maxPacket = 2048
+	writeWait = 20 * time.Millisecond
 )
 
 // A socket is one UDP port on all interfaces. Control messages say by which
@@ -50,7 +49,7 @@ func listen(ctx context.Context, port int) (*socket, error) {
 		return nil, errors.Join(fmt.Errorf("listen on UDP %d: no UDP socket", port), pc.Close())
 	}
 	s := &socket{conn: conn, batch: ipv4.NewPacketConn(conn), proxy: port == proxyPort, out: make([]ipv4.Message, 0, commitSize)}
-	if err := errors.Join(growBuffer(conn), s.batch.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)); err != nil {
+	if err := errors.Join(sockbuf.Grow(conn), s.batch.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", port, err), conn.Close())
 	}
 	return s, nil
@@ -67,29 +66,6 @@ func cannotListen(port int, err error) error {
 		e.Kind, e.Hint = fleet.Denied, "run as root, or give the program CAP_NET_BIND_SERVICE"
 	}
 	return e
-}
-
-// growBuffer asks for more than the system's limit, which takes CAP_NET_ADMIN,
-// and takes what it gets without. What we send needs room as well: an answer to
-// an address that nobody has stays in there until ARP gives up, for 3 s.
-func growBuffer(conn *net.UDPConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var forced error
-	if err := raw.Control(func(fd uintptr) {
-		forced = errors.Join(
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferSize),
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize),
-		)
-	}); err != nil {
-		return err
-	}
-	if forced != nil {
-		return errors.Join(conn.SetReadBuffer(bufferSize), conn.SetWriteBuffer(bufferSize))
-	}
-	return nil
 }
 
 func (s *socket) close() { s.once.Do(func() { _ = s.conn.Close() }) }

@@ -13,15 +13,15 @@ import (
 
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/porthold"
+	"github.com/rackstage/provision/internal/sockbuf"
 )
 
 const (
 	serverPort = 547
 	clientPort = 546
 
-	batchSize  = 64
-	maxPacket  = 2048
-	bufferSize = 4 << 20
+	batchSize = 64
+	maxPacket = 2048
 )
 
 var (
@@ -48,8 +48,7 @@ func listen(ctx context.Context) (*socket, error) {
 		return nil, errors.Join(fmt.Errorf("listen on UDP %d: no UDP socket", serverPort), pc.Close())
 	}
 	s := &socket{conn: conn, batch: ipv6.NewPacketConn(conn), joined: groups{}}
-	_ = conn.SetReadBuffer(bufferSize) // as much as the system lets us
-	if err := s.batch.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true); err != nil {
+	if err := errors.Join(sockbuf.Grow(conn), s.batch.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true)); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", serverPort, err), conn.Close())
 	}
 	return s, nil
