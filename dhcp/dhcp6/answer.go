@@ -94,6 +94,9 @@ func (s *Server) scene(q *query) (scene, bool) {
 	}
 	q.place.Subnet = sc.subnet.Name
 	q.boot.MAC, q.boot.Port, q.boot.Subnet = q.mac, s.o.HTTPPort, sc.subnet.Name
+	if sc.subnet.BootHTTPS && q.boot.Firmware == pxe.HTTP && s.o.HTTPSPort != 0 {
+		q.boot.Secure, q.boot.Port = true, s.o.HTTPSPort
+	}
 	q.boot.Quirk = s.o.Quirk(q.boot, sc.node)
 	if q.boot.Server = s.serverFor(sc.subnet, l); !q.boot.Server.IsValid() {
 		q.boot.Firmware = pxe.NoBoot // there is no address of ours to fetch files from

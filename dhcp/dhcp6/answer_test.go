@@ -218,6 +218,34 @@ func TestTheBootFileIsNamedOnlyWhereItIsAskedFor(t *testing.T) {
 	}
 }
 
+func TestUEFIHTTPBootGetsAnHTTPSURLWhereTheSubnetSaysSo(t *testing.T) {
+	web := voice{duid: uefi.duid, iaid: uefi.iaid, from: machine, more: pxeOptions("HTTPClient:Arch:00016:UNDI:003001")}
+	web.more[1] = dhcpv6.OptClientArchType(iana.EFI_X86_64_HTTP)
+	tests := map[string]struct {
+		who   voice
+		https bool
+		port  uint16
+		want  string
+	}{
+		"as declared":             {web, true, 4443, "https://[fd98::1]:4443/"},
+		"the usual port":          {web, true, 443, "https://[fd98::1]/"},
+		"not declared":            {web, false, 4443, "http://[fd98::1]/"},
+		"there is no such server": {web, true, 0, "http://[fd98::1]/"},
+		"PXE knows no HTTPS":      {uefi, true, 4443, "tftp://[fd98::1]/"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := rack6()
+			n.BootHTTPS = tt.https
+			b := newBench(t, n)
+			b.o.HTTPSPort = tt.port
+			if got := b.hear(t, tt.who, tt.who.say(t, dhcpv6.MessageTypeSolicit, nil)).Options.BootFileURL(); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("told %q, want %s…", got, tt.want)
+			}
+		})
+	}
+}
+
 // theRelay is the router that sends to us, theSwitch one behind it.
 var (
 	theRelay  = netip.MustParseAddr("fd98::fe")

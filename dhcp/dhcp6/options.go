@@ -39,6 +39,7 @@ type Options struct {
 	Subnets    []fleet.Subnet // IPv4 ones too: advertisements depend on them
 	Interfaces []string       // answer on these only; empty: on all
 	HTTPPort   uint16         // of the HTTP boot listener; 0: 80
+	HTTPSPort  uint16         // of that with TLS; 0: there is none
 	ServerID   [16]byte       // the UUID of our DUID: the same at each start
 
 	Nodes    Nodes
