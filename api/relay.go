@@ -17,6 +17,7 @@ const (
 	PathRelayFiles    = "/relay/v1/files/"   // GET a file of [RelaySnapshot.Files], by name
 	PathRelayBoot     = "/relay/v1/boot/"    // GET or HEAD for a machine; what follows is a path of the boot listener
 	PathRelayTFTP     = "/relay/v1/tftp/"    // GET for a machine; what follows is a name of the TFTP server
+	PathRelayQuirk    = "/relay/v1/quirk"    // GET [RelayQuirk] of a machine
 	PathRelayTunnel   = "/relay/v1/tunnel"   // POST with HTTP/2: a machine's TCP connection to the TLS listener
 )
 
@@ -117,11 +118,17 @@ type RelayForeign struct {
 	File   string       `json:"file,omitempty"`
 }
 
+// RelayQuirk is how a machine fetches otherwise than usual.
+type RelayQuirk struct {
+	BlockSize int `json:"block_size"` // that it gets on with by TFTP, at most; 0: any
+}
+
 // RelaySnapshot is what a relay needs to know, also while the server is away.
 type RelaySnapshot struct {
 	Name      string        `json:"name"`
 	BootPort  uint16        `json:"boot_port"`  // of the boot listener, the relay's too
 	AgentPort uint16        `json:"agent_port"` // of the TLS listener, the relay's too
+	OnePort   bool          `json:"tftp_single_port"`
 	Subnets   []RelaySubnet `json:"subnets"`
 	Nodes     []RelayNode   `json:"nodes"`
 	Files     []RelayFile   `json:"files"`

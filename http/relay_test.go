@@ -248,8 +248,20 @@ func (w *whatRelaysSee) Foreign(subnet string, f api.RelayForeign) {
 	w.foreign = append(w.foreign, subnet+" "+f.Addr.String())
 }
 
+func (w *whatRelaysSee) MaxBlock(netip.Addr) int { return 1024 }
+
 func (w *whatRelaysSee) Transferred(relay string, f api.RelayFetched) {
 	w.transfers = append(w.transfers, relay+" "+f.Transfer.Err)
+}
+
+func TestARelayIsToldTheBlockOfAMachineThatNeedsASmallOne(t *testing.T) {
+	s := newRelaySite(t)
+	if res, body := s.ask("GET", api.PathRelayQuirk, "10.78.0.50:1", nil); res.StatusCode != 200 || strings.TrimSpace(body) != `{"block_size":1024}` {
+		t.Errorf("status %d, %s", res.StatusCode, body)
+	}
+	if res, _ := s.ask("GET", api.PathRelayQuirk, "10.79.0.50:1", nil); res.StatusCode != 403 {
+		t.Errorf("a machine of another subnet: status %d, want 403", res.StatusCode)
+	}
 }
 
 func TestWhatARelaySeesOnItsOwnSubnetsIsBelieved(t *testing.T) {

@@ -95,6 +95,19 @@ func (s *Server) relayTFTP(c echo.Context) error {
 	return err
 }
 
+// relayQuirk says how a machine behind a relay fetches otherwise than usual.
+func (s *Server) relayQuirk(c echo.Context) error {
+	machine, _, err := s.spokenFor(c.Request())
+	if err != nil {
+		return err
+	}
+	var q api.RelayQuirk
+	if s.o.Segments != nil {
+		q.BlockSize = s.o.Segments.MaxBlock(machine.Addr())
+	}
+	return c.JSON(http.StatusOK, q)
+}
+
 // relayFile sends a boot file to a relay's cache. It proves nothing about a
 // machine.
 func (s *Server) relayFile(c echo.Context) error {

@@ -27,6 +27,7 @@ func (s *Server) relayRoutes(e *echo.Echo) {
 	e.GET(api.PathRelayBoot+"*", s.relayBoot)
 	e.HEAD(api.PathRelayBoot+"*", s.relayBoot)
 	e.GET(api.PathRelayTFTP+"*", s.relayTFTP)
+	e.GET(api.PathRelayQuirk, s.relayQuirk)
 	e.POST(api.PathRelayTunnel, s.tunnel)
 }
 
@@ -161,7 +162,7 @@ func (s *Server) snapshot(relay fleet.Relay) (api.RelaySnapshot, error) {
 		return api.RelaySnapshot{}, err
 	}
 	out := api.RelaySnapshot{
-		Name: relay.Name, BootPort: s.o.BootPort, AgentPort: s.o.AgentPort,
+		Name: relay.Name, BootPort: s.o.BootPort, AgentPort: s.o.AgentPort, OnePort: s.o.OnePort,
 		Subnets: []api.RelaySubnet{}, Nodes: []api.RelayNode{}, Files: files,
 	}
 	if out.BootPort == 0 {

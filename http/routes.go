@@ -34,6 +34,7 @@ func audiences() map[string]audience {
 		"GET /relay/v1/boot/*":   relays,
 		"HEAD /relay/v1/boot/*":  relays,
 		"GET /relay/v1/tftp/*":   relays,
+		"GET /relay/v1/quirk":    relays,
 		"POST /relay/v1/tunnel":  relays,
 
 		"GET /api/v1/relays":          viewers,

@@ -37,6 +37,7 @@ type Options struct {
 	Leases    Leases   // nil: nobody knows who holds which address
 	Relays    Relays   // nil: there are none
 	Segments  Segments // nil: nobody wants to know
+	OnePort   bool     // relays serve TFTP from one port, as we do
 	TFTP      OpenFile // what the TFTP server opens, for machines behind relays; may be nil
 	ParseSite func(yaml []byte) (fleet.Site, error)
 	Network   Network                               // nil: no DHCP

@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"io/fs"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,7 +25,8 @@ func (r *Relay) serveTFTP(ctx context.Context, conns []net.PacketConn) error {
 	for _, c := range conns {
 		local := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap() //nolint:forcetypeassert // tftp.Listen's
 		server, err := tftp.New(tftp.Options{
-			Log: r.o.Log,
+			Log: r.o.Log, SinglePort: r.known.Load().said.OnePort,
+			MaxBlock: func(client netip.Addr) int { return r.maxBlock(ctx, speaker{netip.AddrPortFrom(client, 0), local}) },
 			Open: func(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
 				return r.openTFTP(ctx, name, speaker{client, local})
 			},
@@ -54,10 +57,16 @@ func (r *Relay) openTFTP(ctx context.Context, name string, who speaker) (io.Read
 		return nil, 0, fs.ErrNotExist
 	}
 	if f, ok := k.files[path.Base(name)]; ok && !ofOnePi.MatchString(name) {
+		if !r.slow.May(who.machine.Addr(), f.Size, r.o.Now()) {
+			return nil, 0, tftp.ErrNotByTFTP
+		}
 		return r.openFile(ctx, f)
 	}
 	text, err := r.madeFor(ctx, name, who)
 	if err == nil {
+		if strings.HasPrefix(path.Base(name), "grub.cfg") {
+			r.slow.Add(who.machine.Addr(), r.o.Now()) // a GRUB that has no HTTP
+		}
 		return io.NopCloser(bytes.NewReader(text)), int64(len(text)), nil
 	}
 	if pi, ok := pxe.PiFile(name); ok {
@@ -66,6 +75,25 @@ func (r *Relay) openTFTP(ctx context.Context, name string, who speaker) (io.Read
 		}
 	}
 	return nil, 0, fs.ErrNotExist
+}
+
+// maxBlock asks for the largest block that a machine gets on with; 0 is any.
+func (r *Relay) maxBlock(ctx context.Context, who speaker) int {
+	if r.away.Load() {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	res, err := r.link.ask(ctx, http.MethodGet, api.PathRelayQuirk, who, nil)
+	if err != nil {
+		return 0
+	}
+	defer res.Body.Close()
+	var q api.RelayQuirk
+	if res.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(res.Body, 1<<16)).Decode(&q) != nil {
+		return 0
+	}
+	return q.BlockSize
 }
 
 func (r *Relay) openFile(ctx context.Context, f api.RelayFile) (io.ReadCloser, int64, error) {

@@ -23,6 +23,7 @@ import (
 	"github.com/rackstage/provision/dhcp/foreign"
 	"github.com/rackstage/provision/fleet"
 	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
+	"github.com/rackstage/provision/pxe/tftp"
 )
 
 // Options say where a relay stands.
@@ -54,6 +55,7 @@ type Relay struct {
 	stats   stats
 	scripts *ipxescripts.Scripts
 	others  *foreign.Watch
+	slow    tftp.SlowLoaders
 	away    atomic.Bool
 	removed atomic.Bool // the server refuses us
 	known   atomic.Pointer[knowledge]

@@ -137,7 +137,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		ParseSite: st.parseSite, Counters: st.counters, Doctor: st.doctor, BootDir: filepath.Join(st.conf.StateDir, "boot"),
 		PrivateDir: filepath.Join(st.conf.StateDir, "private"), Seed: seeds{}.Seed, ServerFor: st.serverFor,
 		BootPort: portOf(st.conf.Listen.HTTP), BootHTTPS: portOf(st.conf.Listen.BootHTTPS), AgentPort: portOf(st.conf.Listen.HTTPS),
-		TLS: secure, DemoLogin: st.conf.DemoLogin, Relays: st.relays, Segments: segments{st},
+		TLS: secure, DemoLogin: st.conf.DemoLogin, Relays: st.relays, Segments: segments{st}, OnePort: st.conf.TFTP.SinglePort,
 	}
 	if st.tree, err = st.openTree(); err != nil {
 		return nil, err

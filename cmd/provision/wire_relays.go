@@ -30,6 +30,9 @@ func (s segments) Transferred(relay string, f api.RelayFetched) {
 	s.st.transfers(relay).saw(transferOf(f))
 }
 
+// MaxBlock implements httpd.Segments.
+func (s segments) MaxBlock(machine netip.Addr) int { return s.st.maxBlock(machine) }
+
 // transferOf reads a transfer as a relay tells it.
 func transferOf(f api.RelayFetched) tftp.Transfer {
 	t := f.Transfer

@@ -25,7 +25,7 @@ type tftpTree struct {
 	root    *os.Root
 	scripts *ipxescripts.Scripts
 	web     *httpd.Server
-	slow    slowLoaders
+	slow    tftp.SlowLoaders
 }
 
 func (st *station) openTree() (*tftpTree, error) {
@@ -71,12 +71,12 @@ func (t *tftpTree) open(ctx context.Context, name string, client netip.AddrPort)
 		return t.autoexec(client.Addr())
 	}
 	if script, err := t.grub(ctx, path.Clean("/"+name), client.Addr()); fleet.KindOf(err) != fleet.NotFound {
-		t.slow.add(client.Addr(), time.Now())
+		t.slow.Add(client.Addr(), time.Now())
 		return io.NopCloser(bytes.NewReader(script)), int64(len(script)), err
 	}
 	if !ofOnePi.MatchString(name) {
 		if f, size, err := tftp.OpenIn(t.root, base); err == nil {
-			if !t.slow.may(client.Addr(), size, time.Now()) {
+			if !t.slow.May(client.Addr(), size, time.Now()) {
 				_ = f.Close()
 				return nil, 0, tftp.ErrNotByTFTP
 			}

@@ -1,4 +1,4 @@
-package main
+package tftp
 
 import (
 	"net/netip"
@@ -9,9 +9,9 @@ import (
 // What is bigger is no first stage: it goes by HTTP, which a loader can speak.
 const mostByTFTP = 4 << 20
 
-// slowLoaders are the machines whose loader can only speak TFTP: GRUB 2.06 as
+// SlowLoaders are the machines whose loader can only speak TFTP: GRUB 2.06 as
 // Debian 12 signs it has no HTTP. They alone get kernel and ramdisk this way.
-type slowLoaders struct {
+type SlowLoaders struct {
 	mu   sync.Mutex
 	seen map[netip.Addr]time.Time
 }
@@ -21,8 +21,8 @@ const (
 	mostSlowers = 4096
 )
 
-// add notes a machine that fetched a script for such a loader.
-func (s *slowLoaders) add(client netip.Addr, now time.Time) {
+// Add notes a machine that fetched a script for such a loader.
+func (s *SlowLoaders) Add(client netip.Addr, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.seen) >= mostSlowers {
@@ -41,8 +41,8 @@ func (s *slowLoaders) add(client netip.Addr, now time.Time) {
 	s.seen[client] = now
 }
 
-// may reports whether a machine may have a file of that size.
-func (s *slowLoaders) may(client netip.Addr, size int64, now time.Time) bool {
+// May reports whether a machine may have a file of that size.
+func (s *SlowLoaders) May(client netip.Addr, size int64, now time.Time) bool {
 	if size <= mostByTFTP {
 		return true
 	}
