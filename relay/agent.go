@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 
 	"github.com/rackstage/provision/fleet"
@@ -67,7 +66,7 @@ func (r *Relay) toServer(s *socket, p packet, from port) {
 
 func (r *Relay) fromServer(s *socket, m message) {
 	d, ok := r.rules.down(m.packet, m.from, r.portByAddr)
-	if !ok || r.ownTransaction(d.packet.xid()) {
+	if !ok || r.ownTransaction(d.packet) {
 		return
 	}
 	if err := s.send(d.packet, d.to, d.port.addr.Addr(), d.port.index); err != nil {
@@ -89,6 +88,7 @@ func (r *Relay) standIn(s *socket, m message) {
 	if a.Leased.IsValid() {
 		r.mu.Lock()
 		r.granted[fleet.MAC(hardware(m.packet.mac()))] = a.Leased
+		r.rounds = 0
 		r.mu.Unlock()
 	}
 	if err := s.send(a.Packet, a.To, a.From, a.Index); err != nil {
@@ -100,55 +100,4 @@ func (r *Relay) standIn(s *socket, m message) {
 
 func hardware(mac [6]byte) string {
 	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5])
-}
-
-// handOver tells the server, now that it is back, which addresses were
-// confirmed in its absence: it gets each client's request for its address once
-// more, and confirms it itself. So it has them in its own leases before
-// anybody else can be given them. The clients do not hear of it.
-func (r *Relay) handOver(ctx context.Context) {
-	r.mu.Lock()
-	granted := r.granted
-	r.granted = map[fleet.MAC]netip.Addr{}
-	s := r.socket
-	r.mu.Unlock()
-	if s == nil || len(granted) == 0 {
-		return
-	}
-	for mac, addr := range granted {
-		for _, p := range r.ports() {
-			if !p.addr.Contains(addr) {
-				continue
-			}
-			ask := request([6]byte(mac.Hardware()), addr, p.addr.Addr(), r.newTransaction())
-			if out, ok := r.rules.up(ask, p); ok {
-				r.toServer(s, out, p)
-			}
-			break
-		}
-	}
-	r.o.Log.InfoContext(ctx, "leases handed over", "count", len(granted))
-}
-
-// maxAsked bounds the transactions of our own that are remembered.
-const maxAsked = 1 << 16
-
-func (r *Relay) newTransaction() uint32 {
-	xid := rand.Uint32() //nolint:gosec // tells packets apart, no secret
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.asked) >= maxAsked {
-		clear(r.asked)
-	}
-	r.asked[xid] = struct{}{}
-	return xid
-}
-
-// ownTransaction reports whether a reply is to a packet of ours, once.
-func (r *Relay) ownTransaction(xid uint32) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, ok := r.asked[xid]
-	delete(r.asked, xid)
-	return ok
 }

@@ -71,6 +71,7 @@ func (r *Relay) beat(ctx context.Context) error {
 		r.away.Store(false)
 		return r.refresh(ctx)
 	}
+	r.handOver(ctx) // what it has not answered yet
 	if now := r.o.Now(); now.Sub(r.learned) >= learnEvery {
 		return r.refresh(ctx)
 	}

@@ -66,7 +66,8 @@ type Relay struct {
 	mu      sync.Mutex
 	seen    []api.RelayFetched       // to report
 	granted map[fleet.MAC]netip.Addr // what was confirmed while the server was away
-	asked   map[uint32]struct{}      // transactions of our own
+	rounds  int                      // of handing that over
+	asked   map[uint32]asked         // transactions of our own
 	socket  *socket                  // nil before Run
 }
 
@@ -92,7 +93,7 @@ func Open(ctx context.Context, o Options) (*Relay, error) {
 	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state folder: %w", err)
 	}
-	r := &Relay{o: o, granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]struct{}{}}
+	r := &Relay{o: o, granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]asked{}}
 	if err := r.identify(ctx); err != nil {
 		return nil, err
 	}

@@ -118,7 +118,7 @@ func newSegmentFrom(t *testing.T, port int) *segment {
 	s := &segment{t: t, machine: socketIn(t, "nic0", "10.78.0.50/24", port), server: socketIn(t, "srv0", "10.77.0.1/24", 67)}
 	r := &Relay{
 		o: Options{Interfaces: []string{"eth1"}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west"},
-		granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]struct{}{}, cache: newCache(t, t.TempDir(), 1<<20),
+		granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]asked{}, cache: newCache(t, t.TempDir(), 1<<20),
 	}
 	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
 	if err := r.findPorts(); err != nil {
@@ -305,8 +305,12 @@ func TestKnownNodesGoOnWhileTheServerIsAway(t *testing.T) {
 	s.silent(s.machine, "a stranger was answered")
 	s.silent(s.server, "the server, which is away, was asked")
 
-	s.relay.handOver(t.Context())
 	s.relay.away.Store(false)
+	over := make(chan struct{})
+	go func() { s.relay.handOver(t.Context()); close(over) }()
+	if lost, _ := s.hears(s.server); lost == nil { // without an answer it is asked for again
+		t.Fatal("nothing was handed over")
+	}
 	up, _ := s.hears(s.server)
 	want, _ := up.find(optionRequested)
 	if up == nil || up.mac() != macA || netip.AddrFrom4([4]byte(want)).String() != "10.78.0.50" || up.giaddr() != eth1.addr.Addr() {
@@ -316,4 +320,8 @@ func TestKnownNodesGoOnWhileTheServerIsAway(t *testing.T) {
 	ackUp[atOp] = bootReply
 	s.answers(ackUp)
 	s.silent(s.machine, "the machine got the answer to what it never asked")
+	<-over
+	if len(s.relay.granted) != 0 {
+		t.Errorf("%v is kept although the server has confirmed it", s.relay.granted)
+	}
 }
