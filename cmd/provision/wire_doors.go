@@ -101,14 +101,22 @@ func listenTFTP(interfaces []string) ([]net.PacketConn, error) {
 			return conns, err
 		}
 		for _, a := range addrs {
-			c, err := early.ListenPacket(context.Background(), "udp", netip.AddrPortFrom(a, tftp.Port).String())
+			c, err := listenTFTPAt(a)
 			if err != nil {
-				return conns, taken("udp", tftp.Port, "listen.dhcp", err)
+				return conns, err
 			}
 			conns = append(conns, c)
 		}
 	}
 	return conns, nil
+}
+
+func listenTFTPAt(a netip.Addr) (net.PacketConn, error) {
+	c, err := early.ListenPacket(context.Background(), "udp", netip.AddrPortFrom(a, tftp.Port).String())
+	if err != nil {
+		return nil, taken("udp", tftp.Port, "listen.dhcp", err)
+	}
+	return c, nil
 }
 
 func taken(network string, port int, key string, err error) error {
