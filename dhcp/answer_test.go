@@ -288,6 +288,18 @@ func TestAnswersGoWhereTheClientHears(t *testing.T) {
 	}
 }
 
+// An offer to an address that the client only says it has would hit whoever
+// has it.
+func TestAnOfferGoesNowhereThatTheClientSays(t *testing.T) {
+	ts := newTestServer(t, rackSubnet(fleet.Full), farSubnet())
+	for _, says := range []string{"192.0.2.1", "10.88.0.7"} {
+		got, r := ts.put(packet(macA, discover, has(says)).ToBytes(), byBroadcast())
+		if kindOf(got) != offer || r.to.String() != "255.255.255.255:68" || r.ifindex != testIfindex || got.YourIPAddr.String() != "10.77.0.100" {
+			t.Errorf("one that says it has %s is answered by %v to %s", says, got, r.to)
+		}
+	}
+}
+
 func TestAnAnswerFitsTheClient(t *testing.T) {
 	n := rackSubnet(fleet.Full)
 	n.Domain = strings.Repeat("very-long-label.", 12) + "example"

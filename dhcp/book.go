@@ -131,7 +131,7 @@ func (b *book) ledgerOf(a netip.Addr) *ledger {
 	return b.ledgers[i]
 }
 
-// An offer is an address for a client. It is unproven when nobody has asked
+// A pick is an address for a client. It is unproven when nobody has asked
 // yet whether somebody is there already.
 type pick struct {
 	net      *network

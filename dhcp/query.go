@@ -73,6 +73,9 @@ func (q *query) parse(b []byte, a arrival) error {
 	}
 	q.arrival, q.kind, q.hw, q.mac = a, dhcpv4.MessageType(q.msg.kind()), hw, macOf(hw)
 	q.client, q.relay, q.believed = q.msg.client(), q.msg.relay(), false
+	if q.kind == dhcpv4.MessageTypeDiscover {
+		q.client = netip.Addr{} // it has none (RFC 2131 table 5): the offer would go to whom it pleases
+	}
 	q.wanted, q.chosen = q.msg.addrOption(50), q.msg.addrOption(54)
 	q.boot = pxe.Request{
 		MAC: q.mac, UUID: q.uuid(), Addr: q.client, Relay: q.relay, Arch: q.arch(),
