@@ -218,6 +218,38 @@ func TestTheBootFileIsNamedOnlyWhereItIsAskedFor(t *testing.T) {
 	}
 }
 
+func TestWhoAsksForAPrefixTooIsToldThatThereIsNone(t *testing.T) {
+	mine := []byte{0, 4, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	tests := map[string]struct {
+		kind   dhcpv6.MessageType
+		server []byte
+		want   iana.StatusCode // UnspecFail for nothing about it
+	}{
+		"a solicitation": {dhcpv6.MessageTypeSolicit, nil, iana.StatusNoPrefixAvail},
+		"a request":      {dhcpv6.MessageTypeRequest, mine, iana.StatusNoPrefixAvail},
+		"a renewal":      {dhcpv6.MessageTypeRenew, mine, iana.StatusNoBinding},
+		"rebinding":      {dhcpv6.MessageTypeRebind, nil, iana.StatusUnspecFail},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			m := agent.say(t, tt.kind, tt.server, b.boot(t, agent))
+			m.AddOption(&dhcpv6.OptIAPD{IaId: [4]byte{0, 0, 0, 7}})
+			got := b.hear(t, agent, m)
+			if !addressIn(got).IsValid() {
+				t.Fatalf("no address beside it: %v", got)
+			}
+			code := iana.StatusUnspecFail
+			if pds := got.Options.IAPD(); len(pds) == 1 && pds[0].IaId == [4]byte{0, 0, 0, 7} && pds[0].Options.Status() != nil {
+				code = pds[0].Options.Status().StatusCode
+			}
+			if code != tt.want {
+				t.Errorf("status of the prefix %s, want %s", code, tt.want)
+			}
+		})
+	}
+}
+
 func TestUEFIHTTPBootGetsAnHTTPSURLWhereTheSubnetSaysSo(t *testing.T) {
 	web := voice{duid: uefi.duid, iaid: uefi.iaid, from: machine, more: pxeOptions("HTTPClient:Arch:00016:UNDI:003001")}
 	web.more[1] = dhcpv6.OptClientArchType(iana.EFI_X86_64_HTTP)

@@ -29,6 +29,7 @@ type query struct {
 	server []byte    // DUID of the server that it means; nil for any
 	mac    fleet.MAC // "" when nothing tells it
 	ias    []ia
+	pds    []uint32 // associations that it wants prefixes for
 	wants  dhcpv6.OptionCodes
 	boot   pxe.Request
 	place  fleet.Place
@@ -185,6 +186,13 @@ func (q *query) readIAs() error {
 		q.ias = append(q.ias, a)
 	}
 	q.markSide(all)
+	prefixes := q.msg.Options.IAPD()
+	if len(prefixes) > maxIAs {
+		return errTooMany
+	}
+	for _, o := range prefixes {
+		q.pds = append(q.pds, binary.BigEndian.Uint32(o.IaId[:]))
+	}
 	return nil
 }
 

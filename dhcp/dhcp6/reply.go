@@ -43,6 +43,11 @@ func (s *Server) build(sc scene, kind dhcpv6.MessageType, ias []dhcpv6.Option, m
 	for _, o := range append(ias, more...) {
 		msg.AddOption(o)
 	}
+	for _, id := range sc.pds {
+		if o, ok := noPrefix(sc, id); ok {
+			msg.AddOption(o)
+		}
+	}
 	switch sc.msg.MessageType {
 	case dhcpv6.MessageTypeRelease, dhcpv6.MessageTypeDecline, dhcpv6.MessageTypeConfirm:
 	default:
@@ -90,6 +95,23 @@ func denied(a ia, code iana.StatusCode, text string) dhcpv6.Option {
 	o := iaOption(a)
 	o.Options.Add(status(code, text))
 	return o
+}
+
+// noPrefix says that we have no prefix to give, and that we know of none that
+// we gave (RFC 8415 §18.3). A client that asks for one beside its address would
+// ask on for as long as nobody says so.
+func noPrefix(sc scene, id uint32) (dhcpv6.Option, bool) {
+	o := &dhcpv6.OptIAPD{}
+	binary.BigEndian.PutUint32(o.IaId[:], id)
+	switch sc.msg.MessageType {
+	case dhcpv6.MessageTypeSolicit, dhcpv6.MessageTypeRequest:
+		o.Options.Add(status(iana.StatusNoPrefixAvail, "no prefix is given here"))
+	case dhcpv6.MessageTypeRenew, dhcpv6.MessageTypeRelease:
+		o.Options.Add(status(iana.StatusNoBinding, "no such prefix"))
+	default:
+		return nil, false // to the others one says nothing about what one has not
+	}
+	return o, true
 }
 
 func iaOption(a ia) *dhcpv6.OptIANA {
