@@ -80,6 +80,7 @@ func (d *tftpDoors) look(ctx context.Context) {
 	for a, door := range d.at {
 		select {
 		case <-door.over:
+			door.stop() // of its context
 			delete(d.at, a)
 			continue
 		default:
