@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -127,8 +128,17 @@ func (s *socket) write(out []reply) (failed int, last error) {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
 		return len(out), err
 	}
+	late := false
 	for rest := s.out; len(rest) > 0; {
 		n, err := s.batch.WriteBatch(rest, 0)
+		if errors.Is(err, os.ErrDeadlineExceeded) && n <= 0 && !late {
+			// On a busy machine the time may be over before the first attempt,
+			// which then is none. Once more, with a new deadline.
+			late = true
+			if s.conn.SetWriteDeadline(time.Now().Add(writeWait)) == nil {
+				continue
+			}
+		}
 		if err != nil && !errors.Is(err, syscall.EINTR) {
 			failed++
 			last = err
