@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -93,6 +94,13 @@ func serve(t *testing.T, addr string, subnets ...fleet.Subnet) *Server {
 
 func serveWith(t *testing.T, addr string, o Options) *Server {
 	t.Helper()
+	s, _ := serveUntil(t, addr, o)
+	return s
+}
+
+// serveUntil returns what ends the server, too.
+func serveUntil(t *testing.T, addr string, o Options) (*Server, func()) {
+	t.Helper()
 	err := errors.Join(
 		ip("link", "add", "s0", "type", "veth", "peer", "name", "c0", "address", string(theMAC)),
 		os.WriteFile("/proc/sys/net/ipv6/conf/s0/accept_dad", []byte("0"), 0o600),
@@ -109,14 +117,15 @@ func serveWith(t *testing.T, addr string, o Options) *Server {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		stop()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	t.Cleanup(end)
 	<-s.Ready()
-	return s
+	return s, end
 }
 
 // The kernel of a real Linux learns from us what is on its link, and gets its
@@ -220,6 +229,38 @@ func TestOnAnIPv4LinkSolicitationsAreAnswered(t *testing.T) {
 			return fmt.Errorf("counters %+v, default route %q, %w; want answers to solicitations only, and no route", s.Stats(), out, err)
 		}
 		return nil
+	})
+}
+
+// Where we are the default router, hosts do not wait for one that has ended.
+func TestADefaultRouterThatEndsSaysSo(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	n := rack6()
+	n.Router = serverIP
+	_, end := serveUntil(t, "fd98::1/64", Options{Subnets: []fleet.Subnet{n}})
+	elsewhere(t, func() error {
+		if err := ip("link", "set", "c0", "up"); err != nil {
+			return err
+		}
+		awaitDefault := func(want bool) error {
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for range 300 {
+				out, err := exec.CommandContext(t.Context(), "ip", "-6", "route", "show", "default").CombinedOutput()
+				if err != nil || len(out) > 0 == want {
+					return err
+				}
+				<-tick.C
+			}
+			return fmt.Errorf("a default route after 15 s: %v, want %v", !want, want)
+		}
+		if err := awaitDefault(true); err != nil {
+			return err
+		}
+		end()
+		return awaitDefault(false)
 	})
 }
 

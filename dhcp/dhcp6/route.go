@@ -50,19 +50,23 @@ func (s *Server) route(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("hear router solicitations, which iPXE waits for: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
 	defer conn.Close()
 	r := &router{s: s, p: conn.IPv6PacketConn(), joined: groups{}, wires: make(map[int]*wire)}
 	if err := r.prepare(); err != nil {
 		return fmt.Errorf("prepare for router solicitations: %w", err)
 	}
 	s.up(nameRouter)
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // wake the reader
+	defer stop()
+	defer r.resign()
 	buf := make([]byte, 1500)
 	for {
 		r.tick(s.o.Now())
-		if err := r.p.SetReadDeadline(time.Now().Add(minPoll)); err != nil && ctx.Err() == nil {
+		if err := r.p.SetReadDeadline(time.Now().Add(minPoll)); err != nil {
 			return fmt.Errorf("read router solicitations: %w", err)
+		}
+		if ctx.Err() != nil {
+			return nil // before it could wake us
 		}
 		n, cm, from, err := r.p.ReadFrom(buf)
 		switch {
@@ -120,6 +124,18 @@ func (r *router) wire(index int) *wire {
 		r.wires[index] = w
 	}
 	return w
+}
+
+// resign says that we are no router any more, where we were the default one
+// (RFC 4861 §6.2.5): hosts take another at once, not in half an hour.
+func (r *router) resign() {
+	for _, l := range r.s.links.all() {
+		a, _, ok := advertisementFor(l, r.s.declared())
+		if ok && a.lifetime > 0 && l.local.IsValid() {
+			a.lifetime = 0
+			r.send(l, a, &net.IPAddr{IP: allNodes.AsSlice()})
+		}
+	}
 }
 
 // hear takes a message of a neighbour.
