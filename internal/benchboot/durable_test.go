@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -62,14 +63,41 @@ func newDrill(t *testing.T, state string) *drill {
 
 func (d *drill) start() {
 	d.Helper()
-	var err error
-	if d.p, err = startProvision(d.Context(), d.l, d.state); err != nil {
-		d.Fatal(err)
-	}
+	d.run()
 	if err := d.l.dhcpUp(d.Context(), d.p); err != nil {
 		d.Fatal(err)
 	}
 }
+
+// startFull starts the program on a disk without room: it offers addresses,
+// and acknowledges none.
+func (d *drill) startFull() {
+	d.Helper()
+	d.run()
+	if err := poll(d.Context(), 20*time.Second, func() error {
+		var offered []uint32
+		a := strangersArgs{Server: dhcpServerAddr.Addr(), Relay: dhcpRelayAddr.Addr(), Wanted: []uint32{freeAddr - 1}, FirstClient: d.next}
+		d.next++
+		err := d.l.load(d.Context(), 10*time.Second, "strangers", a, &offered)
+		if err == nil && offered[0] == 0 {
+			err = errors.New("no offer")
+		}
+		return errors.Join(err, d.p.alive())
+	}); err != nil {
+		d.Fatal(err)
+	}
+}
+
+func (d *drill) run() {
+	d.Helper()
+	var err error
+	if d.p, err = startProvision(d.Context(), d.l, d.state); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// freeAddr is in the range, and so far up that nobody gets it in these tests.
+const freeAddr = 10<<24 | 98<<16 | 77<<8 | 7
 
 // load lets clients get addresses for a while, and returns those.
 func (d *drill) load(long time.Duration, during func()) []uint32 {
@@ -97,15 +125,15 @@ func (d *drill) load(long time.Duration, during func()) []uint32 {
 // that they are offered what is free.
 func (d *drill) nobodyElseGets(acked []uint32) {
 	d.Helper()
-	const most, free = 3000, 10<<24 | 98<<16 | 77<<8 | 7
+	const most = 3000
 	last := acked[max(0, len(acked)-most):]
 	var offered []uint32
-	a := strangersArgs{Server: dhcpServerAddr.Addr(), Relay: dhcpRelayAddr.Addr(), Wanted: append(slices.Clone(last), free), FirstClient: d.next}
+	a := strangersArgs{Server: dhcpServerAddr.Addr(), Relay: dhcpRelayAddr.Addr(), Wanted: append(slices.Clone(last), freeAddr), FirstClient: d.next}
 	d.next += 1 << 20
 	if err := d.l.load(d.Context(), 2*time.Minute, "strangers", a, &offered); err != nil {
 		d.Fatal(err)
 	}
-	if got := offered[len(last)]; got != free {
+	if got := offered[len(last)]; got != freeAddr {
 		d.Fatalf("a stranger asked for a free address and was offered %x: this test shows nothing", got)
 	}
 	held := make(map[uint32]bool, len(acked))
@@ -186,7 +214,7 @@ func TestAFullDiskCostsNoLease(t *testing.T) {
 	if err := d.p.kill(); err != nil {
 		t.Fatal(err)
 	}
-	d.start() // while full
+	d.startFull()
 	d.nobodyElseGets(append(before, full...))
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
