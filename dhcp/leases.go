@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func (s *Server) keep(ctx context.Context, leases []fleet.Lease) error {
 	err := s.o.Leases.SaveLeases(ctx, leases)
 	s.book.stored(leases, err == nil)
 	if err != nil {
-		return &fleet.Error{Kind: fleet.Internal, Code: fleet.CodeLeasesUnsaved, Op: "store leases", Err: err, Hint: "make room on the disk of the state folder"}
+		return &fleet.Error{Kind: fleet.Internal, Code: fleet.CodeLeasesUnsaved, Op: "store leases", Err: err, Hint: cmp.Or(fleet.HintOf(err), "see why in the error; a full disk needs room in the state folder")}
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ var diagnoses = []Diagnosis{
 	{CodeConflict, "a machine without a lease uses an address of the ranges", "give that machine another address, or add this one to exclude: of the subnet in site.yaml: {on}"},
 	{CodeDeclines, "many addresses are found in use by others", "find the machines with addresses of their own and put those addresses under exclude: in site.yaml, or look for somebody who declines what he is given: {on}"},
 	{CodeNoIPv6, "an IPv6 subnet is declared and cannot be served", "stop the program that has UDP port 547, or let the kernel have IPv6 (no ipv6.disable=1): {on}"},
-	{CodeLeasesUnsaved, "leases cannot be stored, so that no new ones are given", "make room on the disk of the state folder: {on}"},
+	{CodeLeasesUnsaved, "leases cannot be stored, so that no new ones are given", "mend what the detail names; when the disk is full, make room in the state folder: {on}"},
 	{CodeLeaseTwice, "an address was given to a second machine while the first one held it; the first lease stands", "see that no other server uses this database, let the second machine ask anew (provision power cycle), and report it with the server's log: {on}"},
 	{CodeTFTPUnheard, "machines ask for boot files by TFTP, and no packet of an answer is ever acknowledged", "let UDP from this server's high ports pass the firewall between it and the machines, or set tftp.single_port: true in provision.yaml: {on}"},
 	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders (for 32-bit UEFI there is none: set such a machine to BIOS): {on}"},
