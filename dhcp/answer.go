@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
@@ -177,25 +178,52 @@ func (s *Server) isKnown(mac fleet.MAC) bool {
 	return false
 }
 
-// networkFor finds the network that the client is on: as its relay says, as its
-// address says when it has one already (a renewal may come through a router,
-// without a relay), or as the interface says.
+// networkFor finds the network that the client is on: as its relay says, or
+// as the wire says that its packet came by. What the client says of its own
+// address chooses among the networks of that wire, and names another one only
+// where the packet came from that very address through a router: renewals and
+// INFORM do (RFC 2131 §4.3.2, §4.3.5). Whoever is plugged in here would get
+// another network's leases and options otherwise.
 func (s *Server) networkFor(sc *scene, prefixes []netip.Prefix) (*network, refusal) {
 	nets := s.nets.Load()
 	if sc.relay.IsValid() {
 		return s.behindRelay(sc, nets)
 	}
-	if sc.client.IsValid() {
-		if n := nets.of(sc.client); n != nil {
-			return n, served
-		}
-	}
+	var first *network
 	for _, p := range prefixes {
-		if n := nets.of(p.Addr()); n != nil {
-			return n, served
+		n := nets.of(p.Addr())
+		if n == nil {
+			continue
+		}
+		if m := n.onLink(sc.client); m != nil {
+			return m, served
+		}
+		if first == nil {
+			first = n
 		}
 	}
-	return nil, refusedNetwork
+	if n := nets.of(sc.client); n != nil && (isOn(prefixes, sc.client) || s.throughRouter(&sc.query)) {
+		return n, served
+	}
+	if first == nil {
+		return nil, refusedNetwork
+	}
+	return first, served
+}
+
+func isOn(prefixes []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// throughRouter reports whether a packet was sent to us by name, from the
+// address that the client says it has, and that address is on none of our
+// wires.
+func (s *Server) throughRouter(q *query) bool {
+	if q.from.Addr() != q.client || !s.ifaces.own(q.to) {
+		return false
+	}
+	_, _, near := s.ifaces.near(q.client)
+	return !near
 }
 
 // serverFor returns our address to send from: the one it wrote to, else ours
@@ -280,7 +308,7 @@ func (s *Server) request(sc *scene) (reply, bool) {
 		sc.enter(n)
 	}
 	switch {
-	case sc.chosen.IsValid() && sc.chosen != sc.name && !s.ifaces.own(sc.chosen):
+	case s.isForAnother(sc):
 		s.book.withdraw(sc.subnet, sc.hw) // SELECTING, another server
 		return reply{}, false
 	case sc.chosen.IsValid():
@@ -292,6 +320,11 @@ func (s *Server) request(sc *scene) (reply, bool) {
 	default:
 		return s.refuse(sc, refusedOther) // asks for nothing
 	}
+}
+
+// isForAnother reports whether a message names another server (option 54).
+func (s *Server) isForAnother(sc *scene) bool {
+	return sc.chosen.IsValid() && sc.chosen != sc.name && !s.ifaces.own(sc.chosen)
 }
 
 // selecting: the client takes our offer. After a restart we have forgotten
@@ -309,6 +342,9 @@ func (s *Server) selecting(sc *scene) (reply, bool) {
 
 // renewing: the client has the address and wants to keep it.
 func (s *Server) renewing(sc *scene) (reply, bool) {
+	if sc.subnet.onLink(sc.client) == nil {
+		return s.nak(sc, "the address is of another network")
+	}
 	c := s.book.claim(sc.subnet, &sc.who, sc.client)
 	switch {
 	case c.mine && c.may:
@@ -370,10 +406,13 @@ func (s *Server) nak(sc *scene, why string) (reply, bool) {
 // §4.3.5): options, but neither an address nor a lease.
 func (s *Server) inform(sc *scene) (reply, bool) {
 	if !sc.client.IsValid() {
-		return reply{}, false
+		return s.refuse(sc, refusedOther)
 	}
-	if n := sc.subnet.onLink(sc.client); n != nil {
+	switch n := sc.subnet.onLink(sc.client); {
+	case n != nil:
 		sc.enter(n)
+	case !sc.relay.IsValid(): // the answer would go to whom it pleases
+		return s.refuse(sc, refusedElsewhere)
 	}
 	r, ok := s.build(sc, dhcpv4.MessageTypeAck, netip.Addr{})
 	if ok {
@@ -383,10 +422,13 @@ func (s *Server) inform(sc *scene) (reply, bool) {
 }
 
 // giveUp stores the end of a lease; nobody is answered. Only who holds the
-// address is believed.
+// address is believed, on the network of the address.
 func (s *Server) giveUp(sc *scene, addr netip.Addr, state fleet.LeaseState) (reply, bool) {
-	if !addr.IsValid() {
-		return reply{}, false
+	switch {
+	case s.isForAnother(sc), !addr.IsValid():
+		return s.refuse(sc, refusedOther)
+	case sc.subnet.onLink(addr) == nil:
+		return s.refuse(sc, refusedElsewhere)
 	}
 	lease, ok := s.book.giveUp(sc.hw, addr, state)
 	if !ok {

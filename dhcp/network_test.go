@@ -222,7 +222,10 @@ func TestARelayGetsItsAnswersOnPort67(t *testing.T) {
 		); err != nil {
 			return err
 		}
-		return relayExchange()
+		if err := relayExchange(); err != nil {
+			return err
+		}
+		return renewThroughRouter()
 	})
 }
 
@@ -252,6 +255,49 @@ func asRelay(giaddr string) (ask func(*dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error), e
 		return dhcpv4.FromBytes(b[:n])
 	}
 	return ask, func() { _ = c.Close() }, nil
+}
+
+// renewThroughRouter renews what the relay's client got, as that client does:
+// by unicast, through a router and not through the relay. Then it asks for the
+// same from an address that it does not have.
+func renewThroughRouter() error {
+	if err := ipHere("addr", "add", "10.88.0.10/32", "dev", "relay0"); err != nil {
+		return err
+	}
+	got, err := askFrom("10.77.0.2", packet(macA, inform, has("10.88.0.10")), 300*time.Millisecond)
+	if err != nil || got != nil {
+		return fmt.Errorf("one that claims an address: answer = %v, %w", got, err)
+	}
+	got, err = askFrom("10.88.0.10", packet(macA, request, has("10.88.0.10")), 5*time.Second)
+	if err != nil || kindOf(got) != ack || got.YourIPAddr.String() != "10.88.0.10" {
+		return fmt.Errorf("renewal through a router: answer = %v, %w", got, err)
+	}
+	return nil
+}
+
+// askFrom sends a packet to the server from one of our addresses, and returns
+// what comes back to that address; nil for nothing.
+func askFrom(addr string, m *dhcpv4.DHCPv4, wait time.Duration) (*dhcpv4.DHCPv4, error) {
+	c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.ParseIP(addr), Port: clientPort}, &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: serverPort})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(m.ToBytes()); err != nil {
+		return nil, err
+	}
+	b := make([]byte, 2048)
+	n, err := c.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return dhcpv4.FromBytes(b[:n])
 }
 
 // relayExchange is a relay's half of an exchange, and of a question about it.

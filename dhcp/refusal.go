@@ -16,6 +16,7 @@ const (
 	refusedUnapproved         // the subnet serves known nodes only
 	refusedBOOTP              // no message type, and the subnet does not serve such old clients
 	refusedQuery              // a lease query by a relay that no subnet names
+	refusedElsewhere          // it says that it has an address of another network than it is on
 	refusedOther              // nothing that a server answers
 	refusals                  // how many there are
 )

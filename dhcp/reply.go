@@ -70,14 +70,15 @@ func (s *Server) build(sc *scene, kind dhcpv4.MessageType, addr netip.Addr) (rep
 
 // destination says where a reply goes (RFC 2131 §4.1). A client without an
 // address is answered by broadcast even where it would take unicast: it has no
-// ARP yet, and every client takes a broadcast.
+// ARP yet, and every client takes a broadcast. So is one that says it has an
+// address which is not of its network: whoever has that did not ask.
 func destination(sc *scene, kind dhcpv4.MessageType) (netip.AddrPort, int) {
 	switch {
 	case sc.relay.IsValid():
 		return netip.AddrPortFrom(sc.relay, serverPort), 0
 	case sc.proxy && sc.from.Addr() != anywhere:
 		return sc.from, 0
-	case kind != dhcpv4.MessageTypeNak && sc.client.IsValid():
+	case kind != dhcpv4.MessageTypeNak && sc.subnet.onLink(sc.client) != nil:
 		return netip.AddrPortFrom(sc.client, clientPort), 0
 	default:
 		return netip.AddrPortFrom(broadcast, clientPort), sc.ifindex

@@ -32,6 +32,7 @@ type Stats struct {
 	Unapproved   int64 // the subnet serves known nodes only
 	TooOld       int64 // BOOTP where it is off
 	QueryRefused int64 // lease queries of relays that no subnet names
+	Elsewhere    int64 // INFORM, RELEASE or DECLINE of an address of another network than the client is on
 	NotAnswered  int64 // nothing that a server answers
 
 	Declined     int64 // addresses that clients found in use
@@ -58,7 +59,7 @@ func (c *counters) stats() Stats {
 		Exhausted: c.refused[refusedExhausted].Load(), ShareUsed: c.refused[refusedShare].Load(), ReservedHeld: c.refused[refusedReserved].Load(),
 		UnknownRelay: c.refused[refusedRelay].Load(), RelayLoop: c.refused[refusedLoop].Load(), UnknownNet: c.refused[refusedNetwork].Load(),
 		Observed: c.refused[refusedObserve].Load(), Unapproved: c.refused[refusedUnapproved].Load(), TooOld: c.refused[refusedBOOTP].Load(),
-		QueryRefused: c.refused[refusedQuery].Load(), NotAnswered: c.refused[refusedOther].Load(),
+		QueryRefused: c.refused[refusedQuery].Load(), Elsewhere: c.refused[refusedElsewhere].Load(), NotAnswered: c.refused[refusedOther].Load(),
 		Declined: c.declined.Load(), Queries: c.queries.Load(), Probes: c.probes.Load(), Conflicts: c.conflicts.Load(), ProbeSkipped: c.probeSkipped.Load(),
 	}
 }

@@ -1,0 +1,133 @@
+package dhcp
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// byUnicast is how a packet comes that was sent to our address.
+func byUnicast(from string) arrival {
+	return arrival{ifindex: testIfindex, from: netip.AddrPortFrom(netip.MustParseAddr(from), clientPort), to: netip.MustParseAddr("10.77.0.1")}
+}
+
+// What a client says of its address names its network only where the packet
+// came from that address, through a router. Client A has 10.88.0.10 of the far
+// network by its relay, B has 10.77.0.100 of ours, when each of these begins.
+func TestAClientIsOnTheNetworkThatItsPacketCameBy(t *testing.T) {
+	const far, near, own = "10.88.0.10", "10.77.0.100", "255.255.255.255:68"
+	bootp := func(mac fleet.MAC, addr string) []byte { return bootpPacket(mac, true, has(addr)) }
+	tests := map[string]struct {
+		in   []byte
+		by   arrival
+		want dhcpv4.MessageType
+		addr string
+		to   string
+	}{
+		"a renewal through a router":                  {packet(macA, request, has(far)).ToBytes(), byUnicast(far), ack, far, far + ":68"},
+		"one that claims it by broadcast":             {packet(macA, request, has(far)).ToBytes(), byBroadcast(), nak, "", own},
+		"one that claims it, from another address":    {packet(macA, request, has(far)).ToBytes(), byUnicast(near), nak, "", own},
+		"one that claims it, from nowhere":            {packet(macA, request, has(far)).ToBytes(), byUnicast("0.0.0.0"), nak, "", own},
+		"one that claims an address of nobody's":      {packet(macA, request, has("192.0.2.7")).ToBytes(), byUnicast("192.0.2.7"), nak, "", own},
+		"one that renews ours, with the far address":  {packet(macB, request, has(far)).ToBytes(), byUnicast(far), nak, "", own},
+		"one that chose us, and claims it":            {packet(macB, request, has(far), wants(near), chooses("10.77.0.1")).ToBytes(), byBroadcast(), ack, near, own},
+		"one that renews here":                        {packet(macB, request, has(near)).ToBytes(), byUnicast(near), ack, near, near + ":68"},
+		"one that rebinds here":                       {packet(macB, request, has(near)).ToBytes(), byBroadcast(), ack, near, near + ":68"},
+		"one that was carried here from far":          {packet(macA, request, wants(far)).ToBytes(), byBroadcast(), nak, "", own},
+		"INFORM through a router":                     {packet(macA, inform, has(far)).ToBytes(), byUnicast(far), ack, "0.0.0.0", far + ":68"},
+		"INFORM here":                                 {packet(macB, inform, has(near)).ToBytes(), byBroadcast(), ack, "0.0.0.0", near + ":68"},
+		"INFORM that claims the far network":          {packet(macB, inform, has(far)).ToBytes(), byBroadcast(), silence, "", ""},
+		"INFORM that claims an address of nobody's":   {packet(macB, inform, has("192.0.2.7")).ToBytes(), byBroadcast(), silence, "", ""},
+		"BOOTP with an address of ours":               {bootp(macB, near), byBroadcast(), silence, near, near + ":68"},
+		"BOOTP that claims the far network":           {bootp(macB, far), byBroadcast(), silence, near, own},
+		"BOOTP that claims to be at nobody's address": {bootp(macB, "192.0.2.7"), byUnicast("192.0.2.7"), silence, near, own},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			rack := rackSubnet(fleet.Full)
+			rack.BOOTP = true
+			ts := newTestServer(t, rack, farSubnet())
+			ts.leaseFar(macA)
+			ts.lease(macB)
+			got, r := ts.put(tt.in, tt.by)
+			if (got == nil) != (tt.to == "") || kindOf(got) != tt.want {
+				t.Fatalf("answer = %v, want %s", got, tt.want)
+			}
+			if got != nil && (r.to.String() != tt.to || tt.addr != "" && got.YourIPAddr.String() != tt.addr) {
+				t.Errorf("it gets %s, sent to %s, want %q to %s", got.YourIPAddr, r.to, tt.addr, tt.to)
+			}
+		})
+	}
+}
+
+// leaseFar does the exchange behind a router and returns the address.
+func (ts *testServer) leaseFar(mac fleet.MAC) string {
+	ts.t.Helper()
+	got, _ := ts.put(packet(mac, discover, relayed("10.88.0.1")).ToBytes(), fromRelay("10.88.0.1"))
+	addr := got.YourIPAddr.String()
+	got, _ = ts.put(packet(mac, request, wants(addr), chooses("10.77.0.1"), relayed("10.88.0.1")).ToBytes(), fromRelay("10.88.0.1"))
+	if kindOf(got) != ack {
+		ts.t.Fatalf("answer = %v, want an ACK", got)
+	}
+	return addr
+}
+
+// A machine of one network ends nothing on another, whatever MAC it writes.
+func TestALeaseIsGivenUpOnItsOwnNetwork(t *testing.T) {
+	tests := map[string]struct {
+		in   *dhcpv4.DHCPv4
+		by   arrival
+		ends bool
+	}{
+		"released through a router":    {packet(macA, release, has("10.88.0.10")), byUnicast("10.88.0.10"), true},
+		"declined through its relay":   {packet(macA, decline, wants("10.88.0.10"), relayed("10.88.0.1")), fromRelay("10.88.0.1"), true},
+		"released by somebody here":    {packet(macA, release, has("10.88.0.10")), byBroadcast(), false},
+		"released from another's":      {packet(macA, release, has("10.88.0.10")), byUnicast("10.77.0.103"), false},
+		"declined by somebody here":    {packet(macA, decline, wants("10.88.0.10")), byBroadcast(), false},
+		"released, for another server": {packet(macA, release, has("10.88.0.10"), chooses("10.88.0.2")), byUnicast("10.88.0.10"), false},
+		"declined, for another server": {packet(macA, decline, wants("10.88.0.10"), chooses("10.88.0.2"), relayed("10.88.0.1")), fromRelay("10.88.0.1"), false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			ts := newTestServer(t, rackSubnet(fleet.Full), farSubnet())
+			ts.leaseFar(macA)
+			if got, _ := ts.put(tt.in.ToBytes(), tt.by); got != nil {
+				t.Errorf("answer = %v", got)
+			}
+			_, held := ts.LeaseByAddr(netip.MustParseAddr("10.88.0.10"))
+			if held == tt.ends {
+				t.Errorf("the lease holds: %t, want %t", held, !tt.ends)
+			}
+		})
+	}
+}
+
+// Where we are on the wire of the address ourselves, its packets come by that
+// wire, and not through a router by another.
+func TestWhatIsOnAnotherWireOfOursDoesNotComeThroughARouter(t *testing.T) {
+	ts := newTestServer(t, rackSubnet(fleet.Full), farSubnet())
+	ts.ifaces.byIdx[testIfindex+1] = []netip.Prefix{netip.MustParsePrefix("10.88.0.2/24")}
+	ts.leaseFar(macA)
+	if got, _ := ts.put(packet(macA, inform, has("10.88.0.10")).ToBytes(), byUnicast("10.88.0.10")); got != nil {
+		t.Errorf("answer = %v to one that is plugged in elsewhere", got)
+	}
+	by := byUnicast("10.88.0.10")
+	by.ifindex++
+	if got, _ := ts.put(packet(macA, inform, has("10.88.0.10")).ToBytes(), by); kindOf(got) != ack {
+		t.Errorf("answer = %v, want an ACK: it came by its own wire", got)
+	}
+}
+
+// An interface may have addresses of several networks that no link: joins.
+func TestAnAddressNamesANetworkOfTheSameWire(t *testing.T) {
+	second := farSubnet()
+	ts := newTestServer(t, rackSubnet(fleet.Full), second)
+	ts.ifaces.byIdx[testIfindex] = append(ts.ifaces.byIdx[testIfindex], netip.MustParsePrefix("10.88.0.2/24"))
+	got, r := ts.put(packet(macB, inform, has("10.88.0.50")).ToBytes(), byBroadcast())
+	if kindOf(got) != ack || got.SubnetMask().String() != "ffffff00" || r.from.String() != "10.88.0.2" || r.to.String() != "10.88.0.50:68" {
+		t.Errorf("answer = %v from %s to %s", got, r.from, r.to)
+	}
+}
