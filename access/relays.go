@@ -31,6 +31,10 @@ type Relays struct {
 	authority *Authority
 	now       func() time.Time
 
+	// writing is held by whoever changes a relay, also while it is being
+	// stored. Who only reads, as the packet path does, waits for mu alone, which
+	// nobody holds over I/O.
+	writing sync.Mutex
 	mu      sync.Mutex
 	relays  map[string]fleet.Relay
 	status  map[string]fleet.RelayStatus
@@ -128,9 +132,9 @@ func (r *Relays) Add(ctx context.Context, by, name string, subnets []string) (to
 	if !fleet.ValidName(name) {
 		return "", time.Time{}, &fleet.Error{Kind: fleet.Invalid, Op: op, Err: fmt.Errorf("%.80q is not a name", name), Hint: "use lower-case letters, digits and dashes"}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, there := r.relays[name]; there {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if _, there := r.byName(name); there {
 		return "", time.Time{}, &fleet.Error{Kind: fleet.Conflict, Op: op, On: name, Err: errors.New("there is one already"), Hint: "remove it first: provision relays remove " + name}
 	}
 	secret, hash := fleet.NewSecret()
@@ -145,29 +149,46 @@ func (r *Relays) Add(ctx context.Context, by, name string, subnets []string) (to
 // Remove takes a relay's rights away, at once. Its certificate is worthless
 // from then on.
 func (r *Relays) Remove(ctx context.Context, name string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, there := r.relays[name]; !there {
-		err := &fleet.Error{Kind: fleet.NotFound, Err: fmt.Errorf("no relay %.80q", name), Hint: "see: provision relays list"}
-		if near := fleet.Nearest(name, slices.Collect(maps.Keys(r.relays))); near != "" {
-			err.Hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		return err
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if _, there := r.byName(name); !there {
+		return r.noSuchRelay(name)
 	}
 	if err := r.store.DeleteRelay(ctx, name); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	delete(r.relays, name)
 	delete(r.status, name)
 	r.wake()
 	return nil
 }
 
+func (r *Relays) noSuchRelay(name string) error {
+	err := &fleet.Error{Kind: fleet.NotFound, Err: fmt.Errorf("no relay %.80q", name), Hint: "see: provision relays list"}
+	var known []string
+	for _, relay := range r.List() {
+		known = append(known, relay.Name)
+	}
+	if near := fleet.Nearest(name, known); near != "" {
+		err.Hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	return err
+}
+
+func (r *Relays) byName(name string) (fleet.Relay, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	relay, ok := r.relays[name]
+	return relay, ok
+}
+
 // Enrol redeems a token for a relay's certificate. The relay whose answer got
 // lost may ask again with the same key.
 func (r *Relays) Enrol(ctx context.Context, secret string, csrPEM []byte) (fleet.Relay, []byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.writing.Lock()
+	defer r.writing.Unlock()
 	relay, ok := r.byToken(fleet.HashSecret(secret))
 	if !ok {
 		return fleet.Relay{}, nil, &fleet.Error{
@@ -189,7 +210,7 @@ func (r *Relays) Enrol(ctx context.Context, secret string, csrPEM []byte) (fleet
 // byToken finds the relay that a token is for. The token stays until it
 // expires, for the relay whose answer got lost.
 func (r *Relays) byToken(hash [32]byte) (fleet.Relay, bool) {
-	for _, relay := range r.relays {
+	for _, relay := range r.List() {
 		if relay.Token != ([32]byte{}) && subtle.ConstantTimeCompare(relay.Token[:], hash[:]) == 1 && r.now().Before(relay.TokenExpires) {
 			return relay, true
 		}
@@ -199,9 +220,7 @@ func (r *Relays) byToken(hash [32]byte) (fleet.Relay, bool) {
 
 // Renew gives a relay that is known another certificate for its key.
 func (r *Relays) Renew(name string, csrPEM []byte) ([]byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	relay, ok := r.relays[name]
+	relay, ok := r.byName(name)
 	if !ok {
 		return nil, unknownRelay(errors.New("it was removed"))
 	}
@@ -222,9 +241,7 @@ func (r *Relays) Identify(chain []*x509.Certificate) (fleet.Relay, error) {
 	if err != nil {
 		return fleet.Relay{}, unknownRelay(err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	relay, ok := r.relays[name]
+	relay, ok := r.byName(name)
 	if !ok || relay.Key != key {
 		return fleet.Relay{}, unknownRelay(fmt.Errorf("relay %s was removed, or enrolled again with another key", name))
 	}
@@ -238,32 +255,52 @@ func unknownRelay(err error) error {
 // Report keeps what a relay says about itself. Its addresses are stored: the
 // DHCP server names them also after a restart.
 func (r *Relays) Report(ctx context.Context, name string, s fleet.RelayStatus) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	relay, ok := r.relays[name]
+	relay, ok := r.hear(name, s)
 	if !ok {
 		return unknownRelay(errors.New("it was removed"))
 	}
-	s.Seen = r.now()
-	r.status[name] = s
-	places := slices.DeleteFunc(slices.Clone(s.Places), func(p fleet.RelayAt) bool { return !relay.Serves(p.Subnet) || !p.Addr.IsValid() })
-	if slices.Equal(places, relay.Places) {
+	if slices.Equal(placesOf(relay, s), relay.Places) {
 		return nil
 	}
-	relay.Places = places
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if relay, ok = r.byName(name); !ok { // in between
+		return unknownRelay(errors.New("it was removed"))
+	}
+	relay.Places = placesOf(relay, s)
 	return r.keep(ctx, relay)
 }
 
-// keep stores a relay and makes it visible; the caller holds mu.
+// hear notes what a relay says about itself, and that it says something.
+func (r *Relays) hear(name string, s fleet.RelayStatus) (fleet.Relay, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	relay, ok := r.relays[name]
+	if ok {
+		s.Seen = r.now()
+		r.status[name] = s
+	}
+	return relay, ok
+}
+
+// placesOf are those addresses of a report that are on the relay's own subnets.
+func placesOf(relay fleet.Relay, s fleet.RelayStatus) []fleet.RelayAt {
+	return slices.DeleteFunc(slices.Clone(s.Places), func(p fleet.RelayAt) bool { return !relay.Serves(p.Subnet) || !p.Addr.IsValid() })
+}
+
+// keep stores a relay and makes it visible; the caller holds writing.
 func (r *Relays) keep(ctx context.Context, relay fleet.Relay) error {
 	if err := r.store.SaveRelay(ctx, relay); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.relays[relay.Name] = relay
 	r.wake()
 	return nil
 }
 
+// wake tells who waits for a change; the caller holds mu.
 func (r *Relays) wake() {
 	close(r.changed)
 	r.changed = make(chan struct{})

@@ -145,3 +145,55 @@ func TestARelayNamesAddressesOfItsOwnSubnetsOnly(t *testing.T) {
 		t.Errorf("a relay that nobody knows reports: %v, want denied", err)
 	}
 }
+
+// slowShelf is a RelayStore whose disk hangs until somebody lets it go on.
+type slowShelf struct {
+	relayShelf
+	saving, goOn chan struct{}
+}
+
+func (s slowShelf) SaveRelay(ctx context.Context, r fleet.Relay) error {
+	s.saving <- struct{}{}
+	<-s.goOn
+	return s.relayShelf.SaveRelay(ctx, r)
+}
+
+// TestADiskThatHangsHoldsUpNoPacket asks what the packet path asks, while a
+// relay's new address is being stored.
+func TestADiskThatHangsHoldsUpNoPacket(t *testing.T) {
+	r, _, shelf := openRelays(t)
+	_, _, err := r.Add(t.Context(), "anna", "west", []string{"west-boot"})
+	must(t, err)
+	old, moved := netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.78.0.2")
+	at := func(a netip.Addr) fleet.RelayStatus {
+		return fleet.RelayStatus{Places: []fleet.RelayAt{{Subnet: "west-boot", Addr: a}}}
+	}
+	must(t, r.Report(t.Context(), "west", at(old)))
+	slow := slowShelf{shelf, make(chan struct{}), make(chan struct{})}
+	r.store = slow
+	reported := make(chan error, 1)
+	go func() { reported <- r.Report(t.Context(), "west", at(moved)) }()
+	<-slow.saving
+	answered := make(chan netip.Addr, 1)
+	go func() {
+		_, _ = r.Identify(nil)
+		_, _, _ = r.List(), r.Status("west"), r.Changed()
+		if err := r.Report(t.Context(), "west", at(old)); err != nil || !r.Known(old) {
+			t.Errorf("Report = %v, Known = %v", err, r.Known(old))
+		}
+		answered <- r.AddrOn("west-boot")
+	}()
+	select {
+	case addr := <-answered:
+		if addr != old {
+			t.Errorf("the relay is at %v before that is stored, want %v", addr, old)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("who only asks waits for the disk")
+	}
+	close(slow.goOn)
+	must(t, <-reported)
+	if got := r.AddrOn("west-boot"); got != moved {
+		t.Errorf("AddrOn = %v, want %v", got, moved)
+	}
+}
