@@ -7,11 +7,14 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +38,7 @@ type relaySite struct {
 	key    *agentKey
 	client *http.Client
 	saw    whatRelaysSee
+	dir    string // of boot files
 }
 
 func newRelaySite(t *testing.T) *relaySite {
@@ -45,7 +49,7 @@ func newRelaySite(t *testing.T) *relaySite {
 		if site.relays, err = access.OpenRelays(t.Context(), relayShelf{}, a); err != nil {
 			t.Fatal(err)
 		}
-		o.Relays, o.Segments = site.relays, &site.saw
+		o.Relays, o.Segments, site.dir = site.relays, &site.saw, o.BootDir
 		o.Leases = leaseBook{netip.MustParseAddr("10.78.0.50"): "52:54:00:00:00:77"}
 	})
 	site.engine.site.Subnets = []fleet.Subnet{
@@ -197,15 +201,79 @@ func TestTheSnapshotHasTheRelaysOwnNodesOnly(t *testing.T) {
 	if len(names) != 3 || len(names["vmlinuz"]) != 64 {
 		t.Errorf("files %v, want the loader, the kernel and the ramdisk", names)
 	}
-	req, _ := http.NewRequestWithContext(t.Context(), "GET", s.base+api.PathRelaySnapshot, nil)
-	req.Header.Set("If-None-Match", res.Header.Get("ETag"))
-	again, err := s.client.Do(req)
+	if status, _ := s.snapshotUnless(res.Header.Get("ETag")); status != http.StatusNotModified {
+		t.Errorf("asked again: status %d, want 304", status)
+	}
+}
+
+// snapshotUnless asks for the snapshot, unless it has this tag.
+func (s *relaySite) snapshotUnless(tag string) (status int, now string) {
+	s.t.Helper()
+	req, _ := http.NewRequestWithContext(s.t.Context(), "GET", s.base+api.PathRelaySnapshot, nil)
+	req.Header.Set("If-None-Match", tag)
+	res, err := s.client.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	return res.StatusCode, res.Header.Get("ETag")
+}
+
+func TestASnapshotIsMadeAgainOnlyWhenSomethingHasChanged(t *testing.T) {
+	s := newRelaySite(t)
+	_, tag := s.snapshotUnless("")
+	made := s.engine.listed
+	for range 5 {
+		if status, _ := s.snapshotUnless(tag); status != http.StatusNotModified {
+			t.Fatalf("status %d, want 304", status)
+		}
+	}
+	if s.engine.listed != made {
+		t.Errorf("it was made %d times more for a relay that has it", s.engine.listed-made)
+	}
+	changes := map[string]func(){
+		"a node": func() {
+			s.engine.put(fleet.Node{ID: "n-0000000001", MAC: "52:54:00:00:00:01", State: fleet.Active, Addr: netip.MustParseAddr("10.78.0.19")}, fleet.Event{})
+		},
+		"a boot file": func() {
+			if err := os.WriteFile(filepath.Join(s.dir, "memtest"), []byte("new"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for name, change := range changes {
+		change()
+		status, now := s.snapshotUnless(tag)
+		if status != http.StatusOK || now == tag {
+			t.Errorf("%s is new: status %d, want 200", name, status)
+		}
+		tag = now
+	}
+}
+
+func TestWhoStopsWaitingForABootFileIsLetGo(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = again.Body.Close()
-	if again.StatusCode != http.StatusNotModified {
-		t.Errorf("asked again: status %d, want 304", again.StatusCode)
+	defer root.Close()
+	var m manifest
+	goOn, reading := make(chan struct{}), make(chan struct{})
+	first := m.flights.DoChan("", func() (any, error) { // somebody who reads a large file
+		close(reading)
+		<-goOn
+		return m.walk(root)
+	})
+	<-reading
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.files(ctx, root); !errors.Is(err, context.Canceled) {
+		t.Errorf("files = %v, want that it was cancelled", err)
+	}
+	close(goOn)
+	if r := <-first; r.Err != nil {
+		t.Error(r.Err)
 	}
 }
 

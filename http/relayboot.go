@@ -2,21 +2,16 @@ package http
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -126,43 +121,3 @@ func (s *Server) relayFile(c echo.Context) error {
 }
 
 func hidden(name string) bool { return strings.HasPrefix(name, ".") || strings.Contains(name, "/.") }
-
-// A manifest knows the content of the boot files by hash. A file is read again
-// only when it was replaced.
-type manifest struct {
-	mu   sync.Mutex
-	sums map[string]fileSum
-}
-
-type fileSum struct{ tag, sum string }
-
-const maxManifest = 4096 // files
-
-func (m *manifest) files(dir *os.Root) ([]api.RelayFile, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	files, sums := []api.RelayFile{}, map[string]fileSum{}
-	err := fs.WalkDir(dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || hidden(name) || len(files) >= maxManifest {
-			return nil // what cannot be read is not there
-		}
-		f, info, err := bootfile.OpenIn(dir, name)
-		if err != nil {
-			return nil // it has just gone
-		}
-		defer f.Close()
-		sum := m.sums[name]
-		if tag := bootfile.Tag(info); sum.tag != tag {
-			h := sha256.New()
-			if _, err := io.Copy(h, f); err != nil {
-				return fmt.Errorf("read boot file %s: %w", name, err)
-			}
-			sum = fileSum{tag: tag, sum: hex.EncodeToString(h.Sum(nil))}
-		}
-		sums[name] = sum
-		files = append(files, api.RelayFile{Name: name, Size: info.Size(), SHA256: sum.sum})
-		return nil
-	})
-	m.sums = sums
-	return files, err
-}

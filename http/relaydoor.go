@@ -2,13 +2,9 @@ package http
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"net/http"
 	"net/netip"
 	"path"
-	"slices"
 
 	"github.com/labstack/echo/v4"
 
@@ -134,80 +130,4 @@ func (s *Server) believe(relay fleet.Relay, f api.RelayFetched) {
 func (s *Server) speaksFor(relay fleet.Relay, machine netip.Addr) bool {
 	subnet, ok := s.o.Engine.Site().SubnetOf(machine)
 	return ok && relay.Serves(subnet.Name)
-}
-
-// sendSnapshot answers with what a relay needs to know while we are away. One
-// that has it already is told so.
-func (s *Server) sendSnapshot(c echo.Context) error {
-	snapshot, err := s.snapshot(callerOf(c.Request().Context()).relay)
-	if err != nil {
-		return err
-	}
-	raw, err := json.Marshal(snapshot)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(raw)
-	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
-	c.Response().Header().Set("ETag", tag)
-	if c.Request().Header.Get("If-None-Match") == tag {
-		return c.NoContent(http.StatusNotModified)
-	}
-	return c.JSONBlob(http.StatusOK, raw)
-}
-
-func (s *Server) snapshot(relay fleet.Relay) (api.RelaySnapshot, error) {
-	files, err := s.manifest.files(s.bootDir)
-	if err != nil {
-		return api.RelaySnapshot{}, err
-	}
-	out := api.RelaySnapshot{
-		Name: relay.Name, BootPort: s.o.BootPort, AgentPort: s.o.AgentPort, OnePort: s.o.OnePort,
-		Subnets: []api.RelaySubnet{}, Nodes: []api.RelayNode{}, Files: files,
-	}
-	if out.BootPort == 0 {
-		out.BootPort = 80
-	}
-	for _, n := range s.o.Engine.Site().Subnets {
-		if relay.Serves(n.Name) {
-			out.Subnets = append(out.Subnets, fromRelaySubnet(n))
-		}
-	}
-	for _, n := range s.o.Engine.Nodes() {
-		if node, ok := s.relayNode(relay, n); ok {
-			out.Nodes = append(out.Nodes, node)
-		}
-	}
-	return out, nil
-}
-
-func fromRelaySubnet(n fleet.Subnet) api.RelaySubnet {
-	return api.RelaySubnet{
-		Name: n.Name, CIDR: n.CIDR, Serves: n.Mode == fleet.Full || n.Mode == fleet.Reserved,
-		Router: n.Router, DNS: n.DNS, NTP: n.NTP, Domain: n.Domain,
-	}
-}
-
-// relayNode is a node that somebody let in and that has its address on one of
-// the relay's subnets. An address that another machine holds by now is not
-// this node's any more.
-func (s *Server) relayNode(relay fleet.Relay, n fleet.Node) (api.RelayNode, bool) {
-	if n.State == "" || n.State == fleet.Discovered || n.State == fleet.Retired || !n.Addr.IsValid() || !s.speaksFor(relay, n.Addr) {
-		return api.RelayNode{}, false
-	}
-	if s.o.Leases != nil {
-		if lease, held := s.o.Leases.LeaseByAddr(n.Addr); held && lease.MAC != n.MAC && !slices.Contains(n.MACs, lease.MAC) {
-			return api.RelayNode{}, false
-		}
-	}
-	out := api.RelayNode{
-		ID: string(n.ID), Name: n.Name, MACs: []string{string(n.MAC)}, State: string(n.State), Addr: n.Addr,
-		Installed: !n.System.InstalledAt.IsZero(),
-	}
-	for _, m := range n.MACs {
-		if m != n.MAC {
-			out.MACs = append(out.MACs, string(m))
-		}
-	}
-	return out, true
 }

@@ -76,6 +76,7 @@ type Server struct {
 	bigBodies   chan struct{}
 	streams     chan struct{}
 	manifest    manifest
+	snapshots   snapshots     // for relays
 	tunnels     *tunnels      // connections that relays bring
 	closing     chan struct{} // closed when the server stops: streams end
 	links       *links        // one-use URLs
