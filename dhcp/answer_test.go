@@ -435,7 +435,7 @@ func TestALeaseOnItsWayToASlowDiskIsNobodyElses(t *testing.T) {
 	if got := ts.ask(packet(macB, request, wants("10.77.0.100"), chooses("10.77.0.1"))); kindOf(got) == ack {
 		t.Error("B gets what is being stored for A")
 	}
-	ts.commit.commit(t.Context(), []reply{r})
+	ts.commit.Commit(t.Context(), []reply{r})
 	if l, ok := ts.LeaseByAddr(netip.MustParseAddr("10.77.0.100")); !ok || l.MAC != macA || len(ts.sent) != 1 {
 		t.Errorf("LeaseByAddr = %+v, %t, %d packets sent, want A's lease and its ACK", l, ok, len(ts.sent))
 	}

@@ -42,7 +42,7 @@ func TestALeaseThatTheStoreRefusesCostsNobodyElseItsACK(t *testing.T) {
 		batch = append(batch, r)
 	}
 	batch[7].lease.ClientID = strings.Repeat("00", 600)
-	ts.commit.commit(t.Context(), batch)
+	ts.commit.Commit(t.Context(), batch)
 	if len(ts.sent) != 19 {
 		t.Errorf("%d of 20 ACKs left, want all but that of the lease that the store refuses", len(ts.sent))
 	}

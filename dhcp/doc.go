@@ -5,8 +5,7 @@
 // leases from memory ([book]) and the boot file from [pxe.Decide]; and answered
 // ([draft]).
 // Nothing on this way waits for a disk, with one exception: a lease is on
-// stable storage before its ACK leaves. A single goroutine stores the leases
-// of all packets that came meanwhile in one transaction ([committer]).
+// stable storage before its ACK leaves (package [commit]).
 //
 // To send one more option, set it on the draft in [Server.build]: with
 // [draft.set] and its kin, by code, in any order; and name it in spare when a
@@ -14,7 +13,7 @@
 // allocates, and neither knows what an option means.
 //
 // When leases cannot be stored, nobody gets a new one; who holds one that is on
-// disk is answered with what is left of it ([committer.salvage]). Who floods us
+// disk is answered with what is left of it ([Server.salvage]). Who floods us
 // is not heard ([gate]), and where the kernel has no room for answers they are
 // dropped, so that no sender of nonsense makes the others wait.
 //

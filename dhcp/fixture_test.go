@@ -195,7 +195,7 @@ func (ts *testServer) put(b []byte, a arrival) (*dhcpv4.DHCPv4, reply) {
 	case !ok:
 		return nil, reply{}
 	case r.lease.State != "":
-		ts.commit.commit(ts.t.Context(), []reply{r})
+		ts.commit.Commit(ts.t.Context(), []reply{r})
 		if len(ts.sent) == 0 {
 			return nil, r
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rackstage/provision/dhcp/commit"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -65,7 +66,7 @@ func (s *Server) Release(ctx context.Context, addr netip.Addr) (fleet.Lease, err
 // keep stores leases that the book holds places for. Whatever happens, the
 // book knows afterwards.
 func (s *Server) keep(ctx context.Context, leases []fleet.Lease) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commit.SaveTimeout)
 	defer cancel()
 	err := s.o.Leases.SaveLeases(ctx, leases)
 	s.book.stored(leases, err == nil)

@@ -129,7 +129,7 @@ func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
 		s.o.Log.WarnContext(ctx, "addresses not probed before they are offered", "err", err)
 	}
 	c := newCommitter(s, func(out []reply) { s.send(main, out) })
-	g.Go(func() error { c.run(ctx); return nil })
+	g.Go(func() error { c.Run(ctx); return nil })
 	for _, sock := range []*socket{main, proxy} {
 		g.Go(func() error { return s.loop(ctx, sock, c) })
 		g.Go(func() error { <-ctx.Done(); sock.close(); return nil })
@@ -195,7 +195,9 @@ func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
 			switch {
 			case !ok:
 			case r.lease.State != "":
-				c.add(r)
+				if !c.Add(r) {
+					s.stats.dropped.Add(1)
+				}
 			case r.probe != nil:
 				s.prober.add(r, in.packet(i), in.arrival(i, sock.proxy), 0)
 			default:

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/ipv4"
 
+	"github.com/rackstage/provision/dhcp/commit"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/porthold"
 	"github.com/rackstage/provision/internal/sockbuf"
@@ -49,7 +50,7 @@ func listen(ctx context.Context, port int) (*socket, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("listen on UDP %d: no UDP socket", port), pc.Close())
 	}
-	s := &socket{conn: conn, batch: ipv4.NewPacketConn(conn), proxy: port == proxyPort, out: make([]ipv4.Message, 0, commitSize)}
+	s := &socket{conn: conn, batch: ipv4.NewPacketConn(conn), proxy: port == proxyPort, out: make([]ipv4.Message, 0, commit.GroupSize)}
 	if err := errors.Join(sockbuf.Grow(conn), s.batch.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", port, err), conn.Close())
 	}

@@ -124,7 +124,7 @@ func (b *bench) ask(tb testing.TB, raw []byte, a arrival) dhcpv6.DHCPv6 {
 	b.out = []reply{r}
 	if len(r.leases) > 0 {
 		c := newCommitter(b.Server, func(out []reply) { b.out = slices.Clone(out) })
-		c.commit(tb.Context(), []reply{r})
+		c.Commit(tb.Context(), []reply{r})
 		if len(b.out) == 0 {
 			return nil
 		}

@@ -122,12 +122,12 @@ func (s *Server) serve(ctx context.Context) error {
 	s.o.Log.InfoContext(ctx, "dhcpv6 server started")
 	g, ctx := errgroup.WithContext(ctx)
 	c := newCommitter(s, func(out []reply) { s.send(sock, out) })
-	g.Go(func() error { c.run(ctx); return nil })
+	g.Go(func() error { c.Run(ctx); return nil })
 	g.Go(func() error { return s.loop(ctx, sock, c) })
 	g.Go(func() error { <-ctx.Done(); sock.close(); return nil })
 	g.Go(func() error { s.follow(ctx, sock); return nil })
 	err = g.Wait()
-	c.giveUp()
+	c.Abandon()
 	return err
 }
 
@@ -186,7 +186,9 @@ func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
 			switch {
 			case !ok:
 			case len(r.leases) > 0:
-				c.add(r)
+				if !c.Add(r) {
+					s.stats.dropped.Add(1)
+				}
 			default:
 				s.stats.replies.Add(1)
 				out = append(out, r)

@@ -26,10 +26,11 @@ var rules = archtest.Rules{
 		"engine":    {"fleet"},
 
 		"pxe/tftp":       {"internal/porthold"},
-		"dhcp":           {"fleet", "pxe", "internal/porthold", "internal/sockbuf", "internal/throttle", "dhcp/foreign"},
+		"dhcp":           {"fleet", "pxe", "internal/porthold", "internal/sockbuf", "internal/throttle", "dhcp/commit", "dhcp/foreign"},
+		"dhcp/commit":    {"fleet"},
 		"dhcp/foreign":   {"fleet"},
 		"dhcp/leasefile": {"fleet"},
-		"dhcp/dhcp6":     {"fleet", "pxe", "internal/porthold", "internal/sockbuf", "internal/throttle"},
+		"dhcp/dhcp6":     {"fleet", "pxe", "internal/porthold", "internal/sockbuf", "internal/throttle", "dhcp/commit"},
 		"http":           {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
 		"http/bootfile":  {},
 		"cluster/swarm":  {"fleet", "cluster"},
