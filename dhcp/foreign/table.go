@@ -37,6 +37,28 @@ type Server struct {
 // maxServers bounds what anybody on the network can make us remember.
 const maxServers = 64
 
+// A proof is how well we know that a server is there. When there are too many,
+// those that are known least make room: who makes up servers never drives one
+// out that answers.
+type proof int
+
+const (
+	hearsay   proof = iota // a client named it
+	overheard              // a reply to somebody came from it
+	asked                  // it answers probes, ours or those of a relay of ours
+)
+
+func (s *Server) proof() proof {
+	switch {
+	case s.Probed:
+		return asked
+	case s.MAC != "":
+		return overheard
+	default:
+		return hearsay
+	}
+}
+
 // A table is the servers that answer now.
 type table struct {
 	o     *Options
@@ -111,7 +133,11 @@ func (t *table) note(n Network, r sighting, probed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.change(func() {
-		s := t.server(key{r.Server, n.Name}, n.Name)
+		better := overheard
+		if probed {
+			better = asked
+		}
+		s := t.server(key{r.Server, n.Name}, n.Name, better)
 		if s == nil {
 			return
 		}
@@ -155,7 +181,7 @@ func (t *table) chosen(server netip.Addr, subnet string) {
 	}
 	k := key{server, "subnet " + subnet}
 	t.change(func() {
-		if s := t.server(k, ""); s != nil {
+		if s := t.server(k, "", hearsay); s != nil {
 			s.Subnet, s.Full = subnet, true
 		}
 	})
@@ -169,7 +195,7 @@ func (t *table) relayed(subnet string, heard Server) {
 	defer t.mu.Unlock()
 	k := key{heard.Addr, "subnet " + subnet}
 	t.change(func() {
-		if s := t.server(k, ""); s != nil {
+		if s := t.server(k, "", asked); s != nil {
 			s.Subnet, s.MAC, s.Relay, s.Probed = subnet, heard.MAC, heard.Relay, true // the relay says it for as long as it is so
 			s.Full, s.Proxy, s.Offers, s.File = heard.Full, heard.Proxy, heard.Offers, heard.File
 		}
@@ -178,12 +204,12 @@ func (t *table) relayed(subnet string, heard Server) {
 }
 
 // server returns the entry of a key, a new one if need be; nil when there are
-// too many. The caller holds mu.
-func (t *table) server(k key, iface string) *Server {
+// too many that are known as well as this one. The caller holds mu.
+func (t *table) server(k key, iface string, p proof) *Server {
 	now := t.o.Now()
 	s := t.servers[k]
 	if s == nil {
-		if len(t.servers) >= maxServers {
+		if len(t.servers) >= maxServers && !t.makeRoom(p) {
 			t.stats.refused.Add(1)
 			return nil
 		}
@@ -193,6 +219,28 @@ func (t *table) server(k key, iface string) *Server {
 	s.Last = now
 	s.Replies++
 	return s
+}
+
+// makeRoom forgets one of the servers that are known worst, if that is worse
+// than p: the one that was heard of least often, and of those the newest. The
+// caller holds mu.
+func (t *table) makeRoom(p proof) bool {
+	var worst key
+	found := false
+	for k, s := range t.servers {
+		if s.proof() >= p {
+			continue
+		}
+		w := t.servers[worst]
+		if !found || cmp.Or(cmp.Compare(s.proof(), w.proof()), cmp.Compare(s.Replies, w.Replies), w.First.Compare(s.First)) < 0 {
+			worst, found = k, true
+		}
+	}
+	if found {
+		delete(t.servers, worst)
+		t.stats.evicted.Add(1)
+	}
+	return found
 }
 
 // subnetOf says which declared subnet a server stands on: the one whose

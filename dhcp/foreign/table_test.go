@@ -191,3 +191,42 @@ func TestAFloodOfServersIsBounded(t *testing.T) {
 		t.Errorf("Stats = %+v, want what was not noted", st)
 	}
 }
+
+// Who floods us with what anybody can write neither keeps a server out of the
+// table nor drives one out.
+func TestServersThatAnswerAreNotLostInAFlood(t *testing.T) {
+	s := newStreet(fleet.Full)
+	flood := func(net byte) {
+		for i := range 1000 {
+			s.Chosen(netip.AddrFrom4([4]byte{10, net, byte(i / 256), byte(i)}), "rack")
+			s.clock = s.clock.Add(20 * time.Millisecond)
+		}
+	}
+	has := func(server string) bool {
+		return s.board["E-DHCP-ROGUE "+server+" on subnet rack"] != "" &&
+			slices.ContainsFunc(s.Servers(), func(f Server) bool { return f.Addr.String() == server })
+	}
+	s.hear("10.20.0.254", "10.20.0.9", false)
+	s.hear("10.20.0.254", "10.20.0.8", false)
+	flood(22)
+	if got := len(s.Servers()); got != maxServers {
+		t.Fatalf("%d servers are remembered, want the table full", got)
+	}
+	s.hear("10.20.0.253", "10.20.0.9", true) // comes when there is no room
+	flood(23)
+	for i := range 2 * maxServers { // somebody forges replies, too
+		s.hear(fmt.Sprintf("10.24.0.%d", i), "10.20.0.9", false)
+	}
+	s.hear("10.20.0.252", "10.20.0.9", true)
+	for _, server := range []string{"10.20.0.253", "10.20.0.252"} {
+		if !has(server) {
+			t.Errorf("%s answers our probes and is not in the table", server)
+		}
+	}
+	if !has("10.20.0.254") {
+		t.Error("the server that was heard first was driven out by what somebody made up")
+	}
+	if st := s.Stats(); len(s.board) != maxServers || st.Evicted < maxServers-2 || st.Refused == 0 {
+		t.Errorf("%d alarms, Stats = %+v; want one for each server, and what was refused and forgotten", len(s.board), st)
+	}
+}

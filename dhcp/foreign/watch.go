@@ -57,12 +57,13 @@ type Stats struct {
 	Malformed int64 // packets that claim to be replies and cannot be read
 	Limited   int64 // replies not looked at because too many came
 	Refused   int64 // servers not noted because there are too many
+	Evicted   int64 // servers forgotten for others that are known better
 	Probes    int64 // packets that we sent
 	Unsent    int64 // and could not send
 }
 
 type counters struct {
-	replies, malformed, limited, refused, probes, unsent atomic.Int64
+	replies, malformed, limited, refused, evicted, probes, unsent atomic.Int64
 }
 
 // A Watch finds other DHCP servers. Make one with [New].
@@ -97,7 +98,7 @@ func (w *Watch) Stats() Stats {
 	c := &w.stats
 	return Stats{
 		Replies: c.replies.Load(), Malformed: c.malformed.Load(), Limited: c.limited.Load(),
-		Refused: c.refused.Load(), Probes: c.probes.Load(), Unsent: c.unsent.Load(),
+		Refused: c.refused.Load(), Evicted: c.evicted.Load(), Probes: c.probes.Load(), Unsent: c.unsent.Load(),
 	}
 }
 
