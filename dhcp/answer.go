@@ -140,7 +140,7 @@ func (s *Server) plan(sc *scene) {
 	}
 	sc.plan = pxe.Decide(sc.boot, sc.node)
 	if sc.plan.Code != "" && sc.subnet.Mode != fleet.Observe {
-		s.nag(sc.plan.Code, sc.noLoaderOn(), string(sc.mac)+": "+sc.plan.Reason)
+		s.alarms.Raise(sc.plan.Code, sc.noLoaderOn(), string(sc.mac)+": "+sc.plan.Reason)
 	}
 }
 

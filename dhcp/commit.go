@@ -69,8 +69,8 @@ func (s *Server) salvage(unstored []reply, send func([]reply)) {
 // unsaved raises an alarm for as long as the store fails.
 func (s *Server) unsaved(err error) {
 	if err == nil {
-		s.settle(fleet.CodeLeasesUnsaved, unsavedOn)
+		s.alarms.Clear(fleet.CodeLeasesUnsaved, unsavedOn)
 		return
 	}
-	s.nag(fleet.CodeLeasesUnsaved, unsavedOn, err.Error())
+	s.alarms.Raise(fleet.CodeLeasesUnsaved, unsavedOn, err.Error())
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"go.uber.org/goleak"
 
+	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -132,6 +133,11 @@ type testServer struct {
 	sent   []reply
 	commit *committer
 	scene  scene
+}
+
+// takeStock raises and clears the alarms about how full subnets are.
+func (ts *testServer) takeStock(sample bool) {
+	usage.Check(ts.Server.alarms, ts.book.use(sample))
 }
 
 const testIfindex = 7

@@ -186,7 +186,7 @@ func (p *prober) conflict(asked map[netip.Addr][]*probe, v voice) {
 	if v.card != "" {
 		detail = v.card + " answers there"
 	}
-	p.s.nag(fleet.CodeConflict, v.addr.String()+" on subnet "+all[0].net.Name, detail+", who has no lease of it")
+	p.s.alarms.Raise(fleet.CodeConflict, v.addr.String()+" on subnet "+all[0].net.Name, detail+", who has no lease of it")
 	p.s.o.Log.Warn("address in use", "addr", v.addr, "card", v.card, "quarantine", quarantineTime)
 	for _, w := range all {
 		if w.reply.packet == nil || w.tries >= probeAgain {

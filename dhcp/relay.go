@@ -66,7 +66,7 @@ func (all *networks) named(relay netip.Addr) *network {
 }
 
 func (s *Server) unknownRelay(relay netip.Addr, advice string) {
-	s.nag(fleet.CodeUnknownRelay, "relay "+relay.String(), advice)
+	s.alarms.Raise(fleet.CodeUnknownRelay, "relay "+relay.String(), advice)
 }
 
 // linkSelection is the network that the client is on, where giaddr is only the

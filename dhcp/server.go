@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rackstage/provision/dhcp/alarm"
 	"github.com/rackstage/provision/dhcp/foreign"
+	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -25,7 +27,7 @@ type Server struct {
 	watch  *foreign.Watch
 	nets   atomic.Pointer[networks] // what is declared
 	prober *prober
-	nagged nags
+	alarms *alarm.Board
 
 	declaring sync.Mutex
 	ready     chan struct{} // closed when the leases are loaded
@@ -38,7 +40,8 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o: o, ifaces: &interfaces{names: slices.Clone(o.Interfaces)}, book: newBook(o.Now), ready: make(chan struct{}),
+		o: o, ifaces: &interfaces{names: slices.Clone(o.Interfaces)}, book: newBook(o.Now),
+		alarms: alarm.New(o.Alarms, o.Now, quietTime), ready: make(chan struct{}),
 	}
 	s.nets.Store(newNetworks(o.Subnets, o.Pools))
 	s.book.configure(s.nets.Load().sorted, nil)
@@ -78,6 +81,9 @@ func (s *Server) declare(change func()) {
 
 // refreshEvery is how soon a new address of an interface is noticed.
 const refreshEvery = 5 * time.Second
+
+// quietTime is how long an alarm stands after its cause was seen.
+const quietTime = time.Minute
 
 // Ready is closed once the leases are loaded: before that nobody knows which
 // machine has which address.
@@ -135,7 +141,7 @@ func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
 		g.Go(func() error { <-ctx.Done(); sock.close(); return nil })
 	}
 	g.Go(func() error { s.watchInterfaces(ctx); return nil })
-	g.Go(func() error { s.watchUse(ctx); return nil })
+	g.Go(func() error { usage.Watch(ctx, s.alarms, s.book.use); return nil })
 	g.Go(func() error { return s.watch.Run(ctx) })
 	return g.Wait()
 }

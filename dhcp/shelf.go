@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -25,7 +26,7 @@ type shelf struct {
 	stock     []*place  // free, and nobody answered there lately
 	lastUse   instant
 	inUse     tally
-	samples   []int // of leases, one a minute, the newest last
+	history   usage.History
 }
 
 // A span is a range of addresses, both ends included.
@@ -35,7 +36,10 @@ const defaultShare = 50 // percent
 
 func (l *ledger) newShelf(class string, ranges []fleet.AddrRange) *shelf {
 	sh := &shelf{class: class, inUse: newTally()}
-	for _, r := range without(ranges, l.net.Exclude) {
+	for _, r := range fleet.Without(ranges, l.net.Exclude) {
+		if !r.First.Is4() {
+			continue
+		}
 		sh.spans = append(sh.spans, span{number(r.First), number(r.Last)})
 		sh.size += count(r)
 	}
@@ -62,35 +66,6 @@ func count(r fleet.AddrRange) int {
 func number(a netip.Addr) uint32 {
 	b := a.As4()
 	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-}
-
-// without returns the ranges in order, less the addresses of others.
-func without(ranges, others []fleet.AddrRange) []fleet.AddrRange {
-	byFirst := func(a, b fleet.AddrRange) int { return a.First.Compare(b.First) }
-	rest := slices.Clone(ranges)
-	slices.SortFunc(rest, byFirst)
-	others = slices.Clone(others)
-	slices.SortFunc(others, byFirst)
-	var out []fleet.AddrRange
-	for _, r := range rest {
-		if !r.First.Is4() || !r.Last.Is4() || r.Last.Less(r.First) {
-			continue
-		}
-		from := r.First
-		for _, o := range others {
-			if o.Last.Less(from) || r.Last.Less(o.First) {
-				continue
-			}
-			if from.Less(o.First) {
-				out = append(out, fleet.AddrRange{First: from, Last: o.First.Prev()})
-			}
-			from = o.Last.Next()
-		}
-		if from.IsValid() && !r.Last.Less(from) {
-			out = append(out, fleet.AddrRange{First: from, Last: r.Last})
-		}
-	}
-	return out
 }
 
 func (sh *shelf) contains(ip uint32) bool {

@@ -24,11 +24,11 @@ func TestAnAlarmComesBeforeTheAddressesRunOut(t *testing.T) {
 	}
 	give(99)
 	for range 60 { // an hour in which sixty come
-		ts.checkUse(true)
+		ts.takeStock(true)
 		ts.clock = ts.clock.Add(time.Minute)
 		give(1)
 	}
-	if ts.checkUse(false); low() != "" {
+	if ts.takeStock(false); low() != "" {
 		t.Fatalf("159 of 200 are leased, which was enough for %q", low())
 	}
 	u := ts.Subnets()[0]
@@ -36,7 +36,7 @@ func TestAnAlarmComesBeforeTheAddressesRunOut(t *testing.T) {
 		t.Fatalf("use = %+v", u)
 	}
 	give(6)
-	ts.checkUse(false)
+	ts.takeStock(false)
 	if got := low(); !strings.Contains(got, fmt.Sprintf("165 of %d", u.Size)) || !strings.Contains(got, "full in 3") {
 		t.Errorf("alarm = %q, want it to say that they last half an hour", got)
 	}
@@ -46,7 +46,7 @@ func TestAnAlarmComesBeforeTheAddressesRunOut(t *testing.T) {
 	}
 	// The leases end, the alarm with them.
 	ts.clock = ts.clock.Add(3 * time.Hour)
-	if ts.checkUse(false); low() != "" {
+	if ts.takeStock(false); low() != "" {
 		t.Errorf("alarm = %q, and nothing is leased", low())
 	}
 	if u := ts.Subnets()[0]; u.Used != 0 {
@@ -94,7 +94,7 @@ func TestManyDeclinesRaiseAnAlarm(t *testing.T) {
 		addr := ts.lease(strangerMAC(i))
 		ts.ask(packet(strangerMAC(i), decline, wants(addr)))
 	}
-	ts.checkUse(false)
+	ts.takeStock(false)
 	if got := ts.alarms.detail(fleet.CodeDeclines, "subnet rack"); !strings.Contains(got, "3 of 4") {
 		t.Errorf("alarm = %q", got)
 	}

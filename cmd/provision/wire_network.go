@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rackstage/provision/api"
@@ -42,17 +43,10 @@ func (n network) Foreign() []api.ForeignServer {
 // Uses implements httpd.Network.
 func (n network) Uses() map[string][]api.RangeUse {
 	uses := map[string][]api.RangeUse{}
-	for _, u := range n.dhcp.Subnets() {
+	for _, u := range slices.Concat(n.dhcp.Subnets(), n.dhcp6.Subnets()) {
 		out := api.RangeUse{Class: u.Class, Size: u.Size, Used: u.Used, Declined: u.Declined, Percent: u.Percent()}
 		if u.FullForecast {
 			out.FullIn = max(1, int(u.FullIn/time.Second))
-		}
-		uses[u.Subnet] = append(uses[u.Subnet], out)
-	}
-	for _, u := range n.dhcp6.Subnets() {
-		out := api.RangeUse{Size: int(u.Size), Used: int(u.Busy)} //nolint:gosec // as many as are kept track of
-		if u.Size > 0 {
-			out.Percent = out.Used * 100 / out.Size
 		}
 		uses[u.Subnet] = append(uses[u.Subnet], out)
 	}

@@ -36,7 +36,7 @@ func (s *Server) answer(q *query) (reply, bool) {
 		return reply{}, false
 	}
 	if sc.plan.Code != "" && sc.subnet.Mode != fleet.Observe {
-		s.nag(sc.plan.Code, fmt.Sprintf("IPv6, architecture %d", sc.boot.Arch), string(sc.mac)+": "+sc.plan.Reason)
+		s.alarms.Raise(sc.plan.Code, fmt.Sprintf("IPv6, architecture %d", sc.boot.Arch), string(sc.mac)+": "+sc.plan.Reason)
 	}
 	switch {
 	case sc.subnet.Mode == fleet.Full, sc.subnet.Mode == fleet.Reserved && sc.known:
@@ -194,7 +194,7 @@ func (s *Server) advertise(sc scene) (reply, bool) {
 const highest = 255
 
 func (s *Server) noAddress(sc scene, kind dhcpv6.MessageType) (reply, bool) {
-	s.stats.noAddress.Add(1)
+	s.outOfAddresses(sc)
 	s.observe(sc, "no free address on subnet "+sc.subnet.Name)
 	return s.build(sc, kind, nil, status(iana.StatusNoAddrsAvail, "no address is free"))
 }
@@ -238,7 +238,7 @@ func (s *Server) bind(sc scene, a ia, valid time.Duration) (dhcpv6.Option, fleet
 	c := s.book.recall(sc.subnet, sc.client(a))
 	lease, ok := s.book.take(sc.subnet, c, a.addrs, sc.own(), valid)
 	if !ok {
-		s.stats.noAddress.Add(1)
+		s.outOfAddresses(sc)
 		return denied(a, iana.StatusNoAddrsAvail, "no address is free"), fleet.Lease6{}, false
 	}
 	return granted(a, lease.Addr, valid), lease, true

@@ -456,9 +456,7 @@ func TestStrangersCannotTakeAllAddresses(t *testing.T) {
 	b := newBench(t, n)
 	given := 0
 	for i := range 50 {
-		v := other
-		v.from = netip.AddrFrom16([16]byte{0xfe, 0x80, 8: 0x50, 9: 0x54, 11: 0xff, 12: 0xfe, 14: byte(i >> 8), 15: byte(i + 1)})
-		v.duid, v.iaid = "0003000152540000"+string("0123456789abcdef"[i/16])+string("0123456789abcdef"[i%16])+"00", uint32(i+100)
+		v := strangerNo(i)
 		if addressIn(b.hear(t, v, v.say(t, dhcpv6.MessageTypeSolicit, nil))).IsValid() {
 			given++
 		}
@@ -479,12 +477,17 @@ func TestAFullPoolIsAnAlarmUntilItIsNot(t *testing.T) {
 	b := newBench(t, n)
 	b.boot(t, agent)
 	b.clock = b.clock.Add(countEvery)
-	b.forecast()
-	if want := []string{fleet.CodePoolExhausted + " subnet rack6"}; !slices.Equal(b.notes.raised, want) {
+	b.takeStock(false)
+	low := fleet.CodePoolForecast + " subnet rack6"
+	if want := []string{low}; !slices.Equal(b.notes.raised, want) {
 		t.Errorf("alarms %q, want %q", b.notes.raised, want)
 	}
+	b.hear(t, other, other.say(t, dhcpv6.MessageTypeSolicit, nil))
+	if want := []string{low, fleet.CodePoolExhausted + " subnet rack6"}; !slices.Equal(b.notes.raised, want) {
+		t.Errorf("alarms %q, want %q: one got nothing", b.notes.raised, want)
+	}
 	b.clock = b.clock.Add(time.Hour)
-	b.forecast()
+	b.takeStock(false)
 	if len(b.notes.raised) != 0 {
 		t.Errorf("alarms %q after the lease ended", b.notes.raised)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -28,10 +29,11 @@ type book struct {
 	now     func() time.Time
 	ledgers []*ledger
 	orphans map[netip.Addr]fleet.Lease6 // leases of no subnet that we serve
+	history map[string]*usage.History   // by name of the subnet
 }
 
 func newBook(now func() time.Time) *book {
-	return &book{now: now, orphans: make(map[netip.Addr]fleet.Lease6)}
+	return &book{now: now, orphans: make(map[netip.Addr]fleet.Lease6), history: make(map[string]*usage.History)}
 }
 
 // configure sets the subnets. Leases and offers stay, each with the subnet
@@ -273,18 +275,6 @@ func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease6, bool) {
 	}
 	lease := l.byAddr[a].lease
 	return lease, lease.State == fleet.LeaseBound && b.now().Before(lease.Expires)
-}
-
-// usage returns how full each subnet is.
-func (b *book) usage() map[string]usage {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	all := make(map[string]usage, len(b.ledgers))
-	for _, l := range b.ledgers {
-		l.count(countEvery, b.now())
-		all[l.subnet.Name] = l.use
-	}
-	return all
 }
 
 func leaseTime(n fleet.Subnet, known bool) time.Duration {

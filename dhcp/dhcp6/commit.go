@@ -62,9 +62,9 @@ func (s *Server) salvage(unstored []reply, send func([]reply)) {
 
 // unsaved raises an alarm for as long as the store fails.
 func (s *Server) unsaved(err error) {
-	detail := ""
-	if err != nil {
-		detail = err.Error()
+	if err == nil {
+		s.alarms.Clear(fleet.CodeLeasesUnsaved, unsavedOn)
+		return
 	}
-	s.alarm(err != nil, fleet.CodeLeasesUnsaved, unsavedOn, detail)
+	s.alarms.Raise(fleet.CodeLeasesUnsaved, unsavedOn, err.Error())
 }

@@ -6,27 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/rackstage/provision/fleet"
 )
-
-// A SubnetUse says how full a subnet is.
-type SubnetUse struct {
-	Subnet string
-	Size   uint64 // addresses that can be given, or as many as are kept track of
-	Busy   uint64 // leased, offered or in quarantine
-}
-
-// Subnets returns how full the subnets are, by name.
-func (s *Server) Subnets() []SubnetUse {
-	var all []SubnetUse
-	for name, u := range s.book.usage() {
-		all = append(all, SubnetUse{Subnet: name, Size: u.size, Busy: u.busy})
-	}
-	slices.SortFunc(all, func(a, b SubnetUse) int { return strings.Compare(a.Subnet, b.Subnet) })
-	return all
-}
 
 // Leases returns the leases that hold an address now, in order of address,
 // those after one, of one subnet or ("") of all.

@@ -26,7 +26,7 @@ func TestOperatorsSeeLeasesAndCanEndThem(t *testing.T) {
 		t.Errorf("another subnet has %+v", some)
 	}
 	b.clock = b.clock.Add(countEvery)
-	want := []SubnetUse{{Subnet: "rack6", Size: 4096, Busy: 2}, {Subnet: "remote6", Size: 4096}}
+	want := []SubnetUse{{Subnet: "rack6", Size: 4096, Used: 2, Strangers: 2, MostOfThem: 2048}, {Subnet: "remote6", Size: 4096, MostOfThem: 2048}}
 	if use := b.Subnets(); !slices.Equal(use, want) {
 		t.Errorf("use %+v, want %+v", use, want)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 
+	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -71,11 +72,14 @@ func (f *ledgerFile) ForgetLeases6(context.Context, time.Time) error { return ni
 type notes struct {
 	seen   []fleet.Evidence
 	raised []string
+	detail string // of the last
 }
 
 func (n *notes) Observe(ev fleet.Evidence) { n.seen = append(n.seen, ev) }
 
-func (n *notes) Raise(code, on, _ string) { n.raised = append(n.raised, code+" "+on) }
+func (n *notes) Raise(code, on, detail string) {
+	n.raised, n.detail = append(n.raised, code+" "+on), detail
+}
 
 func (n *notes) Clear(code, on string) {
 	n.raised = slices.DeleteFunc(n.raised, func(r string) bool { return r == code+" "+on })
@@ -112,6 +116,12 @@ func newBench(tb testing.TB, subnets ...fleet.Subnet) *bench {
 	s.links.owners = map[netip.Addr]bool{serverIP: true}
 	s.book.reconfigure(s.links.owned())
 	return b
+}
+
+// takeStock raises and clears alarms as it is done every few seconds.
+func (b *bench) takeStock(sample bool) {
+	usage.Check(b.alarms, b.book.use(sample))
+	b.alarms.Expire()
 }
 
 // ask hands a packet in and returns the answer, after its leases are stored.

@@ -27,7 +27,7 @@ func (s *Server) keep(ctx context.Context, name string, service func(context.Con
 			s.o.Log.WarnContext(ctx, name+" not served, IPv4 is as before", "err", err)
 		}
 		if err != nil && s.declares6() {
-			s.nag(fleet.CodeNoIPv6, name, err.Error())
+			s.alarms.Raise(fleet.CodeNoIPv6, name, err.Error())
 		}
 		retry := time.NewTimer(retryEvery)
 		select {
@@ -40,7 +40,7 @@ func (s *Server) keep(ctx context.Context, name string, service func(context.Con
 }
 
 // up tells that a service that keep runs has what it needs.
-func (s *Server) up(name string) { s.alarm(false, fleet.CodeNoIPv6, name, "") }
+func (s *Server) up(name string) { s.alarms.Clear(fleet.CodeNoIPv6, name) }
 
 // changed returns a channel that is closed when other subnets are declared.
 func (s *Server) changed() <-chan struct{} {

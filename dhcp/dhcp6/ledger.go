@@ -94,15 +94,16 @@ type ledger struct {
 	byIA      map[iaKey]*place  // lease on disk or offer, by whom it is for
 	byMachine map[string]*place // the address that the machine had last
 
-	use     usage
+	use     stock
 	counted time.Time
 }
 
-// usage is how full a subnet is.
-type usage struct {
-	size    uint64 // addresses that can be given, or as many as we keep track of
-	busy    uint64
-	unknown uint64 // of the busy ones, had by machines that nobody has approved
+// A stock is how many of the addresses that are given to anybody are left.
+type stock struct {
+	size     uint64 // addresses that can be given, or as many as we keep track of
+	busy     uint64
+	declined uint64 // of the busy ones, in quarantine
+	unknown  uint64 // of the busy ones, had by machines that nobody has approved
 
 	hidden map[string]uint64 // of the busy ones, by the DUID of clients without a MAC address
 }
@@ -119,7 +120,7 @@ const (
 func newLedger(n fleet.Subnet, own map[netip.Addr]bool) *ledger {
 	l := &ledger{
 		subnet: n, never: make(map[netip.Addr]bool), reserved: make(map[netip.Addr]fleet.MAC), byMAC: make(map[fleet.MAC]netip.Addr),
-		pool: poolOf(n.Ranges), byAddr: make(map[netip.Addr]*place), byIA: make(map[iaKey]*place), byMachine: make(map[string]*place),
+		pool: poolOf(fleet.Without(n.Ranges, n.Exclude)), byAddr: make(map[netip.Addr]*place), byIA: make(map[iaKey]*place), byMachine: make(map[string]*place),
 	}
 	for a := range own {
 		l.never[a] = true
@@ -133,8 +134,30 @@ func newLedger(n fleet.Subnet, own map[netip.Addr]bool) *ledger {
 			l.reserved[r.Addr], l.byMAC[r.MAC] = r.MAC, r.Addr
 		}
 	}
-	l.use.size = min(l.pool.size, maxPlaces)
+	l.use.size = min(l.pool.size-l.kept(), maxPlaces)
 	return l
+}
+
+// kept counts the addresses of the ranges that not everybody can have.
+func (l *ledger) kept() (n uint64) {
+	for a := range l.never {
+		if l.pool.contains(a) {
+			n++
+		}
+	}
+	for a := range l.reserved {
+		if l.pool.contains(a) && !l.never[a] {
+			n++
+		}
+	}
+	return n
+}
+
+// isShared reports whether an address is one of those that are given to
+// anybody, of which there are so many.
+func (l *ledger) isShared(a netip.Addr) bool {
+	_, reserved := l.reserved[a]
+	return !reserved && !l.never[a] && l.pool.contains(a)
 }
 
 // mayHave reports whether a client may have this address at all. own is the
@@ -150,17 +173,7 @@ func (l *ledger) mayHave(a netip.Addr, c client, own netip.Addr) bool {
 	if a == own && !c.side && l.subnet.Mode == fleet.Reserved {
 		return true
 	}
-	for _, r := range l.subnet.Exclude {
-		if r.Contains(a) {
-			return false
-		}
-	}
-	for _, r := range l.subnet.Ranges {
-		if r.Contains(a) {
-			return true
-		}
-	}
-	return false
+	return l.pool.contains(a)
 }
 
 // choose finds an address for a client: the one reserved for it, the one it
@@ -221,14 +234,16 @@ func (l *ledger) roomNow(c client, age time.Duration, now time.Time) bool {
 	if c.mac == "" && l.use.hidden[c.duid] >= maxHidden {
 		return false
 	}
-	if c.known {
-		return l.use.busy < l.use.size
+	return l.use.busy < l.use.size && (c.known || l.use.unknown < l.share())
+}
+
+// share is how many addresses machines that nobody has approved may have.
+func (l *ledger) share() uint64 {
+	percent := uint64(l.subnet.UnknownShare) //nolint:gosec // 0 to 100
+	if percent == 0 {
+		percent = defaultShare
 	}
-	share := uint64(l.subnet.UnknownShare) //nolint:gosec // 0 to 100
-	if share == 0 {
-		share = defaultShare
-	}
-	return l.use.busy < l.use.size && l.use.unknown < max(1, l.use.size*share/100)
+	return max(1, l.use.size*percent/100)
 }
 
 // count takes stock, unless that was done a short time ago: between, what is
@@ -237,12 +252,13 @@ func (l *ledger) count(age time.Duration, now time.Time) {
 	if now.Sub(l.counted) < age {
 		return
 	}
-	l.counted, l.use.busy, l.use.unknown, l.use.hidden = now, 0, 0, make(map[string]uint64)
+	l.counted, l.use = now, stock{size: l.use.size, hidden: make(map[string]uint64)}
 	for a, p := range l.byAddr {
 		c, busy := p.holder(now)
 		switch {
-		case busy:
+		case busy && l.isShared(a):
 			l.use.add(c, p.unknown)
+		case busy:
 		case now.Sub(p.lease.Expires) > rememberTime, len(l.byAddr) > maxPlaces:
 			l.unlink(p)
 			delete(l.byAddr, a)
@@ -251,8 +267,11 @@ func (l *ledger) count(age time.Duration, now time.Time) {
 }
 
 // add counts one more address that somebody has.
-func (u *usage) add(c client, unknown bool) {
+func (u *stock) add(c client, unknown bool) {
 	u.busy++
+	if c.duid == "" {
+		u.declined++
+	}
 	if unknown {
 		u.unknown++
 	}
@@ -272,7 +291,7 @@ func (l *ledger) place(a netip.Addr) *place {
 
 // hold keeps a place for a client for a while.
 func (l *ledger) hold(p *place, c client, until, now time.Time) {
-	if _, busy := p.holder(now); !busy {
+	if _, busy := p.holder(now); !busy && l.isShared(p.addr) {
 		l.use.add(c, !c.known)
 	}
 	if old := l.byIA[c.key()]; old != nil && old != p && old.held.key() == c.key() && old.storing == 0 {

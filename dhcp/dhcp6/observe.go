@@ -39,44 +39,24 @@ func (s *Server) otherServer(sc scene) {
 	if mac := duid(sc.server).mac(); mac != "" {
 		name = string(mac)
 	}
-	s.nag(fleet.CodeRogueDHCP, "DHCPv6 server "+name+" on subnet "+sc.subnet.Name, sc.from.Addr().String()+" chose it")
+	s.alarms.Raise(fleet.CodeRogueDHCP, "DHCPv6 server "+name+" on subnet "+sc.subnet.Name, sc.from.Addr().String()+" chose it")
 }
 
-const (
-	watchEvery  = 30 * time.Second // how soon an operator hears that addresses get scarce
-	forgetEvery = 10 * time.Minute
-)
+// forgetEvery is how often leases that ended long ago are forgotten.
+const forgetEvery = 10 * time.Minute
 
-// watch raises alarms about pools that fill up, and forgets leases that ended
-// long ago.
-func (s *Server) watch(ctx context.Context) {
-	tick := time.NewTicker(watchEvery)
+// forget forgets them until ctx is done.
+func (s *Server) forget(ctx context.Context) {
+	tick := time.NewTicker(forgetEvery)
 	defer tick.Stop()
-	forgot := s.o.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		s.forecast()
-		s.alarms.forget(s.o.Now())
-		if now := s.o.Now(); now.Sub(forgot) >= forgetEvery {
-			forgot = now
-			if err := s.o.Leases.ForgetLeases6(ctx, now.Add(-rememberTime)); err != nil && ctx.Err() == nil {
-				s.o.Log.WarnContext(ctx, "old leases not forgotten", "err", err)
-			}
+		if err := s.o.Leases.ForgetLeases6(ctx, s.o.Now().Add(-rememberTime)); err != nil && ctx.Err() == nil {
+			s.o.Log.WarnContext(ctx, "old leases not forgotten", "err", err)
 		}
-	}
-}
-
-// forecast compares what is in use with what there is.
-func (s *Server) forecast() {
-	for name, u := range s.book.usage() {
-		full := u.size > 0 && u.busy >= u.size
-		low := u.size > 0 && u.busy*5 > u.size*4
-		text := fmt.Sprintf("%d of %d addresses are in use", u.busy, u.size)
-		s.alarm(full, fleet.CodePoolExhausted, "subnet "+name, text)
-		s.alarm(low && !full, fleet.CodePoolForecast, "subnet "+name, text)
 	}
 }

@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 
 	"github.com/rackstage/provision/fleet"
 )
 
-// A pool is the ranges of a subnet as one row of addresses.
+// A pool is the ranges of a subnet, without what is excluded, as one row of
+// addresses.
 type pool struct {
 	ranges []fleet.AddrRange
 	sizes  []uint64
@@ -18,6 +20,11 @@ type pool struct {
 
 // maxRange is as much of a range as we count: nobody has so many machines.
 const maxRange = 1 << 48
+
+// contains reports whether an address is in one of the ranges.
+func (p pool) contains(a netip.Addr) bool {
+	return slices.ContainsFunc(p.ranges, func(r fleet.AddrRange) bool { return r.Contains(a) })
+}
 
 func poolOf(ranges []fleet.AddrRange) pool {
 	var p pool

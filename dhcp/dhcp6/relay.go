@@ -138,17 +138,14 @@ const relayPrefix = "relay "
 // unknownRelay tells of a relay that nobody named, and counts what it sends.
 func (s *Server) unknownRelay(q *query, relay netip.Addr, advice string) {
 	s.stats.unknownRelays.Add(1)
-	s.nag(fleet.CodeUnknownRelay, relayPrefix+relay.String(), fmt.Sprintf("from %s: %s", q.speaker(), advice))
+	s.alarms.Raise(fleet.CodeUnknownRelay, relayPrefix+relay.String(), fmt.Sprintf("from %s: %s", q.speaker(), advice))
 }
 
 // forgetRelays ends the alarms about relays that are named now.
 func (s *Server) forgetRelays() {
-	unnamed := func(on string) bool {
+	s.alarms.ClearIf(fleet.CodeUnknownRelay, func(on string) bool {
 		a, err := netip.ParseAddr(strings.TrimPrefix(on, relayPrefix))
 		_, named := s.book.subnetNaming(a)
-		return err != nil || !named
-	}
-	for _, on := range s.alarms.dropAll(fleet.CodeUnknownRelay, unnamed) {
-		s.o.Alarms.Clear(fleet.CodeUnknownRelay, on)
-	}
+		return err == nil && named
+	})
 }

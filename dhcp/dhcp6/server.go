@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rackstage/provision/dhcp/alarm"
+	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/throttle"
 )
@@ -24,7 +26,7 @@ type Server struct {
 	links  *links
 	book   *book
 	ready  chan struct{} // closed when the leases are loaded
-	alarms alarms
+	alarms *alarm.Board
 	gate   *throttle.Gate[source] // of the loop
 
 	subnetMu sync.RWMutex
@@ -41,7 +43,8 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, id: append([]byte{0, duidUUID}, o.ServerID[:]...), links: &links{names: slices.Clone(o.Interfaces)},
 		book: newBook(o.Now), ready: make(chan struct{}), moved: make(chan struct{}),
-		gate: throttle.NewGate[source](gateBurst, gateEvery),
+		alarms: alarm.New(o.Alarms, o.Now, fleet.AlarmHold),
+		gate:   throttle.NewGate[source](gateBurst, gateEvery),
 	}
 	s.SetSubnets(o.Subnets)
 	return s, nil
@@ -101,7 +104,8 @@ func (s *Server) Run(ctx context.Context) error {
 
 	var g errgroup.Group
 	g.Go(func() error { s.followLinks(ctx); return nil })
-	g.Go(func() error { s.watch(ctx); return nil })
+	g.Go(func() error { usage.Watch(ctx, s.alarms, s.book.use); return nil })
+	g.Go(func() error { s.forget(ctx); return nil })
 	g.Go(func() error { s.keep(ctx, nameDHCP, s.serve); return nil })
 	g.Go(func() error { s.keep(ctx, nameRouter, s.route); return nil })
 	return g.Wait()
