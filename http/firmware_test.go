@@ -252,6 +252,8 @@ func TestMachinesThatStandStillAreLetGo(t *testing.T) {
 		"in the middle of a header": {"GET /boot/vmlinuz HTTP/1.1\r\nX-Slow: ", headerTime, Stats{SlowHeaders: 1}},
 		"before the first word":     {"", headerTime, Stats{IdleClosed: 1}},
 		"between two requests":      {"GET /boot/nothing HTTP/1.1\r\nHost: x\r\n\r\n", idleTime, Stats{Requests: 1, NotFound: 1, IdleClosed: 1}},
+		"between two scripts":       {"GET /boot/ipxe? HTTP/1.1\r\nHost: x\r\n\r\n", idleTime, Stats{Requests: 1, Scripts: 1, IdleClosed: 1}},
+		"in the middle of a script": {"GET /boot/ipxe? HTTP/1.1\r\nHost: x\r\n\r\n", bootfile.StallTime, Stats{Requests: 1, Scripts: 1, StalledReaders: 1}},
 		"in the middle of a file":   {"GET /boot/initrd.img HTTP/1.1\r\nHost: x\r\n\r\n", bootfile.StallTime, Stats{Requests: 1, Files: 1, StalledReaders: 1}},
 	}
 	for name, tt := range tests {

@@ -80,7 +80,7 @@ func (b boot) grub(w http.ResponseWriter, req *http.Request, name string) bool {
 		http.Error(w, err.Error(), http.StatusTooManyRequests)
 		return true
 	}
-	b.sendScript(w, req, made(script, err))
+	send(w, req, b.made(req.Context(), remoteAddr(req), script, err))
 	return true
 }
 

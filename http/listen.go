@@ -69,7 +69,9 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 		}
 	}
 	for i, listener := range l.Boot {
-		l.Boot[i] = countedListener{listener, &s.counts}
+		door := s.newQuickDoor(listener)
+		l.Boot[i] = door
+		group.Go(func() error { door.wait(); return nil }) // until its server closes it
 	}
 	start(l.Boot, s.BootHandler(), doorBoot, false)
 	start(l.TLS, s.echo, doorTLS, true)

@@ -34,8 +34,8 @@ func (s *Server) renderNode(ctx context.Context, in *renderNode) (*reply[api.Ren
 	if err != nil {
 		return nil, err
 	}
-	v := s.visitor(n.Addr, server, n.MAC, bootQuery{UUID: n.UUID, Arch: archOfNode(n)})
-	v.dry = true
+	v := &visit{dry: true}
+	s.fill(v, n.Addr, server, n.MAC, bootQuery{UUID: n.UUID, Arch: archOfNode(n)})
 	text, what, err := s.renderScript(ctx, v, in.As)
 	if err != nil {
 		return nil, &fleet.Error{Kind: fleet.Conflict, Code: "E-RENDER", Op: "render", On: "node " + v.title, Err: err, Hint: "change the script in site.yaml and apply it"}

@@ -44,45 +44,78 @@ type visit struct {
 	dry    bool   // nothing is to come of it: no ticket, no link
 }
 
+// A scriptAsk is a request for a script, whoever has read it.
+type scriptAsk struct {
+	addr, local netip.Addr // the machine's, and ours
+	query       string     // of the URL
+	secure      bool       // it came by TLS
+	dry         bool       // HEAD
+}
+
+// A scriptAnswer is what comes of it.
+type scriptAnswer struct {
+	status int
+	text   []byte
+}
+
 // script answers iPXE with what its machine shall do.
 func (b boot) script(w http.ResponseWriter, req *http.Request) {
-	q := readBootQuery(req.URL.RawQuery)
-	addr := remoteAddr(req)
-	mac, ok := b.machineAt(req.Context(), addr, q.MAC)
-	if !ok {
-		b.sendScript(w, req, made(b.scripts.Wait("this machine", b.unknownAt(addr, q.MAC))))
-		return
+	buf := b.spare.Get().(*scriptBuffer) //nolint:forcetypeassert // nothing else is in it
+	defer b.spare.Put(buf)
+	r := b.scriptFor(req.Context(), buf, scriptAsk{
+		addr: remoteAddr(req), local: localAddr(req), query: req.URL.RawQuery, secure: b.byTLS(req), dry: req.Method != http.MethodGet,
+	})
+	if r.status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", retryTicket)
 	}
-	v := b.visitor(addr, b.serverFor(addr, localAddr(req)), mac, q)
-	v.dry = req.Method != http.MethodGet
-	if b.byTLS(req) {
+	send(w, req, r)
+	buf.keep(r.text)
+}
+
+// scriptFor makes the answer to a request for a script, in buf if there is
+// room.
+func (b boot) scriptFor(ctx context.Context, buf *scriptBuffer, a scriptAsk) scriptAnswer {
+	q := readBootQuery(a.query)
+	mac, ok := b.machineAt(ctx, a.addr, q.MAC)
+	if !ok {
+		text, err := b.scripts.Wait("this machine", b.unknownAt(a.addr, q.MAC))
+		return b.made(ctx, a.addr, text, err)
+	}
+	v := &buf.visit
+	*v = visit{dry: a.dry}
+	b.fill(v, a.addr, b.serverFor(a.addr, a.local), mac, q)
+	if a.secure {
 		v.ask.Secure, v.ask.Port = true, b.o.BootHTTPS
 		v.front = b.frontFor(frontKey{v.ask.Server, true})
 	}
 	do := b.choose(v)
-	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.Allow(addr) {
-		b.refuseTicket(w, req, v.ask)
-		return
+	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.Allow(a.addr) {
+		return b.refuseTicket(ctx, v.ask)
 	}
-	buf := b.spare.Get().(*scriptBuffer)
-	defer b.spare.Put(buf)
-	text, err := b.compose(req.Context(), buf.b[:0], v, do)
-	b.sendScript(w, req, made(text, err))
-	if cap(text) <= maxSpare {
-		buf.b = text
-	}
+	text, err := b.compose(ctx, buf.b[:0], v, do)
 	if !v.dry && err == nil {
 		b.o.Engine.Observe(fleet.Evidence{
 			At: b.o.Now(), MAC: mac, Phase: fleet.PhaseScript,
-			Detail: "GET " + scriptWord(v.plan, do) + " script from " + addr.String(),
+			Detail: "GET " + scriptWord(v.plan, do) + " script from " + a.addr.String(),
 		})
 	}
+	return b.made(ctx, a.addr, text, err)
 }
 
 // A scriptBuffer is used for one script after the other.
-type scriptBuffer struct{ b []byte }
+type scriptBuffer struct {
+	b     []byte
+	visit visit
+}
 
 const maxSpare = 16 << 10
+
+// keep keeps the memory of a script that was sent.
+func (buf *scriptBuffer) keep(text []byte) {
+	if cap(text) <= maxSpare {
+		buf.b = text
+	}
+}
 
 func scriptWord(plan pxe.Plan, do choice) string {
 	switch do {
@@ -93,9 +126,9 @@ func scriptWord(plan pxe.Plan, do choice) string {
 	}
 }
 
-// visitor collects what the answer to a machine depends on.
-func (s *Server) visitor(addr, server netip.Addr, mac fleet.MAC, q bootQuery) *visit {
-	v := &visit{site: s.o.Engine.Site(), front: s.front(server), do: q.Do}
+// fill collects what the answer to a machine depends on.
+func (s *Server) fill(v *visit, addr, server netip.Addr, mac fleet.MAC, q bootQuery) {
+	v.site, v.front, v.do = s.o.Engine.Site(), s.front(server), q.Do
 	v.node, _ = s.o.Engine.NodeByMAC(mac)
 	v.subnet, _ = v.site.SubnetOf(addr)
 	v.ask = pxe.Request{
@@ -106,7 +139,6 @@ func (s *Server) visitor(addr, server netip.Addr, mac fleet.MAC, q bootQuery) *v
 	if v.title = v.node.Title(); v.title == "" {
 		v.title = string(mac)
 	}
-	return v
 }
 
 // choose says which script a machine gets. What it asks for counts as far as
@@ -140,7 +172,7 @@ func (b boot) compose(ctx context.Context, dst []byte, v *visit, do choice) ([]b
 	case doMemTest:
 		return b.scripts.MemTest(v.title, b.memTest(v.ask)), nil
 	case doLocal:
-		return b.scripts.Local(v.title, v.front.menu+dashed(v.ask.MAC))
+		return b.scripts.AppendLocal(dst, v.title, v.front.menu+dashed(v.ask.MAC)), nil
 	case doCustom:
 		script, _ := v.site.ScriptFor(v.node, v.ask.MAC)
 		text, err := b.custom(v, script)
@@ -182,13 +214,15 @@ func dashed(mac fleet.MAC) string { return strings.ReplaceAll(string(mac), ":", 
 
 var errTooManyTickets = errors.New("too many boot tickets for this address")
 
+// retryTicket is when an address may have the next ticket, in seconds.
+var retryTicket = strconv.Itoa(int(1 / ticketRate))
+
 // refuseTicket answers an address that has asked for too many tickets. The
 // loader's script, and firmware, ask again.
-func (b boot) refuseTicket(w http.ResponseWriter, req *http.Request, ask pxe.Request) {
+func (b boot) refuseTicket(ctx context.Context, ask pxe.Request) scriptAnswer {
 	b.counts.ticketsRefused.Add(1)
-	b.o.Log.DebugContext(req.Context(), "boot ticket refused: too many from this address", "mac", ask.MAC, "addr", ask.Addr)
-	w.Header().Set("Retry-After", strconv.Itoa(int(1/ticketRate)))
-	http.Error(w, "too many boot tickets for this address", http.StatusTooManyRequests)
+	b.o.Log.DebugContext(ctx, "boot ticket refused: too many from this address", "mac", ask.MAC, "addr", ask.Addr)
+	return scriptAnswer{http.StatusTooManyRequests, []byte("too many boot tickets for this address\n")}
 }
 
 // autoexec is the script that iPXE asks for by name, before DHCP: it asks for
@@ -198,7 +232,8 @@ func (b boot) autoexec(w http.ResponseWriter, req *http.Request) {
 	if b.byTLS(req) {
 		base = pxe.Request{Server: b.serverFor(remoteAddr(req), localAddr(req)), Port: b.o.BootHTTPS, Secure: true}.BaseURL()
 	}
-	b.sendScript(w, req, made(b.scripts.AutoExec(base, pxe.PathScript)))
+	text, err := b.scripts.AutoExec(base, pxe.PathScript)
+	send(w, req, b.made(req.Context(), remoteAddr(req), text, err))
 }
 
 // byTLS reports whether a request came in by the boot listener with TLS. What
@@ -212,27 +247,24 @@ func (b boot) byTLS(req *http.Request) bool {
 	return err == nil && at.Port() == b.o.BootHTTPS
 }
 
-// A made script, or why it could not be made.
-type scriptResult struct {
-	text []byte
-	err  error
-}
-
-func made(text []byte, err error) scriptResult { return scriptResult{text, err} }
-
-// sendScript answers with a script.
-func (b boot) sendScript(w http.ResponseWriter, req *http.Request, script scriptResult) {
-	if script.err != nil {
-		b.o.Log.ErrorContext(req.Context(), "boot script not made", "addr", remoteAddr(req), "err", script.err)
-		http.Error(w, "no script", http.StatusInternalServerError)
-		return
+// made is the answer with a script, or without one when err says why.
+func (b boot) made(ctx context.Context, addr netip.Addr, text []byte, err error) scriptAnswer {
+	if err != nil {
+		b.o.Log.ErrorContext(ctx, "boot script not made", "addr", addr, "err", err)
+		return scriptAnswer{http.StatusInternalServerError, []byte("no script\n")}
 	}
 	b.counts.scripts.Add(1)
+	return scriptAnswer{http.StatusOK, text}
+}
+
+// send answers with a script.
+func send(w http.ResponseWriter, req *http.Request, r scriptAnswer) {
 	h := w.Header()
 	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = plainText, noStore, noSniff
-	h["Content-Length"] = []string{strconv.Itoa(len(script.text))}
+	h["Content-Length"] = []string{strconv.Itoa(len(r.text))}
+	w.WriteHeader(r.status)
 	if req.Method == http.MethodGet {
-		_, _ = w.Write(script.text) // the machine went away: it asks again
+		_, _ = w.Write(r.text) // the machine went away: it asks again
 	}
 }
 

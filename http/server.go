@@ -84,6 +84,7 @@ type Server struct {
 	spare       sync.Pool     // of buffers for scripts
 	counts      counters      // of the boot listener
 	fronts      sync.Map      // of *front by address
+	dates       dates         // for answers of the boot listener
 	bootDoor    *throttle.Doorkeeper
 	echo        *echo.Echo
 	caDigest    string
@@ -222,7 +223,11 @@ func (s *Server) panicked(req *http.Request, r any) error {
 	if r == http.ErrAbortHandler { //nolint:errorlint // net/http wants the very value
 		panic(r)
 	}
-	s.o.Log.ErrorContext(req.Context(), "request handler panicked", "method", req.Method, "path", req.URL.Path, "err", r, "stack", string(debug.Stack()))
+	return s.panickedAt(req.Context(), req.Method+" "+req.URL.Path, r)
+}
+
+func (s *Server) panickedAt(ctx context.Context, what string, r any) error {
+	s.o.Log.ErrorContext(ctx, "request handler panicked", "request", what, "err", r, "stack", string(debug.Stack()))
 	return errors.New("handler panicked")
 }
 

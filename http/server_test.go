@@ -17,7 +17,7 @@ import (
 )
 
 // newTestServer returns a server over a fake rack.
-func newTestServer(t *testing.T, change ...func(*Options)) (*Server, *rackEngine) {
+func newTestServer(t testing.TB, change ...func(*Options)) (*Server, *rackEngine) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, data := range map[string]string{

@@ -55,25 +55,12 @@ func (s *Server) BootStats() Stats {
 	}
 }
 
-// A countedListener hands out connections that count why they end: net/http
-// refuses bad requests and gives up on slow clients without telling anybody.
-type countedListener struct {
-	net.Listener
-	counts *counters
-}
-
-// Accept implements net.Listener.
-func (l countedListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &countedConn{Conn: conn, counts: l.counts}, nil
-}
-
+// A countedConn counts why it ends: net/http refuses bad requests and gives up
+// on slow clients without telling anybody.
 type countedConn struct {
 	net.Conn
 	counts  *counters
+	head    []byte      // was read already
 	asking  atomic.Bool // part of a request has come
 	aborted atomic.Bool // a read was ended by net/http itself, between requests
 	late    atomic.Bool // why it ended is counted
@@ -83,6 +70,11 @@ type countedConn struct {
 
 // Read implements net.Conn.
 func (c *countedConn) Read(b []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(b, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
 	n, err := c.Conn.Read(b)
 	switch {
 	case n > 0:
@@ -114,6 +106,11 @@ func (c *countedConn) Write(b []byte) (int, error) {
 	} else if refused {
 		c.counts.badRequests.Add(1)
 	}
+	return c.send(b)
+}
+
+// send writes an answer of ours.
+func (c *countedConn) send(b []byte) (int, error) {
 	c.asking.Store(false)
 	c.extend()
 	n, err := c.Conn.Write(b)

@@ -15,7 +15,7 @@ var files embed.FS
 type Scripts struct {
 	agent, autoexec, autoexec6, local, wait, away, menu, memtest script
 
-	spare sync.Pool // of *facts, for the script that most machines get
+	spare sync.Pool // of *facts, for the scripts that most machines get
 }
 
 // Load reads the scripts. It fails only when one of them is wrong.
@@ -74,7 +74,15 @@ func (s *Scripts) AutoExec(base, path string) ([]byte, error) {
 
 // Local returns the script that boots from disk; menu is the URL of the menu.
 func (s *Scripts) Local(title, menu string) ([]byte, error) {
-	return s.local.append(nil, &facts{title: title, menu: Menu{URL: menu}}), nil
+	return s.AppendLocal(nil, title, menu), nil
+}
+
+// AppendLocal puts that script behind dst.
+func (s *Scripts) AppendLocal(dst []byte, title, menu string) []byte {
+	f := s.spare.Get().(*facts)
+	defer s.spare.Put(f)
+	*f = facts{title: title, menu: Menu{URL: menu}}
+	return s.local.append(dst, f)
 }
 
 // Wait returns the script that says why there is nothing to boot.

@@ -82,8 +82,10 @@ type getter struct {
 }
 
 func (g *getter) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := g.visit(ctx); err != nil && ctx.Err() == nil {
+	end, _ := ctx.Deadline()
+	over := func() bool { return ctx.Err() != nil || !time.Now().Before(end) } // the timer of ctx may be late
+	for !over() {
+		if err := g.visit(ctx); err != nil && !over() {
 			g.Failed++
 			g.Why = err.Error()
 			if g.Failed > 1000 {

@@ -115,12 +115,16 @@ func (d *Doorkeeper) Watch(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// Admit reports whether a connection may stay, and counts it if so.
+// Admit reports whether a connection may stay, and counts it if so: once,
+// however often it is asked.
 func (d *Doorkeeper) Admit(conn net.Conn) bool {
 	ap, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 	addr := ap.Addr().Unmap()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if _, in := d.conns[conn]; in {
+		return true
+	}
 	switch {
 	case d.held[addr] >= d.perAddr:
 		d.refusedOfAddr++
