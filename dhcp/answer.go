@@ -256,10 +256,11 @@ func (s *Server) offer(sc *scene) (reply, bool) {
 	if !ok {
 		return reply{}, false
 	}
-	s.stats.offers.Add(1)
 	if found.unproven && s.prober.wants(found.net) {
-		r.probe = &probe{net: found.net, addr: found.addr}
+		r.probe = &probe{net: found.net, addr: found.addr} // counted when it leaves
+		return r, true
 	}
+	s.stats.offers.Add(1)
 	return r, true
 }
 

@@ -26,6 +26,10 @@ func (s *Server) bootp(sc *scene) (reply, bool) {
 		s.outOfAddresses(sc, why)
 		return s.refuse(sc, why)
 	}
+	if found.unproven && s.prober.wants(found.net) {
+		// Nothing is leased before nobody has answered there: then it is asked anew.
+		return reply{probe: &probe{net: found.net, addr: found.addr}}, true
+	}
 	r, ok := s.buildBOOTP(sc, found.addr)
 	if !ok {
 		return reply{}, false
@@ -47,7 +51,9 @@ const maxBOOTP = 300
 func isBOOTP(code byte) bool { return code <= 18 || code == codeRelayInfo }
 
 // buildBOOTP makes the answer: nothing of leases or servers, and of the rest
-// what fits into the vendor area.
+// what fits into the vendor area. A ROM that writes nothing there is told all
+// the same: those that know RFC 1048 and do not say so take it, the others do
+// not look. One that speaks its maker's own format gets back what it wrote.
 func (s *Server) buildBOOTP(sc *scene, addr netip.Addr) (reply, bool) {
 	d := &sc.draft
 	d.reset(sc.msg.flags())
@@ -61,7 +67,8 @@ func (s *Server) buildBOOTP(sc *scene, addr netip.Addr) (reply, bool) {
 			d.unset(code)
 		}
 	}
-	if !sc.msg.hasCookie() { // it knows no vendor extensions
+	ownFormat := sc.msg.vendorFormat()
+	if ownFormat {
 		d.has = codeSet{}
 	}
 	for _, code := range spareOptions(d, nil) {
@@ -75,6 +82,10 @@ func (s *Server) buildBOOTP(sc *scene, addr netip.Addr) (reply, bool) {
 		return reply{}, false
 	}
 	r := reply{packet: d.appendTo(make([]byte, 0, d.size()), &sc.msg), from: sc.server}
+	if ownFormat {
+		clear(r.packet[atCookie:maxBOOTP])
+		copy(r.packet[atCookie:maxBOOTP], sc.msg.raw[atCookie:])
+	}
 	r.to, r.ifindex = destination(sc, dhcpv4.MessageTypeOffer)
 	return r, true
 }

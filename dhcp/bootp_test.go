@@ -2,6 +2,8 @@ package dhcp
 
 import (
 	"bytes"
+	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -68,8 +70,8 @@ func TestOldROMsAreAnsweredInTheirTongue(t *testing.T) {
 					t.Errorf("option %d = %x in an answer to a BOOTP client", code, got.Options[code])
 				}
 			}
-			if has := got.Options[1] != nil; has != tt.cookie {
-				t.Errorf("mask %x, and the client knows options: %t", got.Options[1], tt.cookie)
+			if got.Options[1] == nil {
+				t.Error("no mask: those that know options and do not say so need it")
 			}
 			if !bytes.Equal(got.ServerIPAddr.To4(), []byte{10, 77, 0, 1}) {
 				t.Errorf("siaddr = %s", got.ServerIPAddr)
@@ -96,4 +98,57 @@ func TestAnOldROMGetsTheSameAddressAgain(t *testing.T) {
 	if st := ts.Stats(); st.ACKs != 3 || st.TooOld != 0 {
 		t.Errorf("Stats = %+v", st)
 	}
+}
+
+// A ROM that speaks its maker's format in the vendor area is not told in
+// another.
+func TestAVendorsFormatIsLeftAlone(t *testing.T) {
+	n := rackSubnet(fleet.Full)
+	n.BOOTP = true
+	ts := newTestServer(t, n)
+	in := bootpPacket(macA, true)
+	area := append([]byte("CMU\x00"), bytes.Repeat([]byte{7}, 60)...)
+	copy(in[atCookie:], area)
+	r, ok := ts.handle(in[:atCookie+len(area)], byBroadcast())
+	if !ok || len(r.packet) != maxBOOTP || !bytes.Equal(r.packet[atCookie:], area) || r.packet[atYour+3] != 100 {
+		t.Errorf("answer = %x, want an address and its own vendor area", r.packet)
+	}
+}
+
+// An old ROM cannot decline: what it is given was asked for before.
+func TestAnOldROMIsNotGivenAnAddressThatSomebodyUses(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	n := rackSubnet(fleet.Full)
+	n.BOOTP = true
+	onASquattedWire(t, nil, n, func(s *Server) error {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{Port: clientPort})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		ask := bootpPacket(macA, false)
+		for range 2 { // it repeats itself before we have asked
+			if _, err := c.WriteTo(ask, &net.UDPAddr{IP: net.IPv4(10, 77, 0, 255), Port: serverPort}); err != nil {
+				return err
+			}
+		}
+		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			return err
+		}
+		b := make([]byte, 2048)
+		if _, err := c.Read(b); err != nil {
+			return fmt.Errorf("no answer: %w (%+v)", err, s.Stats())
+		}
+		if got := addrOf(b[atYour : atYour+4]).String(); got != "10.77.0.101" {
+			return fmt.Errorf("A has %s, want 10.77.0.101", got)
+		}
+		for addr, want := range map[string]bool{"10.77.0.100": false, "10.77.0.101": true} {
+			if l, ok := s.LeaseByAddr(netip.MustParseAddr(addr)); ok != want {
+				return fmt.Errorf("lease of %s = %+v, %t", addr, l, ok)
+			}
+		}
+		return nil
+	})
 }

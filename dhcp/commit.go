@@ -35,6 +35,14 @@ func newCommitter(s *Server, send func([]reply)) *committer {
 	})
 }
 
+// commit lets an answer go once its lease is on disk. When too many wait for
+// that, there is no answer: the client will ask again.
+func (s *Server) commit(c *committer, r reply) {
+	if !c.Add(r) {
+		s.stats.dropped.Add(1)
+	}
+}
+
 // acknowledge sends the ACKs for leases that are on disk.
 func (s *Server) acknowledge(stored []reply, send func([]reply)) {
 	acks := stored[:0]

@@ -146,6 +146,12 @@ func (m *message) hasCookie() bool {
 	return len(m.raw) >= atOptions && binary.BigEndian.Uint32(m.raw[atCookie:]) == magicCookie
 }
 
+// vendorFormat reports whether what stands where options would is something
+// else, of the client's maker.
+func (m *message) vendorFormat() bool {
+	return !m.hasCookie() && len(m.raw) >= atOptions && binary.BigEndian.Uint32(m.raw[atCookie:]) != 0
+}
+
 // overload is option 52: which of the fields file and sname hold options.
 func (m *message) overload() byte {
 	if v := m.option(codeOverload); len(v) == 1 {

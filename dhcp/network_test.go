@@ -168,8 +168,9 @@ func TestAClientGetsALeaseOverARealLink(t *testing.T) {
 	if l, ok := s.LeaseByAddr(netip.MustParseAddr("10.77.0.100")); !ok || l.State != fleet.LeaseBound {
 		t.Errorf("LeaseByAddr = %+v, %t, want the client's", l, ok)
 	}
-	if st := s.Stats(); st.ACKs != 2 || st.SendError != 0 || st.Panics != 0 {
-		t.Errorf("Stats = %+v, want two ACKs and no fault", st)
+	// A client on a busy machine may ask again; each packet is answered once.
+	if st := s.Stats(); st.ACKs < 2 || st.Offers+st.ACKs != st.Received || st.SendError != 0 || st.Panics != 0 {
+		t.Errorf("Stats = %+v, want an answer to each packet and no fault", st)
 	}
 }
 

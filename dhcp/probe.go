@@ -1,8 +1,10 @@
 package dhcp
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,8 +30,8 @@ type probe struct {
 	net  *network
 	addr netip.Addr
 
-	reply   reply  // the offer; leaves when nobody answers
-	packet  []byte // what the client asked, to ask it again when somebody does
+	reply   reply  // the offer; leaves when nobody answers; without a packet the client is answered then
+	packet  []byte // what the client asked; nil when no client waits
 	arrival arrival
 	tries   int // other addresses that were taken
 
@@ -41,7 +43,8 @@ type probe struct {
 // the same wire, else by ICMP echo.
 type prober struct {
 	s       *Server
-	out     *socket // that offers leave by
+	leave   func([]reply) // lets answers go
+	commit  *committer    // and those with a lease
 	wire    *wire
 	waiting chan *probe // offers
 
@@ -50,8 +53,8 @@ type prober struct {
 	at   time.Time
 }
 
-func newProber(s *Server, out *socket, w *wire) *prober {
-	return &prober{s: s, out: out, wire: w, waiting: make(chan *probe, probeBurst), room: probeBurst}
+func newProber(s *Server, leave func([]reply), c *committer, w *wire) *prober {
+	return &prober{s: s, leave: leave, commit: c, wire: w, waiting: make(chan *probe, probeBurst), room: probeBurst}
 }
 
 // wants reports whether the offer of an address shall wait for a probe. A
@@ -73,7 +76,8 @@ func (p *prober) wants(n *network) bool {
 	return true
 }
 
-// add takes an offer over. When too many wait it leaves at once.
+// add takes an answer over. When too many wait, an offer leaves at once, and
+// who has to be answered later asks again.
 func (p *prober) add(r reply, packet []byte, a arrival, tries int) {
 	w := *r.probe
 	r.probe = nil
@@ -82,7 +86,9 @@ func (p *prober) add(r reply, packet []byte, a arrival, tries int) {
 	case p.waiting <- &w:
 	default:
 		p.s.stats.probeSkipped.Add(1)
-		p.s.send(p.out, []reply{w.reply})
+		if w.reply.packet != nil {
+			p.offer([]reply{w.reply})
+		}
 	}
 }
 
@@ -120,15 +126,26 @@ func (p *prober) restock(asked map[netip.Addr][]*probe) {
 	}
 }
 
-// ask begins to ask. An address that is asked already is not asked twice.
+// ask begins to ask. An address that is asked already is not asked twice, and
+// a client that repeats itself meanwhile is answered once.
 func (p *prober) ask(asked map[netip.Addr][]*probe, w *probe) {
 	w.began = time.Now()
-	first := len(asked[w.addr]) == 0
-	asked[w.addr] = append(asked[w.addr], w)
-	if first {
+	all := asked[w.addr]
+	if slices.ContainsFunc(all, w.repeats) {
+		return
+	}
+	asked[w.addr] = append(all, w)
+	if len(all) == 0 {
 		p.s.stats.probes.Add(1)
 		p.send(w)
 	}
+}
+
+// repeats reports whether both wait for one client and one transaction.
+func (w *probe) repeats(other *probe) bool {
+	return w.packet != nil && other.packet != nil &&
+		bytes.Equal(w.packet[atXID:atXID+4], other.packet[atXID:atXID+4]) &&
+		bytes.Equal(w.packet[atHardware:atName], other.packet[atHardware:atName])
 }
 
 func (p *prober) send(w *probe) {
@@ -154,13 +171,35 @@ func (p *prober) turn(asked map[netip.Addr][]*probe) {
 		delete(asked, a)
 		p.s.book.proven(a)
 		for _, w := range all {
-			if w.reply.packet != nil {
+			switch {
+			case w.reply.packet != nil:
 				out = append(out, w.reply)
+			case w.packet != nil:
+				p.resume(w)
 			}
 		}
 	}
 	if len(out) > 0 {
-		p.s.send(p.out, out)
+		p.offer(out)
+	}
+}
+
+// offer sends offers that waited.
+func (p *prober) offer(out []reply) {
+	p.s.stats.offers.Add(int64(len(out)))
+	p.leave(out)
+}
+
+// resume answers a client from the beginning, now that more is known.
+func (p *prober) resume(w *probe) {
+	switch r, ok := p.s.react(new(scene), w.packet, w.arrival); {
+	case !ok:
+	case r.probe != nil:
+		p.add(r, w.packet, w.arrival, w.tries+1)
+	case r.lease.State != "":
+		p.s.commit(p.commit, r)
+	default:
+		p.leave([]reply{r})
 	}
 }
 
@@ -189,14 +228,8 @@ func (p *prober) conflict(asked map[netip.Addr][]*probe, v voice) {
 	p.s.alarms.Raise(fleet.CodeConflict, v.addr.String()+" on subnet "+all[0].net.Name, detail+", who has no lease of it")
 	p.s.o.Log.Warn("address in use", "addr", v.addr, "card", v.card, "quarantine", quarantineTime)
 	for _, w := range all {
-		if w.reply.packet == nil || w.tries >= probeAgain {
-			continue
-		}
-		sc := new(scene)
-		if r, ok := p.s.handle(sc, w.packet, w.arrival); ok && r.probe != nil {
-			p.add(r, w.packet, w.arrival, w.tries+1)
-		} else if ok && r.packet != nil {
-			p.s.send(p.out, []reply{r})
+		if w.packet != nil && w.tries < probeAgain {
+			p.resume(w)
 		}
 	}
 }

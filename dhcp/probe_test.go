@@ -149,7 +149,7 @@ func TestAnAddressBehindARouterIsAskedByEcho(t *testing.T) {
 // counted.
 func TestAStormIsNotProbed(t *testing.T) {
 	ts := newTestServer(t, rackSubnet(fleet.Full))
-	p := newProber(ts.Server, nil, nil)
+	p := newProber(ts.Server, nil, ts.commit, nil)
 	n := ts.nets.Load().of(netip.MustParseAddr("10.77.0.1"))
 	asked := 0
 	for range 10_000 {
@@ -159,6 +159,24 @@ func TestAStormIsNotProbed(t *testing.T) {
 	}
 	if skipped := ts.Stats().ProbeSkipped; asked < probeBurst || asked > 2*probeBurst || int(skipped) != 10_000-asked {
 		t.Errorf("%d of 10000 clients wait for a probe, %d are counted as skipped", asked, skipped)
+	}
+}
+
+func TestAClientThatRepeatsItselfIsAnsweredOnce(t *testing.T) {
+	ts := newTestServer(t, rackSubnet(fleet.Full))
+	p := newProber(ts.Server, nil, ts.commit, nil)
+	wait := func(mac fleet.MAC, xid byte) *probe {
+		b := packet(mac, discover).ToBytes()
+		b[atXID] = xid
+		return &probe{addr: netip.MustParseAddr("10.77.0.100"), packet: b}
+	}
+	stocking := &probe{addr: netip.MustParseAddr("10.77.0.100")}
+	asked := map[netip.Addr][]*probe{stocking.addr: {stocking}}
+	for _, w := range []*probe{wait(macA, 1), wait(macA, 1), wait(macA, 2), wait(macB, 1), wait(macB, 1)} {
+		p.ask(asked, w)
+	}
+	if got := len(asked[stocking.addr]); got != 4 {
+		t.Errorf("%d answers wait, want one for each client and transaction, and the stock", got)
 	}
 }
 

@@ -131,10 +131,11 @@ func (s *Server) load(ctx context.Context) (n int, err error) {
 // serve runs the loops until ctx is done or one of them fails.
 func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
 	g, ctx := errgroup.WithContext(ctx)
-	if err := s.startProber(ctx, g, main); err != nil {
+	send := func(out []reply) { s.send(main, out) }
+	c := newCommitter(s, send)
+	if err := s.startProber(ctx, g, send, c); err != nil {
 		s.o.Log.WarnContext(ctx, "addresses not probed before they are offered", "err", err)
 	}
-	c := newCommitter(s, func(out []reply) { s.send(main, out) })
 	g.Go(func() error { c.Run(ctx); return nil })
 	for _, sock := range []*socket{main, proxy} {
 		g.Go(func() error { return s.loop(ctx, sock, c) })
@@ -148,12 +149,12 @@ func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
 
 // startProber begins to ask addresses whether somebody is there. A server that
 // may not open such sockets offers without asking.
-func (s *Server) startProber(ctx context.Context, g *errgroup.Group, out *socket) error {
+func (s *Server) startProber(ctx context.Context, g *errgroup.Group, send func([]reply), c *committer) error {
 	w, err := openWire()
 	if err != nil {
 		return err
 	}
-	s.prober = newProber(s, out, w)
+	s.prober = newProber(s, send, c, w)
 	g.Go(func() error { s.prober.run(ctx); return nil })
 	g.Go(func() error { w.listen(ctx); return nil })
 	g.Go(func() error { <-ctx.Done(); return w.close() })
@@ -200,12 +201,10 @@ func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
 			r, ok := s.handle(sc, in.packet(i), in.arrival(i, sock.proxy))
 			switch {
 			case !ok:
-			case r.lease.State != "":
-				if !c.Add(r) {
-					s.stats.dropped.Add(1)
-				}
 			case r.probe != nil:
 				s.prober.add(r, in.packet(i), in.arrival(i, sock.proxy), 0)
+			case r.lease.State != "":
+				s.commit(c, r)
 			default:
 				out = append(out, r)
 			}
@@ -221,9 +220,15 @@ func (s *Server) send(sock *socket, out []reply) {
 	}
 }
 
-// handle is the boundary that no packet crosses: whatever it does to us, the
+// handle answers a packet as it comes.
+func (s *Server) handle(sc *scene, b []byte, a arrival) (reply, bool) {
+	s.stats.received.Add(1)
+	return s.react(sc, b, a)
+}
+
+// react is the boundary that no packet crosses: whatever it does to us, the
 // next one is served.
-func (s *Server) handle(sc *scene, b []byte, a arrival) (r reply, ok bool) {
+func (s *Server) react(sc *scene, b []byte, a arrival) (r reply, ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.stats.panics.Add(1)
@@ -231,7 +236,6 @@ func (s *Server) handle(sc *scene, b []byte, a arrival) (r reply, ok bool) {
 			r, ok = reply{}, false
 		}
 	}()
-	s.stats.received.Add(1)
 	if err := sc.parse(b, a); err != nil {
 		s.stats.malformed.Add(1)
 		s.o.Log.Debug("dhcp packet dropped", "from", a.from, "err", err)
