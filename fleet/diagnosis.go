@@ -27,6 +27,8 @@ const (
 	CodeLeasesUnsaved = "E-DHCP-LEASES-UNSAVED"
 	CodeLeaseTwice    = "E-DHCP-LEASE-TWICE"
 	CodeNoLoader      = "E-BOOT-NO-LOADER"
+	CodeBootFile      = "E-BOOT-FILE"
+	CodeNoBootHTTPS   = "E-BOOT-NO-HTTPS"
 	CodeTFTPUnheard   = "E-TFTP-UNHEARD"
 )
 
@@ -46,6 +48,8 @@ var diagnoses = []Diagnosis{
 	{CodeLeaseTwice, "an address was given to a second machine while the first one held it; the first lease stands", "see that no other server uses this database, let the second machine ask anew (provision power cycle), and report it with the server's log: {on}"},
 	{CodeTFTPUnheard, "machines ask for boot files by TFTP, and no packet of an answer is ever acknowledged", "let UDP from this server's high ports pass the firewall between it and the machines, or set tftp.single_port: true in provision.yaml: {on}"},
 	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders (for 32-bit UEFI there is none: set such a machine to BIOS): {on}"},
+	{CodeBootFile, "a file that machines are told to load is missing", "put it into the folder that the detail names (kernel and ramdisk come from provision images build debian-12), or take it out of site.yaml: {on}"},
+	{CodeNoBootHTTPS, "boot_url: https is declared and cannot be given, so that machines get plain HTTP", "set listen.boot_https in provision.yaml and restart the server, or, behind a relay, write boot_url: http: {on}"},
 }
 
 // Diagnoses returns the table, in a fixed order.

@@ -154,6 +154,45 @@ func checkPipe(p *parse.PipeNode) error {
 	return nil
 }
 
+// PrivateFiles returns the private files that a script names in so many words,
+// whether the machine at hand would be sent there or not.
+func (c *Custom) PrivateFiles() map[string]bool {
+	names := map[string]bool{}
+	privateIn(c.t.Root, names)
+	return names
+}
+
+func privateIn(node parse.Node, names map[string]bool) {
+	switch n := node.(type) {
+	case *parse.ListNode:
+		if n == nil {
+			return
+		}
+		for _, inner := range n.Nodes {
+			privateIn(inner, names)
+		}
+	case *parse.ActionNode:
+		privateIn(n.Pipe, names)
+	case *parse.IfNode:
+		privateIn(n.Pipe, names)
+		privateIn(n.List, names)
+		privateIn(n.ElseList, names)
+	case *parse.PipeNode:
+		for _, cmd := range n.Cmds {
+			privateIn(cmd, names)
+		}
+	case *parse.CommandNode:
+		for i, arg := range n.Args {
+			if f, ok := n.Args[0].(*parse.IdentifierNode); ok && i > 0 && f.Ident == "private" {
+				if text, ok := arg.(*parse.StringNode); ok {
+					names[text.Text] = true
+				}
+			}
+			privateIn(arg, names)
+		}
+	}
+}
+
 // Render fills a script in for a machine.
 func (c *Custom) Render(f Facts) ([]byte, error) {
 	t, err := c.t.Clone()

@@ -264,7 +264,7 @@ var warnings = []string{fleet.CodePoolForecast, fleet.CodeUnknownShare, fleet.Co
 func checkAlarms(_ context.Context, st *station) (found []api.Check) {
 	alarms := st.engine.Alarms()
 	for _, a := range alarms {
-		if a.Code == fleet.CodeNoLoader {
+		if a.Code == fleet.CodeBootFile || a.Code == fleet.CodeNoLoader && strings.HasPrefix(a.On, loaderOn) {
 			continue // we look for ourselves
 		}
 		d, state := fleet.Diagnose(a.Code), checkFailed
@@ -283,18 +283,20 @@ func checkAlarms(_ context.Context, st *station) (found []api.Check) {
 	return found
 }
 
-func checkLoaderFiles(_ context.Context, st *station) []api.Check {
-	var have, lacks []string
-	for _, name := range pxe.Loaders() {
-		if info, err := os.Stat(filepath.Join(st.conf.StateDir, "boot", name)); err == nil && info.Size() > 0 {
-			have = append(have, name)
-		} else {
-			lacks = append(lacks, name)
+// checkLoaderFiles looks for what machines are told to load; whether kernel and
+// ramdisk are served as well, checkBootFiles finds out.
+func checkLoaderFiles(_ context.Context, st *station) (found []api.Check) {
+	site := st.engine.Site()
+	var lacks []string
+	for _, w := range st.missing(site) {
+		if w.code == fleet.CodeNoLoader {
+			lacks = append(lacks, filepath.Base(w.file))
+			continue
 		}
+		found = append(found, trouble(checkFailed, w.code, fleet.Diagnose(w.code).FixFor(w.on), "%s is not in %s", w.file, st.conf.StateDir))
 	}
-	var found []api.Check
-	if len(have) > 0 {
-		found = append(found, okay("%s in place", plural(len(have), "loader")))
+	if have := len(pxe.Loaders()) - len(lacks); have > 0 {
+		found = append(found, okay("%s in place", plural(have, "loader")))
 	}
 	if len(lacks) > 0 {
 		names := strings.Join(lacks, ", ")
@@ -315,7 +317,7 @@ func checkBootFiles(ctx context.Context, st *station) []api.Check {
 	for _, name := range []string{"vmlinuz", "initrd.img"} {
 		for _, method := range []string{http.MethodHead, http.MethodGet} {
 			if err := fetchHead(ctx, method, "http://"+net.JoinHostPort(host, port)+pxe.PathFiles+name); err != nil {
-				bad = append(bad, trouble(checkFailed, "E-BOOT-FILE", "build it: provision images build debian-12", "%s of %s: %v", method, name, err))
+				bad = append(bad, trouble(checkFailed, fleet.CodeBootFile, "build it: provision images build debian-12", "%s of %s: %v", method, name, err))
 				break
 			}
 		}

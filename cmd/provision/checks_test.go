@@ -18,7 +18,7 @@ import (
 func TestTheDoctorTellsEveryAlarm(t *testing.T) {
 	st := &station{engine: engine.New(engine.Options{}), conf: config{StateDir: t.TempDir()}}
 	for _, d := range fleet.Diagnoses() {
-		if d.Code == fleet.CodeNoLoader {
+		if d.Code == fleet.CodeBootFile {
 			continue // the doctor looks for itself: below
 		}
 		st.engine.Raise(d.Code, "the thing", "as it was seen")
@@ -34,11 +34,11 @@ func TestTheDoctorTellsEveryAlarm(t *testing.T) {
 }
 
 func TestTheDoctorNamesLoadersThatAreMissing(t *testing.T) {
-	st := &station{conf: config{StateDir: t.TempDir()}}
-	boot := filepath.Join(st.conf.StateDir, "boot")
-	if err := os.Mkdir(boot, 0o755); err != nil {
-		t.Fatal(err)
+	st := stationFor(t)
+	for _, name := range []string{"boot/vmlinuz", "boot/initrd.img"} {
+		st.put(t, name)
 	}
+	boot := filepath.Join(st.conf.StateDir, "boot")
 	loaders := pxe.Loaders()
 	for i, name := range loaders {
 		found := checkLoaderFiles(t.Context(), st)
@@ -53,6 +53,12 @@ func TestTheDoctorNamesLoadersThatAreMissing(t *testing.T) {
 	found := checkLoaderFiles(t.Context(), st)
 	if slices.ContainsFunc(found, func(c api.Check) bool { return c.State != checkOK }) {
 		t.Errorf("with all loaders the doctor finds %+v", found)
+	}
+	if err := os.Remove(filepath.Join(boot, "vmlinuz")); err != nil {
+		t.Fatal(err)
+	}
+	if found := checkLoaderFiles(t.Context(), st); found[0].State != checkFailed || found[0].Code != fleet.CodeBootFile || !strings.Contains(found[0].Text, "boot/vmlinuz") {
+		t.Errorf("without a kernel the doctor finds %+v", found)
 	}
 }
 

@@ -181,7 +181,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 		group.Go(func() error { return st.dhcp.Run(ctx) })
 		group.Go(func() error { return st.dhcp6.Run(ctx) })
 		group.Go(func() error { return st.followSubnets(ctx) })
-		group.Go(func() error { return st.followLoaders(ctx) })
+		group.Go(func() error { return st.followBootFiles(ctx) })
 		for _, ready := range []<-chan struct{}{st.dhcp.Ready(), st.dhcp6.Ready()} {
 			select {
 			case <-ready: // scripts depend on whose address it is that asks
@@ -213,7 +213,7 @@ func (st *station) applySite(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read site: %w", err)
 	}
-	site, err := parseSite(st.conf.Site, src)
+	site, err := parseSite(st.conf.Site, src) // what we cannot serve of it is an alarm
 	if err != nil {
 		return err
 	}

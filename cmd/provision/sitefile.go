@@ -97,7 +97,8 @@ type bmcFile struct {
 // arrow and suggestion.
 func ParseSite(src []byte) (fleet.Site, error) { return parseSite("site.yaml", src) }
 
-func parseSite(name string, src []byte) (fleet.Site, error) {
+// parseSite checks it further, as a server does that knows what it can serve.
+func parseSite(name string, src []byte, further ...func(fleet.Site) error) (fleet.Site, error) {
 	var file siteFile
 	doc, err := readDocument(name, src, &file)
 	if err != nil {
@@ -109,6 +110,11 @@ func parseSite(name string, src []byte) (fleet.Site, error) {
 	site, err := file.site()
 	if err == nil { // what cannot be read need not be checked
 		err = site.Validate()
+	}
+	for _, check := range further {
+		if err == nil {
+			err = check(site)
+		}
 	}
 	if err != nil {
 		return fleet.Site{}, siteError(doc.place(err))

@@ -67,14 +67,14 @@ func (st *station) followSubnets(ctx context.Context) error {
 }
 
 // withRelays names the relay of a subnet as the place to fetch boot files
-// from, where site.yaml names none, and all of them as those that DHCP may
-// believe.
+// from, by plain HTTP, where site.yaml names none, and all of them as those
+// that DHCP may believe.
 func (st *station) withRelays(subnets []fleet.Subnet) []fleet.Subnet {
 	out := slices.Clone(subnets)
 	for i := range out {
 		out[i].Edges = st.relays.AddrsOn(out[i].Name)
-		if !out[i].Server.IsValid() {
-			out[i].Server = st.relays.AddrOn(out[i].Name)
+		if st.atRelay(out[i]) {
+			out[i].Server, out[i].BootHTTPS = st.relays.AddrOn(out[i].Name), false // a relay has no HTTPS for firmware
 		}
 	}
 	return out

@@ -161,7 +161,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 // parseSite reads a site.yaml that came by the API, and the BMC passwords
 // that it names.
 func (st *station) parseSite(src []byte) (fleet.Site, error) {
-	site, err := ParseSite(src)
+	site, err := parseSite("site.yaml", src, st.canServe)
 	if err != nil {
 		return site, err
 	}
