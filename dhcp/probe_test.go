@@ -167,7 +167,7 @@ func TestAClientThatRepeatsItselfIsAnsweredOnce(t *testing.T) {
 	p := newProber(ts.Server, nil, ts.commit, nil)
 	wait := func(mac fleet.MAC, xid byte) *probe {
 		b := packet(mac, discover).ToBytes()
-		b[atXID] = xid
+		copy(b[atXID:], []byte{0, 0, 0, xid})
 		return &probe{addr: netip.MustParseAddr("10.77.0.100"), packet: b}
 	}
 	stocking := &probe{addr: netip.MustParseAddr("10.77.0.100")}
