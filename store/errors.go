@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"syscall"
 
-	gosqlite "github.com/glebarez/go-sqlite"
 	"gorm.io/gorm"
 
 	"github.com/rackstage/provision/fleet"
@@ -66,7 +65,7 @@ func (s *Store) fault(op string, err error) error {
 		e.Code, e.Hint = "E-DB-FULL", fullHint
 		return e
 	}
-	sqliteErr, ok := errors.AsType[*gosqlite.Error](err)
+	sqliteErr, ok := errors.AsType[sqliteError](err)
 	if !ok {
 		return e
 	}
@@ -89,9 +88,15 @@ func (s *Store) fault(op string, err error) error {
 	return e
 }
 
+// A sqliteError is what SQLite said, to the driver or to package sqlite3.
+type sqliteError interface {
+	error
+	Code() int
+}
+
 // isTaken reports whether a uniqueness constraint forbade something.
 func isTaken(err error) bool {
-	e, ok := errors.AsType[*gosqlite.Error](err)
+	e, ok := errors.AsType[sqliteError](err)
 	return ok && (e.Code() == codeUnique || e.Code() == codePrimary)
 }
 

@@ -244,9 +244,8 @@ func (j *journal) grow(need int64) error {
 
 // each calls do for all leases of the batches before end, in the order in
 // which they were stored. It may run beside append: it has its own buffer.
-func (j *journal) each(end int64, do func(fleet.Lease)) error {
+func (j *journal) each(end int64, do func(*record)) error {
 	r := &journal{f: j.f, gen: j.gen, end: journalBlock, size: end}
-	names := make(map[string]string)
 	for r.end < end {
 		next, count, err := r.batchAt(r.end, r.seq)
 		if err != nil {
@@ -254,11 +253,11 @@ func (j *journal) each(end int64, do func(fleet.Lease)) error {
 		}
 		b := r.buf
 		for range count {
-			var l fleet.Lease
-			if l, b, err = cutLease(b, names); err != nil {
+			var l record
+			if l, b, err = cutRecord(b); err != nil {
 				return fmt.Errorf("read batch %d of %s: %w", r.seq, j.f.Name(), err)
 			}
-			do(l)
+			do(&l)
 		}
 		r.end, r.seq = next, r.seq+1
 	}

@@ -59,7 +59,7 @@ func contents(path string, least uint64) (all []fleet.Lease, err error) {
 		return nil, err
 	}
 	defer j.f.Close()
-	return all, j.each(j.end, func(l fleet.Lease) { all = append(all, l) })
+	return all, j.each(j.end, func(r *record) { all = append(all, r.lease(map[string]string{})) })
 }
 
 func TestAJournalGivesBackWhatWasStored(t *testing.T) {
@@ -197,11 +197,16 @@ func FuzzALeaseIsReadAsItWasWritten(f *testing.F) {
 	l.ClientID, l.State = "01525400", fleet.LeaseDeclined
 	f.Add(appendLease(nil, &l))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		l, rest, err := cutLease(b, map[string]string{})
-		if err != nil || checkLease(&l) != nil {
+		r, rest, err := cutRecord(b)
+		if err != nil {
 			return
 		}
-		again, more, err := cutLease(appendLease(nil, &l), map[string]string{})
+		l := r.lease(map[string]string{})
+		if checkLease(&l) != nil {
+			return
+		}
+		r, more, err := cutRecord(appendLease(nil, &l))
+		again := r.lease(map[string]string{})
 		if err != nil || len(more) != 0 || !cmp.Equal(l, again, byValue) {
 			t.Errorf("%+v is read back as %+v, %v (%d bytes were left)", l, again, err, len(rest))
 		}
@@ -214,11 +219,12 @@ func TestASetOfLeasesKeepsTheLastOfEachAddressAndClient(t *testing.T) {
 		l.Addr = someLease(addr).Addr
 		return l
 	}
-	set := newLeaseSet()
+	set := newLeaseSet(0)
 	for _, l := range []fleet.Lease{at(1, 1), at(1, 2), at(2, 1), at(3, 3), at(3, 1)} {
-		set.put(l)
+		r := recordOf(&l)
+		set.put(&r)
 	}
-	got := set.sorted()
+	got := set.leases()
 	gone := func(addr, client int) fleet.Lease {
 		return fleet.Lease{Addr: someLease(addr).Addr, MAC: someLease(client).MAC}
 	}

@@ -46,7 +46,6 @@ type leaseLog struct {
 const (
 	journalLimit = 32 << 20
 	maxJournals  = 4                // then storing waits for merging
-	mergeRows    = 50_000           // in one transaction, half a second: they share pages, but others want their turn
 	retryMerge   = 10 * time.Second // after a failure
 	mergeAtClose = 20_000           // leases; more are read from the journal at the next start
 )
@@ -246,7 +245,7 @@ func (ll *leaseLog) mergeOldest(ctx context.Context, left int) (more bool, err e
 	}
 	j := ll.journals[0]
 	ll.mu.Unlock()
-	m := merge{ll: ll, j: j, now: ll.now()}
+	m := merge{ll: ll, j: j, now: toNano(ll.now()), gently: left > 0}
 	if err := m.run(ctx); err != nil {
 		return false, err
 	}

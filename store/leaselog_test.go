@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,9 +80,7 @@ func leasesOf(t *testing.T, s *Store) []fleet.Lease {
 
 func rowsOf(t *testing.T, s *Store) (all []fleet.Lease) {
 	t.Helper()
-	if err := s.eachRow(t.Context(), func(l fleet.Lease) { all = append(all, l) }); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, s.eachRow(func(r *record) { all = append(all, r.lease(map[string]string{})) }))
 	return all
 }
 
@@ -129,21 +126,17 @@ func TestMergingHalfAJournalDoesNoHarm(t *testing.T) {
 	want := wanted(t, 40)
 	s := openFresh(t)
 	churn(t, s, 0, 40)
-	set := newLeaseSet()
+	set := newLeaseSet(0)
 	j := s.leases.journals[0]
 	if err := j.each(j.end, set.put); err != nil {
 		t.Fatal(err)
 	}
-	tx, err := must(s.write.DB()).Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	half := set.sorted()
-	m := merge{ll: s.leases, j: j, now: s.leases.now(), held: map[netip.Addr]fleet.Lease{}}
-	noError(t, m.upsert(tx, half[:len(half)/2]))
-	if err := tx.Commit(); err != nil {
-		t.Fatal(err)
-	}
+	w, err := s.openLeaseWriter()
+	noError(t, err)
+	half := set.sort()
+	m := merge{ll: s.leases, j: j, w: w, now: toNano(s.leases.now()), held: map[uint32]record{}}
+	noError(t, w.inTransaction(t.Context(), s, func() error { return m.put(set, half[:len(half)/2]) }))
+	noError(t, w.close())
 	crash(t, s)
 	if s, err = openAgain(t, s.path); err != nil {
 		t.Fatal(err)
@@ -331,6 +324,8 @@ func TestTheTableRefusesASecondHolder(t *testing.T) {
 		return l
 	}
 	as := func(l fleet.Lease, state fleet.LeaseState) fleet.Lease { l.State = state; return l }
+	later := func(l fleet.Lease) fleet.Lease { l.Expires, l.Hostname = l.Expires.Add(time.Hour), "renamed"; return l }
+	elsewhere := func(l fleet.Lease) fleet.Lease { l.Subnet = "elsewhere"; return l }
 	tests := map[string]struct {
 		table, journal []fleet.Lease
 		want           []fleet.Lease
@@ -367,6 +362,22 @@ func TestTheTableRefusesASecondHolder(t *testing.T) {
 		"but not when two change places by way of a third": {
 			[]fleet.Lease{on(1, one), on(2, two)}, []fleet.Lease{on(3, one), on(1, two), on(2, one)},
 			[]fleet.Lease{on(1, two), on(2, one)}, 0,
+		},
+		"but not who renews, by another name": {
+			[]fleet.Lease{on(1, one), on(2, two)}, []fleet.Lease{later(on(1, one)), later(on(2, two)), on(3, 3)},
+			[]fleet.Lease{later(on(1, one)), later(on(2, two)), on(3, 3)}, 0,
+		},
+		"but not who comes back to what he released": {
+			[]fleet.Lease{as(on(1, one), fleet.LeaseReleased)}, []fleet.Lease{later(on(1, one))},
+			[]fleet.Lease{later(on(1, one))}, 0,
+		},
+		"but not who releases what he has": {
+			[]fleet.Lease{on(1, one)}, []fleet.Lease{as(on(1, one), fleet.LeaseReleased)},
+			[]fleet.Lease{as(on(1, one), fleet.LeaseReleased)}, 0,
+		},
+		"but not who has the address on another subnet now": {
+			[]fleet.Lease{on(1, one)}, []fleet.Lease{elsewhere(on(1, one))},
+			[]fleet.Lease{elsewhere(on(1, one))}, 0,
 		},
 		"who releases what is not his": {
 			[]fleet.Lease{on(1, one)}, []fleet.Lease{as(on(1, two), fleet.LeaseReleased)},

@@ -2,13 +2,9 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"net/netip"
-	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -20,36 +16,42 @@ import (
 // never gives such an address away; a record that says so comes from a mistake
 // of ours, or of a second server on this database. It is refused, and told.
 //
-// What an address had before is not read for each lease. The statement that
-// stores leases passes over those that are held by another ([upsertLeases]);
-// the journal is then read once more, beginning with what the table has at
-// these addresses, and what it makes of them is final.
+// A lease that takes no other's place is stored at once ([leaseWriter.tryEasy]).
+// For the others it is read who has the address. What is held by another stays;
+// the journal is then read once more, beginning with what the table has at these
+// addresses, and what it makes of them is final.
 
 // A merge brings the leases of one journal into the table.
 type merge struct {
-	ll    *leaseLog
-	j     *journal
-	now   time.Time
-	held  map[netip.Addr]fleet.Lease // what the table had where another was to be stored
-	twice []conflict
+	ll     *leaseLog
+	j      *journal
+	w      *leaseWriter
+	now    int64
+	gently bool              // machines are being served meanwhile
+	held   map[uint32]record // what the table had where another was to be stored
+	twice  []conflict
 }
 
 // A conflict is a lease that was refused, and the one that stands.
 type conflict struct{ stands, refused fleet.Lease }
 
-func (m *merge) run(ctx context.Context) error {
-	m.held = make(map[netip.Addr]fleet.Lease)
+func (m *merge) run(ctx context.Context) (err error) {
+	if m.w, err = m.ll.s.openLeaseWriter(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.w.close()) }()
+	m.held = make(map[uint32]record)
 	for {
-		set := newLeaseSet()
+		set := newLeaseSet(m.j.leases)
 		set.now = m.now
-		for _, l := range m.held {
-			set.put(l)
+		for _, r := range m.held {
+			set.put(&r)
 		}
 		if err := m.j.each(m.j.end, set.put); err != nil {
 			return m.ll.s.damaged(err)
 		}
 		known := len(m.held)
-		if err := m.store(ctx, set.sorted()); err != nil {
+		if err := m.store(ctx, set); err != nil {
 			return err
 		}
 		if len(m.held) == known { // each round finds more, or is the last
@@ -59,100 +61,95 @@ func (m *merge) run(ctx context.Context) error {
 	}
 }
 
-// store brings leases into the table, some at a time.
-func (m *merge) store(ctx context.Context, leases []fleet.Lease) error {
-	for some := range slices.Chunk(leases, mergeRows) {
-		err := errors.Join(ctx.Err(), m.ll.s.inTransaction(ctx, func(tx *sql.Tx) error { return m.upsert(tx, some) }))
+const (
+	mostMerged  = 250_000 // in one transaction: they share pages of the index, so the more the better
+	leastMerged = 25_000  // before others who want to write have their turn: a tenth of a second
+	breatheEach = 128     // under a millisecond, so that no packet waits for long
+	breath      = 50 * time.Microsecond
+)
+
+// store brings leases into the table. One transaction ends when it is large, or
+// when somebody waits for his.
+func (m *merge) store(ctx context.Context, set *leaseSet) error {
+	db, err := m.ll.s.write.DB()
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for left := set.sort(); len(left) > 0; {
+		err := m.w.inTransaction(ctx, m.ll.s, func() error {
+			waiting := db.Stats().WaitCount
+			for done := 0; len(left) > 0 && done < mostMerged; done += breatheEach {
+				if done >= leastMerged && db.Stats().WaitCount > waiting {
+					return nil
+				}
+				n := min(len(left), breatheEach)
+				if err := m.put(set, left[:n]); err != nil {
+					return err
+				}
+				left = left[n:]
+				if err := m.breathe(ctx, timer); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		runtime.Gosched()
 	}
 	return nil
 }
 
-// upsert stores some leases, first of all deletes those without a state.
-func (m *merge) upsert(tx *sql.Tx, leases []fleet.Lease) error {
-	gone := 0
-	for ; gone < len(leases) && leases[gone].State == ""; gone++ {
-		if err := m.one(tx, &leases[gone]); err != nil {
-			return err
-		}
+// breathe lets packets be read. Giving way to what can run now would not do: the
+// scheduler looks at the network when there is nothing else to run, or after 10
+// ms.
+func (m *merge) breathe(ctx context.Context, timer *time.Timer) error {
+	if m.gently {
+		timer.Reset(breath)
+		<-timer.C
 	}
-	args := make([]any, 0, leasesPerInsert*strings.Count(leaseValues, "?"))
-	after := fmt.Sprintf(upsertLeases, toNano(m.now))
-	for some := range slices.Chunk(leases[gone:], leasesPerInsert) {
-		args = args[:0]
-		for i := range some {
-			r := toLeaseRow(&some[i])
-			args = append(args, r.Addr, r.Subnet, r.MAC, r.State, r.Expires, r.Hostname, r.ClientID, r.Sum)
-		}
-		values := strings.Repeat(", "+leaseValues, len(some))[len(", "):]
-		if all, err := changes(tx, len(some), insertLeases+values+after, args...); all {
-			continue
-		} else if err != nil && !isTaken(err) {
-			return err
-		}
-		for i := range some {
-			if err := m.one(tx, &some[i]); err != nil {
-				return err
+	return ctx.Err()
+}
+
+// put stores some leases, and deletes those without a state.
+func (m *merge) put(set *leaseSet, leases []kept) error {
+	for i := range leases {
+		r := set.record(&leases[i])
+		if r.state != 0 {
+			if ok, err := m.w.tryEasy(&r); ok || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
 			}
 		}
+		if err := m.one(&r); err != nil {
+			return err
+		}
 	}
 	return nil
-}
-
-// changes runs a statement and reports whether it changed so many rows.
-func changes(tx *sql.Tx, want int, query string, args ...any) (bool, error) {
-	res, err := tx.Exec(query, args...) //nolint:noctx // short; a context would cost a goroutine each
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
-	return err == nil && n == int64(want), err
 }
 
 // one stores a lease, or deletes it when it has no state, unless another client
 // holds its address and the journal was not read with that in mind.
-func (m *merge) one(tx *sql.Tx, l *fleet.Lease) error {
-	if _, known := m.held[l.Addr]; !known {
-		old, err := rowAt(tx, l.Addr)
+func (m *merge) one(r *record) error {
+	if _, known := m.held[r.addr]; !known {
+		old, err := m.w.at(r.addr)
 		if err != nil {
 			return err
 		}
-		if old.holdsAgainst(l, m.now) {
-			m.held[l.Addr] = old.Lease
+		if old.holdsAgainst(r, m.now) {
+			m.held[r.addr] = old
 			return nil
 		}
 	}
-	if l.State == "" {
-		_, err := tx.Exec(deleteLease, toAddr(l.Addr)) //nolint:noctx // the same
-		return err
+	if r.state == 0 {
+		return m.w.delete(r.addr)
 	}
-	r := toLeaseRow(l)
-	_, err := tx.Exec(insertLeases+leaseValues, r.Addr, r.Subnet, r.MAC, r.State, r.Expires, r.Hostname, r.ClientID, r.Sum) //nolint:noctx // the same
+	_, err := m.w.put(m.w.upsert, r)
 	return err
-}
-
-// A standing is what the table has at an address, if anything.
-type standing struct{ fleet.Lease }
-
-// holdsAgainst reports whether the lease of another client may not take this
-// one's place.
-func (s standing) holdsAgainst(l *fleet.Lease, now time.Time) bool {
-	return s.State == fleet.LeaseBound && s.MAC != l.MAC && s.Expires.After(now)
-}
-
-// rowAt returns what the table has at an address.
-func rowAt(tx *sql.Tx, addr netip.Addr) (standing, error) {
-	var r leaseRow
-	row := tx.QueryRow("SELECT addr, subnet, mac, state, expires, hostname, client_id FROM leases WHERE addr = ?", toAddr(addr)) //nolint:noctx // the same
-	err := row.Scan(&r.Addr, &r.Subnet, &r.MAC, &r.State, &r.Expires, &r.Hostname, &r.ClientID)
-	if errors.Is(err, sql.ErrNoRows) {
-		return standing{}, nil
-	}
-	state, _ := leaseState(byte(r.State)) //nolint:gosec // one of three
-	return standing{r.lease(state)}, err
 }
 
 // tell raises an alarm for each address with a lease that was refused, and

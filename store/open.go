@@ -100,10 +100,9 @@ type mode struct {
 }
 
 // SQLite has one writer at a time anyway; one connection makes them queue in
-// here instead of failing with "database is locked". It may keep 64 MiB of pages,
-// which it takes only to merge leases into an index over a million of them.
+// here instead of failing with "database is locked".
 var (
-	writer = mode{1, []string{"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "busy_timeout(5000)", "cache_size(-65536)"}, "immediate"}
+	writer = mode{1, []string{"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "busy_timeout(5000)"}, "immediate"}
 	reader = mode{4, []string{"query_only(1)", "foreign_keys(1)", "busy_timeout(5000)"}, "deferred"}
 )
 

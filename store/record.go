@@ -3,22 +3,45 @@ package store
 import (
 	"encoding/binary"
 	"errors"
-	"net"
+	"hash/crc32"
 	"net/netip"
 
 	"github.com/rackstage/provision/fleet"
 )
 
 // Codes of lease states in the journal and in the table. They never change.
-var leaseStates = map[fleet.LeaseState]byte{fleet.LeaseBound: 1, fleet.LeaseReleased: 2, fleet.LeaseDeclined: 3}
+const (
+	codeBound    = 1
+	codeReleased = 2
+	codeDeclined = 3
+)
 
-func leaseState(code byte) (fleet.LeaseState, bool) {
-	for state, c := range leaseStates {
-		if c == code {
-			return state, true
-		}
+// stateCode returns the code of a state; 0 when there is no such state.
+func stateCode(s fleet.LeaseState) byte {
+	switch s {
+	case fleet.LeaseBound:
+		return codeBound
+	case fleet.LeaseReleased:
+		return codeReleased
+	case fleet.LeaseDeclined:
+		return codeDeclined
+	default:
+		return 0
 	}
-	return "", false
+}
+
+// stateOf returns the state of a code; "" when there is no such code.
+func stateOf(code byte) fleet.LeaseState {
+	switch code {
+	case codeBound:
+		return fleet.LeaseBound
+	case codeReleased:
+		return fleet.LeaseReleased
+	case codeDeclined:
+		return fleet.LeaseDeclined
+	default:
+		return ""
+	}
 }
 
 var errRecord = errors.New("a lease that makes no sense")
@@ -31,12 +54,59 @@ func checkLease(l *fleet.Lease) error {
 		return fleet.Invalidf("lease "+l.Addr.String(), "", errors.New("not an IPv4 address"))
 	case !ok:
 		return fleet.Invalidf("lease "+l.Addr.String(), "", errors.New("its client has no hardware address"))
-	case leaseStates[l.State] == 0:
+	case stateCode(l.State) == 0:
 		return fleet.Invalidf("lease "+l.Addr.String(), "", errors.New("no such state"))
 	case len(l.Subnet) > 255 || len(l.Hostname) > 255 || len(l.ClientID) > 1024:
 		return fleet.Invalidf("lease "+l.Addr.String(), "", errors.New("a name in it is too long"))
 	}
 	return nil
+}
+
+// A record is a lease as the journal and the table keep it. The names are parts
+// of what it was read from, and good for as long as that is.
+type record struct {
+	addr    uint32
+	state   byte // 0: there is none any more
+	mac     uint64
+	expires int64 // Unix time in nanoseconds
+
+	subnet, hostname, clientID []byte
+}
+
+func recordOf(l *fleet.Lease) record {
+	b, _ := macBytes(l.MAC)
+	return record{
+		addr: number(l.Addr), state: stateCode(l.State), mac: macNumber(b), expires: toNano(l.Expires),
+		subnet: []byte(l.Subnet), hostname: []byte(l.Hostname), clientID: []byte(l.ClientID),
+	}
+}
+
+// lease writes it in full. names keeps the subnets' names: all leases of one
+// share theirs.
+func (r *record) lease(names map[string]string) fleet.Lease {
+	return fleet.Lease{
+		Addr: addrOf(r.addr), Subnet: shared(r.subnet, names), MAC: macOf(r.mac), State: stateOf(r.state),
+		Expires: fromNano(r.expires), Hostname: string(r.hostname), ClientID: string(r.clientID),
+	}
+}
+
+// sum is what the table keeps to notice that a row is not what it was; b is
+// room to work in.
+func (r *record) sum(b []byte) (uint32, []byte) {
+	b = b[:0]
+	for _, n := range [4]uint64{uint64(r.addr), r.mac, uint64(r.state), uint64(r.expires)} { //nolint:gosec // the bits
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	for _, s := range [3][]byte{r.subnet, r.hostname, r.clientID} {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
+	return crc32.Checksum(b, castagnoli), b
+}
+
+// holdsAgainst reports whether the lease of another client may not take this
+// one's place.
+func (r *record) holdsAgainst(other *record, now int64) bool {
+	return r.state == codeBound && r.mac != other.mac && r.expires > now
 }
 
 // appendLease writes a lease as the journal keeps it: address, MAC, state and
@@ -46,7 +116,7 @@ func appendLease(b []byte, l *fleet.Lease) []byte {
 	mac, _ := macBytes(l.MAC)
 	b = append(b, addr[:]...)
 	b = append(b, mac[:]...)
-	b = append(b, leaseStates[l.State])
+	b = append(b, stateCode(l.State))
 	b = binary.LittleEndian.AppendUint64(b, uint64(toNano(l.Expires))) //nolint:gosec // read back the same way
 	for _, s := range []string{l.Subnet, l.Hostname, l.ClientID} {
 		b = binary.AppendUvarint(b, uint64(len(s)))
@@ -55,35 +125,27 @@ func appendLease(b []byte, l *fleet.Lease) []byte {
 	return b
 }
 
-// cutLease reads a lease off what [appendLease] wrote. names keeps the subnets'
-// names: all leases of one share theirs.
-func cutLease(b []byte, names map[string]string) (l fleet.Lease, rest []byte, err error) {
+// cutRecord reads a lease off what [appendLease] wrote.
+func cutRecord(b []byte) (r record, rest []byte, err error) {
 	const fixed = 4 + 6 + 1 + 8
 	if len(b) < fixed {
-		return l, nil, errRecord
+		return r, nil, errRecord
 	}
-	l.Addr = netip.AddrFrom4([4]byte(b))
-	l.MAC = fleet.MAC(net.HardwareAddr(b[4:10]).String())
-	var ok bool
-	if l.State, ok = leaseState(b[10]); !ok {
-		return l, nil, errRecord
+	r.addr, r.mac = binary.BigEndian.Uint32(b), macNumber([6]byte(b[4:]))
+	if r.state = b[10]; stateOf(r.state) == "" {
+		return r, nil, errRecord
 	}
-	l.Expires = fromNano(int64(binary.LittleEndian.Uint64(b[11:]))) //nolint:gosec // written the same way
+	r.expires = int64(binary.LittleEndian.Uint64(b[11:])) //nolint:gosec // written the same way
 	b = b[fixed:]
-	for i, into := range []*string{&l.Subnet, &l.Hostname, &l.ClientID} {
+	for _, into := range [3]*[]byte{&r.subnet, &r.hostname, &r.clientID} {
 		n, size := binary.Uvarint(b)
 		if size <= 0 || n > uint64(len(b)-size) {
-			return l, nil, errRecord
+			return r, nil, errRecord
 		}
-		text := b[size : size+int(n)] //nolint:gosec // not longer than b
-		if i == 0 {
-			*into = shared(text, names)
-		} else {
-			*into = string(text)
-		}
-		b = b[size+int(n):] //nolint:gosec // the same
+		*into = b[size : size+int(n)] //nolint:gosec // not longer than b
+		b = b[size+int(n):]           //nolint:gosec // the same
 	}
-	return l, b, nil
+	return r, b, nil
 }
 
 // shared returns the one copy of a name.
@@ -94,6 +156,35 @@ func shared(text []byte, names map[string]string) string {
 		names[name] = name
 	}
 	return name
+}
+
+func number(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+func addrOf(n uint32) netip.Addr {
+	var a [4]byte
+	binary.BigEndian.PutUint32(a[:], n)
+	return netip.AddrFrom4(a)
+}
+
+func macNumber(b [6]byte) uint64 {
+	return uint64(binary.BigEndian.Uint16(b[:]))<<32 | uint64(binary.BigEndian.Uint32(b[2:]))
+}
+
+// macOf writes an address in the one form that [fleet.MAC] has.
+func macOf(n uint64) fleet.MAC {
+	const digits = "0123456789abcdef"
+	var b [17]byte
+	for i := 0; ; i += 3 {
+		v := byte(n >> (40 - 8*(i/3)))
+		b[i], b[i+1] = digits[v>>4], digits[v&15]
+		if i == 15 {
+			return fleet.MAC(b[:])
+		}
+		b[i+2] = ':'
+	}
 }
 
 // macBytes reads an address in the one form that [fleet.MAC] has.

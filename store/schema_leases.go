@@ -60,8 +60,9 @@ func leaseJournals() *gormigrate.Migration {
 			if err != nil {
 				return err
 			}
-			r := toLeaseRow(&l)
-			if err := tx.Exec(insertLeases+leaseValues, r.Addr, r.Subnet, r.MAC, r.State, r.Expires, r.Hostname, r.ClientID, r.Sum).Error; err != nil {
+			r := recordOf(&l)
+			sum, _ := r.sum(nil)
+			if err := tx.Exec("INSERT OR REPLACE "+insertLease, r.addr, l.Subnet, r.mac, r.state, r.expires, l.Hostname, l.ClientID, sum).Error; err != nil {
 				return err
 			}
 		}
@@ -75,7 +76,7 @@ func leaseJournals() *gormigrate.Migration {
 
 func (o oldLease) lease() (fleet.Lease, error) {
 	l := fleet.Lease{
-		Addr: fromAddr(o.Addr), Subnet: o.Subnet, MAC: fleet.MAC(o.MAC), ClientID: o.ClientID,
+		Addr: addrOf(uint32(o.Addr)), Subnet: o.Subnet, MAC: fleet.MAC(o.MAC), ClientID: o.ClientID,
 		Hostname: o.Hostname, State: fleet.LeaseState(o.State), Expires: fromNano(o.Expires),
 	}
 	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(o.Addr)), uint64(o.Expires))

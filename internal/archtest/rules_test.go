@@ -18,13 +18,14 @@ var rules = archtest.Rules{
 
 		"templates": {"fleet"},
 		"pxe":       {"fleet"},
-		"store":     {"fleet"},
+		"store":     {"fleet", "store/sqlite3"},
 		"bmc":       {"fleet"},
 		"cluster":   {"fleet"},
 		"image":     {"fleet"},
 		"access":    {"fleet"},
 		"engine":    {"fleet"},
 
+		"store/sqlite3":  {},
 		"pxe/tftp":       {"internal/porthold"},
 		"dhcp":           {"fleet", "pxe", "internal/porthold", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/foreign", "dhcp/usage"},
 		"dhcp/alarm":     {},
@@ -73,7 +74,7 @@ var rules = archtest.Rules{
 		"github.com/danielgtaylor/huma/v2": {"http"},
 		"gorm.io":                          {"store"},
 		"github.com/glebarez/sqlite":       {"store"},
-		"github.com/glebarez/go-sqlite":    {"store"},
+		"modernc.org":                      {"store/sqlite3"}, // the engine that the driver has inside
 		"github.com/go-gormigrate":         {"store"},
 		"github.com/pin/tftp/v3":           {"pxe/tftp"},
 		"github.com/insomniacslk/dhcp":     {"dhcp/...", "agent/...", "lab"},
