@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ type link struct {
 	mu      sync.Mutex
 	session fleet.Session
 	seen    time.Time
+	fed     time.Time // when its machine had the whole ramdisk, since it was last switched on
 	call    *call
 	wake    chan struct{} // closed and replaced when something changed
 	turn    chan struct{} // one token: one step at a time
@@ -151,6 +153,37 @@ func (l *link) meet(s fleet.Session) {
 	if l.session.BootID != s.BootID || l.session.Installed != s.Installed {
 		l.session = s
 		l.changed()
+	}
+}
+
+// feed notes that the link's machine has got its whole ramdisk; the zero time is
+// for one that has just been switched on.
+func (l *link) feed(at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fed = at
+	l.changed()
+}
+
+// endWhenSilent cancels when the machine has had its ramdisk for so long that
+// its agent should have spoken, or returns when ctx is done.
+func (l *link) endWhenSilent(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		l.mu.Lock()
+		fed, wake := l.fed, l.wake
+		l.mu.Unlock()
+		var late <-chan time.Time
+		if !fed.IsZero() {
+			late = time.After(time.Until(fed.Add(agentWithin)))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		case <-late:
+			cancel(fmt.Errorf("silent for %s since it got its ramdisk", agentWithin))
+			return
+		}
 	}
 }
 

@@ -82,6 +82,7 @@ type machine struct {
 	node     fleet.NodeID
 	onDisk   bool // has a system
 	pxeNext  bool
+	hangs    int // so many boots of the ramdisk's kernel
 	boots    int
 	wiped    int
 	written  int
@@ -161,6 +162,9 @@ func (m *machine) live(ctx context.Context, boot string, installed bool) {
 	if !m.sleep(ctx, 10*time.Second) {
 		return
 	}
+	if !installed && m.hung(ctx) {
+		return
+	}
 	for !installed && !m.hello(ctx, boot) {
 		if !m.sleep(ctx, time.Second) {
 			return
@@ -195,6 +199,20 @@ func (m *machine) sleep(ctx context.Context, d time.Duration) bool {
 	case <-time.After(d):
 		return true
 	}
+}
+
+// hung reports whether the ramdisk's kernel has hung until the plug was pulled.
+func (m *machine) hung(ctx context.Context) bool {
+	m.rack.mu.Lock()
+	hangs, e := m.hangs > 0, m.rack.server
+	m.hangs--
+	m.rack.mu.Unlock()
+	if !hangs {
+		return false
+	}
+	e.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseKernel, Whole: true})
+	<-ctx.Done()
+	return true
 }
 
 func (m *machine) hello(ctx context.Context, boot string) bool {

@@ -92,6 +92,29 @@ func checkActive(t *testing.T, r *rack, e *Engine, want int) {
 	}
 }
 
+func TestAKernelThatHangsIsNotWaitedForToTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		r := newRack(ctx, t, 1)
+		e, kill := r.serve(&memoryStore{world: fleet.World{Site: testSite()}})
+		r.enrol(e)
+		m := r.machines["52:54:00:00:00:01"]
+		r.mu.Lock()
+		m.hangs, m.boots = 1, 0
+		r.mu.Unlock()
+		run := over(t, e, start(t, e).ID)
+		if run.State != fleet.RunDone || m.boots != 3 { // one that hung, one to install, one of the system
+			t.Errorf("run is %s after %d boots, want done after 3: %+v", run.State, m.boots, run.Nodes)
+		}
+		if took := run.Ended.Sub(run.Started); took < agentWithin || took > agentWithin+2*time.Minute {
+			t.Errorf("the run took %s, want %s for the boot that hung and little more", took, agentWithin)
+		}
+		kill()
+		stop()
+		synctest.Wait()
+	})
+}
+
 func TestThreeMachinesBecomeOneSwarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())

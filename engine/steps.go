@@ -49,7 +49,9 @@ func (j job) power(ctx context.Context) error {
 	if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerCycle); err != nil {
 		return err
 	}
-	j.e.links.of(j.node).forget(before)
+	l := j.e.links.of(j.node)
+	l.forget(before)
+	l.feed(time.Time{})
 	return j.e.update(ctx, func(t *tx) error {
 		n, err := t.node(j.node)
 		if err != nil {
@@ -85,8 +87,17 @@ func (l *link) forget(s fleet.Session) {
 	}
 }
 
+// agentWithin is how long after its ramdisk was sent a machine's agent must
+// have said hello: kernel and drivers take 5 to 20 s of it, on emulated machines
+// of a busy host 60 s. One whose kernel hangs is not waited for until hello's
+// own deadline, which has room for firmware and for a whole site's transfers.
+const agentWithin = 4 * time.Minute
+
 // hello waits until the agent in the ramdisk is there.
 func (j job) hello(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go j.e.links.of(j.node).endWhenSilent(ctx, cancel)
 	err := j.e.await(ctx, j.node, func(s fleet.Session, _ time.Time) bool { return !s.Installed })
 	n, _, loadErr := j.load()
 	if loadErr != nil {

@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"path"
@@ -86,7 +87,10 @@ func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
 	}
 	// Not immutable: a new ramdisk has the old one's name.
 	w.Header().Set("Cache-Control", "no-cache")
-	bootfile.Serve(w, req, f, info, bootfile.Tag(info))
+	sent := bootfile.Serve(w, req, f, info, bootfile.Tag(info))
+	if (name == fileRamdisk || name == fileRamdiskARM64) && sent == info.Size() {
+		b.observeWhole(req, name, sent)
+	}
 }
 
 // chunk serves a piece of an image. Its name is its content, so that caches
@@ -135,14 +139,23 @@ func phaseOf(name string) fleet.Phase {
 
 // observe reports what a machine fetched, when we can tell which machine.
 func (b boot) observe(req *http.Request, phase fleet.Phase, what string) {
-	mac, ok := b.machine(req)
-	if !ok {
-		return
+	if mac, ok := b.machine(req); ok {
+		b.o.Engine.Observe(fleet.Evidence{
+			At: b.o.Now(), MAC: mac, Phase: phase,
+			Detail: fleet.CleanText(req.Method + " " + what + " from " + remoteAddr(req).String()), File: what,
+		})
 	}
-	b.o.Engine.Observe(fleet.Evidence{
-		At: b.o.Now(), MAC: mac, Phase: phase,
-		Detail: fleet.CleanText(req.Method + " " + what + " from " + remoteAddr(req).String()), File: what,
-	})
+}
+
+// observeWhole reports that a machine has got its whole ramdisk: the last that
+// is heard of it until its agent says hello.
+func (b boot) observeWhole(req *http.Request, name string, bytes int64) {
+	if mac, ok := b.machine(req); ok {
+		b.o.Engine.Observe(fleet.Evidence{
+			At: b.o.Now(), MAC: mac, Phase: fleet.PhaseKernel, File: name, Whole: true,
+			Detail: fmt.Sprintf("has the %d bytes of %s", bytes, name),
+		})
+	}
 }
 
 // machine tells which machine asks. Who holds the lease of the address

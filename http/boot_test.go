@@ -295,6 +295,7 @@ func TestEvidenceOfABoot(t *testing.T) {
 		{"GET", "/boot/vmlinuz"},
 		{"GET", "/boot/initrd.img", "Range: bytes=0-9"},
 		{"GET", "/boot/initrd.img", "Range: bytes=10-19"},
+		{"GET", "/boot/initrd.img"},
 		{"GET", "/chunks/0123/" + testChunk + ".cacnk"},
 		{"GET", "/boot/nothing"},
 	} {
@@ -303,12 +304,17 @@ func TestEvidenceOfABoot(t *testing.T) {
 	var got []string
 	for _, ev := range e.evidence() {
 		got = append(got, fmt.Sprintf("%s %s %s", ev.MAC, ev.Phase, ev.Detail))
+		if ev.Whole != strings.HasPrefix(ev.Detail, "has the ") {
+			t.Errorf("%q: whole is %t", ev.Detail, ev.Whole)
+		}
 	}
 	want := []string{
 		"52:54:00:00:00:77 loader GET snponly.efi from 127.0.0.1",
 		"52:54:00:00:00:77 script GET script script from 127.0.0.1",
 		"52:54:00:00:00:77 kernel GET vmlinuz from 127.0.0.1",
 		"52:54:00:00:00:77 kernel GET initrd.img from 127.0.0.1",
+		"52:54:00:00:00:77 kernel GET initrd.img from 127.0.0.1",
+		"52:54:00:00:00:77 kernel has the 524288 bytes of initrd.img",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("evidence (-want +got):\n%s", diff)

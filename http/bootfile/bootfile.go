@@ -21,27 +21,31 @@ const (
 	piece     = 1 << 20
 )
 
-// Serve answers with a file, or the part of it that was asked for.
-func Serve(w http.ResponseWriter, req *http.Request, f *os.File, info fs.FileInfo, tag string) {
+// Serve answers with a file, or the part of it that was asked for. It returns
+// how many bytes of it left.
+func Serve(w http.ResponseWriter, req *http.Request, f *os.File, info fs.FileInfo, tag string) (sent int64) {
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	http.ServeContent(pacedWriter{w}, req, "", info.ModTime(), f)
+	http.ServeContent(pacedWriter{w, &sent}, req, "", info.ModTime(), f)
+	return sent
 }
 
 // Send passes a body on, for as long as its reader takes it.
 func Send(w http.ResponseWriter, body io.Reader) (sent int64, err error) {
-	return pacedWriter{w}.ReadFrom(body)
+	return pacedWriter{w, new(int64)}.ReadFrom(body)
 }
 
 // A pacedWriter moves the write deadline on with every piece that left. It
 // passes files on as files, so that they go out by sendfile.
 type pacedWriter struct {
 	http.ResponseWriter
+	sent *int64
 }
 
 // ReadFrom is what io.Copy calls with what [http.ServeContent] sends.
 func (w pacedWriter) ReadFrom(src io.Reader) (sent int64, err error) {
+	defer func() { *w.sent += sent }()
 	file, limit := src, int64(1<<63-1)
 	if part, ok := src.(*io.LimitedReader); ok {
 		file, limit = part.R, part.N // sendfile wants the file itself behind one limit
