@@ -68,15 +68,20 @@ func (ns namespace) listenRaw(iface string) (*os.File, error) {
 	return f, err
 }
 
-// Record writes all that passes the bridge into a pcap file, until ctx is done.
-func (r *Rack) Record(ctx context.Context, path string) (wait func() error, err error) {
+// Record writes the frames that pass the bridge into a pcap file, until ctx is
+// done: all that keep says, or all there are when it is nil.
+func (r *Rack) Record(ctx context.Context, path string, keep func(frame []byte) bool) (wait func() error, err error) {
 	file, err := os.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("record packets: %w", err)
 	}
 	p := &pcapWriter{w: file}
 	p.header()
-	captured, err := r.Capture(ctx, p.frame)
+	captured, err := r.Capture(ctx, func(at time.Time, frame []byte) {
+		if keep == nil || keep(frame) {
+			p.frame(at, frame)
+		}
+	})
 	if err != nil {
 		file.Close()
 		return nil, err

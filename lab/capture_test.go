@@ -36,7 +36,7 @@ func TestWhatPassesTheBridgeIsRecorded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rack.pcap")
 	recording, stop := context.WithCancel(ctx)
 	defer stop()
-	wait, err := r.Record(recording, path)
+	wait, err := r.Record(recording, path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"maps"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/lab"
 )
 
@@ -20,23 +24,50 @@ func site6() string {
 	).Replace(labSite)
 }
 
+// boots6 are the machines without IPv4 that have their system already.
+var boots6 = map[string]boot{
+	"uefi6-local": {
+		firmware: lab.UEFI, state: fleet.Active,
+		want:  []string{"loader: snponly.efi by TFTP", "script: GET local_disk script from fd77::1"},
+		never: []string{"vmlinuz"}, console: lab.DiskSays,
+	},
+	"uefi6-http-local": {
+		firmware: lab.UEFIHTTP, state: fleet.Active,
+		want:  []string{"loader: GET snponly.efi from fd77::1", "script: GET local_disk script from fd77::1"},
+		never: []string{"vmlinuz", "by TFTP"}, console: lab.DiskSays,
+	},
+}
+
 // Without IPv4 on its network a bare machine becomes a node of a Swarm: UEFI
-// PXE, iPXE, ramdisk, install and join. Another one boots by UEFI HTTP.
+// PXE, iPXE, ramdisk, install and join. Another one boots by UEFI HTTP, and
+// those that have their system get their disk.
 func TestBareMachinesBootWithoutIPv4AndOneBecomesANode(t *testing.T) {
 	if testing.Short() {
-		t.Skip("boots two virtual machines: make test runs it")
+		t.Skip("boots four virtual machines: make test runs it")
 	}
-	r := testRack6(t, lab.Machine{Firmware: lab.UEFI}, lab.Machine{Firmware: lab.UEFIHTTP, Serial: "GUEST", MemoryMiB: 768})
-	if err := r.applySite(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r, ids := rack6(t)
+	seen := followEvents(t, r)
+	recorded := recordBoot(t, r, "uefi6")
 	comesUp(t, r, "n1", "UEFI PXEv6")
+	recorded()
 	until(t, time.Minute, "n1 is off", func(context.Context) (bool, error) { return r.allOff(), nil })
 	run := r.start(t)
-	comesUp(t, r, "n2", "UEFI HTTPv6") // while n1 is being installed
-	if err := r.rack.PowerOff("n2"); err != nil {
-		t.Fatal(err)
-	}
+	t.Run("beside the install", func(t *testing.T) {
+		t.Run("uefi6-http", func(t *testing.T) {
+			besides(t)
+			defer recordBoot(t, r, "uefi6-http")()
+			comesUp(t, r, "n2", "UEFI HTTPv6")
+			if err := r.rack.PowerOff("n2"); err != nil {
+				t.Fatal(err)
+			}
+		})
+		for name, b := range boots6 {
+			t.Run(name, func(t *testing.T) {
+				besides(t)
+				bootOnce(t, r, name, b, seen, ids[name])
+			})
+		}
+	})
 	until(t, 15*time.Minute, "run over", func(ctx context.Context) (bool, error) {
 		got, err := r.client.Run(ctx, run.ID)
 		run = got
@@ -52,6 +83,35 @@ func TestBareMachinesBootWithoutIPv4AndOneBecomesANode(t *testing.T) {
 	if err != nil || node.State != "active" || !strings.HasPrefix(node.Addr, "fd77::1") {
 		t.Errorf("the node is %s at %s (%v), want active at an address of the subnet", node.State, node.Addr, err)
 	}
+}
+
+// besides has a boot be beside others: UEFI HTTP boot waits for IPv4 for a
+// minute. What is recorded has one machine in it.
+func besides(t *testing.T) {
+	t.Helper()
+	if os.Getenv("PROVISION_TEST_RECORD") == "" {
+		t.Parallel()
+	}
+}
+
+// rack6 raises a rack without IPv4: n1 is to become a node, n2 is a guest, the
+// others are of boots6.
+func rack6(t *testing.T) (*labRack, map[string]fleet.NodeID) {
+	t.Helper()
+	machines := []lab.Machine{{Name: "n1", Firmware: lab.UEFI}, {Name: "n2", Firmware: lab.UEFIHTTP, Serial: "GUEST", MemoryMiB: 768}}
+	for _, name := range slices.Sorted(maps.Keys(boots6)) {
+		machines = append(machines, lab.Machine{Name: name, Firmware: boots6[name].firmware, DiskMiB: 64, MemoryMiB: 512, CPUs: 1})
+	}
+	state, program := testImages(t)
+	var ids map[string]fleet.NodeID
+	r := prepareTestRack(t, labPlan{state: state, machines: machines, site: site6(), hook: program, ipv6: true}, func(r *labRack) (err error) {
+		ids, err = knowMachines(t, r, boots6)
+		return err
+	})
+	if err := r.applySite(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r, ids
 }
 
 // comesUp powers a machine on and follows it from its firmware's boot option

@@ -25,10 +25,7 @@ import (
 // server and BMC hook, and images from where `make test` puts them.
 func testRack(t *testing.T, site string, machines ...lab.Machine) *labRack {
 	t.Helper()
-	state, program := os.Getenv("PROVISION_TEST_STATE"), os.Getenv("PROVISION_TEST_PROGRAM")
-	if state == "" || program == "" {
-		t.Fatal("PROVISION_TEST_STATE and PROVISION_TEST_PROGRAM are not set: run this by `make test`, which builds what they name")
-	}
+	state, _ := testImages(t)
 	return testRackFrom(t, state, site, machines...)
 }
 
@@ -37,14 +34,14 @@ func testRackFrom(t *testing.T, state, site string, machines ...lab.Machine) *la
 	return raiseTestRack(t, labPlan{state: state, machines: machines, site: site, hook: os.Getenv("PROVISION_TEST_PROGRAM")})
 }
 
-// testRack6 is testRack on a network without IPv4.
-func testRack6(t *testing.T, machines ...lab.Machine) *labRack {
+// testImages returns where `make test` has put images and program.
+func testImages(t *testing.T) (state, program string) {
 	t.Helper()
-	state, program := os.Getenv("PROVISION_TEST_STATE"), os.Getenv("PROVISION_TEST_PROGRAM")
+	state, program = os.Getenv("PROVISION_TEST_STATE"), os.Getenv("PROVISION_TEST_PROGRAM")
 	if state == "" || program == "" {
 		t.Fatal("PROVISION_TEST_STATE and PROVISION_TEST_PROGRAM are not set: run this by `make test`, which builds what they name")
 	}
-	return raiseTestRack(t, labPlan{state: state, machines: machines, site: site6(), hook: program, ipv6: true})
+	return state, program
 }
 
 func raiseTestRack(t *testing.T, plan labPlan) *labRack {
