@@ -220,8 +220,12 @@ func (l *link) next(s fleet.Session) (*fleet.Step, <-chan struct{}) {
 }
 
 // standby is what an agent in the ramdisk does when no run works on its node:
-// an approved machine whose power we control is switched off; any other waits.
+// an approved machine whose power we control is switched off, one that is to
+// boot the rescue system restarts; any other waits.
 func standby(n fleet.Node, s fleet.Session) *fleet.Step {
+	if !s.Installed && n.State == fleet.Rescue {
+		return &fleet.Step{ID: "rescue/" + s.BootID, Kind: fleet.StepReboot}
+	}
 	if s.Installed || n.Run != "" || n.State != fleet.Ready || n.BMC.Address == "" {
 		return nil
 	}

@@ -35,6 +35,10 @@ func TestTransitions(t *testing.T) {
 		"a ready node is installed":             {Ready, Installing, true},
 		"a state follows itself":                {Joining, Joining, true},
 		"a node in quarantine is not installed": {Quarantined, Installing, false},
+		"a node in rescue is not installed":     {Rescue, Installing, false},
+		"a broken member is rescued":            {Active, Rescue, true},
+		"and is a member again":                 {Rescue, Active, true},
+		"a stranger is not rescued":             {Discovered, Rescue, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

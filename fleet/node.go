@@ -52,6 +52,7 @@ type Node struct {
 	BMC       BMC
 	Inventory Inventory
 	System    System // what is installed on its disk
+	Rescue    Stay   // in the rescue system; zero while it is not there
 	Member    Member // what its cluster says
 
 	FirstSeen time.Time
@@ -92,6 +93,22 @@ type System struct {
 	Revision    string // hash of the profile that was installed
 	Disk        string // stable id of the disk
 	InstalledAt time.Time
+}
+
+// A Stay is a node's time in the rescue system.
+type Stay struct {
+	From  State // what it was, and becomes again
+	Since time.Time
+	Once  bool // chosen in its own menu: over when it starts again
+}
+
+// MayRescueItself reports whether the rescue system may be chosen in the menu
+// of a machine, which everybody can who stands before it. It may not while a
+// run trusts the machine, nor when a disk was written: the key of the node and
+// the data of its stage may be on it.
+func (n Node) MayRescueItself() bool {
+	blank := n.System.Disk == "" && n.System.InstalledAt.IsZero()
+	return blank && n.Run == "" && (n.State == "" || n.State == Discovered || n.State == Ready || n.State == Failed || n.State == Rescue && n.Rescue.Once)
 }
 
 // A Member is a node's place in its cluster, as the cluster's managers say.

@@ -30,14 +30,14 @@ var transitions = map[State][]State{
 	Discovered:  {Ready, Quarantined, Retired},
 	Ready:       {Installing, Maintenance, Rescue, Quarantined, Retired, Failed},
 	Installing:  {Installed, Failed, Quarantined, Maintenance},
-	Installed:   {Joining, Failed, Installing, Releasing, Maintenance, Quarantined},
+	Installed:   {Joining, Failed, Installing, Releasing, Maintenance, Rescue, Quarantined},
 	Joining:     {Active, Failed, Installed, Quarantined},
-	Active:      {Draining, Joining, Failed, Maintenance, Quarantined},
+	Active:      {Draining, Joining, Failed, Maintenance, Rescue, Quarantined},
 	Draining:    {Releasing, Active, Failed, Quarantined},
 	Releasing:   {Ready, Failed, Quarantined},
 	Failed:      {Ready, Installing, Joining, Draining, Releasing, Maintenance, Rescue, Quarantined, Retired},
 	Maintenance: {Ready, Installing, Active, Failed, Rescue, Releasing, Quarantined, Retired},
-	Rescue:      {Ready, Maintenance, Failed, Quarantined},
+	Rescue:      {Ready, Installed, Active, Maintenance, Failed, Quarantined}, // what it was before
 	Quarantined: {Ready, Discovered, Retired},
 	Retired:     {Discovered},
 }

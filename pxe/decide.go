@@ -20,9 +20,10 @@ const (
 // Scripts are the files of package ipxe-scripts that a plan can name. GRUB has
 // its own form of each: see [Plan.Script].
 const (
-	ScriptAgent = "agent.ipxe" // boots the ramdisk with the agent
-	ScriptLocal = "local.ipxe" // boots from disk
-	ScriptWait  = "wait.ipxe"  // says why there is nothing, and goes on
+	ScriptAgent  = "agent.ipxe"  // boots the ramdisk with the agent
+	ScriptRescue = "rescue.ipxe" // boots the ramdisk with a shell
+	ScriptLocal  = "local.ipxe"  // boots from disk
+	ScriptWait   = "wait.ipxe"   // says why there is nothing, and goes on
 )
 
 // A Plan is what a machine gets, and why.
@@ -48,8 +49,12 @@ func Decide(req Request, n fleet.Node) Plan {
 		return localDisk(req, n, fmt.Sprintf("%s: boots its own system", n.State))
 	case n.State == fleet.Quarantined || n.State == fleet.Retired:
 		return nothing(req, fmt.Sprintf("%s: gets nothing until somebody decides", n.State))
+	case n.State == fleet.Rescue:
+		return start(req, n, ScriptRescue, "rescue: boots the rescue system")
+	case n.State == "":
+		return start(req, n, ScriptAgent, "unknown: boots our agent to say hello")
 	default:
-		return agent(req, n)
+		return start(req, n, ScriptAgent, fmt.Sprintf("%s: boots our agent", n.State))
 	}
 }
 
@@ -60,13 +65,10 @@ func keepsSystem(n fleet.Node) bool {
 	return n.State.HasSystem() || (n.State == fleet.Failed && !n.System.InstalledAt.IsZero())
 }
 
-func agent(req Request, n fleet.Node) Plan {
-	why := "unknown: boots our agent to say hello"
-	if n.State != "" {
-		why = fmt.Sprintf("%s: boots our agent", n.State)
-	}
+// start boots a ramdisk of ours: by a script, once a loader can read one.
+func start(req Request, n fleet.Node, script, why string) Plan {
 	if req.Firmware.runsScripts() {
-		return Plan{Action: Script, File: ScriptAgent, ByHTTP: true, Reason: why}
+		return Plan{Action: Script, File: script, ByHTTP: true, Reason: why}
 	}
 	l, fault := req.loader(n)
 	if fault.Reason != "" {

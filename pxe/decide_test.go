@@ -22,6 +22,8 @@ func TestEveryStateAndFirmwareGetsItsPlan(t *testing.T) {
 		http: Plan{Action: LocalDisk, File: "snponly.efi", ByHTTP: true},
 		ipxe: Plan{Action: LocalDisk, File: ScriptLocal, ByHTTP: true},
 	}
+	rescue := agent
+	rescue.ipxe.File = ScriptRescue
 	nothing := want{
 		rom:  Plan{Action: Ignore},
 		http: Plan{Action: Ignore},
@@ -39,7 +41,7 @@ func TestEveryStateAndFirmwareGetsItsPlan(t *testing.T) {
 		fleet.Releasing:   agent,
 		fleet.Failed:      agent,
 		fleet.Maintenance: local,
-		fleet.Rescue:      agent,
+		fleet.Rescue:      rescue,
 		fleet.Quarantined: nothing,
 		fleet.Retired:     nothing,
 	}
