@@ -6,6 +6,8 @@ const (
 	ArgServer = "provision.server" // "https://10.77.0.1:8443"
 	ArgCA     = "provision.ca"     // "sha256:<hex>" of the server's CA certificate (DER)
 	ArgTicket = "provision.ticket" // one-use ticket for the hello
+	ArgRescue = "provision.rescue" // in the place of the first three: a shell is wanted, from this server
+	ArgKey    = "provision.key"    // "ssh-ed25519:AAAA…": who may sign in there
 	ArgMAC    = "BOOTIF"           // "01-52-54-00-12-34-56", as PXELINUX writes it
 )
 

@@ -63,6 +63,11 @@ func (c *Client) Power(ctx context.Context, ref, op string) (string, error) {
 	return reply.State, err
 }
 
+// Rescue puts a node into the rescue system, or back into what it was.
+func (c *Client) Rescue(ctx context.Context, ref string, r RescueRequest) (n Node, err error) {
+	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/rescue", nil, r, &n)
+}
+
 // Pools returns the declared pools.
 func (c *Client) Pools(ctx context.Context) ([]Pool, error) {
 	var list PoolList

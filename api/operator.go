@@ -53,9 +53,24 @@ type Node struct {
 	Digest    string            `json:"digest,omitempty"`
 	Cluster   string            `json:"cluster,omitempty"`
 	Member    string            `json:"member,omitempty"` // ID in the cluster
+	Rescue    *Rescue           `json:"rescue,omitempty"`
+	Loader    *Loader           `json:"loader,omitempty"` // nothing: the usual one
 	FirstSeen time.Time         `json:"first_seen"`
 	LastSeen  time.Time         `json:"last_seen"`
 	Revision  int64             `json:"revision"`
+}
+
+// Rescue is a node's time in the rescue system.
+type Rescue struct {
+	From  string    `json:"from"` // what it was, and becomes again
+	Since time.Time `json:"since"`
+	Once  bool      `json:"once,omitempty"` // chosen in its own menu: over when it starts again
+}
+
+// Loader is what a machine is given to load first, when that is not the usual.
+type Loader struct {
+	File   string `json:"file,omitempty"`
+	Reason string `json:"reason"` // "learned: snponly.efi did not start on this model"
 }
 
 // Failure says why something stopped.
@@ -159,6 +174,12 @@ type PhaseTime struct {
 // PowerRequest switches a node.
 type PowerRequest struct {
 	Op string `json:"op"` // on off cycle status pxe-next
+}
+
+// RescueRequest puts a node into the rescue system, or back into what it was.
+type RescueRequest struct {
+	End     bool `json:"end,omitempty"`
+	Restart bool `json:"restart,omitempty"` // by its BMC, at once
 }
 
 // PowerReply is the power state after it, read back from the BMC.

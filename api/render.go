@@ -32,7 +32,7 @@ type TemplateList struct {
 }
 
 // Render returns what a node would be given, with zeros for tickets. as is
-// ipxe, menu, custom, local, grub or seed.
+// ipxe, menu, custom, local, rescue, grub, grub-menu or seed.
 func (c *Client) Render(ctx context.Context, ref, as string) (r Rendered, err error) {
 	return r, c.call(ctx, http.MethodGet, Root+"/nodes/"+url.PathEscape(ref)+"/render", url.Values{"as": {as}}, nil, &r)
 }

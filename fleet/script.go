@@ -6,14 +6,15 @@ import (
 	"slices"
 )
 
-// A Script is an operator's own iPXE script. Machines that it is for get it
+// A Script is an operator's own script for iPXE, GRUB, or both. Machines that it is for get it
 // where they would get the script that boots our agent; one that has a system
 // boots that all the same.
 type Script struct {
 	Name  string
 	Pools []PoolName
 	Nodes []string // names or MAC addresses
-	IPXE  string   // a template
+	IPXE  string   // a template; "": machines with iPXE get ours
+	GRUB  string   // likewise
 }
 
 // ScriptFor returns the script for a machine: one that names it, or else one
@@ -55,6 +56,9 @@ func (s Site) validateScripts() error {
 		}
 		if slices.IndexFunc(s.Scripts, func(o Script) bool { return o.Name == script.Name }) != i {
 			errs = append(errs, Invalidf(on+".name", "", fmt.Errorf("script %q is declared twice", script.Name)))
+		}
+		if script.IPXE == "" && script.GRUB == "" {
+			errs = append(errs, Invalidf(on, "write ipxe: or grub:, or both", errors.New("the script is empty")))
 		}
 		if len(script.Nodes)+len(script.Pools) == 0 {
 			errs = append(errs, Invalidf(on, "name pools: or nodes:", errors.New("the script is for nobody")))

@@ -36,6 +36,7 @@ func TestScriptsAreChecked(t *testing.T) {
 		"a good one":             {[]Script{{Name: "a", Pools: []PoolName{"prd"}, Nodes: []string{"52:54:00:00:00:01", "prd-1"}}}, ""},
 		"no name":                {[]Script{{Pools: []PoolName{"prd"}}}, "scripts[0].name"},
 		"twice":                  {[]Script{{Name: "a", Pools: []PoolName{"prd"}}, {Name: "a", Nodes: []string{"x"}}}, "declared twice"},
+		"nothing in it":          {[]Script{{Name: "a", Nodes: []string{"x"}}}, "empty"},
 		"for nobody":             {[]Script{{Name: "a"}}, "for nobody"},
 		"a pool that is not":     {[]Script{{Name: "a", Pools: []PoolName{"dev"}}}, "no pool"},
 		"a node that is no name": {[]Script{{Name: "a", Nodes: []string{"A B"}}}, "neither"},
@@ -45,6 +46,12 @@ func TestScriptsAreChecked(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			for i := range tt.scripts {
+				tt.scripts[i].IPXE += " "
+			}
+			if name == "nothing in it" {
+				tt.scripts[0].IPXE = ""
+			}
 			err := Site{Pools: []Pool{{Name: "prd"}}, Scripts: tt.scripts}.validateScripts()
 			if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("validateScripts = %v, want %q", err, tt.says)

@@ -130,7 +130,7 @@ func chunkID(name string) (string, bool) {
 // phaseOf says what the fetching of a file proves.
 func phaseOf(name string) fleet.Phase {
 	switch name {
-	case fileKernel, fileRamdisk, fileKernelARM64, fileRamdiskARM64:
+	case fileKernel, fileRamdisk, fileKernelARM64, fileRamdiskARM64, rescueFile(pxe.EFIX64), rescueFile(pxe.EFIARM64):
 		return fleet.PhaseKernel
 	default:
 		return fleet.PhaseLoader

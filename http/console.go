@@ -32,6 +32,7 @@ func (s *Server) consoleRoutes(e *echo.Echo) {
 	e.GET("/nodes/:ref", s.nodePage)
 	e.GET("/boot", s.bootPage)
 	e.POST("/approve", s.approveForm)
+	e.POST("/rescue", s.rescueForm)
 }
 
 // shell is what every page has around it.

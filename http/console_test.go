@@ -99,6 +99,18 @@ func TestTheConsole(t *testing.T) {
 		"a node stands beside the table": {
 			"/?node=prd-1", "viewer", []string{`class="panel" data-node="n-0000000001"`}, nil,
 		},
+		"a node whose usual loader failed says so": {
+			"/?node=prd-1", "viewer", []string{"<dt>Loader</dt><dd>shimx64.efi: learned: snponly.efi did not start on this model</dd>", "provision nodes rescue prd-1"}, []string{"Boot rescue system"},
+		},
+		"a viewer cannot rescue": {
+			"/?node=n-0000000003", "viewer", []string{`<button type="submit" disabled title="needs role operator">Boot rescue system`}, []string{"<dt>Loader</dt>"},
+		},
+		"an operator can": {
+			"/?node=n-0000000003", "operator", []string{`<button type="submit">Boot rescue system`}, nil,
+		},
+		"and end it": {
+			"/?node=n-0000000004", "operator", []string{`name="end"`, "End rescue", "in the rescue system since", "was ready", "provision nodes rescue n4 --end"}, nil,
+		},
 		"a node that is not there is no error": {
 			"/?node=nobody", "viewer", []string{">prd-1<"}, []string{`class="panel"`},
 		},
@@ -108,7 +120,18 @@ func TestTheConsole(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			s, _ := newTestServer(t)
+			s, e := newTestServer(t, func(o *Options) {
+				o.Quirk = func(n fleet.Node) fleet.Quirk {
+					if n.Name != "prd-1" {
+						return fleet.Quirk{}
+					}
+					return fleet.Quirk{Loader: "shimx64.efi", Reason: "learned: snponly.efi did not start on this model"}
+				}
+			})
+			if strings.Contains(tt.path, "node=n-") {
+				e.nodes = append(e.nodes, fleet.Node{ID: "n-0000000003", Name: "n3", State: fleet.Ready, Approved: true},
+					fleet.Node{ID: "n-0000000004", Name: "n4", State: fleet.Rescue, Rescue: fleet.Stay{From: fleet.Ready, Since: time.Unix(1, 0)}, Approved: true})
+			}
 			html := ask(s, "GET", tt.path, tt.token, "").Body.String()
 			for _, want := range tt.has {
 				if !strings.Contains(html, want) {

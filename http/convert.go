@@ -7,6 +7,22 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
+// node is a node as the API has it: with what its boots have taught.
+func (s *Server) node(n fleet.Node) api.Node {
+	out := fromNode(n)
+	if q := s.quirk(n); q.Reason != "" {
+		out.Loader = &api.Loader{File: q.Loader, Reason: q.Reason}
+	}
+	return out
+}
+
+func (s *Server) quirk(n fleet.Node) fleet.Quirk {
+	if s.o.Quirk == nil {
+		return fleet.Quirk{}
+	}
+	return s.o.Quirk(n)
+}
+
 func fromNode(n fleet.Node) api.Node {
 	return api.Node{
 		ID: string(n.ID), Name: n.Name, MAC: string(n.MAC), UUID: n.UUID, Addr: addrText(n.Addr), Place: fromPlace(n.Place), Trust: int(n.Trust),
@@ -14,8 +30,15 @@ func fromNode(n fleet.Node) api.Node {
 		State: string(n.State), Phase: string(n.Phase), Progress: n.Progress, Failure: fromFailure(n.Failure),
 		Run: string(n.Run), BMC: n.BMC.Address, Approved: n.Approved, Inventory: fromInventory(n.Inventory),
 		Image: string(n.System.Image), Digest: n.System.Digest, Cluster: n.Member.Cluster, Member: n.Member.NodeID,
-		FirstSeen: n.FirstSeen, LastSeen: n.LastSeen, Revision: n.Revision,
+		Rescue: fromStay(n.Rescue), FirstSeen: n.FirstSeen, LastSeen: n.LastSeen, Revision: n.Revision,
 	}
+}
+
+func fromStay(s fleet.Stay) *api.Rescue {
+	if s == (fleet.Stay{}) {
+		return nil
+	}
+	return &api.Rescue{From: string(s.From), Since: s.Since, Once: s.Once}
 }
 
 func fromPlace(p fleet.Place) *api.Place {

@@ -22,38 +22,47 @@ const maxCustoms = 8192
 
 func newCustoms() *customs { return &customs{byText: map[string]*ipxescripts.Custom{}} }
 
-func (c *customs) read(script fleet.Script) (*ipxescripts.Custom, error) {
+func (c *customs) read(script fleet.Script, loader pxe.Firmware) (*ipxescripts.Custom, error) {
+	text, compile := textOf(script, loader), ipxescripts.Compile
+	if loader == pxe.GRUB {
+		compile = ipxescripts.CompileGRUB
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if custom, ok := c.byText[script.IPXE]; ok {
+	if custom, ok := c.byText[text]; ok {
 		return custom, nil
 	}
-	custom, err := ipxescripts.Compile(script.Name, script.IPXE)
+	custom, err := compile(script.Name, text)
 	if err != nil {
 		return nil, err
 	}
 	if len(c.byText) >= maxCustoms {
 		clear(c.byText)
 	}
-	c.byText[script.IPXE] = custom
+	c.byText[text] = custom
 	return custom, nil
 }
 
 // custom fills the operator's script in for a visitor. Links to private files
 // are made only when the script is really given out.
 func (b boot) custom(v *visit, script fleet.Script) ([]byte, error) {
-	custom, err := b.customs.read(script)
+	custom, err := b.customs.read(script, v.ask.Firmware)
 	if err != nil {
 		return nil, err
 	}
 	fact := func(s string) ipxescripts.Fact { return ipxescripts.Fact(s) }
-	n, own := v.node, pxe.ScriptURL(v.ask.BaseURL(), string(v.ask.MAC), "")
+	n, files, own := v.node, v.ask.BaseURL()+pxe.PathFiles, func(do choice) ipxescripts.URL {
+		return ipxescripts.URL(pxe.ScriptURL(v.ask.BaseURL(), string(v.ask.MAC), "") + "&do=" + string(do))
+	}
+	if v.ask.Firmware == pxe.GRUB {
+		files, own = v.grub.device+pxe.PathFiles, func(do choice) ipxescripts.URL { return ipxescripts.URL(v.grubFile(do)) }
+	}
 	return custom.Render(ipxescripts.Facts{
 		Name: fact(n.Name), MAC: fact(string(v.ask.MAC)), UUID: fact(v.ask.UUID),
 		Stage: fact(string(n.Stage)), Pool: fact(string(n.Pool)), Role: fact(string(n.Role)), State: fact(string(n.State)),
 		Vendor: fact(n.Inventory.Vendor), Product: fact(n.Inventory.Product), Serial: fact(n.Inventory.Serial),
 		Address: fact(v.ask.Addr.String()), Server: fact(v.ask.Server.String()), Platform: fact(platform(v.ask.Arch)),
-		Files: fact(v.ask.BaseURL() + pxe.PathFiles), Agent: ipxescripts.URL(own + "&do=" + string(doAgent)), Local: ipxescripts.URL(own + "&do=" + string(doLocal)),
+		Files: fact(files), Agent: own(doAgent), Local: own(doLocal),
 		Private: func(name string) (string, error) { return b.privateURL(v, name) },
 	})
 }
@@ -64,12 +73,16 @@ func (b boot) privateURL(v *visit, name string) (string, error) {
 	if err := b.links.check(name); err != nil {
 		return "", err
 	}
+	at := v.ask.BaseURL()
+	if v.ask.Firmware == pxe.GRUB {
+		at = "(http," + hostPort(v.ask) + ")" // by HTTP also where the rest comes by TFTP
+	}
 	if v.dry {
-		return v.ask.BaseURL() + linkPath(noTicket, name), nil
+		return at + linkPath(noTicket, name), nil
 	}
 	if !v.sure || !v.node.Approved {
 		return "", errors.New("private files are for approved nodes with a lease of this server")
 	}
 	path, err := b.links.make(name, v.ask.Addr)
-	return v.ask.BaseURL() + path, err
+	return at + path, err
 }

@@ -147,6 +147,41 @@ func (e *rackEngine) Approve(_ context.Context, actor, ref string) (fleet.Node, 
 	return n, nil
 }
 
+func (e *rackEngine) RescueOnce(_ context.Context, mac fleet.MAC) bool {
+	n, known := e.NodeByMAC(mac)
+	if known && n.State == fleet.Ready {
+		n.State, n.Rescue = fleet.Rescue, fleet.Stay{From: n.State, Once: true}
+		e.put(n, fleet.Event{Type: fleet.EventChanged, Node: n.ID})
+	}
+	return n.MayRescueItself()
+}
+
+func (e *rackEngine) EndRescueOnce(ctx context.Context, mac fleet.MAC) {
+	if n, _ := e.NodeByMAC(mac); n.Rescue.Once {
+		_, _ = e.EndRescue(ctx, "", string(n.ID), false)
+	}
+}
+
+func (e *rackEngine) Rescue(_ context.Context, actor, ref string, _ bool) (fleet.Node, error) {
+	n, err := e.Node(ref)
+	if err != nil {
+		return n, err
+	}
+	n.State, n.Rescue = fleet.Rescue, fleet.Stay{From: n.State}
+	e.put(n, fleet.Event{Type: fleet.EventChanged, Node: n.ID, Actor: actor, Text: "rescue"})
+	return n, nil
+}
+
+func (e *rackEngine) EndRescue(_ context.Context, actor, ref string, _ bool) (fleet.Node, error) {
+	n, err := e.Node(ref)
+	if err != nil {
+		return n, err
+	}
+	n.State, n.Rescue = n.Rescue.From, fleet.Stay{}
+	e.put(n, fleet.Event{Type: fleet.EventChanged, Node: n.ID, Actor: actor, Text: "rescue ended"})
+	return n, nil
+}
+
 func (e *rackEngine) Power(_ context.Context, _, ref string, op fleet.PowerOp) (fleet.PowerState, error) {
 	if _, err := e.Node(ref); err != nil {
 		return "", err

@@ -48,10 +48,12 @@ func grubPath(name string) (p grubName, ok bool) {
 	}
 	rest, found := strings.CutPrefix(name, pxe.PathGRUB)
 	cpu, file, whole := strings.Cut(rest, "/")
-	mac, script := strings.CutSuffix(file, ".cfg")
-	if !found || !whole || !script || strings.Contains(mac, "/") {
+	file, script := strings.CutSuffix(file, ".cfg")
+	if !found || !whole || !script || strings.Contains(file, "/") {
 		return grubName{}, false
 	}
+	mac, do, _ := strings.Cut(file, ".")
+	p.do = choice(do)
 	p.arch = pxe.EFIX64
 	if cpu == "arm64" {
 		p.arch = pxe.EFIARM64
@@ -65,6 +67,19 @@ type grubName struct {
 	first bool // the one for every machine
 	arch  pxe.Arch
 	mac   fleet.MAC // "" when it is none
+	do    choice
+}
+
+// A grubEnd is what GRUB needs to name files of ours.
+type grubEnd struct {
+	device string // "(http,10.77.0.1)"
+	cpu    string // in GRUB's words
+}
+
+func (v *visit) grubFile(do choice) string { return v.grubStem() + string(do) + ".cfg" }
+
+func (v *visit) grubStem() string {
+	return v.grub.device + pxe.PathGRUB + v.grub.cpu + "/" + string(v.ask.MAC) + "."
 }
 
 // grub answers GRUB by HTTP. It reports whether the path is one of GRUB's.
@@ -118,65 +133,85 @@ func (s *Server) GRUBScript(ctx context.Context, g GRUBRequest) ([]byte, error) 
 	if !ok {
 		return s.grubScripts.Wait("this machine", b.unknownAt(g.Addr, said.mac))
 	}
-	subnet, _ := s.o.Engine.Site().SubnetOf(g.Addr)
-	node, _ := s.o.Engine.NodeByMAC(mac)
-	ask := pxe.Request{
-		MAC: mac, Firmware: pxe.GRUB, Arch: said.arch, Addr: g.Addr, Subnet: subnet.Name, Server: g.Server, Port: s.o.BootPort,
-	}
-	return b.grubFor(ctx, g, ask, node)
+	v := b.grubVisitor(g, mac, bootQuery{Arch: said.arch, Do: said.do})
+	return b.grubFor(ctx, v, g.By)
 }
 
-func (b boot) grubFor(ctx context.Context, g GRUBRequest, ask pxe.Request, node fleet.Node) ([]byte, error) {
-	plan := pxe.Decide(ask, node)
-	title := node.Title()
-	if title == "" {
-		title = string(ask.MAC)
+func (b boot) grubVisitor(g GRUBRequest, mac fleet.MAC, q bootQuery) *visit {
+	v := &visit{dry: g.Asking}
+	b.fill(v, pxe.GRUB, g.Addr, g.Server, mac, q)
+	v.grub = grubEnd{device: "(http," + hostPort(v.ask) + ")", cpu: "x86_64"}
+	if g.By == pxe.ByTFTP {
+		v.grub.device = "(tftp," + g.Server.String() + ")"
 	}
-	if !g.Asking {
+	if q.Arch == pxe.EFIARM64 {
+		v.grub.cpu = "arm64"
+	}
+	return v
+}
+
+// grubFor answers a machine with GRUB, as [boot.script] answers one with iPXE.
+func (b boot) grubFor(ctx context.Context, v *visit, by pxe.Transport) ([]byte, error) {
+	do := b.settle(ctx, v)
+	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.Allow(v.ask.Addr) {
+		b.counts.ticketsRefused.Add(1)
+		b.o.Log.DebugContext(ctx, "boot ticket refused: too many from this address", "mac", v.ask.MAC, "addr", v.ask.Addr)
+		return nil, &fleet.Error{Kind: fleet.Denied, Op: "make boot ticket", Err: errTooManyTickets}
+	}
+	text, err := b.composeGRUB(ctx, v, do)
+	if !v.dry && err == nil {
 		b.o.Engine.Observe(fleet.Evidence{
-			At: b.o.Now(), MAC: ask.MAC, Phase: fleet.PhaseScript,
-			Detail: fleet.CleanText(strings.TrimSuffix(plan.File, ".ipxe") + " script for GRUB, by " + string(g.By) + " from " + g.Addr.String()),
+			At: b.o.Now(), MAC: v.ask.MAC, Phase: fleet.PhaseScript,
+			Detail: string(do) + " script for GRUB, by " + string(by) + " from " + v.ask.Addr.String(),
 		})
 	}
-	switch plan.File {
-	case pxe.ScriptAgent:
-		return b.grubAgent(ctx, g, ask, title)
-	case pxe.ScriptLocal:
-		return b.grubScripts.Local(title)
+	return text, err
+}
+
+func (b boot) composeGRUB(ctx context.Context, v *visit, do choice) ([]byte, error) {
+	wait := func(why string) ([]byte, error) { return b.grubScripts.Wait(v.title, why) }
+	switch do {
+	case doMenu:
+		if v.do != doMenu {
+			return b.grubScripts.ShowMenu(v.grubFile(doMenu))
+		}
+		m := b.menuFor(v)
+		m.URL = v.grubStem()
+		return b.grubScripts.Menu(m)
+	case doMemTest:
+		return b.grubScripts.MemTest(v.title, v.grub.device+pxe.PathFiles+memTests(v.ask.Arch))
+	case doLocal:
+		return b.grubScripts.Local(v.title, v.grubFile(doMenu))
+	case doCustom:
+		text, fault := b.customScript(ctx, v)
+		if fault != "" {
+			return wait(fault)
+		}
+		return text, nil
+	case doRescue:
+		ramdisk, fault := b.rescueRamdisk(v)
+		if fault != "" {
+			return wait(fault)
+		}
+		return b.grubScripts.Rescue(b.grubRamdisk(v, ramdisk, rescueFile(v.ask.Arch)))
+	case doAgent:
+		ticket, fault := b.ticket(ctx, v)
+		if fault != "" {
+			return wait(fault)
+		}
+		_, ramdisk := bootFiles(v.ask.Arch)
+		a := ipxescripts.Agent{Title: v.title, Server: v.front.name, Args: v.front.agentArgs(v.ask.MAC, ticket)}
+		return b.grubScripts.Agent(b.grubRamdisk(v, a, ramdisk))
 	default:
-		return b.grubScripts.Wait(title, plan.Reason)
+		return wait(v.plan.Reason)
 	}
 }
 
-// grubAgent boots the ramdisk, with the hello's one-use ticket among the
-// kernel arguments.
-func (b boot) grubAgent(ctx context.Context, g GRUBRequest, ask pxe.Request, title string) ([]byte, error) {
-	ticket := noTicket
-	if !g.Asking {
-		if !b.tickets.Allow(ask.Addr) {
-			b.counts.ticketsRefused.Add(1)
-			b.o.Log.DebugContext(ctx, "boot ticket refused: too many from this address", "mac", ask.MAC, "addr", ask.Addr)
-			return nil, &fleet.Error{Kind: fleet.Denied, Op: "make boot ticket", Err: errTooManyTickets}
-		}
-		var err error
-		if ticket, err = b.o.Engine.MintHello(ctx, ask.MAC, ask.Addr); err != nil {
-			b.o.Log.ErrorContext(ctx, "boot ticket not made", "mac", ask.MAC, "err", err)
-			return b.grubScripts.Wait(title, "the server cannot make a boot ticket now")
-		}
-	}
-	from := "(http," + hostPort(ask) + ")"
-	if g.By == pxe.ByTFTP {
-		from = "(tftp," + ask.Server.String() + ")"
-	}
-	kernel, ramdisk := bootFiles(ask.Arch)
-	return b.grubScripts.Agent(ipxescripts.GRUBAgent{
-		Agent: ipxescripts.Agent{
-			Title: title, Server: ask.Server.String(),
-			Kernel: from + pxe.PathFiles + kernel, Initrd: from + pxe.PathFiles + ramdisk,
-			Args: b.front(ask.Server).agentArgs(ask.MAC, ticket),
-		},
-		Console: consoles(ask.Arch),
-	})
+// grubRamdisk names kernel, ramdisk and menu as GRUB does.
+func (b boot) grubRamdisk(v *visit, a ipxescripts.Agent, ramdisk string) ipxescripts.GRUBAgent {
+	kernel, _ := bootFiles(v.ask.Arch)
+	a.Kernel, a.Initrd, a.Menu = v.grub.device+pxe.PathFiles+kernel, v.grub.device+pxe.PathFiles+ramdisk, v.grubFile(doMenu)
+	return ipxescripts.GRUBAgent{Agent: a, Console: consoles(v.ask.Arch)}
 }
 
 // hostPort is our HTTP boot listener in the form that GRUB's devices take.

@@ -2,6 +2,7 @@ package http
 
 import (
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -107,5 +108,60 @@ func TestGRUBTicketsAreLimitedPerAddress(t *testing.T) {
 	}
 	if status != 429 || e.minted != ticketBurst {
 		t.Errorf("answer %d after %d tickets, want 429 after %d", status, e.minted, ticketBurst)
+	}
+}
+
+func TestWhatAMachineWithGRUBCanChoose(t *testing.T) {
+	const unknown, active, ready = "52:54:00:00:00:99", "52:54:00:00:00:01", "52:54:00:00:00:11"
+	own := func(s *fleet.Site) {
+		s.Scripts = []fleet.Script{{Name: "mine", Pools: []fleet.PoolName{"prd"}, GRUB: "echo {{.Name}}\nsource {{.Agent}}\n"}}
+	}
+	tests := map[string]struct {
+		path    string
+		site    func(*fleet.Site)
+		has     []string
+		hasNo   []string
+		tickets int
+	}{
+		"the menu, because the site says so":   {path: unknown, site: func(s *fleet.Site) { s.Menu = true }, has: []string{"configfile '(http,127.0.0.1)/boot/grub/x86_64/52:54:00:00:00:99.menu.cfg'"}, hasNo: []string{"menuentry"}},
+		"the menu":                             {path: unknown + ".menu", has: []string{"menuentry 'Enrol now", "menuentry 'Rescue", "menuentry 'Memory test", "menuentry 'Boot from the local disk'", "99.go.cfg"}},
+		"the menu, of a machine with a system": {path: active + ".menu", has: []string{"Go on: boot the system", "Memory test"}, hasNo: []string{"Enrol", "Rescue"}},
+		"to go on, from the menu":              {path: unknown + ".go", site: func(s *fleet.Site) { s.Menu = true }, has: []string{"ticket="}, tickets: 1},
+		"the agent, with a system":             {path: active + ".agent", has: []string{"chainloader"}, hasNo: []string{"ticket="}},
+		"the rescue system":                    {path: unknown + ".rescue", has: []string{"'(http,127.0.0.1)/boot/rescue.img'", "provision.rescue="}, hasNo: []string{"ticket="}},
+		"the rescue system, with a system":     {path: active + ".rescue", has: []string{"chainloader"}, hasNo: []string{"rescue.img"}},
+		"the memory test":                      {path: active + ".memtest", has: []string{"chainloader '(http,127.0.0.1)/boot/memtest86+x64.efi'", "$lockdown"}},
+		"a script of its pool":                 {path: ready, site: own, has: []string{"echo ready-1\nsource (http,127.0.0.1)/boot/grub/x86_64/52:54:00:00:00:11.agent.cfg"}, hasNo: []string{"ticket="}},
+		"a script in the menu":                 {path: ready + ".menu", site: own, has: []string{"'Go on: script mine'"}},
+		"ours, when the pool's is for iPXE":    {path: ready, site: custom("", "prd"), has: []string{"ticket="}, tickets: 1},
+		"what is not there":                    {path: active + ".format", has: []string{"chainloader"}},
+		"more than one choice":                 {path: active + ".menu.menu", has: []string{"chainloader"}, hasNo: []string{"menuentry"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			base, e := serveBoot(t, func(o *Options) {
+				writeFile(t, filepath.Join(o.BootDir, "memtest86+x64.efi"), "test")
+				writeFile(t, filepath.Join(o.BootDir, "rescue.img"), "ramdisk")
+			})
+			e.site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("127.0.0.0/8"), Mode: fleet.Proxy}}
+			if tt.site != nil {
+				tt.site(&e.site)
+			}
+			e.nodes = append(e.nodes, fleet.Node{ID: "n-0000000011", Name: "ready-1", MAC: "52:54:00:00:00:11", State: fleet.Ready, Pool: "prd", Stage: "prd", Approved: true})
+			_, body := fetch(t, base, "GET", "/boot/grub/x86_64/"+tt.path+".cfg")
+			for _, want := range tt.has {
+				if !strings.Contains(body, want) {
+					t.Errorf("script lacks %q:\n%s", want, body)
+				}
+			}
+			for _, no := range tt.hasNo {
+				if strings.Contains(body, no) {
+					t.Errorf("script has %q:\n%s", no, body)
+				}
+			}
+			if e.minted != tt.tickets {
+				t.Errorf("%d tickets made, want %d", e.minted, tt.tickets)
+			}
+		})
 	}
 }

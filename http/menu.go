@@ -39,11 +39,14 @@ func (b boot) menuFor(v *visit) ipxescripts.Menu {
 	m := ipxescripts.Menu{
 		Title: v.title, MAC: string(v.ask.MAC), Pool: string(v.node.Pool), State: string(v.node.State),
 		Status: b.status(v.node), Next: "Go on: boot the agent", URL: v.front.menu + dashed(v.ask.MAC), MemTest: b.memTest(v.ask),
-		Enrol: !local, Shell: v.site.IPXEShell,
+		Enrol: v.plan.File == pxe.ScriptAgent, Rescue: b.offersRescue(v), Shell: v.site.IPXEShell,
 	}
-	if local {
+	switch script, ok := v.script(); {
+	case v.plan.File == pxe.ScriptRescue:
+		m.Next = "Go on: boot the rescue system"
+	case local:
 		m.Next = "Go on: boot the system on its disk"
-	} else if script, ok := v.site.ScriptFor(v.node, v.ask.MAC); ok {
+	case ok:
 		m.Next = "Go on: script " + script.Name
 	}
 	if m.Pool == "" {
@@ -60,6 +63,8 @@ func (b boot) status(n fleet.Node) string {
 	switch {
 	case n.Failure.Code != "":
 		return fmt.Sprintf("stopped in %s: %s", n.Phase, n.Failure.Code)
+	case n.State == fleet.Rescue:
+		return fmt.Sprintf("in the rescue system since %s UTC, was %s", n.Rescue.Since.UTC().Format("2006-01-02 15:04"), n.Rescue.From)
 	case n.Run != "" && n.Progress > 0:
 		return fmt.Sprintf("run %s: %s, %d %%", n.Run, n.Phase, n.Progress)
 	case n.Run != "":

@@ -14,6 +14,7 @@ const customText = "#!ipxe\necho custom for {{.Name}} {{.MAC}}\nchain {{.Agent}}
 
 func TestWhatAMachineCanChoose(t *testing.T) {
 	const unknown, active, ready, quarantined = "52-54-00-00-00-99", "52-54-00-00-00-01", "52-54-00-00-00-11", "52-54-00-00-00-13"
+	const rescued, busy = "52-54-00-00-00-14", "52-54-00-00-00-15"
 	tests := map[string]struct {
 		mac, do  string
 		platform string
@@ -36,6 +37,16 @@ func TestWhatAMachineCanChoose(t *testing.T) {
 		"the memory test":                           {mac: active, do: "memtest", has: []string{"kernel http://127.0.0.1", "/boot/memtest86+x64.bin"}},
 		"the memory test, for another firmware":     {mac: active, do: "memtest", platform: "efi", has: []string{"sanboot"}},
 		"the memory test, in the menu":              {mac: ready, do: "menu", has: []string{"memtest"}},
+		"the rescue system":                         {mac: unknown, do: "rescue", has: []string{"/boot/rescue.img", "provision.rescue=https://"}, hasNo: []string{"ticket="}},
+		"the rescue system, in the menu":            {mac: ready, do: "menu", has: []string{"item --key r rescue"}},
+		"the rescue system, for another firmware":   {mac: unknown, do: "rescue", platform: "efi&arch=arm64", hasNo: []string{"rescue"}, tickets: 1},
+		"the rescue system, with a system":          {mac: active, do: "rescue", has: []string{"sanboot"}, hasNo: []string{"rescue"}},
+		"the rescue system, in the menu with one":   {mac: active, do: "menu", hasNo: []string{"key r rescue"}},
+		"the rescue system, while a run trusts it":  {mac: busy, do: "rescue", has: []string{"ticket="}, hasNo: []string{"rescue"}, tickets: 1},
+		"nothing, where an operator has rescued it": {mac: rescued, has: []string{"/boot/rescue.img", "provision.key=ssh-ed25519:AAAA+/="}, hasNo: []string{"ticket=", "anna"}},
+		"the agent, where it is rescued":            {mac: rescued, do: "agent", has: []string{"/boot/rescue.img"}, hasNo: []string{"ticket="}},
+		"the disk, where it is rescued":             {mac: rescued, do: "local", has: []string{"sanboot"}},
+		"the menu, where it is rescued":             {mac: rescued, do: "menu", has: []string{"boot the rescue system", "in the rescue system since", "was active"}, hasNo: []string{"key e agent"}},
 		"the shell":                                 {mac: ready, do: "menu", site: func(s *fleet.Site) { s.IPXEShell = true }, has: []string{"item --key s shell", "\nshell ||"}},
 		"anything, in quarantine":                   {mac: quarantined, do: "local", has: []string{"gets nothing"}, hasNo: []string{"sanboot"}},
 		"what is not there":                         {mac: active, do: "format", has: []string{"sanboot"}},
@@ -49,12 +60,18 @@ func TestWhatAMachineCanChoose(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			base, e := serveBoot(t, func(o *Options) { writeFile(t, filepath.Join(o.BootDir, "memtest86+x64.bin"), "test") })
+			base, e := serveBoot(t, func(o *Options) {
+				writeFile(t, filepath.Join(o.BootDir, "memtest86+x64.bin"), "test")
+				writeFile(t, filepath.Join(o.BootDir, "rescue.img"), "ramdisk")
+			})
 			e.site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("127.0.0.0/8"), Mode: fleet.Proxy}}
 			if tt.site != nil {
 				tt.site(&e.site)
 			}
+			e.site.Profiles[0].SSHKey = []string{"ssh-ed25519 AAAA+/= anna"}
 			e.nodes = append(e.nodes,
+				fleet.Node{ID: "n-0000000014", MAC: "52:54:00:00:00:14", State: fleet.Rescue, Rescue: fleet.Stay{From: fleet.Active}, Pool: "prd", Approved: true},
+				fleet.Node{ID: "n-0000000015", MAC: "52:54:00:00:00:15", State: fleet.Ready, Run: "prd-1", Pool: "prd"},
 				fleet.Node{ID: "n-0000000011", Name: "ready-1", MAC: "52:54:00:00:00:11", State: fleet.Ready, Pool: "prd", Stage: "prd", Approved: true},
 				fleet.Node{ID: "n-0000000013", MAC: "52:54:00:00:00:13", State: fleet.Quarantined, Pool: "prd"})
 			res, body := fetch(t, base, "GET", "/boot/ipxe?mac="+tt.mac+"&platform="+tt.platform+"&do="+tt.do)

@@ -44,7 +44,7 @@ func (s *Server) listNodes(_ context.Context, in *listNodes) (*reply[api.NodeLis
 	}
 	page := found[from:min(len(found), from+in.Limit)]
 	for _, n := range page {
-		list.Nodes = append(list.Nodes, fromNode(n))
+		list.Nodes = append(list.Nodes, s.node(n))
 	}
 	if from+len(page) < len(found) {
 		list.Next = base64.RawURLEncoding.EncodeToString([]byte(nodeKey(page[len(page)-1])))
@@ -93,7 +93,7 @@ func (s *Server) getNode(_ context.Context, in *nodeRef) (*reply[api.Node], erro
 	if err != nil {
 		return nil, err
 	}
-	return &reply[api.Node]{Body: fromNode(n)}, nil
+	return &reply[api.Node]{Body: s.node(n)}, nil
 }
 
 func (s *Server) approveNode(ctx context.Context, in *nodeRef) (*reply[api.Node], error) {
@@ -101,7 +101,7 @@ func (s *Server) approveNode(ctx context.Context, in *nodeRef) (*reply[api.Node]
 	if err != nil {
 		return nil, err
 	}
-	return &reply[api.Node]{Body: fromNode(n)}, nil
+	return &reply[api.Node]{Body: s.node(n)}, nil
 }
 
 func (s *Server) powerNode(ctx context.Context, in *powerNode) (*reply[api.PowerReply], error) {

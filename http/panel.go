@@ -13,6 +13,10 @@ import (
 func (v viewer) panel(n fleet.Node, sc scene) web.Panel {
 	v.node = string(n.ID)
 	p := web.Panel{Row: v.row(n, sc), Facts: facts(n), Close: v.open(""), Failed: urgency(n.State) == 0}
+	if q := sc.quirk(n); q.Reason != "" {
+		p.Facts = append(p.Facts, web.Fact{Name: "Loader", Value: joined(": ", q.Loader, q.Reason)})
+	}
+	p.Rescue = v.rescue(n)
 	for _, d := range n.Inventory.Disks {
 		what := strings.TrimSpace(web.Bytes(d.Bytes) + " " + d.Model)
 		if d.Serial != "" {
@@ -34,6 +38,13 @@ func (v viewer) panel(n fleet.Node, sc scene) web.Panel {
 			p.Reason += fmt.Sprintf(", %d %%", p.Progress)
 		}
 	}
+	if n.State == fleet.Rescue {
+		p.Reason = fmt.Sprintf("in the rescue system since %s, was %s", stamp(n.Rescue.Since), n.Rescue.From)
+		p.CLI = "provision nodes rescue " + n.Title() + " --end"
+	}
+	if n.State.HasSystem() && fleet.CanFollow(n.State, fleet.Rescue) {
+		p.CLI = "provision nodes rescue " + n.Title()
+	}
 	if n.State == fleet.Discovered {
 		p.CLI = "provision enrol approve " + n.Title()
 	}
@@ -41,6 +52,16 @@ func (v viewer) panel(n fleet.Node, sc scene) web.Panel {
 		p.CLI = "provision --pool " + string(n.Pool)
 	}
 	return p
+}
+
+// rescue is the button that begins or ends the rescue of a node. A member at
+// work is not restarted by one press of a button: the command asks.
+func (v viewer) rescue(n fleet.Node) *web.Rescue {
+	end := n.State == fleet.Rescue
+	if !end && (n.State.HasSystem() || n.Run != "" || !fleet.CanFollow(n.State, fleet.Rescue)) {
+		return nil
+	}
+	return &web.Rescue{Approve: web.Approve{Ref: string(n.ID), Back: strings.TrimPrefix(v.href(), "/?"), Denied: v.denied}, End: end}
 }
 
 func facts(n fleet.Node) []web.Fact {

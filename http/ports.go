@@ -11,12 +11,14 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// Boots answers what a booting machine's requests need. Only MintHello may
-// take longer than a look into memory.
+// Boots answers what a booting machine's requests need. Only what changes
+// something may take longer than a look into memory.
 type Boots interface {
 	NodeByMAC(mac fleet.MAC) (fleet.Node, bool)
 	Observe(ev fleet.Evidence)
 	MintHello(ctx context.Context, mac fleet.MAC, addr netip.Addr) (secret string, err error)
+	RescueOnce(ctx context.Context, mac fleet.MAC) bool // it may have the rescue system until it starts again
+	EndRescueOnce(ctx context.Context, mac fleet.MAC)   // it has started again
 }
 
 // Agents is the engine as the agents on the nodes see it.
@@ -34,6 +36,8 @@ type Nodes interface {
 	Node(ref string) (fleet.Node, error)
 	Approve(ctx context.Context, actor, ref string) (fleet.Node, error)
 	Power(ctx context.Context, actor, ref string, op fleet.PowerOp) (fleet.PowerState, error)
+	Rescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
+	EndRescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
 }
 
 // Runs is the plans and what came of them.

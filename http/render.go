@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/rackstage/provision/api"
@@ -16,7 +17,7 @@ import (
 
 type renderNode struct {
 	Ref string `path:"ref" maxLength:"128" doc:"id, name or MAC; a MAC of a machine that is not known yet too"`
-	As  string `query:"as" enum:"ipxe,menu,custom,local,grub,seed" default:"ipxe" doc:"ipxe: the script that it would be given now"`
+	As  string `query:"as" enum:"ipxe,menu,custom,local,rescue,grub,grub-menu,seed" default:"ipxe" doc:"ipxe: the script that it would be given now"`
 }
 
 // renderNode shows what a machine would be given, to the letter, but for
@@ -34,39 +35,56 @@ func (s *Server) renderNode(ctx context.Context, in *renderNode) (*reply[api.Ren
 	if err != nil {
 		return nil, err
 	}
-	v := &visit{dry: true}
-	s.fill(v, n.Addr, server, n.MAC, bootQuery{UUID: n.UUID, Arch: archOfNode(n)})
-	text, what, err := s.renderScript(ctx, v, in.As)
+	files, why, err := s.renderScripts(ctx, n, server, in.As)
 	if err != nil {
-		return nil, &fleet.Error{Kind: fleet.Conflict, Code: "E-RENDER", Op: "render", On: "node " + v.title, Err: err, Hint: "change the script in site.yaml and apply it"}
+		return nil, &fleet.Error{Kind: fleet.Conflict, Code: "E-RENDER", Op: "render", On: "node " + string(n.MAC), Err: err, Hint: "change the script in site.yaml and apply it"}
 	}
-	return &reply[api.Rendered]{Body: api.Rendered{Why: v.plan.Reason, Files: []api.RenderedFile{{Name: what, Text: string(text)}}}}, nil
+	return &reply[api.Rendered]{Body: api.Rendered{Why: why, Files: files}}, nil
 }
 
-func (s *Server) renderScript(ctx context.Context, v *visit, as string) (text []byte, what string, err error) {
-	b := boot{s}
-	if as == "grub" {
-		g := GRUBRequest{Addr: v.ask.Addr, Server: v.ask.Server, By: pxe.ByHTTP, Asking: true}
-		ask := v.ask
-		ask.Firmware = pxe.GRUB
-		text, err = b.grubFor(ctx, g, ask, v.node)
-		return text, "grub.cfg", err
+// renderScripts shows a script for iPXE, for GRUB, or the operator's own for
+// both, as far as there is one.
+func (s *Server) renderScripts(ctx context.Context, n fleet.Node, server netip.Addr, as string) (files []api.RenderedFile, why string, err error) {
+	b, q := boot{s}, bootQuery{UUID: n.UUID, Arch: archOfNode(n)}
+	ipxe := &visit{dry: true}
+	b.fill(ipxe, pxe.IPXE, n.Addr, server, n.MAC, q)
+	grub := b.grubVisitor(GRUBRequest{Addr: n.Addr, Server: server, By: pxe.ByHTTP, Asking: true}, n.MAC, q)
+	add := func(name string, text []byte, failed error) {
+		files, err = append(files, api.RenderedFile{Name: name, Text: string(text)}), errors.Join(err, failed)
 	}
-	do := choice(as)
-	if as == "ipxe" {
-		do = b.choose(v)
+	switch as {
+	case "ipxe":
+		do := b.choose(ipxe)
+		if script, ok := ipxe.script(); ok && do == doCustom {
+			text, failed := b.custom(ipxe, script)
+			add(script.Name+".ipxe", text, failed)
+			break
+		}
+		text, failed := b.compose(ctx, nil, ipxe, do)
+		add(string(do)+".ipxe", text, failed)
+	case "grub":
+		text, failed := b.grubFor(ctx, grub, pxe.ByHTTP)
+		add("grub.cfg", text, failed)
+	case "grub-menu":
+		grub.do = doMenu
+		text, failed := b.composeGRUB(ctx, grub, doMenu)
+		add("grub.cfg", text, failed)
+	case string(doCustom):
+		for ext, v := range map[string]*visit{".ipxe": ipxe, ".cfg": grub} {
+			if script, ok := v.script(); ok {
+				text, failed := b.custom(v, script)
+				add(script.Name+ext, text, failed)
+			}
+		}
+		slices.SortFunc(files, func(a, b api.RenderedFile) int { return strings.Compare(b.Name, a.Name) }) // iPXE's first
+		if len(files) == 0 {
+			err = errors.New("no script of site.yaml is for it")
+		}
+	default:
+		text, failed := b.compose(ctx, nil, ipxe, choice(as))
+		add(as+".ipxe", text, failed)
 	}
-	what = string(do) + ".ipxe"
-	if do != doCustom {
-		text, err = b.compose(ctx, nil, v, do)
-		return text, what, err
-	}
-	script, ok := v.site.ScriptFor(v.node, v.ask.MAC)
-	if !ok {
-		return nil, what, errors.New("no script of site.yaml is for it")
-	}
-	text, err = b.custom(v, script)
-	return text, script.Name + ".ipxe", err
+	return files, ipxe.plan.Reason, err
 }
 
 // nodeOrStranger returns a node, or a machine of which only the MAC address is

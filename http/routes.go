@@ -49,6 +49,7 @@ func audiences() map[string]audience {
 		"GET /api/v1/nodes/:ref/render":   operators,
 		"GET /api/v1/templates":           viewers,
 		"POST /api/v1/nodes/:ref/power":   operators,
+		"POST /api/v1/nodes/:ref/rescue":  operators,
 		"POST /api/v1/enrol/:ref/approve": operators,
 		"GET /api/v1/pools":               viewers,
 		"GET /api/v1/pools/:pool":         viewers,
@@ -77,6 +78,7 @@ func audiences() map[string]audience {
 		"GET /nodes/:ref":   viewers,
 		"GET /boot":         viewers,
 		"POST /approve":     operators,
+		"POST /rescue":      operators,
 	}
 }
 

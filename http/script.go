@@ -24,6 +24,7 @@ const (
 	doAgent   choice = "agent"
 	doLocal   choice = "local"
 	doMenu    choice = "menu"
+	doRescue  choice = "rescue"
 	doMemTest choice = "memtest"
 	doCustom  choice = "custom" // the operator's script; nobody asks for it
 	doWait    choice = "wait"   // nothing; nobody asks for it
@@ -39,9 +40,10 @@ type visit struct {
 	subnet fleet.Subnet
 	plan   pxe.Plan
 	title  string
-	do     choice // what it asks for
-	sure   bool   // it holds a lease of ours, so that it is the machine that it says
-	dry    bool   // nothing is to come of it: no ticket, no link
+	grub   grubEnd // when GRUB asks
+	do     choice  // what it asks for
+	sure   bool    // it holds a lease of ours, so that it is the machine that it says
+	dry    bool    // nothing is to come of it: no ticket, no link
 }
 
 // A scriptAsk is a request for a script, whoever has read it.
@@ -83,12 +85,12 @@ func (b boot) scriptFor(ctx context.Context, buf *scriptBuffer, a scriptAsk) scr
 	}
 	v := &buf.visit
 	*v = visit{dry: a.dry}
-	b.fill(v, a.addr, b.serverFor(a.addr, a.local), mac, q)
+	b.fill(v, pxe.IPXE, a.addr, b.serverFor(a.addr, a.local), mac, q)
 	if a.secure {
 		v.ask.Secure, v.ask.Port = true, b.o.BootHTTPS
 		v.front = b.frontFor(frontKey{v.ask.Server, true})
 	}
-	do := b.choose(v)
+	do := b.settle(ctx, v)
 	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.Allow(a.addr) {
 		return b.refuseTicket(ctx, v.ask)
 	}
@@ -119,7 +121,7 @@ func (buf *scriptBuffer) keep(text []byte) {
 
 func scriptWord(plan pxe.Plan, do choice) string {
 	switch do {
-	case doMenu, doMemTest, doCustom:
+	case doMenu, doMemTest, doCustom, doRescue:
 		return string(do)
 	default:
 		return string(plan.Action)
@@ -127,12 +129,12 @@ func scriptWord(plan pxe.Plan, do choice) string {
 }
 
 // fill collects what the answer to a machine depends on.
-func (s *Server) fill(v *visit, addr, server netip.Addr, mac fleet.MAC, q bootQuery) {
+func (s *Server) fill(v *visit, loader pxe.Firmware, addr, server netip.Addr, mac fleet.MAC, q bootQuery) {
 	v.site, v.front, v.do = s.o.Engine.Site(), s.front(server), q.Do
 	v.node, _ = s.o.Engine.NodeByMAC(mac)
 	v.subnet, _ = v.site.SubnetOf(addr)
 	v.ask = pxe.Request{
-		MAC: mac, UUID: q.UUID, Firmware: pxe.IPXE, Arch: q.Arch, Addr: addr, Subnet: v.subnet.Name, Server: server, Port: s.o.BootPort,
+		MAC: mac, UUID: q.UUID, Firmware: loader, Arch: q.Arch, Addr: addr, Subnet: v.subnet.Name, Server: server, Port: s.o.BootPort,
 	}
 	v.plan = pxe.Decide(v.ask, v.node)
 	v.sure = s.leasedTo(mac, addr)
@@ -141,13 +143,33 @@ func (s *Server) fill(v *visit, addr, server netip.Addr, mac fleet.MAC, q bootQu
 	}
 }
 
+// settle says which script a machine gets, after the rescue system was ended or
+// begun where that is what its asking means.
+func (b boot) settle(ctx context.Context, v *visit) choice {
+	if v.dry || !v.sure {
+		return b.choose(v)
+	}
+	if v.node.Rescue.Once && v.do != doMenu && v.do != doMemTest && v.do != doRescue {
+		b.o.Engine.EndRescueOnce(ctx, v.ask.MAC)
+		v.node, _ = b.o.Engine.NodeByMAC(v.ask.MAC)
+		v.plan = pxe.Decide(v.ask, v.node)
+	}
+	do := b.choose(v)
+	if do == doRescue && v.plan.File != pxe.ScriptRescue && !b.o.Engine.RescueOnce(ctx, v.ask.MAC) {
+		v.do = doGo
+		return b.choose(v)
+	}
+	return do
+}
+
 // choose says which script a machine gets. What it asks for counts as far as
 // the plan for it allows: a machine that is to get nothing gets nothing, and
-// one that has a system boots that, tests its memory, or shows the menu.
+// one that has a system boots that, tests its memory, or shows the menu. So
+// does one that an operator has put into the rescue system.
 func (b boot) choose(v *visit) choice {
-	local := v.plan.File == pxe.ScriptLocal
+	local, rescue := v.plan.File == pxe.ScriptLocal, v.plan.File == pxe.ScriptRescue
 	switch {
-	case !local && v.plan.File != pxe.ScriptAgent:
+	case !local && !rescue && v.plan.File != pxe.ScriptAgent:
 		return doWait
 	case v.do == doMemTest && b.memTest(v.ask) != "":
 		return doMemTest
@@ -155,13 +177,28 @@ func (b boot) choose(v *visit) choice {
 		return doMenu
 	case local || v.do == doLocal:
 		return doLocal
+	case rescue, v.do == doRescue && b.offersRescue(v):
+		return doRescue
 	case v.do == doAgent:
 		return doAgent
 	}
-	if _, ok := v.site.ScriptFor(v.node, v.ask.MAC); ok {
+	if _, ok := v.script(); ok {
 		return doCustom
 	}
 	return doAgent
+}
+
+// script is the operator's own for this machine, in the language that it reads.
+func (v *visit) script() (fleet.Script, bool) {
+	script, ok := v.site.ScriptFor(v.node, v.ask.MAC)
+	return script, ok && textOf(script, v.ask.Firmware) != ""
+}
+
+func textOf(script fleet.Script, loader pxe.Firmware) string {
+	if loader == pxe.GRUB {
+		return script.GRUB
+	}
+	return script.IPXE
 }
 
 // compose puts a script behind dst.
@@ -174,13 +211,17 @@ func (b boot) compose(ctx context.Context, dst []byte, v *visit, do choice) ([]b
 	case doLocal:
 		return b.scripts.AppendLocal(dst, v.title, v.front.menu+dashed(v.ask.MAC)), nil
 	case doCustom:
-		script, _ := v.site.ScriptFor(v.node, v.ask.MAC)
-		text, err := b.custom(v, script)
-		if err != nil {
-			b.o.Log.ErrorContext(ctx, "custom script not made", "mac", v.ask.MAC, "script", script.Name, "err", err)
-			return b.scripts.Wait(v.title, "its script "+script.Name+" cannot be filled in: see the server's log")
+		text, fault := b.customScript(ctx, v)
+		if fault != "" {
+			return b.scripts.Wait(v.title, fault)
 		}
 		return text, nil
+	case doRescue:
+		ramdisk, fault := b.rescueRamdisk(v)
+		if fault != "" {
+			return b.scripts.Wait(v.title, fault)
+		}
+		return b.scripts.Rescue(ramdisk)
 	case doAgent:
 		return b.agentScript(ctx, dst, v)
 	default:
@@ -188,16 +229,36 @@ func (b boot) compose(ctx context.Context, dst []byte, v *visit, do choice) ([]b
 	}
 }
 
-// agentScript boots the ramdisk. Its kernel arguments hold the one-use ticket
-// of the hello, bound to the address that asked.
+// customScript fills the operator's script in, or says what a machine is told
+// instead: no more than which script is wrong.
+func (b boot) customScript(ctx context.Context, v *visit) (text []byte, fault string) {
+	script, _ := v.script()
+	text, err := b.custom(v, script)
+	if err != nil {
+		b.o.Log.ErrorContext(ctx, "custom script not made", "mac", v.ask.MAC, "script", script.Name, "err", err)
+		return nil, "its script " + script.Name + " cannot be filled in: see the server's log"
+	}
+	return text, ""
+}
+
+// ticket makes the one-use ticket of the hello, bound to the address that asked.
+func (b boot) ticket(ctx context.Context, v *visit) (ticket, fault string) {
+	if v.dry {
+		return noTicket, ""
+	}
+	ticket, err := b.o.Engine.MintHello(ctx, v.ask.MAC, v.ask.Addr)
+	if err != nil {
+		b.o.Log.ErrorContext(ctx, "boot ticket not made", "mac", v.ask.MAC, "err", err)
+		return "", "the server cannot make a boot ticket now"
+	}
+	return ticket, ""
+}
+
+// agentScript boots the ramdisk. Its kernel arguments hold the ticket.
 func (b boot) agentScript(ctx context.Context, dst []byte, v *visit) ([]byte, error) {
-	ticket := noTicket
-	if !v.dry {
-		var err error
-		if ticket, err = b.o.Engine.MintHello(ctx, v.ask.MAC, v.ask.Addr); err != nil {
-			b.o.Log.ErrorContext(ctx, "boot ticket not made", "mac", v.ask.MAC, "err", err)
-			return b.scripts.Wait(v.title, "the server cannot make a boot ticket now")
-		}
+	ticket, fault := b.ticket(ctx, v)
+	if fault != "" {
+		return b.scripts.Wait(v.title, fault)
 	}
 	kernel, ramdisk := bootFiles(v.ask.Arch)
 	return b.scripts.AppendAgent(dst, ipxescripts.Agent{

@@ -41,6 +41,7 @@ type Options struct {
 	TFTP      OpenFile // what the TFTP server opens, for machines behind relays; may be nil
 	ParseSite func(yaml []byte) (fleet.Site, error)
 	Network   Network                               // nil: no DHCP
+	Quirk     func(n fleet.Node) fleet.Quirk        // how a node boots otherwise than usual; may be nil
 	Doctor    func(ctx context.Context) []api.Check // may be nil
 	Arming    Arming                                // asked before subnets change; may be nil
 	Counters  func() map[string]int64               // what was counted since the start; may be nil

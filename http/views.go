@@ -21,6 +21,7 @@ type scene struct {
 	parts map[fleet.NodeID]part         // each node's newest part of a run
 	usual map[fleet.PoolName]times      // medians
 	scale map[fleet.RunID]time.Duration // width of the time lines
+	quirk func(fleet.Node) fleet.Quirk  // how a node boots otherwise than usual
 }
 
 // A part is one node's part of a run.
@@ -33,6 +34,7 @@ func (s *Server) scene() scene {
 	sc := scene{
 		now: s.o.Now(), site: s.o.Engine.Site(), runs: s.o.Engine.Runs(),
 		parts: map[fleet.NodeID]part{}, usual: map[fleet.PoolName]times{}, scale: map[fleet.RunID]time.Duration{},
+		quirk: s.quirk,
 	}
 	for _, r := range sc.runs {
 		if _, ok := sc.usual[r.Pool]; !ok {

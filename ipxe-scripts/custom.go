@@ -28,9 +28,10 @@ type Facts struct {
 	Vendor, Product, Serial   Fact
 	Address, Server, Platform Fact // platform: bios or efi
 
-	Files Fact // URL of the folder of public boot files, with a slash at its end
-	Agent URL  // of the script that boots our agent: where most custom scripts end
-	Local URL  // of the script that boots from disk
+	// The following are URLs for iPXE, and for GRUB names of files.
+	Files Fact // the folder of public boot files, with a slash at its end
+	Agent URL  // the script that boots our agent: where most custom scripts end
+	Local URL  // the script that boots from disk
 
 	// Private returns a URL that works once, for a file of the server's folder
 	// "private".
@@ -46,14 +47,28 @@ const (
 	maxScript = 256 << 10 // iPXE holds it in memory
 )
 
-// Compile reads a custom script. Whatever is wrong with it is said here, not
-// to a machine that boots: it is filled in twice, with facts and without.
+// Compile reads a custom script of iPXE's. Whatever is wrong with it is said
+// here, not to a machine that boots: it is filled in twice, with facts and
+// without.
 func Compile(name, source string) (*Custom, error) {
-	if len(source) > maxSource {
-		return nil, fmt.Errorf("it has %d bytes, at most %d are taken", len(source), maxSource)
-	}
 	if !strings.HasPrefix(source, "#!ipxe\n") {
 		return nil, errors.New("its first line is not #!ipxe: iPXE would not take it as a script")
+	}
+	return compileCustom(name, source)
+}
+
+// CompileGRUB reads one of GRUB's. Facts are written as for iPXE: what is left
+// of them means nothing to GRUB either, be it in quotes or not.
+func CompileGRUB(name, source string) (*Custom, error) {
+	if strings.HasPrefix(source, "#!ipxe") {
+		return nil, errors.New("it is a script of iPXE's, which GRUB cannot read")
+	}
+	return compileCustom(name, source)
+}
+
+func compileCustom(name, source string) (*Custom, error) {
+	if len(source) > maxSource {
+		return nil, fmt.Errorf("it has %d bytes, at most %d are taken", len(source), maxSource)
 	}
 	t, err := template.New(name).Option("missingkey=error").Funcs(functions(Facts{})).Parse(source)
 	if err != nil {

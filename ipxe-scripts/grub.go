@@ -43,7 +43,12 @@ type GRUBAgent struct {
 
 // Agent returns the script that boots the ramdisk. Arguments are what iPXE
 // takes too: nothing in them has a meaning to GRUB or to the kernel.
-func (g *GRUB) Agent(a GRUBAgent) ([]byte, error) {
+func (g *GRUB) Agent(a GRUBAgent) ([]byte, error) { return g.ramdisk("agent.cfg", a) }
+
+// Rescue returns the script that boots the ramdisk with a shell.
+func (g *GRUB) Rescue(a GRUBAgent) ([]byte, error) { return g.ramdisk("rescue.cfg", a) }
+
+func (g *GRUB) ramdisk(script string, a GRUBAgent) ([]byte, error) {
 	args, err := plainArgs(a.Args)
 	if err != nil {
 		return nil, err
@@ -52,15 +57,39 @@ func (g *GRUB) Agent(a GRUBAgent) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.render("agent.cfg", map[string]any{
+	return g.render(script, map[string]any{
 		"Title": label(a.Title), "Server": quoted(a.Server), "Kernel": quoted(a.Kernel), "Initrd": quoted(a.Initrd),
-		"Console": consoles, "Args": args,
+		"Console": consoles, "Args": args, "Menu": quoted(a.Menu),
 	})
 }
 
-// Local returns the script that boots from disk.
-func (g *GRUB) Local(title string) ([]byte, error) {
-	return g.render("local.cfg", map[string]any{"Title": label(title)})
+// Local returns the script that boots from disk; menu is GRUB's name of the menu.
+func (g *GRUB) Local(title, menu string) ([]byte, error) {
+	return g.render("local.cfg", map[string]any{"Title": label(title), "Menu": quoted(menu)})
+}
+
+// Menu returns the menu. URL and MemTest are names of files as GRUB has them:
+// a choice and ".cfg" follow URL. GRUB has no shell to offer: whoever presses c
+// in a menu of GRUB's has its command line, which Secure Boot keeps in bounds.
+func (g *GRUB) Menu(m Menu) ([]byte, error) {
+	about := strings.Join([]string{m.Title, m.MAC, "pool " + m.Pool, m.State + ":", m.Status}, "  ")
+	entry := func(do string) quoted { return quoted(m.URL + do + ".cfg") }
+	return g.render("menu.cfg", map[string]any{
+		"About": label(about), "Next": plain(m.Next), "Menu": entry("menu"), "Go": entry("go"), "Local": entry("local"),
+		"Agent": entry("agent"), "Rescue": entry("rescue"), "MemTest": entry("memtest"),
+		"Enrols": m.Enrol, "Rescues": m.Rescue, "Tests": m.MemTest != "",
+	})
+}
+
+// ShowMenu returns the script that leads to the menu.
+func (g *GRUB) ShowMenu(menu string) ([]byte, error) {
+	return g.render("show.cfg", map[string]any{"Menu": quoted(menu)})
+}
+
+// MemTest returns the script that starts the memory test, which is a file of
+// GRUB's.
+func (g *GRUB) MemTest(title, file string) ([]byte, error) {
+	return g.render("memtest.cfg", map[string]any{"Title": label(title), "File": quoted(file)})
 }
 
 // Wait returns the script that says why there is nothing to boot.
@@ -103,4 +132,7 @@ func (q quoted) String() string {
 }
 
 // label is a line for people.
-func label(s string) quoted { return quoted("provision: " + strings.Join(strings.Fields(s), " ")) }
+func label(s string) quoted { return "provision: " + plain(s) }
+
+// plain is one without our name.
+func plain(s string) quoted { return quoted(strings.Join(strings.Fields(s), " ")) }

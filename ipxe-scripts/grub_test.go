@@ -32,8 +32,32 @@ func TestGRUBScriptsAreAsReviewed(t *testing.T) {
 				Console: []string{"console=ttyS0,115200", "console=tty0"},
 			})
 		},
-		"local": func() ([]byte, error) { return g.Local("prd-01") },
-		"wait":  func() ([]byte, error) { return g.Wait("prd-01", "quarantined: its identity does not match") },
+		"local": func() ([]byte, error) {
+			return g.Local("prd-01", "(http,10.77.0.1)/boot/grub/x86_64/52:54:00:12:34:56.menu.cfg")
+		},
+		"rescue": func() ([]byte, error) {
+			return g.Rescue(GRUBAgent{
+				Agent: Agent{
+					Title: "prd-01", Server: "10.77.0.1", Kernel: "(http,10.77.0.1)/boot/vmlinuz", Initrd: "(http,10.77.0.1)/boot/rescue.img",
+					Args: []string{"provision.rescue=https://10.77.0.1:8443", "BOOTIF=01-52-54-00-12-34-56"},
+				},
+				Console: []string{"console=ttyS0,115200", "console=tty0"},
+			})
+		},
+		"menu": func() ([]byte, error) {
+			return g.Menu(Menu{
+				Title: "prd-01", MAC: "52:54:00:12:34:56", Pool: "prd", State: "ready", Status: "run prd-1: write, 40 %", Next: "Go on: boot the agent",
+				URL: "(http,10.77.0.1)/boot/grub/x86_64/52:54:00:12:34:56.", MemTest: "(http,10.77.0.1)/boot/memtest86+x64.efi", Enrol: true, Rescue: true,
+			})
+		},
+		"menu-bare": func() ([]byte, error) {
+			return g.Menu(Menu{Title: "x' { reboot }", Status: "$(reboot)", Next: "a\nb"})
+		},
+		"show": func() ([]byte, error) {
+			return g.ShowMenu("(http,10.77.0.1)/boot/grub/x86_64/52:54:00:12:34:56.menu.cfg")
+		},
+		"memtest": func() ([]byte, error) { return g.MemTest("prd-01", "(http,10.77.0.1)/boot/memtest86+x64.efi") },
+		"wait":    func() ([]byte, error) { return g.Wait("prd-01", "quarantined: its identity does not match") },
 		"hostile": func() ([]byte, error) {
 			return g.Wait("x\nreboot", "'; reboot; ${prefix} $(x) \"y\" \\' {{.}} \x1b[2J")
 		},

@@ -59,6 +59,7 @@ func conditions() map[string]func(*facts) bool {
 	return map[string]func(*facts) bool{
 		"MemTest": func(f *facts) bool { return f.menu.MemTest != "" },
 		"Enrol":   func(f *facts) bool { return f.menu.Enrol },
+		"Rescue":  func(f *facts) bool { return f.menu.Rescue },
 		"Shell":   func(f *facts) bool { return f.menu.Shell },
 	}
 }

@@ -13,7 +13,7 @@ var files embed.FS
 
 // Scripts are the scripts, read and taken apart once.
 type Scripts struct {
-	agent, autoexec, autoexec6, local, wait, away, menu, memtest script
+	agent, rescue, autoexec, autoexec6, local, wait, away, menu, memtest script
 
 	spare sync.Pool // of *facts, for the scripts that most machines get
 }
@@ -22,7 +22,7 @@ type Scripts struct {
 func Load() (*Scripts, error) {
 	s := Scripts{spare: sync.Pool{New: func() any { return new(facts) }}}
 	for name, into := range map[string]*script{
-		"agent.ipxe": &s.agent, "autoexec.ipxe": &s.autoexec, "autoexec6.ipxe": &s.autoexec6, "local.ipxe": &s.local,
+		"agent.ipxe": &s.agent, "rescue.ipxe": &s.rescue, "autoexec.ipxe": &s.autoexec, "autoexec6.ipxe": &s.autoexec6, "local.ipxe": &s.local,
 		"wait.ipxe": &s.wait, "away.ipxe": &s.away, "menu.ipxe": &s.menu, "memtest.ipxe": &s.memtest,
 	} {
 		text, err := fs.ReadFile(files, name)
@@ -51,7 +51,12 @@ type Agent struct {
 func (s *Scripts) Agent(a Agent) ([]byte, error) { return s.AppendAgent(nil, a) }
 
 // AppendAgent puts that script behind dst.
-func (s *Scripts) AppendAgent(dst []byte, a Agent) ([]byte, error) {
+func (s *Scripts) AppendAgent(dst []byte, a Agent) ([]byte, error) { return s.ramdisk(dst, s.agent, a) }
+
+// Rescue returns the script that boots the ramdisk with a shell.
+func (s *Scripts) Rescue(a Agent) ([]byte, error) { return s.ramdisk(nil, s.rescue, a) }
+
+func (s *Scripts) ramdisk(dst []byte, script script, a Agent) ([]byte, error) {
 	for _, arg := range a.Args {
 		if !plainArg(arg) {
 			return nil, fmt.Errorf("kernel argument %q has characters that cannot be passed on", arg)
@@ -60,7 +65,7 @@ func (s *Scripts) AppendAgent(dst []byte, a Agent) ([]byte, error) {
 	f := s.spare.Get().(*facts)
 	defer s.spare.Put(f)
 	*f = facts{title: a.Title, server: a.Server, kernel: a.Kernel, initrd: a.Initrd, args: a.Args, menu: Menu{URL: a.Menu}}
-	return s.agent.append(dst, f), nil
+	return script.append(dst, f), nil
 }
 
 // AutoExec returns the script that iPXE asks for first. base is the URL of the
@@ -106,6 +111,7 @@ type Menu struct {
 	URL        string // of this machine's script: "&do=" and a choice follow
 	MemTest    string // URL of the memory test for this firmware; "": not offered
 	Enrol      bool   // it may say hello
+	Rescue     bool   // it may boot the rescue system
 	Shell      bool   // iPXE's own shell is offered
 }
 

@@ -37,6 +37,13 @@ func TestScriptsAreAsReviewed(t *testing.T) {
 				},
 			})
 		},
+		"rescue": func() ([]byte, error) {
+			return s.Rescue(Agent{
+				Title: "prd-01", Server: "10.77.0.1",
+				Kernel: "http://10.77.0.1/boot/vmlinuz", Initrd: "http://10.77.0.1/boot/rescue.img",
+				Args: []string{"provision.rescue=https://10.77.0.1:8443", "BOOTIF=01-52-54-00-12-34-56", "provision.key=ssh-ed25519:AAAA+/="},
+			})
+		},
 		"agent-bare": func() ([]byte, error) { return s.Agent(Agent{Title: "52:54:00:12:34:56"}) },
 		"autoexec":   func() ([]byte, error) { return s.AutoExec("http://10.77.0.1:8080", "/boot/ipxe") },
 		"autoexec6":  func() ([]byte, error) { return s.AutoExec("http://[fd77::1]", "/boot/ipxe") },
@@ -44,7 +51,7 @@ func TestScriptsAreAsReviewed(t *testing.T) {
 		"menu": func() ([]byte, error) {
 			return s.Menu(Menu{
 				Title: "prd-01", MAC: "52:54:00:12:34:56", Pool: "prd", State: "ready", Status: "run prd-1: write, 40 %", Next: "Boot the agent",
-				URL: "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56", MemTest: "http://10.77.0.1/boot/memtest86+x64.efi", Enrol: true, Shell: true,
+				URL: "http://10.77.0.1/boot/ipxe?mac=52-54-00-12-34-56", MemTest: "http://10.77.0.1/boot/memtest86+x64.efi", Enrol: true, Rescue: true, Shell: true,
 			}), nil
 		},
 		"menu-bare": func() ([]byte, error) { return s.Menu(Menu{Title: "52:54:00:12:34:56"}), nil },

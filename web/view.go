@@ -145,6 +145,12 @@ type Approve struct {
 	Denied string // why it cannot be pressed; "" when it can
 }
 
+// A Rescue is the button that boots a node into the rescue system, or ends that.
+type Rescue struct {
+	Approve
+	End bool
+}
+
 // A Panel is all about one node.
 type Panel struct {
 	Row
@@ -154,6 +160,7 @@ type Panel struct {
 	Feed   []Event
 	Close  string
 	Failed bool
+	Rescue *Rescue
 	CLI    string
 }
 

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 
+	"github.com/rackstage/provision/engine"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe"
 )
@@ -38,5 +40,32 @@ func TestAModelThatBootsAThousandTimesIsStoredOnce(t *testing.T) {
 	}
 	if len(b.models) > maxLessons || len(b.take()) != lessonsAt {
 		t.Errorf("%d models are kept, want at most %d, and %d stored at a time", len(b.models), maxLessons, lessonsAt)
+	}
+}
+
+func TestWhatWasLearnedOfAModelIsToldOfItsNodes(t *testing.T) {
+	l := newLessons(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
+	of := func(vendor, firmware string) fleet.Node {
+		return fleet.Node{MAC: "52:54:00:00:00:01", Approved: true, Inventory: fleet.Inventory{Vendor: vendor, Product: "R1", Firmware: firmware}}
+	}
+	acme := of("Acme", "uefi")
+	failed := fleet.LoaderFailure{Loader: "snponly.efi", MAC: acme.MAC}
+	l.learn(pxe.Verdict{Outcome: pxe.Outcome{LoaderFailure: failed}, Model: pxe.ModelOf(acme.MAC, acme, pxe.PlatformX64), Firmware: pxe.ROM})
+	tests := map[string]struct {
+		node fleet.Node
+		want string
+	}{
+		"one of the model":            {acme, "shimx64.efi"},
+		"one that has not told":       {of("Acme", ""), "shimx64.efi"},
+		"the same model, with a BIOS": {of("Acme", "bios"), ""},
+		"another model":               {of("Bolt", "uefi"), ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := l.ofNode(tt.node)
+			if got.Loader != tt.want || (got.Reason == "") != (tt.want == "") {
+				t.Errorf("ofNode = %q, %q; want %q and why", got.Loader, got.Reason, tt.want)
+			}
+		})
 	}
 }

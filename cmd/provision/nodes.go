@@ -12,7 +12,7 @@ import (
 )
 
 func newNodesCmd(a *app) *cobra.Command {
-	return group("nodes", "Look at machines", newNodesListCmd(a), newNodesShowCmd(a))
+	return group("nodes", "Look at machines, rescue them", newNodesListCmd(a), newNodesShowCmd(a), newNodesRescueCmd(a))
 }
 
 func newNodesListCmd(a *app) *cobra.Command {
@@ -125,6 +125,8 @@ func (a *app) showNode(w io.Writer, n api.Node) {
 		{"node", nodeTitle(n)},
 		{"id", n.ID},
 		{"state", n.State + approvedWord(n)},
+		{"rescue", rescueWord(n.Rescue)},
+		{"loader", loaderWord(n.Loader)},
 		{"phase", strings.Trim(nodePhase(n), "—")},
 		{"pool", join(n.Pool, prefixed("stage ", n.Stage), n.Role)},
 		{"run", n.Run},

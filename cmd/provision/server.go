@@ -22,6 +22,7 @@ type server interface {
 	Node(ctx context.Context, ref string) (api.Node, error)
 	Approve(ctx context.Context, ref string) (api.Node, error)
 	Power(ctx context.Context, ref, op string) (string, error)
+	Rescue(ctx context.Context, ref string, r api.RescueRequest) (api.Node, error)
 	Pools(ctx context.Context) ([]api.Pool, error)
 	Plan(ctx context.Context, pool string) (api.Plan, error)
 	Start(ctx context.Context, pool string, r api.StartRun) (api.Run, error)

@@ -29,6 +29,7 @@ type scriptFile struct {
 	Pools []string `yaml:"pools"`
 	Nodes []string `yaml:"nodes"` // names or MAC addresses
 	IPXE  string   `yaml:"ipxe"`  // a template
+	GRUB  string   `yaml:"grub"`  // the same for machines with GRUB
 }
 
 type stageFile struct {
@@ -229,12 +230,19 @@ func (r *reader) rule(on string, f ruleFile) fleet.Rule {
 // script reads an operator's script, and says what is wrong with it now and
 // not to the machine that boots it.
 func (r *reader) script(on string, f scriptFile) fleet.Script {
-	s := fleet.Script{Name: f.Name, Nodes: f.Nodes, IPXE: f.IPXE}
+	s := fleet.Script{Name: f.Name, Nodes: f.Nodes, IPXE: f.IPXE, GRUB: f.GRUB}
 	for _, p := range f.Pools {
 		s.Pools = append(s.Pools, fleet.PoolName(p))
 	}
-	if _, err := ipxescripts.Compile(f.Name, f.IPXE); err != nil {
-		r.bad(on+".ipxe", "try it with: provision templates lint FILE", "%w", err)
+	if f.IPXE != "" {
+		if _, err := ipxescripts.Compile(f.Name, f.IPXE); err != nil {
+			r.bad(on+".ipxe", "try it with: provision templates lint FILE.ipxe", "%w", err)
+		}
+	}
+	if f.GRUB != "" {
+		if _, err := ipxescripts.CompileGRUB(f.Name, f.GRUB); err != nil {
+			r.bad(on+".grub", "try it with: provision templates lint FILE.cfg", "%w", err)
+		}
 	}
 	return s
 }

@@ -79,7 +79,7 @@ NODE is a name, an ID or a MAC address, also of a machine that is not known yet.
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&as, "as", "ipxe", "`kind`: ipxe (what iPXE gets), menu, custom, local, grub, seed")
+	cmd.Flags().StringVar(&as, "as", "ipxe", "`kind`: ipxe (what iPXE gets), menu, custom, local, rescue, grub (what GRUB gets), grub-menu, seed")
 	return cmd
 }
 
@@ -109,7 +109,7 @@ func printableText(s string) string {
 func newTemplatesLintCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "lint FILE...",
-		Short: "Check scripts (*.ipxe) and the scripts of a site.yaml, without a server",
+		Short: "Check scripts (*.ipxe, and *.cfg for GRUB) and the scripts of a site.yaml, without a server",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var errs []error
@@ -134,7 +134,11 @@ func lint(name string) error {
 		_, err := parseSite(name, src)
 		return err
 	}
-	if _, err := ipxescripts.Compile(filepath.Base(name), string(src)); err != nil {
+	compile := ipxescripts.Compile
+	if filepath.Ext(name) == ".cfg" {
+		compile = ipxescripts.CompileGRUB
+	}
+	if _, err := compile(filepath.Base(name), string(src)); err != nil {
 		return &fleet.Error{Kind: fleet.Invalid, Code: "E-SCRIPT", On: name, Err: err, Hint: "docs/boot-scripts.md lists what a script can ask for"}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -172,7 +173,6 @@ func (l *lessons) declared(r pxe.Request, n fleet.Node) fleet.Quirk {
 // learned is what boots have taught. A firmware that asks again although it
 // has had a loader teaches at this very moment.
 func (l *lessons) learned(r pxe.Request, n fleet.Node) fleet.Quirk {
-	platform := r.Platform()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r.Firmware == pxe.ROM || r.Firmware == pxe.HTTP {
@@ -180,12 +180,50 @@ func (l *lessons) learned(r pxe.Request, n fleet.Node) fleet.Quirk {
 			l.learn(v)
 		}
 	}
-	for _, model := range []fleet.Quirk{pxe.ModelOf(r.MAC, n, platform), pxe.ModelOf(r.MAC, fleet.Node{}, platform)} {
+	return l.recall(r.MAC, n, r.Platform(), r.Firmware)
+}
+
+// recall is what is known of a machine's model, or else of itself. The caller
+// holds mu.
+func (l *lessons) recall(mac fleet.MAC, n fleet.Node, platform pxe.Platform, by pxe.Firmware) fleet.Quirk {
+	for _, model := range []fleet.Quirk{pxe.ModelOf(mac, n, platform), pxe.ModelOf(mac, fleet.Node{}, platform)} {
 		if lesson, ok := l.book.of(model); ok {
-			return pxe.QuirkOf(lesson, pxe.LoadersFor(r.Firmware, platform))
+			return pxe.QuirkOf(lesson, pxe.LoadersFor(by, platform))
 		}
 	}
 	return fleet.Quirk{}
+}
+
+// ofNode is how a node will boot otherwise than usual, for people: it teaches
+// nothing.
+func (l *lessons) ofNode(n fleet.Node) fleet.Quirk {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, platform := range platformsOf(n.Inventory) {
+		for _, q := range l.engine.Site().Quirks {
+			if q.Fits(n.MAC, n) && (q.Platform == "" || q.Platform == string(platform)) && q.Loader != "" {
+				return fleet.Quirk{Loader: q.Loader, Reason: cmp.Or(q.Reason, "site.yaml says so")}
+			}
+		}
+		if q := l.recall(n.MAC, n, platform, pxe.ROM); q.Loader != "" {
+			return q
+		}
+	}
+	return fleet.Quirk{}
+}
+
+// platformsOf is what a machine may be. One whose agent has not told may be any.
+func platformsOf(inv fleet.Inventory) []pxe.Platform {
+	switch {
+	case inv.Arch == "arm64":
+		return []pxe.Platform{pxe.PlatformARM64}
+	case inv.Firmware == "bios":
+		return []pxe.Platform{pxe.PlatformBIOS}
+	case inv.Firmware != "":
+		return []pxe.Platform{pxe.PlatformX64}
+	default:
+		return []pxe.Platform{pxe.PlatformX64, pxe.PlatformBIOS, pxe.PlatformARM64}
+	}
 }
 
 // bootEngine is the engine as the web server sees it: what it observes teaches.
