@@ -57,7 +57,7 @@ func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 		b.enter(&lease, false)
 	}
 	for _, l := range old {
-		for _, p := range l.byAddr {
+		for p := range l.byAddr.places() {
 			b.move(l, p)
 		}
 	}
@@ -153,7 +153,7 @@ func (b *book) offer(n *network, c *client, wanted netip.Addr) (pick, refusal) {
 		return pick{}, why
 	}
 	l.hold(p, c, now.add(offerTime))
-	unproven := !c.fixed && l.byMAC[c.mac] != p && now.since(p.checked) > provenTime
+	unproven := !c.fixed && l.heldBy(c.mac) != p && now.since(p.checked) > provenTime
 	return pick{net: n, addr: p.addr(), unproven: unproven}, served
 }
 
@@ -173,7 +173,7 @@ func (b *book) has(n *network, mac hwaddr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.byNet[n.CIDR]
-	return l != nil && (l.offers[mac] != nil || l.byMAC[mac] != nil)
+	return l != nil && (l.offers[mac] != nil || l.heldBy(mac) != nil)
 }
 
 // A claim is what the book knows about a client and an address.
@@ -191,7 +191,7 @@ func (b *book) claim(n *network, c *client, a netip.Addr) claim {
 	if l == nil {
 		return claim{}
 	}
-	cl := claim{known: l.byMAC[c.mac] != nil, may: l.mayHave(a, c)}
+	cl := claim{known: l.heldBy(c.mac) != nil, may: l.mayHave(a, c)}
 	p := l.at(a)
 	if p == nil {
 		if cl.may && !c.known && l.isFull(l.shelfOf(number(a))) {
@@ -200,7 +200,7 @@ func (b *book) claim(n *network, c *client, a netip.Addr) claim {
 		return cl
 	}
 	cl.taken = !p.freeFor(c.mac, b.instant())
-	cl.mine = !cl.taken && (l.offers[c.mac] == p || l.byMAC[c.mac] == p)
+	cl.mine = !cl.taken && (l.offers[c.mac] == p || l.heldBy(c.mac) == p)
 	if !cl.mine && !c.known && !p.stranger && l.isFull(p.shelf) {
 		cl.may = false
 	}
@@ -291,7 +291,7 @@ func (b *book) all() (leases []fleet.Lease) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range b.ledgers {
-		for _, p := range l.byAddr {
+		for p := range l.byAddr.places() {
 			if lease := l.lease(p); lease.State != "" {
 				leases = append(leases, lease)
 			}
@@ -327,7 +327,7 @@ func (b *book) leasesByMAC(mac fleet.MAC) (leases []fleet.Lease) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range b.ledgers {
-		if p := l.byMAC[hwOf(mac)]; b.holds(p) {
+		if p := l.heldBy(hwOf(mac)); b.holds(p) {
 			leases = append(leases, l.lease(p))
 		}
 	}

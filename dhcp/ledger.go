@@ -25,8 +25,8 @@ type ledger struct {
 	net      *network
 	never    map[uint32]bool // router and the like: given to nobody
 	reserved map[uint32]bool // given to one client only
-	byAddr   map[uint32]*place
-	byMAC    map[hwaddr]*place // by holder of the lease on disk
+	byAddr   blocks
+	byMAC    map[hwaddr]uint32 // address, by holder of the lease on disk
 	offers   map[hwaddr]*place // by whom the address is offered to
 	byID     map[string]*place // by client identifier, of those that are not the MAC once more
 	names    map[uint32]names  // of the clients of leases, if they have any
@@ -35,8 +35,8 @@ type ledger struct {
 
 func newLedger(n *network, own map[netip.Addr]bool, c *clock) *ledger {
 	l := &ledger{
-		clock: c, net: n, never: make(map[uint32]bool), reserved: make(map[uint32]bool), byAddr: make(map[uint32]*place),
-		byMAC: make(map[hwaddr]*place), offers: make(map[hwaddr]*place), byID: make(map[string]*place), names: make(map[uint32]names),
+		clock: c, net: n, never: make(map[uint32]bool), reserved: make(map[uint32]bool), byAddr: newBlocks(),
+		byMAC: make(map[hwaddr]uint32), offers: make(map[hwaddr]*place), byID: make(map[string]*place), names: make(map[uint32]names),
 	}
 	never := append([]netip.Addr{n.Router, n.Server, n.CIDR.Masked().Addr(), broadcastOf(n.CIDR)}, n.DNS...)
 	for _, a := range slices.AppendSeq(never, maps.Keys(own)) {
@@ -94,8 +94,12 @@ func (l *ledger) at(a netip.Addr) *place {
 	if !a.Is4() {
 		return nil
 	}
-	return l.byAddr[number(a)]
+	return l.byAddr.at(number(a))
 }
+
+// heldBy returns the place that a client has a lease of, or had last; nil when
+// there is none.
+func (l *ledger) heldBy(mac hwaddr) *place { return l.byAddr.at(l.byMAC[mac]) }
 
 // mayHave reports whether a client may have this address at all. Where a
 // subnet serves known nodes only, the address that a node has on record may
@@ -119,7 +123,7 @@ func (l *ledger) mayHave(a netip.Addr, c *client) bool {
 // or had, the one it asks for, its own by declaration, and at last one of its
 // shelf.
 func (l *ledger) choose(c *client, wanted netip.Addr, now instant) (*place, refusal) {
-	for _, p := range []*place{l.offers[c.mac], l.byMAC[c.mac]} {
+	for _, p := range []*place{l.offers[c.mac], l.heldBy(c.mac)} {
 		if p != nil && l.mayHave(p.addr(), c) && p.freeFor(c.mac, now) {
 			return p, served
 		}
@@ -146,11 +150,10 @@ func (l *ledger) choose(c *client, wanted netip.Addr, now instant) (*place, refu
 // place returns the place of an address, a new one if need be, whose client is
 // a stranger or not, and which is due then.
 func (l *ledger) place(ip uint32, stranger bool, due instant) *place {
-	if p := l.byAddr[ip]; p != nil {
+	if p := l.byAddr.at(ip); p != nil {
 		return p
 	}
-	p := &place{ip: ip, index: -1, shelf: l.shelfOf(ip), stranger: stranger, due: due}
-	l.byAddr[ip] = p
+	p := l.byAddr.add(place{ip: ip, index: -1, shelf: l.shelfOf(ip), stranger: stranger, due: due})
 	if sh := l.shelf(p); sh != nil {
 		sh.add(p)
 	}
@@ -203,20 +206,20 @@ func (l *ledger) letGo(p *place) {
 func (l *ledger) put(lease *fleet.Lease, stranger bool) *place {
 	t, n := l.tenure(lease)
 	p := l.place(number(lease.Addr), stranger, t.expires)
-	if p.lease.state != noLease && l.byMAC[p.lease.mac] == p && p.lease.mac != t.mac {
+	if p.lease.state != noLease && l.heldBy(p.lease.mac) == p && p.lease.mac != t.mac {
 		delete(l.byMAC, p.lease.mac)
 	}
-	if old := l.byMAC[t.mac]; old != nil && old != p && t.state == leaseBound {
+	if old := l.heldBy(t.mac); old != nil && old != p && t.state == leaseBound {
 		l.enter(old, tenure{}, names{})
 		l.reschedule(old, old.freeAt())
 	}
 	l.enter(p, t, n)
 	switch {
 	case t.state == leaseBound:
-		l.byMAC[t.mac] = p
-	case t.state == leaseReleased && l.byMAC[t.mac] == nil:
-		l.byMAC[t.mac] = p // it may have it back
-	case t.state == leaseDeclined && l.byMAC[t.mac] == p:
+		l.byMAC[t.mac] = p.ip
+	case t.state == leaseReleased && l.heldBy(t.mac) == nil:
+		l.byMAC[t.mac] = p.ip // it may have it back
+	case t.state == leaseDeclined && l.heldBy(t.mac) == p:
 		delete(l.byMAC, t.mac)
 	}
 	if p.offered == t.mac && p.storing == 0 {
@@ -252,7 +255,7 @@ func (l *ledger) enter(p *place, t tenure, n names) {
 // not know is there.
 func (l *ledger) quarantine(p *place, until instant) {
 	l.letGo(p)
-	if l.byMAC[p.lease.mac] == p {
+	if l.heldBy(p.lease.mac) == p {
 		delete(l.byMAC, p.lease.mac)
 	}
 	l.enter(p, tenure{state: leaseDeclined, expires: until}, names{})

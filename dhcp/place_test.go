@@ -45,8 +45,8 @@ func TestAPlaceKeepsAllOfALease(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	if len(l.names) > 1 || len(l.byID) > 1 || len(l.byAddr) != 1 {
-		t.Errorf("after all of them %d names, %d identifiers and %d places stay", len(l.names), len(l.byID), len(l.byAddr))
+	if len(l.names) > 1 || len(l.byID) > 1 || l.byAddr.count != 1 {
+		t.Errorf("after all of them %d names, %d identifiers and %d places stay", len(l.names), len(l.byID), l.byAddr.count)
 	}
 }
 

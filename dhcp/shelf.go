@@ -110,7 +110,7 @@ func (l *ledger) fresh(sh *shelf) (ip uint32, ok bool) {
 		s := sh.spans[sh.spanNo]
 		for ip := max(s.first, sh.nextIP); ip >= s.first && ip <= s.last; ip++ {
 			sh.nextIP = ip + 1
-			if l.byAddr[ip] == nil && !l.never[ip] && !l.reserved[ip] {
+			if l.byAddr.at(ip) == nil && !l.never[ip] && !l.reserved[ip] {
 				return ip, true
 			}
 		}

@@ -72,7 +72,7 @@ func TestTheTallyIsWhatTheLeasesAre(t *testing.T) {
 	}
 	for range 15 {
 		used, declined := 0, 0
-		for _, p := range ts.book.ledgers[0].byAddr {
+		for p := range ts.book.ledgers[0].byAddr.places() {
 			switch {
 			case !ts.clock.Before(p.lease.expires.time().Add(59 * time.Second).Truncate(time.Minute)): // it counts whole minutes
 			case p.lease.state == leaseBound:
