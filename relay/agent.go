@@ -25,7 +25,7 @@ func (r *Relay) relayDHCP(ctx context.Context, s *socket) error {
 
 // pass decides what one packet is, by the way that it came.
 func (r *Relay) pass(s *socket, m message) {
-	if len(m.packet) < atOptions {
+	if len(m.packet) < atCookie {
 		r.stats.malformed.Add(1)
 		return
 	}

@@ -46,7 +46,6 @@ var (
 	errShort    = errors.New("too short for DHCP")
 	errLong     = errors.New("longer than a frame")
 	errHardware = errors.New("not an Ethernet client")
-	errCookie   = errors.New("no DHCP cookie")
 	errOptions  = errors.New("an option is cut off")
 )
 
@@ -57,16 +56,21 @@ type packet []byte
 // check says whether a packet is one that we look at any further.
 func (p packet) check() error {
 	switch {
-	case len(p) < atOptions:
+	case len(p) < atCookie:
 		return errShort
 	case len(p) > mostPacket:
 		return errLong
-	case !bytes.Equal(p[atCookie:atOptions], cookie):
-		return errCookie // plain BOOTP has no options to put ours into
 	case p[atHType] != 1 || p[atHLen] != 6 || p[atCHAddr]&1 != 0 || [6]byte(p[atCHAddr:]) == [6]byte{}:
 		return errHardware
 	}
 	return nil
+}
+
+// plain reports whether this is BOOTP as it was before DHCP (RFC 951): what
+// follows the fixed fields is the vendor's, and no options. Nothing is put into
+// it or looked for in it.
+func (p packet) plain() bool {
+	return len(p) < atOptions || !bytes.Equal(p[atCookie:atOptions], cookie)
 }
 
 func (p packet) op() byte               { return p[atOp] }
@@ -89,6 +93,9 @@ func (p packet) addr(at int) netip.Addr {
 // returns false. end is where the options end: at the end mark, or where the
 // packet does. Options that are not whole are an error.
 func (p packet) options(do func(code byte, from, to int) bool) (end int, err error) {
+	if p.plain() {
+		return len(p), nil
+	}
 	for i := atOptions; i < len(p); {
 		switch code := p[i]; {
 		case code == optionEnd:
@@ -128,9 +135,12 @@ func (p packet) kind() byte {
 }
 
 // withInfo returns the packet with option 82 as its last option (RFC 3046
-// §2.1). One that would not fit into a frame goes as it is: the server then
-// knows the relay by giaddr alone.
+// §2.1). One that would not fit into a frame, or that has no options, goes as
+// it is: the server then knows the relay by giaddr alone.
 func (p packet) withInfo(info []byte) (packet, error) {
+	if p.plain() {
+		return packet(bytes.Clone(p)).padded(), nil
+	}
 	end, err := p.options(func(byte, int, int) bool { return true })
 	if err != nil {
 		return nil, err
@@ -148,6 +158,9 @@ func (p packet) withInfo(info []byte) (packet, error) {
 // withoutInfo returns the packet without any option 82, and the value of the
 // first that was there.
 func (p packet) withoutInfo() (out packet, info []byte, err error) {
+	if p.plain() {
+		return packet(bytes.Clone(p)).padded(), nil, nil
+	}
 	out = append(make(packet, 0, len(p)), p[:atOptions]...)
 	end, err := p.options(func(code byte, from, to int) bool {
 		switch {

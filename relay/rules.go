@@ -39,7 +39,7 @@ type rules struct {
 
 // stats are counters since the start.
 type stats struct {
-	requests, relayed, replied, away                       atomic.Int64
+	requests, relayed, replied, away, bootp                atomic.Int64
 	malformed, looped, foreignInfo, rate, stranger, unsent atomic.Int64
 }
 
@@ -76,6 +76,9 @@ func (r *rules) admit(p packet, ours func(netip.Addr) bool) bool {
 	if !r.rates.Allow(p.mac()) {
 		r.stats.rate.Add(1)
 		return false
+	}
+	if p.plain() {
+		r.stats.bootp.Add(1)
 	}
 	return true
 }

@@ -61,7 +61,8 @@ func TestWhatAMachineSendsIsPassedOnOnlyIfItIsOne(t *testing.T) {
 		"our own, come back":                      {discover(set(atGIAddr, 10, 78, 0, 1)), true, false},
 		"sixteen hops":                            {discover(set(atHops, 16)), true, false},
 		"fifteen hops":                            {discover(set(atHops, 15)), true, true},
-		"no cookie":                               {discover(set(atCookie, 0, 0, 0, 0)), false, false},
+		"BOOTP without DHCP's cookie":             {discover(set(atCookie, 0, 0, 0, 0)), false, true},
+		"BOOTP that ends with its fixed fields":   {discover()[:atCookie], false, true},
 		"a group's address":                       {discover(set(atCHAddr, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)), false, false},
 		"no address":                              {discover(set(atCHAddr, 0, 0, 0, 0, 0, 0)), false, false},
 		"token ring":                              {discover(set(atHType, 6)), false, false},
@@ -102,6 +103,35 @@ func TestAPacketGoesUpWithWhereItCameFrom(t *testing.T) {
 	back.setGIAddr(netip.IPv4Unspecified())
 	if !bytes.Equal(back, in) {
 		t.Errorf("the rest was changed:\n got %x\nwant %x", back, in)
+	}
+}
+
+// TestBOOTPWithoutACookieGoesAsItIs passes what RFC 951 has instead of options:
+// the vendor's own bytes, which look like nothing.
+func TestBOOTPWithoutACookieGoesAsItIs(t *testing.T) {
+	vendor := bytes.Repeat([]byte{82, 255, 3}, 20)
+	in := discover(set(atCookie, vendor...))[:300]
+	r := testRules(false)
+	if !r.admit(in, isEth1) {
+		t.Fatal("it was refused")
+	}
+	out, ok := r.up(in, eth1)
+	if !ok || out.giaddr() != eth1.addr.Addr() || out.hops() != 1 || !bytes.Equal(out[atCookie:], in[atCookie:]) {
+		t.Fatalf("up = %v, %x", ok, out)
+	}
+	out[atOp] = bootReply
+	d, ok := r.down(out, serverAddr, portAt)
+	if !ok || d.to != broadcast || !bytes.Equal(d.packet[atCookie:], in[atCookie:]) {
+		t.Errorf("down = %v to %v, %x", ok, d.to, d.packet)
+	}
+	if got := r.stats.bootp.Load(); got != 1 {
+		t.Errorf("%d packets counted as BOOTP, want 1", got)
+	}
+	for range 100 {
+		r.admit(in, isEth1)
+	}
+	if got := r.stats.bootp.Load(); got != macBurst {
+		t.Errorf("%d packets of one machine passed, want %d", got, macBurst)
 	}
 }
 

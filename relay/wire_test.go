@@ -230,6 +230,11 @@ func TestARelayOnTheWire(t *testing.T) {
 		t.Errorf("the machine got %x", down)
 	}
 
+	s.says(discover(set(atCookie, 0, 0, 0, 0)))
+	if up, _ := s.hears(s.server); up == nil || up.giaddr() != eth1.addr.Addr() || !up.plain() {
+		t.Errorf("of plain BOOTP the server got %x", up)
+	}
+
 	for name, p := range map[string]packet{
 		"option 82 of its own": discover(with(82, 1, 1, 'x')), "a giaddr": discover(set(atGIAddr, 10, 9, 9, 1)),
 		"our giaddr": discover(set(atGIAddr, 10, 78, 0, 1)), "too many hops": discover(set(atHops, 200)), "no DHCP": []byte("hello"),
