@@ -74,6 +74,33 @@ func (r *Relays) Status(name string) fleet.RelayStatus {
 	return r.status[name]
 }
 
+// RelayTotals are the counters of all relays together, each since that relay's
+// start.
+type RelayTotals struct {
+	Served, Fetched, Requests, Relayed, BOOTP, Refused, Away, Strangers, Unsent int64
+	Enrolled, Silent                                                            int64 `metric:"gauge"`
+}
+
+// Totals returns them.
+func (r *Relays) Totals() (t RelayTotals) {
+	now := r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, relay := range r.relays {
+		s := r.status[name]
+		t.Served, t.Fetched, t.Requests, t.Relayed = t.Served+s.Served, t.Fetched+s.Fetched, t.Requests+s.Requests, t.Relayed+s.Relayed
+		t.BOOTP, t.Refused, t.Away = t.BOOTP+s.BOOTP, t.Refused+s.Refused, t.Away+s.Away
+		t.Strangers, t.Unsent = t.Strangers+s.Strangers, t.Unsent+s.Unsent
+		if !relay.Enrolled.IsZero() {
+			t.Enrolled++
+			if now.Sub(s.Seen) > fleet.RelaySilence {
+				t.Silent++
+			}
+		}
+	}
+	return t
+}
+
 // AddrOn returns the address by which the machines of a subnet reach their
 // relay. Of several relays it is the one that was heard last.
 func (r *Relays) AddrOn(subnet string) (addr netip.Addr) {

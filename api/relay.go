@@ -69,12 +69,15 @@ type RelayPlace struct {
 type RelayUsage struct {
 	CacheBytes int64 `json:"cache_bytes"`
 	CacheLimit int64 `json:"cache_limit"`
-	Served     int64 `json:"served"`   // bytes given to machines
-	Fetched    int64 `json:"fetched"`  // bytes taken from the server
-	Requests   int64 `json:"requests"` // DHCP packets of machines
-	Relayed    int64 `json:"relayed"`  // of them passed on
-	Refused    int64 `json:"refused"`  // of them refused
-	Away       int64 `json:"away"`     // DHCP answers given while the server was away
+	Served     int64 `json:"served"`    // bytes given to machines
+	Fetched    int64 `json:"fetched"`   // bytes taken from the server
+	Requests   int64 `json:"requests"`  // DHCP packets of machines
+	Relayed    int64 `json:"relayed"`   // of them passed on
+	BOOTP      int64 `json:"bootp"`     // of them from ROMs that are older than DHCP
+	Refused    int64 `json:"refused"`   // of them refused
+	Away       int64 `json:"away"`      // DHCP answers given while the server was away
+	Strangers  int64 `json:"strangers"` // DHCP packets that claimed to be the server's, and were not
+	Unsent     int64 `json:"unsent"`    // DHCP packets that the relay's kernel would not send
 }
 
 // RelayFetched says that a machine fetched a boot file, or tried to.
@@ -170,7 +173,8 @@ type Relay struct {
 	By       string       `json:"by"`
 	Enrolled *time.Time   `json:"enrolled,omitempty"`
 	Seen     *time.Time   `json:"seen,omitempty"`
-	From     string       `json:"from,omitempty"` // address that it reports from
+	Silent   bool         `json:"silent,omitempty"` // not heard for too long: E-RELAY-AWAY
+	From     string       `json:"from,omitempty"`   // address that it reports from
 	Version  string       `json:"version,omitempty"`
 	Places   []RelayPlace `json:"places,omitempty"`
 	Usage    RelayUsage   `json:"usage"`

@@ -19,6 +19,7 @@ const (
 	CodePoolForecast  = "E-DHCP-POOL-LOW"
 	CodePoolExhausted = "E-DHCP-POOL-EXHAUSTED"
 	CodeUnknownRelay  = "E-DHCP-RELAY-UNKNOWN"
+	CodeRelaySilent   = "E-RELAY-AWAY"
 	CodeUnknownShare  = "E-DHCP-UNKNOWN-SHARE"
 	CodeReservedHeld  = "E-DHCP-RESERVED-HELD"
 	CodeConflict      = "E-DHCP-ADDRESS-CONFLICT"
@@ -39,6 +40,7 @@ var diagnoses = []Diagnosis{
 	{CodePoolForecast, "more than 80 % of the addresses are in use", "add a range to the subnet in site.yaml: {on}"},
 	{CodePoolExhausted, "no address is free", "add a range to the subnet in site.yaml, or make its lease time shorter: {on}"},
 	{CodeUnknownRelay, "a relay forwards requests from a network that is not declared", "declare a subnet that contains the relay's address in site.yaml, or take the helper address off that router: {on}"},
+	{CodeRelaySilent, "a relay of ours is not heard", "see that provision relay runs there and reaches the https port of this server, or take it off the list: provision relays remove NAME; known nodes there go on meanwhile, all others wait: {on}"},
 	{CodeUnknownShare, "machines that nobody has approved use up their share of the addresses", "approve the machines that are yours, or raise unknown_share of the subnet in site.yaml; if you know none of them, somebody makes up MAC addresses: {on}"},
 	{CodeReservedHeld, "an address that is reserved is in another's hands", "take it off the machine that has it, or change the reservation in site.yaml: {on}"},
 	{CodeConflict, "a machine without a lease uses an address of the ranges", "give that machine another address, or add this one to exclude: of the subnet in site.yaml: {on}"},

@@ -3,6 +3,7 @@ package fleet
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -39,6 +40,13 @@ func (r Relay) AddrOn(subnet string) netip.Addr {
 	return netip.Addr{}
 }
 
+// RelaySilence is how long a relay, which says a word every two seconds, is not
+// heard before something is wrong.
+const RelaySilence = time.Minute
+
+// On is how people read which relay it is, and where: "relay west (west-boot)".
+func (r Relay) On() string { return "relay " + r.Name + " (" + strings.Join(r.Subnets, ", ") + ")" }
+
 // A RelayStatus is what a relay said about itself last. It is not kept: a
 // relay reports every few seconds.
 type RelayStatus struct {
@@ -50,6 +58,9 @@ type RelayStatus struct {
 	CacheBytes, CacheLimit int64 // of its disk
 	Served, Fetched        int64 // bytes given to machines, and taken from us
 	Requests, Relayed      int64 // DHCP packets of machines: all, and passed on
+	BOOTP                  int64 // of them from ROMs that are older than DHCP
 	Refused                int64 // DHCP packets of machines that it refused
+	Strangers              int64 // packets that claimed to be its server's, and were not
+	Unsent                 int64 // packets that its kernel would not send
 	Away                   int64 // answers that it gave itself while we were away
 }

@@ -68,6 +68,9 @@ func (s *Server) bootPage(c echo.Context) error {
 		view.Subnets = append(view.Subnets, subnetView(n))
 	}
 	view.Strays = foreignViews(list.Foreign)
+	for _, r := range s.relays() {
+		view.Relays = append(view.Relays, relayView(s.o.Now(), r))
+	}
 	after, _ := netip.ParseAddr(c.QueryParam("after")) // nonsense is the first page
 	leases := s.o.Network.List("", after, leasesPerPage+1)
 	if len(leases) > leasesPerPage {

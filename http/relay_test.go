@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rackstage/provision/access"
 	"github.com/rackstage/provision/api"
@@ -308,6 +309,45 @@ func TestAReportMakesEvidenceOfItsOwnMachines(t *testing.T) {
 		t.Errorf("the relay is at %v, want 10.78.0.1 alone", s.relays.List()[0].Places)
 	}
 }
+
+// TestTheNetworkPageShowsRelays also when nobody hears them, and what they drop.
+func TestTheNetworkPageShowsRelays(t *testing.T) {
+	r := relaysAsSeen{
+		list: []fleet.Relay{
+			{Name: "west", Subnets: []string{"west-boot"}, Enrolled: time.Unix(1, 0), Places: []fleet.RelayAt{{Subnet: "west-boot", Addr: netip.MustParseAddr("10.78.0.1")}}},
+			{Name: "east", Subnets: []string{"east-boot"}},
+		},
+		status: map[string]fleet.RelayStatus{"west": {Requests: 40, Relayed: 36, Strangers: 3, Unsent: 2, BOOTP: 1, Served: 4e9}},
+	}
+	s, e := newTestServer(t, func(o *Options) { o.Relays = r })
+	west := r.status["west"]
+	west.Seen = s.o.Now().Add(-2 * time.Hour)
+	r.status["west"] = west
+	e.alarms = []fleet.Alarm{{Code: fleet.CodeRelaySilent, On: r.list[0].On(), Detail: "last heard long ago", Since: s.o.Now()}}
+	html := ask(s, "GET", "/boot", "viewer", "").Body.String()
+	for _, want := range []string{"west-boot", "10.78.0.1", "2h00m ago", "tone-bad", "40 asked, 36 passed on", "3 not the server", "2 not sent", "1 by BOOTP", "4 GB served", "not enrolled", "provision relays remove"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	var list api.RelayList
+	if err := json.Unmarshal(ask(s, "GET", "/api/v1/relays", "viewer", "").Body.Bytes(), &list); err != nil {
+		t.Fatal(err)
+	}
+	if w := list.Relays[0]; !w.Silent || w.Usage.Strangers != 3 || w.Usage.Unsent != 2 || w.Usage.BOOTP != 1 || list.Relays[1].Silent {
+		t.Errorf("the API says %+v", list.Relays)
+	}
+}
+
+// relaysAsSeen are Relays that somebody looks at.
+type relaysAsSeen struct {
+	Relays
+	list   []fleet.Relay
+	status map[string]fleet.RelayStatus
+}
+
+func (r relaysAsSeen) List() []fleet.Relay                  { return r.list }
+func (r relaysAsSeen) Status(name string) fleet.RelayStatus { return r.status[name] }
 
 // whatRelaysSee is Segments that remember.
 type whatRelaysSee struct{ foreign, transfers []string }

@@ -20,14 +20,24 @@ type relayRef struct {
 }
 
 func (s *Server) listRelays(context.Context, *nothing) (*reply[api.RelayList], error) {
-	list := api.RelayList{Relays: []api.Relay{}}
+	return &reply[api.RelayList]{Body: api.RelayList{Relays: s.relays()}}, nil
+}
+
+func (s *Server) relays() []api.Relay {
+	list := []api.Relay{}
 	if s.o.Relays == nil {
-		return &reply[api.RelayList]{Body: list}, nil
+		return list
+	}
+	silent := map[string]bool{}
+	for _, a := range s.o.Engine.Alarms() {
+		silent[a.On] = silent[a.On] || a.Code == fleet.CodeRelaySilent
 	}
 	for _, r := range s.o.Relays.List() {
-		list.Relays = append(list.Relays, fromRelay(r, s.o.Relays.Status(r.Name)))
+		out := fromRelay(r, s.o.Relays.Status(r.Name))
+		out.Silent = silent[r.On()]
+		list = append(list, out)
 	}
-	return &reply[api.RelayList]{Body: list}, nil
+	return list
 }
 
 // addRelay is an administrator's: a relay speaks for machines.
@@ -85,7 +95,8 @@ func fromRelay(r fleet.Relay, st fleet.RelayStatus) api.Relay {
 		Version: st.Version,
 		Usage: api.RelayUsage{
 			CacheBytes: st.CacheBytes, CacheLimit: st.CacheLimit, Served: st.Served, Fetched: st.Fetched,
-			Requests: st.Requests, Relayed: st.Relayed, Refused: st.Refused, Away: st.Away,
+			Requests: st.Requests, Relayed: st.Relayed, BOOTP: st.BOOTP, Refused: st.Refused, Away: st.Away,
+			Strangers: st.Strangers, Unsent: st.Unsent,
 		},
 	}
 	if st.From.IsValid() {

@@ -83,7 +83,8 @@ func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 		Version: r.o.Version, Seen: seen, Foreign: r.foreignNow(),
 		Usage: api.RelayUsage{
 			CacheBytes: r.cache.size(), CacheLimit: r.o.CacheLimit, Served: r.served.Load(), Fetched: r.cache.fetched.Load(),
-			Requests: r.stats.requests.Load(), Relayed: r.stats.relayed.Load(), Refused: r.stats.refused(), Away: r.stats.away.Load(),
+			Requests: r.stats.requests.Load(), Relayed: r.stats.relayed.Load(), BOOTP: r.stats.bootp.Load(),
+			Refused: r.stats.refused(), Away: r.stats.away.Load(), Strangers: r.stats.stranger.Load(), Unsent: r.stats.unsent.Load(),
 		},
 	}
 	if k := r.known.Load(); k != nil {

@@ -5,6 +5,7 @@ type Boot struct {
 	Shell
 	Alarms  []Alarm
 	Subnets []Subnet
+	Relays  []Relay
 	Strays  []Foreign // servers on networks that are not declared
 	Leases  []Lease
 	Next    string // address of the next page of leases; "" for none
@@ -46,6 +47,14 @@ type Use struct {
 type Foreign struct {
 	Addr, Words string
 	Expected    bool
+}
+
+// A Relay is a `provision relay`.
+type Relay struct {
+	Name, Subnets, Addrs  string
+	Tone, Icon, Seen, Why string // how it is, when it was heard, and what is wrong
+	Cache, Spared         string
+	Asked, Odd            string // DHCP: what it passed on, and what it would not
 }
 
 // A Lease is an address that a machine has.

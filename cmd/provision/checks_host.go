@@ -20,9 +20,8 @@ import (
 
 const (
 	procSys      = "/proc/sys/net/"
-	racksBuffer  = 8 << 20          // bytes: what DHCP and TFTP ask for
-	relayIsAway  = 30 * time.Second // it says a word every two
-	noClockAhead = time.Minute      // the newest event may be so far in the future
+	racksBuffer  = 8 << 20     // bytes: what DHCP and TFTP ask for
+	noClockAhead = time.Minute // the newest event may be so far in the future
 )
 
 // checkClock finds a clock that cannot be right: certificates, leases and
@@ -156,15 +155,14 @@ func checkRelays(_ context.Context, st *station) (found []api.Check) {
 }
 
 func judgeRelay(now time.Time, r fleet.Relay, seen time.Time) api.Check {
-	on := fmt.Sprintf("relay %s (%s)", r.Name, strings.Join(r.Subnets, ", "))
-	const fix = "see that provision relay runs there, and that it reaches the https port of this server"
+	on, fix := r.On(), fleet.Diagnose(fleet.CodeRelaySilent).FixFor("relay "+r.Name)
 	switch {
 	case r.Enrolled.IsZero():
-		return trouble(checkWarning, "E-RELAY-AWAY", "start it with its token: provision relay --token-file FILE", "%s has not enrolled", on)
+		return trouble(checkWarning, fleet.CodeRelaySilent, "start it with its token: provision relay --token-file FILE", "%s has not enrolled", on)
 	case seen.IsZero():
-		return trouble(checkWarning, "E-RELAY-AWAY", fix, "%s was not heard since this server started", on)
-	case now.Sub(seen) > relayIsAway:
-		return trouble(checkFailed, "E-RELAY-AWAY", fix, "%s was last heard %s ago", on, now.Sub(seen).Round(time.Second))
+		return trouble(checkWarning, fleet.CodeRelaySilent, fix, "%s was not heard since this server started", on)
+	case now.Sub(seen) > fleet.RelaySilence:
+		return trouble(checkFailed, fleet.CodeRelaySilent, fix, "%s was last heard %s ago", on, now.Sub(seen).Round(time.Second))
 	default:
 		return okay("%s", on)
 	}

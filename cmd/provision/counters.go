@@ -23,6 +23,9 @@ func (st *station) counters() map[string]int64 {
 		maps.Copy(all, countersOf("provision_dhcp6_", st.dhcp6.Stats()))
 		maps.Copy(all, countersOf("provision_dhcp_foreign_", st.dhcp.ForeignStats()))
 	}
+	if st.relays != nil {
+		maps.Copy(all, countersOf("provision_relay_", st.relays.Totals()))
+	}
 	if st.tftp != nil {
 		maps.Copy(all, countersOf("provision_tftp_", st.tftp.Stats()))
 	}

@@ -40,6 +40,9 @@ func (a *app) relayListing(relays []api.Relay) listing[api.Relay] {
 			{"DHCP", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Requests) }},
 			{"REFUSED", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Refused) }},
 			{"ALONE", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Away) }},
+			{"BOOTP", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.BOOTP) }},
+			{"STRANGERS", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Strangers) }},
+			{"UNSENT", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Unsent) }},
 			{"FROM", true, func(r api.Relay) string { return dash(r.From) }},
 		},
 	}
@@ -59,6 +62,8 @@ func relaySeen(now time.Time, r api.Relay) string {
 		return "not enrolled"
 	case r.Seen == nil:
 		return "not since the start"
+	case r.Silent:
+		return "silent for " + since(now, *r.Seen)
 	default:
 		return since(now, *r.Seen)
 	}

@@ -198,6 +198,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 		tftpAt := &tftpDoors{interfaces: st.conf.Listen.DHCP, serve: st.tftp.Serve, log: st.log}
 		group.Go(func() error { return tftpAt.run(ctx, doors.tftp) })
 	}
+	group.Go(func() error { return st.relays.Watch(ctx, st.engine) })
 	group.Go(func() error { return server.Run(ctx, doors.http) })
 	st.log.InfoContext(ctx, "serving", "http", st.conf.Listen.HTTP, "https", st.conf.Listen.HTTPS, "dhcp", st.conf.Listen.DHCP, "ca", st.authority.Fingerprint())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd nobody listens
