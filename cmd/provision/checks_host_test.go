@@ -111,7 +111,7 @@ func TestTheDoctorNamesRelaysThatAreAway(t *testing.T) {
 		want  string
 	}{
 		"it is there":             {enrolled, now.Add(-2 * time.Second), checkOK},
-		"it went silent":          {enrolled, now.Add(-time.Minute), checkFailed},
+		"it went silent":          {enrolled, now.Add(-2 * fleet.RelaySilence), checkFailed},
 		"it was not heard yet":    {enrolled, time.Time{}, checkWarning},
 		"it never used its token": {fleet.Relay{Name: "west"}, time.Time{}, checkWarning},
 	}
