@@ -40,18 +40,21 @@ type RangeUse struct {
 	FullIn   int    `json:"full_in_seconds,omitempty"` // at the rate of the last hour; 0: nobody can tell
 }
 
-// ForeignServer is another DHCP server.
+// ForeignServer is another DHCP server, or another IPv6 router.
 type ForeignServer struct {
-	Addr      string    `json:"addr"`
-	MAC       string    `json:"mac,omitempty"` // of it, or of the relay that its answers come through
+	Addr      string    `json:"addr"`           // or "DUID 0003...": all that is known of a DHCPv6 server behind a relay
+	DUID      string    `json:"duid,omitempty"` // of a DHCPv6 server, in hex
+	MAC       string    `json:"mac,omitempty"`  // of it, or of the relay that its answers come through
 	Interface string    `json:"interface,omitempty"`
 	Subnet    string    `json:"subnet,omitempty"`
 	Relay     string    `json:"relay,omitempty"`
+	Router    bool      `json:"router,omitempty"`    // a router, by its advertisements
 	Full      bool      `json:"full"`                // gives addresses
 	Proxy     bool      `json:"proxy"`               // gives boot information only
 	Offers    string    `json:"offers,omitempty"`    // an address that it offers, and its network
 	BootFile  string    `json:"boot_file,omitempty"` // that it tells machines to boot
 	Expected  bool      `json:"expected"`            // it belongs there
+	Against   string    `json:"against,omitempty"`   // what of a router's advertisements does not
 	Words     string    `json:"words"`               // all of this in one line
 	First     time.Time `json:"first"`
 	Last      time.Time `json:"last"`

@@ -114,6 +114,7 @@ const (
 type RelayForeign struct {
 	At     netip.Addr   `json:"at"` // the relay's address on that network
 	Addr   netip.Addr   `json:"addr"`
+	DUID   string       `json:"duid,omitempty"` // of a DHCPv6 server, in hex
 	MAC    string       `json:"mac"`
 	Full   bool         `json:"full"`  // it gives addresses
 	Proxy  bool         `json:"proxy"` // it gives boot information

@@ -3,7 +3,6 @@ package dhcp
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -32,23 +31,33 @@ func (s *Server) newWatch() *foreign.Watch {
 	})
 }
 
+// Imaginary reports whether a client is the machine that our probes are from:
+// nobody of ours shall answer it.
+func (s *Server) Imaginary(mac fleet.MAC) bool { return s.watch.Imaginary(mac) }
+
+// ChosenDUID notes that a client chose another DHCPv6 server.
+func (s *Server) ChosenDUID(duid []byte, subnet string) { s.watch.ChosenDUID(duid, subnet) }
+
 // networks are the Ethernet interfaces that we answer on. Without a list of
 // them it is those that carry a declared subnet: nobody asks what goes on
 // between containers.
 func (s *Server) networks() []foreign.Network {
 	var list []foreign.Network
-	for index, addrs := range s.ifaces.byIndex() {
-		ifc, err := net.InterfaceByIndex(index)
-		if err != nil || len(ifc.HardwareAddr) != 6 || ifc.Flags&net.FlagUp == 0 || ifc.Flags&net.FlagLoopback != 0 {
-			continue
+	for index := range s.ifaces.byIndex() {
+		n, ok := foreign.NetworkOf(index)
+		if ok && (len(s.ifaces.names) > 0 || slices.ContainsFunc(n.Addrs, s.isDeclared)) {
+			list = append(list, n)
 		}
-		named := len(s.ifaces.names) > 0
-		if !named && !slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return s.nets.Load().of(p.Addr()) != nil }) {
-			continue
-		}
-		list = append(list, foreign.Network{Index: index, Name: ifc.Name, MAC: ifc.HardwareAddr, Addrs: addrs})
 	}
 	return list
+}
+
+// isDeclared reports whether an address of ours is on a declared subnet, of
+// either family.
+func (s *Server) isDeclared(ours netip.Prefix) bool {
+	s.declaring.Lock()
+	defer s.declaring.Unlock()
+	return slices.ContainsFunc(s.o.Subnets, func(n fleet.Subnet) bool { return n.CIDR.Contains(ours.Addr()) })
 }
 
 // noteForeign notes that a client chose another server. Everybody on its
@@ -79,12 +88,17 @@ func (s *Server) CheckArming(ctx context.Context, before, wanted []fleet.Subnet)
 	}
 	for _, n := range armed {
 		for _, other := range others {
-			if other.Full && !slices.Contains(n.KnownDHCP, other.Addr) && s.answersOn(other, n) {
+			if other.Full && other.Is6() == n.CIDR.Addr().Is6() && !knows(n, other) && s.answersOn(other, n) {
 				return refuseArming(n, other)
 			}
 		}
 	}
 	return nil
+}
+
+// knows reports whether site.yaml says that a server belongs there.
+func knows(n fleet.Subnet, other foreign.Server) bool {
+	return slices.Contains(n.KnownDHCP, other.Addr) || other.DUID != "" && slices.Contains(n.KnownDUIDs, other.DUID)
 }
 
 // newlyArmed lists the subnets that are to give out addresses and did not, or
@@ -93,7 +107,7 @@ func newlyArmed(before, wanted []fleet.Subnet) (armed []fleet.Subnet) {
 	gives := func(n fleet.Subnet) bool { return n.Mode == fleet.Full || n.Mode == fleet.Reserved }
 	for _, n := range wanted {
 		was := slices.ContainsFunc(before, func(o fleet.Subnet) bool { return o.CIDR == n.CIDR && gives(o) })
-		if n.CIDR.Addr().Is4() && gives(n) && !was {
+		if gives(n) && !was {
 			armed = append(armed, n)
 		}
 	}
@@ -112,9 +126,12 @@ func (s *Server) answersOn(other foreign.Server, n fleet.Subnet) bool {
 }
 
 func refuseArming(n fleet.Subnet, other foreign.Server) error {
+	hint := "turn that server off, or use mode: proxy to stand beside it, or add it to known_dhcp; to arm it all the same: provision apply --force-dhcp"
+	if other.Is6() {
+		hint = "turn that server off, or add it to known_dhcp; to arm it all the same: provision apply --force-dhcp"
+	}
 	return &fleet.Error{
-		Kind: fleet.Conflict, Code: fleet.CodeRogueDHCP, Op: "arm", On: fmt.Sprintf("subnet %s (%s)", n.Name, n.Mode),
-		Err:  fmt.Errorf("another DHCP server answers there: %s (%s)", other.Addr, strings.TrimSpace(other.Words())),
-		Hint: "turn that server off, or use mode: proxy to stand beside it, or add it to known_dhcp; to arm it all the same: provision apply --force-dhcp",
+		Kind: fleet.Conflict, Code: fleet.CodeRogueDHCP, Op: "arm", On: fmt.Sprintf("subnet %s (%s)", n.Name, n.Mode), Hint: hint,
+		Err: fmt.Errorf("another DHCP server answers there: %s (%s)", other.Name(), strings.TrimSpace(other.Words())),
 	}
 }

@@ -15,6 +15,7 @@ type Diagnosis struct {
 const (
 	CodeRogueDHCP     = "E-DHCP-ROGUE"
 	CodeRogueProxy    = "E-DHCP-ROGUE-PROXY"
+	CodeRogueRouter   = "E-RA-ROGUE"
 	CodeArmBlind      = "E-DHCP-ARM-BLIND"
 	CodePoolForecast  = "E-DHCP-POOL-LOW"
 	CodePoolExhausted = "E-DHCP-POOL-EXHAUSTED"
@@ -34,8 +35,9 @@ const (
 )
 
 var diagnoses = []Diagnosis{
-	{CodeRogueDHCP, "another DHCP server answers", "turn that server off, or set the subnet's mode to proxy to stand beside it, or add it to known_dhcp in site.yaml: {on}"},
+	{CodeRogueDHCP, "another DHCP server answers", "turn that server off, or stand beside it with mode: proxy (IPv4 only), or add it to known_dhcp in site.yaml: {on}"},
 	{CodeRogueProxy, "another proxyDHCP server gives boot information", "turn its boot service off, or add it to the subnet's known_dhcp in site.yaml: {on}"},
+	{CodeRogueRouter, "another router's advertisements are against what this server serves", "have that router say what site.yaml says (M flag on, this subnet's prefix, the router of site.yaml) or nothing at all, or add it to known_dhcp in site.yaml: {on}"},
 	{CodeArmBlind, "whether another DHCP server answers cannot be seen", "give the server CAP_NET_RAW, as its systemd unit does: {on}"},
 	{CodePoolForecast, "more than 80 % of the addresses are in use", "add a range to the subnet in site.yaml: {on}"},
 	{CodePoolExhausted, "no address is free", "add a range to the subnet in site.yaml, or make its lease time shorter: {on}"},

@@ -46,7 +46,10 @@ type Subnet struct {
 	BOOTP        bool // clients that are too old for DHCP get addresses of the ranges too
 	Menu         bool // its machines show the boot menu
 
-	KnownDHCP []netip.Addr // other DHCP servers that belong there; none: in mode proxy the first that answers, otherwise nobody
+	// Other DHCP servers, and IPv6 routers, that belong there. No IPv4 one: in
+	// mode proxy the first that answers, otherwise nobody.
+	KnownDHCP  []netip.Addr
+	KnownDUIDs []string // and DHCPv6 servers by their DUID, in hex
 
 	Classes      []DHCPClass // the first that matches a client is its class
 	Reservations []Reservation

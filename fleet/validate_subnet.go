@@ -92,8 +92,13 @@ func (n Subnet) validateNetwork(on string) error {
 		bad("dns", "name those that are nearest", "more than 8 servers")
 	}
 	for _, a := range n.KnownDHCP {
-		if !a.Is4() || a.IsUnspecified() {
-			bad("known_dhcp", "write the address that the server names itself by", "%s is not the address of a server", a)
+		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
+			bad("known_dhcp", "write the address that the alarm names", "%s is not the address of a server", a)
+		}
+	}
+	for _, d := range n.KnownDUIDs {
+		if raw, err := hex.DecodeString(d); err != nil || len(raw) < 3 || len(raw) > 130 {
+			bad("known_dhcp", "write the DUID that the alarm names: duid:0003000152540012abcd", "%q is not the DUID of a server", clip(d, 80))
 		}
 	}
 	for _, r := range n.Relays {

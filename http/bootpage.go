@@ -130,7 +130,10 @@ func useView(r api.RangeUse) web.Use {
 func foreignViews(list []api.ForeignServer) (out []web.Foreign) {
 	for _, f := range list {
 		words := f.Words
-		if f.Expected {
+		switch {
+		case f.Against != "":
+			words = f.Against + ": " + words
+		case f.Expected:
 			words += "; belongs there"
 		}
 		out = append(out, web.Foreign{Addr: f.Addr, Words: words, Expected: f.Expected})

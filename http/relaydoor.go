@@ -101,8 +101,8 @@ func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, 
 // heardOf takes in which other DHCP server a relay sees on a subnet of its own.
 func (s *Server) heardOf(relay fleet.Relay, f api.RelayForeign) {
 	subnet, ok := s.o.Engine.Site().SubnetOf(f.At)
-	if ok && relay.Serves(subnet.Name) && f.Addr.Is4() && s.o.Segments != nil {
-		f.File = fleet.CleanText(f.File)
+	if ok && relay.Serves(subnet.Name) && f.Addr.IsValid() && s.o.Segments != nil {
+		f.File, f.DUID = fleet.CleanText(f.File), fleet.CleanText(f.DUID)
 		s.o.Segments.Foreign(subnet.Name, f)
 	}
 }

@@ -3,7 +3,6 @@ package relay
 import (
 	"errors"
 	"io/fs"
-	"net"
 	"net/netip"
 	"path"
 	"slices"
@@ -54,21 +53,21 @@ func (r *Relay) newWatch() *foreign.Watch {
 // networks are our interfaces, as the watch over other servers knows them.
 func (r *Relay) networks() (list []foreign.Network) {
 	for _, p := range r.ports() {
-		ifc, err := net.InterfaceByIndex(p.index)
-		if err == nil && len(ifc.HardwareAddr) == 6 && ifc.Flags&net.FlagUp != 0 {
-			list = append(list, foreign.Network{Index: p.index, Name: p.name, MAC: ifc.HardwareAddr, Addrs: []netip.Prefix{p.addr}})
+		if n, ok := foreign.NetworkOf(p.index); ok {
+			list = append(list, n)
 		}
 	}
 	return list
 }
 
-// foreignNow lists the other servers that answer now.
+// foreignNow lists the other servers that answer now. Of routers nobody here
+// knows whether they belong.
 func (r *Relay) foreignNow() (list []api.RelayForeign) {
 	for _, s := range r.others.Servers() {
 		for _, p := range r.ports() {
-			if p.name == s.Iface {
+			if p.name == s.Iface && !s.Router {
 				list = append(list, api.RelayForeign{
-					At: p.addr.Addr(), Addr: s.Addr, MAC: string(s.MAC), Full: s.Full, Proxy: s.Proxy, Offers: s.Offers, File: s.File,
+					At: p.addr.Addr(), Addr: s.Addr, DUID: s.DUID, MAC: string(s.MAC), Full: s.Full, Proxy: s.Proxy, Offers: s.Offers, File: s.File,
 				})
 			}
 		}

@@ -248,11 +248,15 @@ func checkForeign(_ context.Context, st *station) (found []api.Check) {
 		return nil
 	}
 	for _, f := range st.dhcp.ForeignServers() {
+		what := "DHCP server"
+		if f.Router {
+			what = "router"
+		}
 		switch {
-		case f.Subnet == "":
-			found = append(found, trouble(checkWarning, "", "declare the network in site.yaml, mode proxy stands beside it", "DHCP server %s on an undeclared network: %s", f.Addr, f.Words()))
-		case f.Expected:
-			found = append(found, okay("DHCP server %s on subnet %s belongs there: %s", f.Addr, f.Subnet, f.Words()))
+		case f.Expected && f.Subnet != "":
+			found = append(found, okay("%s %s on subnet %s belongs there: %s", what, f.Name(), f.Subnet, f.Words()))
+		case f.Subnet == "" && !f.Router:
+			found = append(found, trouble(checkWarning, "", "declare the network in site.yaml, mode proxy stands beside it", "%s %s on an undeclared network: %s", what, f.Name(), f.Words()))
 		}
 	}
 	return found // those that do not belong are alarms

@@ -18,7 +18,7 @@ type subnetFile struct {
 	Relays  []string `yaml:"relays"`     // none: any inside of a declared subnet
 	Ranges  []string `yaml:"ranges"`     // first-last
 	Exclude []string `yaml:"exclude"`    // address, or first-last
-	Known   []string `yaml:"known_dhcp"` // other DHCP servers that belong there
+	Known   []string `yaml:"known_dhcp"` // other DHCP servers and routers that belong there
 
 	Router   string       `yaml:"router"`
 	DNS      []string     `yaml:"dns"`
@@ -80,8 +80,9 @@ func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
 		DNS: r.addrs(on+".dns", n.DNS), NTP: r.addrs(on+".ntp", n.NTP), Domain: n.Domain, Search: n.Search,
 		MTU: n.MTU, Routes: r.routes(on+".routes", n.Routes), MSRoutes: n.MSRoutes, Options: r.options(on, n.Options),
 		Lease: r.lease(on+".lease", n.Lease), UnknownLease: r.lease(on+".unknown_lease", n.UnknownLease), UnknownShare: n.UnknownShare,
-		KnownDHCP: r.addrs(on+".known_dhcp", n.Known), NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP, Menu: n.Menu, SLAAC: n.SLAAC,
+		NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP, Menu: n.Menu, SLAAC: n.SLAAC,
 	}
+	s.KnownDHCP, s.KnownDUIDs = r.servers(on+".known_dhcp", n.Known)
 	switch n.BootURL {
 	case "", "http":
 	case "https":
@@ -168,6 +169,24 @@ func (r *reader) addrs(on string, texts []string) (addrs []netip.Addr) {
 		addrs = append(addrs, r.addr(fmt.Sprintf("%s[%d]", on, i), text))
 	}
 	return addrs
+}
+
+// servers reads what other servers are named by: an address, or the DUID of one
+// of IPv6 that is behind relays.
+func (r *reader) servers(on string, texts []string) (addrs []netip.Addr, duids []string) {
+	for i, text := range texts {
+		duid, is := strings.CutPrefix(text, "duid:")
+		if !is {
+			addrs = append(addrs, r.addr(fmt.Sprintf("%s[%d]", on, i), text))
+			continue
+		}
+		raw, err := unhex(duid)
+		if err != nil {
+			r.bad(fmt.Sprintf("%s[%d]", on, i), "write the DUID that the alarm names: duid:0003000152540012abcd", "%q is not a DUID", text)
+		}
+		duids = append(duids, hex.EncodeToString(raw))
+	}
+	return addrs, duids
 }
 
 func (r *reader) ranges(on string, texts []string) (ranges []fleet.AddrRange) {

@@ -44,7 +44,7 @@ func subnetListing(subnets []api.Subnet) listing[api.Subnet] {
 			{"WHAT THEY DO", true, func(n api.Subnet) string {
 				var words []string
 				for _, f := range n.Foreign {
-					words = append(words, f.Words)
+					words = append(words, join(f.Against, f.Words))
 				}
 				return dash(strings.Join(words, "; "))
 			}},
@@ -90,8 +90,13 @@ func foreignWord(n api.Subnet) string {
 	var parts []string
 	for _, f := range n.Foreign {
 		word := f.Addr
-		if !f.Full {
+		switch {
+		case f.Router:
+			word += " (router)"
+		case f.Proxy && !f.Full:
 			word += " (proxy)"
+		case !f.Full:
+			word += " (no addresses)"
 		}
 		if !f.Expected {
 			word = "✗ " + word

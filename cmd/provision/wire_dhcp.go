@@ -29,7 +29,7 @@ func (st *station) wireDHCP() (err error) {
 	st.dhcp6, err = dhcp6.New(dhcp6.Options{
 		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP), HTTPSPort: portOf(st.conf.Listen.BootHTTPS),
 		ServerID: st.serverID(),
-		Nodes:    st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Log: st.log, Quirk: st.lessons.quirk,
+		Nodes:    st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Others: st.dhcp, Log: st.log, Quirk: st.lessons.quirk,
 	})
 	return err
 }

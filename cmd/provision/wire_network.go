@@ -26,8 +26,8 @@ func (n network) Foreign() []api.ForeignServer {
 	var list []api.ForeignServer
 	for _, f := range n.dhcp.ForeignServers() {
 		out := api.ForeignServer{
-			Addr: f.Addr.String(), MAC: string(f.MAC), Interface: f.Iface, Subnet: f.Subnet, Full: f.Full, Proxy: f.Proxy,
-			BootFile: f.File, Expected: f.Expected, Words: f.Words(), First: f.First, Last: f.Last,
+			Addr: f.Name(), DUID: f.DUID, MAC: string(f.MAC), Router: f.Router, Interface: f.Iface, Subnet: f.Subnet, Full: f.Full, Proxy: f.Proxy,
+			BootFile: f.File, Expected: f.Expected, Words: f.Words(), Against: f.Against, First: f.First, Last: f.Last,
 		}
 		if f.Relay.IsValid() {
 			out.Relay = f.Relay.String()

@@ -17,11 +17,11 @@ type segments struct{ st *station }
 // Foreign implements httpd.Segments.
 func (s segments) Foreign(subnet string, f api.RelayForeign) {
 	mac, err := fleet.ParseMAC(f.MAC)
-	if err != nil || s.st.dhcp == nil || s.st.relays.Known(f.Addr) {
+	if err != nil || s.st.dhcp == nil || s.st.relays.Known(f.Addr) || f.Addr.Is6() != (f.DUID != "") {
 		return // of two relays on a network, each hears the other one
 	}
 	s.st.dhcp.RelayedForeign(subnet, foreign.Server{
-		Addr: f.Addr, MAC: mac, Relay: f.At, Full: f.Full, Proxy: f.Proxy, Offers: f.Offers, File: f.File,
+		Addr: f.Addr, DUID: f.DUID, MAC: mac, Relay: f.At, Full: f.Full, Proxy: f.Proxy, Offers: f.Offers, File: f.File,
 	})
 }
 

@@ -27,6 +27,9 @@ type scene struct {
 
 // answer says what a query gets, and whether it gets anything.
 func (s *Server) answer(q *query) (reply, bool) {
+	if len(q.duid) > 0 && s.o.Others.Imaginary(q.duid.mac()) {
+		return reply{}, false // our own question
+	}
 	sc, ok := s.scene(q)
 	if !ok {
 		return reply{}, false

@@ -2,6 +2,7 @@ package dhcp6
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -509,11 +510,29 @@ func TestAClientThatHidesItsCardsGetsAFewAddresses(t *testing.T) {
 	}
 }
 
-func TestAnotherServerIsAnAlarm(t *testing.T) {
-	b := newBench(t)
-	b.hear(t, agent, agent.say(t, dhcpv6.MessageTypeRequest, []byte{0, 3, 0, 1, 2, 0, 0, 0, 0, 9}))
-	want := []string{fleet.CodeRogueDHCP + " DHCPv6 server 02:00:00:00:00:09 on subnet rack6"}
-	if !slices.Equal(b.notes.raised, want) || b.Stats().ForeignServers != 1 {
-		t.Errorf("alarms %q, want %q", b.notes.raised, want)
+// A watch over other servers, and what it was told.
+type watchman struct {
+	chosen []string
+	asks   fleet.MAC // as this machine
+}
+
+func (w *watchman) Imaginary(mac fleet.MAC) bool { return mac == w.asks }
+
+func (w *watchman) ChosenDUID(duid []byte, subnet string) {
+	w.chosen = append(w.chosen, fmt.Sprintf("%x on %s", duid, subnet))
+}
+
+func TestWhoLooksForOtherServersHearsOfThem(t *testing.T) {
+	b, w := newBench(t), &watchman{}
+	b.o.Others = w
+	other := []byte{0, 3, 0, 1, 2, 0, 0, 0, 0, 9}
+	b.hear(t, agent, agent.say(t, dhcpv6.MessageTypeRequest, other))
+	b.hear(t, agent, agent.say(t, dhcpv6.MessageTypeRenew, other)) // it did not choose that now
+	if want := []string{"00030001020000000009 on rack6"}; !slices.Equal(w.chosen, want) || b.Stats().ForeignServers != 1 {
+		t.Errorf("told of %q, want %q", w.chosen, want)
+	}
+	w.asks = theMAC
+	if r := b.hear(t, agent, agent.say(t, dhcpv6.MessageTypeSolicit, nil)); r != nil {
+		t.Errorf("our own question got %v", r)
 	}
 }

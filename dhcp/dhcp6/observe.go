@@ -28,18 +28,13 @@ func (s *Server) observe(sc scene, outcome string) {
 	})
 }
 
-// otherServer tells of a client that chose another server, where we are to be
-// the only one. Everybody on the link hears it.
+// otherServer notes a client that chose another server. Everybody on the link
+// hears it.
 func (s *Server) otherServer(sc scene) {
-	if sc.subnet.Mode != fleet.Full && sc.subnet.Mode != fleet.Reserved || sc.msg.MessageType != dhcpv6.MessageTypeRequest {
-		return
+	if sc.msg.MessageType == dhcpv6.MessageTypeRequest {
+		s.stats.foreignServers.Add(1)
+		s.o.Others.ChosenDUID(sc.server, sc.subnet.Name)
 	}
-	s.stats.foreignServers.Add(1)
-	name := duid(sc.server).hex()
-	if mac := duid(sc.server).mac(); mac != "" {
-		name = string(mac)
-	}
-	s.alarms.Raise(fleet.CodeRogueDHCP, "DHCPv6 server "+name+" on subnet "+sc.subnet.Name, sc.from.Addr().String()+" chose it")
 }
 
 // forgetEvery is how often leases that ended long ago are forgotten.

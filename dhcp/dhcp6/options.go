@@ -34,6 +34,15 @@ type Alarms interface {
 	Clear(code, on string)
 }
 
+// Others looks for other servers.
+type Others interface {
+	// Imaginary reports whether a client is the machine that its probes are
+	// from.
+	Imaginary(mac fleet.MAC) bool
+	// ChosenDUID notes that a client chose another server.
+	ChosenDUID(duid []byte, subnet string)
+}
+
 // Options are what a server needs.
 type Options struct {
 	Subnets    []fleet.Subnet // IPv4 ones too: advertisements depend on them
@@ -46,6 +55,7 @@ type Options struct {
 	Leases   Leases
 	Observer Observer // may be nil
 	Alarms   Alarms   // may be nil
+	Others   Others   // may be nil
 	// Quirk finds how a machine's model boots otherwise than usual; may be nil.
 	Quirk func(r pxe.Request, n fleet.Node) fleet.Quirk
 	Log   *slog.Logger     // may be nil
@@ -65,6 +75,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Alarms == nil {
 		o.Alarms = nobody{}
 	}
+	if o.Others == nil {
+		o.Others = nobody{}
+	}
 	if o.Quirk == nil {
 		o.Quirk = func(pxe.Request, fleet.Node) fleet.Quirk { return fleet.Quirk{} }
 	}
@@ -79,3 +92,5 @@ type nobody struct{}
 func (nobody) Observe(fleet.Evidence)       {}
 func (nobody) Raise(string, string, string) {}
 func (nobody) Clear(string, string)         {}
+func (nobody) Imaginary(fleet.MAC) bool     { return false }
+func (nobody) ChosenDUID([]byte, string)    {}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -45,8 +46,8 @@ func probes(n Network, client fleet.MAC) (frames [][]byte) {
 		q := question{client: client.Hardware(), arch: p.arch, class: p.class}
 		q.kind = discover
 		frames = append(frames, frame(n.MAC, netip.IPv4Unspecified(), everybody, serverPort, q.packet()))
-		if len(n.Addrs) > 0 {
-			q.kind, q.addr = request, n.Addrs[0].Addr()
+		if i := slices.IndexFunc(n.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() }); i >= 0 {
+			q.kind, q.addr = request, n.Addrs[i].Addr()
 			frames = append(frames, frame(n.MAC, q.addr, everybody, pxePort, q.packet()))
 		}
 	}

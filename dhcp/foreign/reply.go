@@ -17,17 +17,34 @@ type sighting struct {
 	MAC    net.HardwareAddr // that the frame came from
 	From   netip.Addr       // that the packet came from
 	Server netip.Addr       // as it names itself; or From
-	Client net.HardwareAddr // whom it answers
+	DUID   string           // of a DHCPv6 server, in hex
+	Client net.HardwareAddr // whom it answers; nil where that cannot be told
 	Relay  netip.Addr       // it came through; invalid: none
 	Addr   netip.Addr       // that it gives away; invalid: none
 	Bits   int              // of that address's network; 0: not said
 	NAK    bool
 	PXE    bool   // it calls itself a boot server
 	File   string // to boot; hostile text
+	Router bool   // a router says it
+	Advert Advert
 }
 
 // proxy reports whether the reply is one that gives boot information only.
-func (s sighting) proxy() bool { return !s.NAK && !s.Addr.IsValid() && s.PXE }
+func (s *sighting) proxy() bool {
+	if s.DUID != "" {
+		return !s.Addr.IsValid() && s.File != ""
+	}
+	return !s.NAK && !s.Addr.IsValid() && s.PXE
+}
+
+// full reports whether the reply is of a server that gives addresses. One of
+// DHCPv4 that says nothing else does.
+func (s *sighting) full() bool {
+	if s.DUID != "" || s.Router {
+		return s.Addr.IsValid()
+	}
+	return !s.proxy()
+}
 
 var (
 	errNotReply = errors.New("not a reply of a DHCP server")

@@ -2,8 +2,10 @@ package foreign
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -26,14 +28,6 @@ const (
 	answerTime  = 4 * time.Second         // dnsmasq pings an address for 3 s before it offers it
 	secondProbe = 1500 * time.Millisecond // after the first one, which may get lost
 )
-
-// A Network is an interface of ours.
-type Network struct {
-	Index int
-	Name  string
-	MAC   net.HardwareAddr
-	Addrs []netip.Prefix // IPv4
-}
 
 // Alarms is told of trouble that lasts, and when it is over.
 type Alarms interface {
@@ -79,8 +73,13 @@ type Watch struct {
 	probed  time.Time  // when the last one began
 
 	mu    sync.Mutex
-	taps  map[int]*tap
+	taps  map[tapKey]*tap
 	blind error // why we cannot listen; nil when we can
+}
+
+type tapKey struct {
+	index  int // of the interface
+	family *family
 }
 
 // New returns a watch that neither listens nor asks yet.
@@ -88,7 +87,7 @@ func New(o Options) *Watch {
 	if o.Every == 0 {
 		o.Every = DefaultEvery
 	}
-	w := &Watch{o: o, client: imaginaryClient(), poke: make(chan struct{}, 1), taps: map[int]*tap{}}
+	w := &Watch{o: o, client: imaginaryClient(), poke: make(chan struct{}, 1), taps: map[tapKey]*tap{}}
 	w.table = newTable(&w.o, &w.stats)
 	return w
 }
@@ -130,7 +129,15 @@ func (w *Watch) SetSubnets(subnets []fleet.Subnet) {
 // behind relays this is all that we ever see.
 func (w *Watch) Chosen(server netip.Addr, subnet string) {
 	if !w.o.Own(server) {
-		w.table.chosen(server, subnet)
+		w.table.chosen(Server{Addr: server}, subnet)
+	}
+}
+
+// ChosenDUID is [Watch.Chosen] for a DHCPv6 server, which clients name by its
+// DUID.
+func (w *Watch) ChosenDUID(duid []byte, subnet string) {
+	if len(duid) <= maxDUID {
+		w.table.chosen(Server{DUID: hex.EncodeToString(duid)}, subnet)
 	}
 }
 
@@ -213,26 +220,34 @@ func (w *Watch) open(ctx context.Context, g *errgroup.Group) {
 	now := w.o.Networks()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for index, t := range w.taps {
-		same := slices.ContainsFunc(now, func(n Network) bool { return n.Index == index && slices.Equal(n.MAC, t.network().MAC) })
+	for k, t := range w.taps {
+		same := slices.ContainsFunc(now, func(n Network) bool { return n.Index == k.index && slices.Equal(n.MAC, t.network().MAC) })
 		if !same || t.broken.Load() {
 			t.close()
-			delete(w.taps, index)
+			delete(w.taps, k)
 		}
 	}
 	for _, n := range now {
-		if t := w.taps[n.Index]; t != nil {
-			t.setNetwork(n)
-			continue
+		for _, f := range families {
+			w.openTap(ctx, g, f, n)
 		}
-		t, err := openTap(n, w.client)
-		if err != nil {
-			w.sightless(ctx, n, err)
-			continue
-		}
-		w.taps[n.Index], w.blind = t, nil
-		g.Go(func() error { w.listen(t); return nil })
 	}
+}
+
+// openTap listens on one network, for one family; the caller holds mu.
+func (w *Watch) openTap(ctx context.Context, g *errgroup.Group, f *family, n Network) {
+	k := tapKey{n.Index, f}
+	if t := w.taps[k]; t != nil {
+		t.setNetwork(n)
+		return
+	}
+	t, err := openTap(f, n, w.client)
+	if err != nil {
+		w.sightless(ctx, n, err)
+		return
+	}
+	w.taps[k], w.blind = t, nil
+	g.Go(func() error { w.listen(t); return nil })
 }
 
 // sightless notes that we cannot listen on a network; the caller holds mu. A
@@ -250,31 +265,44 @@ func (w *Watch) sightless(ctx context.Context, n Network, err error) {
 func (w *Watch) closeTaps() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for index, t := range w.taps {
+	for k, t := range w.taps {
 		t.close()
-		delete(w.taps, index)
+		delete(w.taps, k)
 	}
 }
 
 // ask sends probes on every network.
 func (w *Watch) ask() {
 	w.mu.Lock()
-	taps := make([]*tap, 0, len(w.taps))
-	for _, t := range w.taps {
-		taps = append(taps, t)
-	}
+	taps := slices.Collect(maps.Values(w.taps))
 	w.mu.Unlock()
 	for _, t := range taps {
-		n := t.network()
-		for _, frame := range probes(n, w.client) {
-			if err := t.send(frame); err != nil {
-				w.stats.unsent.Add(1)
-				w.o.Log.Debug("dhcp probe not sent", "iface", n.Name, "err", err)
-				continue
-			}
-			w.stats.probes.Add(1)
+		sent, unsent, err := t.ask(w.client, w.o.Now())
+		w.stats.probes.Add(int64(sent))
+		w.stats.unsent.Add(int64(unsent))
+		if err != nil {
+			w.o.Log.Debug("dhcp probes not sent", "iface", t.network().Name, "family", t.name, "count", unsent, "err", err)
 		}
 	}
+}
+
+// ours reports whether we said it ourselves, or a relay of ours brought it
+// back. Of IPv6 the sender's hardware address tells: many links have an
+// fe80::1.
+func (w *Watch) ours(r sighting) bool {
+	if r.From.Is4() {
+		if w.o.Own(r.Server) || w.o.Own(r.From) {
+			return true
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.taps {
+		if slices.Equal(r.MAC, t.network().MAC) {
+			return true
+		}
+	}
+	return false
 }
 
 // listen notes who answers on one network, until its tap is closed.
@@ -293,17 +321,16 @@ func (w *Watch) listen(t *tap) {
 			w.stats.limited.Add(1)
 			continue
 		}
-		r, err := parseReply(frame)
+		r, err := t.parse(frame)
 		if err != nil {
 			w.stats.malformed.Add(1)
 			continue
 		}
-		n := t.network()
-		if w.o.Own(r.Server) || w.o.Own(r.From) || slices.Equal(r.MAC, n.MAC) {
-			continue // ourselves, or what our own relays brought back
+		if w.ours(r) {
+			continue
 		}
 		w.stats.replies.Add(1)
-		w.table.note(n, r, fleet.MAC(r.Client.String()) == w.client)
+		w.table.note(t.network(), r, t.answers(r, w.client, w.o.Now()))
 	}
 }
 
