@@ -302,6 +302,11 @@ func TestEvidenceOfABoot(t *testing.T) {
 		fetch(t, base, f[0], f[1], f[2])
 	}
 	var got []string
+	const facts = 6
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); len(e.evidence()) < facts && time.Now().Before(deadline); <-tick.C {
+	} // the last one comes when the client has had its file
 	for _, ev := range e.evidence() {
 		got = append(got, fmt.Sprintf("%s %s %s", ev.MAC, ev.Phase, ev.Detail))
 		if ev.Whole != strings.HasPrefix(ev.Detail, "has the ") {
@@ -313,7 +318,7 @@ func TestEvidenceOfABoot(t *testing.T) {
 		"52:54:00:00:00:77 script GET script script from 127.0.0.1",
 		"52:54:00:00:00:77 kernel GET vmlinuz from 127.0.0.1",
 		"52:54:00:00:00:77 kernel GET initrd.img from 127.0.0.1",
-		"52:54:00:00:00:77 kernel GET initrd.img from 127.0.0.1",
+		"52:54:00:00:00:77 kernel GET initrd.img from 127.0.0.1", // whole
 		"52:54:00:00:00:77 kernel has the 524288 bytes of initrd.img",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

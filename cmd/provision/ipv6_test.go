@@ -45,19 +45,20 @@ func TestBareMachinesBootWithoutIPv4AndOneBecomesANode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots four virtual machines: make test runs it")
 	}
+	t.Parallel()
 	r, ids := rack6(t)
 	seen := followEvents(t, r)
 	recorded := recordBoot(t, r, "uefi6")
-	comesUp(t, r, "n1", "UEFI PXEv6")
+	comesUp(t, r, "uefi6", "UEFI PXEv6")
 	recorded()
-	until(t, time.Minute, "n1 is off", func(context.Context) (bool, error) { return r.allOff(), nil })
+	until(t, time.Minute, "it is off", func(context.Context) (bool, error) { return r.allOff(), nil })
 	run := r.start(t)
 	t.Run("beside the install", func(t *testing.T) {
 		t.Run("uefi6-http", func(t *testing.T) {
 			besides(t)
 			defer recordBoot(t, r, "uefi6-http")()
-			comesUp(t, r, "n2", "UEFI HTTPv6")
-			if err := r.rack.PowerOff("n2"); err != nil {
+			comesUp(t, r, "uefi6-http", "UEFI HTTPv6")
+			if err := r.rack.PowerOff("uefi6-http"); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -94,11 +95,11 @@ func besides(t *testing.T) {
 	}
 }
 
-// rack6 raises a rack without IPv4: n1 is to become a node, n2 is a guest, the
+// rack6 raises a rack without IPv4: uefi6 is to become a node, uefi6-http is a guest, the
 // others are of boots6.
 func rack6(t *testing.T) (*labRack, map[string]fleet.NodeID) {
 	t.Helper()
-	machines := []lab.Machine{{Name: "n1", Firmware: lab.UEFI}, {Name: "n2", Firmware: lab.UEFIHTTP, Serial: "GUEST", MemoryMiB: 768}}
+	machines := []lab.Machine{{Name: "uefi6", Firmware: lab.UEFI}, {Name: "uefi6-http", Firmware: lab.UEFIHTTP, Serial: "GUEST", MemoryMiB: 768}}
 	for _, name := range slices.Sorted(maps.Keys(boots6)) {
 		machines = append(machines, lab.Machine{Name: name, Firmware: boots6[name].firmware, DiskMiB: 64, MemoryMiB: 512, CPUs: 1})
 	}

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // recordBoot writes what a machine says on the wire in its first steps to
@@ -19,8 +22,16 @@ func recordBoot(t *testing.T, r *labRack, name string) (stop func()) {
 	if dir == "" {
 		return func() {}
 	}
+	var mac net.HardwareAddr
+	for _, m := range r.rack.Machines() {
+		if m.Name == name {
+			mac = fleet.MAC(m.MAC).Hardware()
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	wait, err := r.rack.Record(ctx, filepath.Join(dir, name+".pcap"), firstSteps)
+	wait, err := r.rack.Record(ctx, filepath.Join(dir, name+".pcap"), func(frame []byte) bool {
+		return bytes.Contains(frame, mac) && firstSteps(frame) // our own search for other servers is left out
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,78 +3,13 @@ package tftp
 import (
 	"bytes"
 	"encoding/binary"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
 
-// clientPackets returns the TFTP packets that clients sent in the captures of
-// real firmware.
-func clientPackets(tb testing.TB) [][]byte {
-	tb.Helper()
-	names, err := filepath.Glob("../../dhcp/testdata/*.pcap")
-	if err != nil || len(names) < 8 {
-		tb.Fatalf("captures: %q, %v", names, err)
-	}
-	var packets [][]byte
-	for _, name := range names {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		for b = b[24:]; len(b) >= 16; {
-			n := int(binary.LittleEndian.Uint32(b[8:]))
-			if p := tftpPayload(b[16 : 16+n]); p != nil {
-				packets = append(packets, p)
-			}
-			b = b[16+n:]
-		}
-	}
-	return packets
-}
-
-// tftpPayload returns what an Ethernet frame with UDP over IPv4 holds, if
-// that is a request, an ACK or an ERROR.
-func tftpPayload(frame []byte) []byte {
-	if len(frame) < 46 || binary.BigEndian.Uint16(frame[12:]) != 0x0800 || frame[23] != 17 {
-		return nil
-	}
-	udp := frame[14+int(frame[14]&15)*4:]
-	port, data := binary.BigEndian.Uint16(udp[2:]), udp[8:]
-	switch op := binary.BigEndian.Uint16(data); {
-	case op == opRRQ && port == Port, (op == opACK || op == opERROR) && port > 1023:
-		return data[:binary.BigEndian.Uint16(udp[4:])-8]
-	}
-	return nil
-}
-
-func TestRequestsOfRealFirmwareAreUnderstood(t *testing.T) {
-	windows, requests := 0, 0
-	for _, p := range clientPackets(t) {
-		if binary.BigEndian.Uint16(p) != opRRQ {
-			continue
-		}
-		requests++
-		r, err := parseRequest(p)
-		if err != nil {
-			t.Errorf("%q: %v", p, err)
-		}
-		if r.option("windowsize") == 4 {
-			windows++
-		}
-		if _, ok := cleanName(r.name); !ok {
-			t.Errorf("name %q is refused", r.name)
-		}
-	}
-	if requests < 20 || windows < 5 {
-		t.Errorf("%d requests, %d with windows: where are the captures?", requests, windows)
-	}
-}
-
 func FuzzRequests(f *testing.F) {
-	for _, p := range clientPackets(f) {
+	for _, p := range clientPackets(f, captures(f)...) {
 		f.Add(p)
 	}
 	f.Add([]byte("\x00\x02x\x00netascii\x00"))
@@ -111,7 +46,7 @@ func FuzzAcknowledgements(f *testing.F) {
 	f.Add(int64(100), uint8(1), []byte{0, 1, 1})
 	f.Add(int64(512*70000), uint8(64), []byte{255, 255, 9, 0, 0, 0})
 	var acks []byte
-	for _, p := range clientPackets(f) {
+	for _, p := range clientPackets(f, captures(f)...) {
 		if binary.BigEndian.Uint16(p) == opACK {
 			acks = append(acks, p[2], p[3], 1)
 		}

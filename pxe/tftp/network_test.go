@@ -228,7 +228,7 @@ func TestGarbageHurtsNobody(t *testing.T) {
 		t.Run(fmt.Sprintf("single port %t", single), func(t *testing.T) {
 			s, at := serveAt(t, "udp4", "127.0.0.1:0", Options{Open: holding(map[string][]byte{"f": want, "snponly.efi": want}), SinglePort: single})
 			chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // chance that repeats
-			seeds := clientPackets(t)
+			seeds := clientPackets(t, captures(t)...)
 			bad := newReader(t, "127.0.0.9:0", at)
 			for i := range 5000 {
 				p := append([]byte(nil), seeds[chance.IntN(len(seeds))]...)
