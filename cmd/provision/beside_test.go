@@ -19,6 +19,7 @@ func TestMachinesBootBesideAnotherServer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots two virtual machines: make test runs it")
 	}
+	t.Parallel()
 	machines := []lab.Machine{
 		{Name: "bios", Firmware: lab.BIOS, MAC: "52:54:00:78:00:01"},
 		{Name: "uefi", Firmware: lab.UEFI, MAC: "52:54:00:78:00:02"},

@@ -20,6 +20,9 @@ import (
 
 // The tests in this file boot virtual machines with real firmware from the
 // real binary. `make test` builds what they need and runs them as root.
+// Each rack has its own network namespaces, so that tests whose machines wait
+// for firmware and timeouts most of the time run beside each other, two at a
+// time on two cores. Those that keep all cores busy do not.
 
 // testRack raises a rack of the given machines, with the built program as its
 // server and BMC hook, and images from where `make test` puts them.

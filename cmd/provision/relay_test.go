@@ -92,6 +92,7 @@ func TestUEFIHTTPBootsAcrossARouterWithAnotherRelay(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots a virtual machine: make test runs it")
 	}
+	t.Parallel()
 	machine := lab.Machine{Name: "n1", Firmware: lab.UEFIHTTP, MAC: "52:54:00:78:00:01", Remote: true}
 	r := testRack(t, remoteSite, machine)
 	if _, err := r.client.Apply(t.Context(), api.ApplyRequest{YAML: strings.ReplaceAll(remoteSite, "10.78.0.", "10.79.0.")}); err != nil {
@@ -121,6 +122,7 @@ func TestASegmentWithOurRelay(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots three virtual machines: make test runs it")
 	}
+	t.Parallel()
 	active := fleet.Node{
 		ID: "n-0000000078", Name: "far-1", MAC: "52:54:00:78:00:03", MACs: []fleet.MAC{"52:54:00:78:00:03"},
 		State: fleet.Active, Stage: "prd", Pool: "prd", Approved: true, Addr: netip.MustParseAddr("10.78.0.150"), FirstSeen: time.Now(),
