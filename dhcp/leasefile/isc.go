@@ -1,6 +1,7 @@
 package leasefile
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
 	"strconv"
@@ -10,46 +11,62 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// isc reads dhcpd.leases (dhcpd.leases(5)): blocks of statements. Each change
-// of a lease is appended as a whole. Blocks of other kinds, and statements that
-// we have no use for, are passed over.
+// iscWords begin files of dhcpd.
+func iscWords() []string {
+	return []string{"lease", "ia-na", "ia-ta", "ia-pd", "authoring-byte-order", "server-duid", "default-duid", "host", "failover"}
+}
+
+// An iscReader reads dhcpd.leases and dhcpd6.leases (dhcpd.leases(5)): blocks of
+// statements. Each change of a lease is appended as a whole. Blocks of other
+// kinds, and statements that we have no use for, are passed over.
+type iscReader struct {
+	*source
+	order binary.ByteOrder // of IAIDs
+	depth int
+	ia    *iscAssociation // whose block is open
+	lease *iscLease       // whose block is open
+}
+
+// An iscAssociation is what an IPv6 lease is given to.
+type iscAssociation struct {
+	kind string // ia-na, ia-ta: temporary, ia-pd: prefixes
+	iaid uint32
+	duid string
+}
+
+// An iscLease is a block that is being read.
+type iscLease struct {
+	fleet.Lease
+	ia    *iscAssociation // of IPv6
+	line  int
+	depth int
+	state string
+}
+
 func (s *source) isc() error {
-	depth := 0
-	var lease *iscLease
+	r := &iscReader{source: s, order: binary.LittleEndian}
 	for s.next() {
 		text := s.text()
 		if text == "" || strings.HasPrefix(text, "#") {
 			continue
 		}
-		words := strings.Fields(text)
-		opens, closes := strings.HasSuffix(text, "{"), text == "}"
+		var err error
 		switch {
-		case opens && depth == 0 && words[0] == "lease" && len(words) == 3:
-			addr, err := netip.ParseAddr(words[1])
-			if err != nil || !addr.Is4() {
-				return s.fault("address: %q", clip(words[1]))
-			}
-			lease = &iscLease{line: s.line, Lease: fleet.Lease{Addr: addr}, state: "active"}
-			depth++
-		case opens:
-			depth++
-		case closes && depth == 0:
-			return s.fault("a block ends that never began")
-		case closes:
-			depth--
-			if depth == 0 && lease != nil {
-				if err := s.put(lease.line, lease.Lease, lease.why()); err != nil {
-					return err
-				}
-				lease = nil
-			}
-		case depth == 1 && lease != nil:
-			if err := lease.statement(s, text); err != nil {
-				return err
-			}
+		case strings.HasSuffix(text, "{"):
+			err = r.opens(text)
+			r.depth++
+		case text == "}":
+			err = r.closes()
+		case r.lease != nil && r.depth == r.lease.depth+1:
+			err = r.lease.statement(s, text)
+		case text == "authoring-byte-order big-endian;":
+			r.order = binary.BigEndian
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if depth > 0 {
+	if r.depth > 0 {
 		// dhcpd was killed, or the file was copied, while it was written: what
 		// is whole counts.
 		s.skip("the last block", "not whole")
@@ -57,11 +74,50 @@ func (s *source) isc() error {
 	return nil
 }
 
-// An iscLease is a block that is being read.
-type iscLease struct {
-	fleet.Lease
-	line  int
-	state string
+func (r *iscReader) opens(text string) error {
+	words := strings.Fields(text)
+	switch {
+	case r.depth == 0 && words[0] == "lease" && len(words) == 3:
+		addr, err := netip.ParseAddr(words[1])
+		if err != nil || !addr.Is4() {
+			return r.fault("address: %q", clip(words[1]))
+		}
+		r.lease = &iscLease{line: r.line, Lease: fleet.Lease{Addr: addr}, state: "active"}
+	case r.depth == 0 && strings.HasPrefix(words[0], "ia-"):
+		id := strings.TrimPrefix(strings.TrimSuffix(text, "{"), words[0])
+		raw := iscBytes(strings.TrimSpace(id))
+		if len(raw) < 4 {
+			return r.fault("association: %q", clip(id))
+		}
+		r.ia = &iscAssociation{kind: words[0], iaid: r.order.Uint32(raw), duid: duid(hex.EncodeToString(raw[4:]))}
+	case r.depth == 1 && r.ia != nil && words[0] == "iaaddr" && len(words) == 3:
+		addr, ok := address6(words[1])
+		if !ok {
+			return r.fault("address: %q", clip(words[1]))
+		}
+		r.lease = &iscLease{line: r.line, Lease: fleet.Lease{Addr: addr}, ia: r.ia, depth: r.depth, state: "active"}
+	case r.depth == 1 && r.ia != nil && words[0] == "iaprefix" && len(words) == 3:
+		r.skip(words[1], "a prefix")
+	}
+	return nil
+}
+
+func (r *iscReader) closes() error {
+	if r.depth == 0 {
+		return r.fault("a block ends that never began")
+	}
+	if r.depth--; r.depth == 0 {
+		r.ia = nil
+	}
+	l := r.lease
+	if l == nil || r.depth != l.depth {
+		return nil
+	}
+	r.lease = nil
+	if l.ia == nil {
+		return r.put(l.line, l.Lease, l.why())
+	}
+	return r.put6(l.line, fleet.Lease6{Addr: l.Addr, DUID: l.ia.duid, IAID: l.ia.iaid, Expires: l.Expires}, l.why())
 }
 
 func (l *iscLease) why() string {
@@ -70,6 +126,8 @@ func (l *iscLease) why() string {
 		return l.state
 	case l.Expires.IsZero():
 		return "without an end"
+	case l.ia != nil && l.ia.kind == "ia-ta":
+		return "temporary"
 	}
 	return ""
 }
@@ -120,15 +178,21 @@ func (s *source) iscTime(text string) (time.Time, error) {
 	return time.Time{}, s.fault("time: %q", clip(text))
 }
 
-// iscIdentifier reads bytes in hex with colons, or a string in which what does
-// not print is an octal escape.
+// iscIdentifier reads bytes in hex with colons, or a string.
 func iscIdentifier(text string) string {
-	inner, quoted := strings.CutPrefix(text, `"`)
-	if !quoted {
+	if !strings.HasPrefix(text, `"`) {
 		return identifier(text)
 	}
-	inner = strings.TrimSuffix(inner, `"`)
-	var raw []byte
+	raw := iscBytes(text)
+	if len(raw) == 0 || len(raw) > 255 {
+		return ""
+	}
+	return hex.EncodeToString(raw)
+}
+
+// iscBytes reads a string in which what does not print is an octal escape.
+func iscBytes(text string) (raw []byte) {
+	inner := strings.TrimSuffix(strings.TrimPrefix(text, `"`), `"`)
 	for i := 0; i < len(inner); i++ {
 		if inner[i] == '\\' && i+3 < len(inner) {
 			if n, err := strconv.ParseUint(inner[i+1:i+4], 8, 8); err == nil {
@@ -142,8 +206,5 @@ func iscIdentifier(text string) string {
 		}
 		raw = append(raw, inner[i])
 	}
-	if len(raw) == 0 || len(raw) > 255 {
-		return ""
-	}
-	return hex.EncodeToString(raw)
+	return raw
 }

@@ -30,8 +30,9 @@ func Formats() []Format { return []Format{Dnsmasq, ISC, Kea} }
 // A File is what was read.
 type File struct {
 	Format  Format
-	Leases  []fleet.Lease // by address; Subnet is empty
-	Skipped []Skipped     // of what a file says last about an address
+	Leases  []fleet.Lease  // by address; Subnet is empty
+	Leases6 []fleet.Lease6 // by address; Subnet is empty, and MAC where the file does not say it
+	Skipped []Skipped      // of what a file says last about an address
 }
 
 // A Skipped is an entry that is no lease for us.
@@ -83,10 +84,11 @@ type source struct {
 	others []Skipped // that have no address
 }
 
-// An entry is what the file says last about an address: a lease, or why there
-// is none.
+// An entry is what the file says last about an address: a lease of IPv4, one of
+// IPv6, or why there is none.
 type entry struct {
 	lease fleet.Lease
+	six   *fleet.Lease6
 	line  int
 	why   string
 }
@@ -124,7 +126,7 @@ func (s *source) detect() (Format, error) {
 		case word == "duid", isNumber(word) && len(strings.Fields(rest)) >= 3:
 			s.peeked = true
 			return Dnsmasq, nil
-		case strings.HasPrefix(text, "#"), slices.Contains([]string{"lease", "authoring-byte-order", "server-duid", "host", "failover"}, word):
+		case strings.HasPrefix(text, "#"), slices.Contains(iscWords(), word):
 			s.peeked = true
 			return ISC, nil
 		}
@@ -138,21 +140,34 @@ func (s *source) detect() (Format, error) {
 
 // put notes what an entry says; a later one replaces it.
 func (s *source) put(line int, lease fleet.Lease, why string) error {
-	if _, known := s.last[lease.Addr]; !known && len(s.last) >= maxEntries {
-		return s.fault("more than %d addresses", maxEntries)
-	}
-	if why == "" && !lease.Expires.After(s.now) {
-		why = "expired"
-	}
-	if why == "" && lease.MAC == "" {
+	if why == "" && lease.MAC == "" && lease.Expires.After(s.now) {
 		why = "without the address of an Ethernet card"
 	}
 	lease.State = fleet.LeaseBound
-	s.last[lease.Addr] = entry{lease: lease, line: line, why: why}
+	return s.note(lease.Addr, lease.Expires, entry{lease: lease, line: line, why: why})
+}
+
+// put6 is put for IPv6.
+func (s *source) put6(line int, lease fleet.Lease6, why string) error {
+	if why == "" && lease.DUID == "" && lease.Expires.After(s.now) {
+		why = "without a DUID"
+	}
+	lease.State = fleet.LeaseBound
+	return s.note(lease.Addr, lease.Expires, entry{six: &lease, line: line, why: why})
+}
+
+func (s *source) note(addr netip.Addr, ends time.Time, e entry) error {
+	if _, known := s.last[addr]; !known && len(s.last) >= maxEntries {
+		return s.fault("more than %d addresses", maxEntries)
+	}
+	if e.why == "" && !ends.After(s.now) {
+		e.why = "expired"
+	}
+	s.last[addr] = e
 	return nil
 }
 
-// skip notes a line without an IPv4 address.
+// skip notes a line without an address for a machine.
 func (s *source) skip(what, why string) {
 	if len(s.others) < 1000 {
 		s.others = append(s.others, Skipped{Line: s.line, What: clip(what), Reason: why})
@@ -162,13 +177,17 @@ func (s *source) skip(what, why string) {
 func (s *source) file(format Format) File {
 	f := File{Format: format, Skipped: s.others}
 	for addr, e := range s.last {
-		if e.why != "" {
+		switch {
+		case e.why != "":
 			f.Skipped = append(f.Skipped, Skipped{Line: e.line, What: addr.String(), Reason: e.why})
-			continue
+		case e.six != nil:
+			f.Leases6 = append(f.Leases6, *e.six)
+		default:
+			f.Leases = append(f.Leases, e.lease)
 		}
-		f.Leases = append(f.Leases, e.lease)
 	}
 	slices.SortFunc(f.Leases, func(a, b fleet.Lease) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(f.Leases6, func(a, b fleet.Lease6) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(f.Skipped, func(a, b Skipped) int { return cmp.Or(a.Line-b.Line, strings.Compare(a.What, b.What)) })
 	return f
 }
@@ -189,6 +208,22 @@ func hostname(s string) string {
 		return s
 	}
 	return ""
+}
+
+// address6 reads an IPv6 address that a machine can have.
+func address6(s string) (netip.Addr, bool) {
+	addr, err := netip.ParseAddr(s)
+	return addr, err == nil && addr.Is6() && !addr.Is4In6() && addr.Zone() == ""
+}
+
+// duid reads a DUID with colons between its bytes (RFC 8415 §11.1); "" for
+// what can be none.
+func duid(s string) string {
+	id := identifier(s)
+	if n := len(id) / 2; n < 3 || n > 130 {
+		return ""
+	}
+	return id
 }
 
 // until is when a lease ends, given as seconds since 1970.

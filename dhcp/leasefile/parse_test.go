@@ -23,6 +23,9 @@ func describe(f File) string {
 		}
 		fmt.Fprintf(&b, "%s %s %q %q %s\n", l.Addr, l.MAC, l.Hostname, l.ClientID, end)
 	}
+	for _, l := range f.Leases6 {
+		fmt.Fprintf(&b, "%s %s %d %q %s\n", l.Addr, l.DUID, l.IAID, l.MAC, l.Expires.Format("2006-01-02 15:04"))
+	}
 	for _, s := range f.Skipped {
 		fmt.Fprintf(&b, "line %d: %s: %s\n", s.Line, s.What, s.Reason)
 	}
@@ -37,9 +40,30 @@ func TestFilesOfOtherServersAreRead(t *testing.T) {
 		"dnsmasq.leases": {Dnsmasq, `10.77.0.101 52:54:00:12:34:56 "node-a" "01525400123456" 2026-11-20 11:00
 10.77.0.102 52:54:00:12:34:57 "" "ff001122330004aa" 2026-11-20 11:00
 10.77.0.103 52:54:00:12:34:58 "printer" "" never
+fd77::101 000100012e112234525400123456 1193046 "" 2026-11-20 11:00
 line 4: 10.77.0.104: expired
 line 5: 10.77.0.105: without the address of an Ethernet card
-line 7: fd77::101: not an IPv4 address
+`},
+		"dnsmasq6.leases": {Dnsmasq, `10.77.0.173 52:54:00:12:34:01 "node-1" "" 2026-11-22 04:27
+fd77::16e 00030001525400123405 1192965 "" 2026-11-21 20:32
+fd77::1e8 00030001525400123402 1192962 "" 2026-11-21 20:32
+fd77::1f6 00020000ab11df8d22783b010203 1192963 "" 2026-11-21 20:32
+fd77::1f7 0001000132949f10525400123401 1192961 "" 2026-11-21 20:32
+`},
+		"dhcpd6.leases": {ISC, `fd77::101 0001000132949efe525400123401 1192961 "" 2026-11-22 04:27
+fd77::104 00030001525400123402 1192962 "" 2026-11-22 04:27
+fd77::16c 00030001525400123405 1192965 "" 2026-11-22 04:27
+fd77::1f5 00020000ab11df8d22783b010203 1192963 "" 2026-11-22 04:27
+line 31: fd77:1:0:f::/64: a prefix
+line 61: fd77::184: released
+line 81: fd77::80b9: temporary
+`},
+		"kea-leases6.csv": {Kea, `fd77::100 0001000132949eee525400123401 1192961 "52:54:00:12:34:01" 2026-11-22 04:26
+fd77::101 00030001525400123402 1192962 "52:54:00:12:34:02" 2026-11-22 04:26
+fd77::102 00020000ab11df8d22783b010203 1192963 "" 2026-11-22 04:26
+fd77::104 00030001525400123405 1192965 "52:54:00:12:34:05" 2026-11-22 04:27
+line 4: fd77:1::/64: a prefix
+line 7: fd77::103: released
 `},
 		"dhcpd.leases": {ISC, `10.77.0.101 52:54:00:12:34:56 "node-a" "" 2026-11-20 22:05
 10.77.0.102 52:54:00:12:34:57 "" "ff3b225c78" never
@@ -68,8 +92,36 @@ line 7: 10.77.0.105: without the address of an Ethernet card
 	}
 }
 
+// What the servers did not write for us, they write for others.
+func TestLeasesOfIPv6InEveryState(t *testing.T) {
+	const kea = "address,duid,valid_lifetime,expire,subnet_id,pref_lifetime,lease_type,iaid,prefix_len,fqdn_fwd,fqdn_rev,hostname,hwaddr,state\n"
+	tests := map[string]struct{ text, want string }{
+		"a temporary address of dnsmasq": {"duid 00:01\n0 T7 fd77::1 a 00:03:00:01:52:54:00:12:34:56\n", "line 2: fd77::1: temporary\n"},
+		"an address without a DUID":      {"duid 00:01\n0 7 fd77::1 a *\n", "line 2: fd77::1: without a DUID\n"},
+		"an address that was declined":   {kea + "fd77::1,00:00:00,600,1795172400,1,600,0,0,128,0,0,,,1\n", "line 2: fd77::1: declined\n"},
+		"a lease that ended":             {kea + "fd77::1,00:03:00:01:52:54:00:12:34:56,600,1795169200,1,600,0,7,128,0,0,,,0\n", "line 2: fd77::1: expired\n"},
+		"a machine with big ends": {
+			"authoring-byte-order big-endian;\nia-na \"\\000\\000\\000\\007duid\" {\n iaaddr fd77::1 {\n  ends 6 2026/11/21 10:00:00;\n }\n}\n",
+			"fd77::1 64756964 7 \"\" 2026-11-21 10:00\n",
+		},
+		"two addresses of one association, and more": {
+			"ia-na \"\\007\\000\\000\\000d {\\\"u\" {\n cltt 6 2026/11/21 18:27:11;\n iaaddr fd77::2 {\n  binding state active;\n  ends epoch 1795172400;\n }\n" +
+				" iaaddr fd77::1 {\n  binding state active;\n }\n}\nia-na \"\\007\\000\\000\\000duid\" {\n iaaddr fd77::3 {\n",
+			"fd77::2 64207b2275 7 \"\" 2026-11-20 11:00\nline 7: fd77::1: without an end\nline 12: the last block: not whole\n",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if f, err := Parse(strings.NewReader(tt.text), "", now); err != nil || describe(f) != tt.want {
+				t.Errorf("Parse = %v\n%swant\n%s", err, describe(f), tt.want)
+			}
+		})
+	}
+}
+
 func TestWhatCannotBeReadIsSaidWithItsLine(t *testing.T) {
 	const kea = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state\n"
+	const kea6 = "address,duid,valid_lifetime,expire,subnet_id,pref_lifetime,lease_type,iaid,prefix_len,fqdn_fwd,fqdn_rev,hostname,hwaddr,state\n"
 	tests := map[string]struct{ text, want string }{
 		"another file":         {"\n\nroot:x:0:0\n", `line 3: not a lease file`},
 		"nothing":              {"\n\n", "the file is empty"},
@@ -80,7 +132,14 @@ func TestWhatCannotBeReadIsSaidWithItsLine(t *testing.T) {
 		"kea: no address":      {kea + "x,,,600,1795172400,1,0,0,,0\n", `line 2: address: "x"`},
 		"kea: no state":        {kea + "10.77.0.1,,,600,1795172400,1,0,0,,9\n", `line 2: state: "9"`},
 		"kea: few values":      {kea + "10.77.0.1\n", "line 2: 1 values"},
-		"kea of DHCPv6":        {"address,duid,valid_lifetime,expire\n", "line 1: this is a lease file of DHCPv6"},
+		"kea6: few columns":    {"address,duid,valid_lifetime,expire\n", `line 1: no column "lease_type"`},
+		"kea6: IPv4":           {kea6 + "10.77.0.1,00:03:00:01:52:54:00:12:34:56,600,1795172400,1,600,0,7,128,0,0,,,0\n", `line 2: address: "10.77.0.1"`},
+		"kea6: another type":   {kea6 + "fd77::1,00:03:00:01:52:54:00:12:34:56,600,1795172400,1,600,3,7,128,0,0,,,0\n", `line 2: type: "3"`},
+		"kea6: large IAID":     {kea6 + "fd77::1,00:03:00:01:52:54:00:12:34:56,600,1795172400,1,600,0,4294967296,128,0,0,,,0\n", `line 2: IAID: "4294967296"`},
+		"dnsmasq6: no IAID":    {"duid 00:01\n1795172400 52:54:00:12:34:56 fd77::1 a *\n", `line 2: IAID: "52:54:00:12:34:56"`},
+		"dnsmasq6: IPv4":       {"duid 00:01\n1795172400 1 10.77.0.1 a *\n", `line 2: address: "10.77.0.1"`},
+		"isc6: no association": {"ia-na \"abc\" {\n", "line 1: association"},
+		"isc6: no address":     {"ia-na \"abcd\\000\\001xy\" {\n  iaaddr 10.77.0.1 {\n", `line 2: address: "10.77.0.1"`},
 		"a line without end":   {"1795172400 " + strings.Repeat("x", maxLine+1), "token too long"},
 	}
 	for name, tt := range tests {
@@ -95,7 +154,7 @@ func TestWhatCannotBeReadIsSaidWithItsLine(t *testing.T) {
 // Whatever a file says, what comes out are leases: of addresses that differ,
 // with clean names, that have not ended.
 func FuzzLeaseFiles(f *testing.F) {
-	for _, name := range []string{"dnsmasq.leases", "dhcpd.leases", "kea-leases4.csv"} {
+	for _, name := range []string{"dnsmasq.leases", "dhcpd.leases", "kea-leases4.csv", "dnsmasq6.leases", "dhcpd6.leases", "kea-leases6.csv"} {
 		raw, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			f.Fatal(err)
@@ -115,6 +174,14 @@ func FuzzLeaseFiles(f *testing.F) {
 				t.Errorf("leases %s and %s", file.Leases[i-1].Addr, l.Addr)
 			case l.Hostname != "" && !fleet.ValidName(l.Hostname):
 				t.Errorf("name %q", l.Hostname)
+			}
+		}
+		for i, l := range file.Leases6 {
+			switch {
+			case !l.Addr.Is6() || l.Addr.Is4In6() || l.Addr.Zone() != "" || len(l.DUID) < 6 || len(l.DUID) > 260 || !l.Expires.After(now) || l.State != fleet.LeaseBound:
+				t.Errorf("lease %+v", l)
+			case i > 0 && !file.Leases6[i-1].Addr.Less(l.Addr):
+				t.Errorf("leases %s and %s", file.Leases6[i-1].Addr, l.Addr)
 			}
 		}
 	})
