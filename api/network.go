@@ -72,7 +72,8 @@ type Lease struct {
 	Addr     string    `json:"addr"`
 	Subnet   string    `json:"subnet"`
 	MAC      string    `json:"mac"`
-	ClientID string    `json:"client_id,omitempty"` // hex
+	ClientID string    `json:"client_id,omitempty"` // hex; of an IPv6 lease the DUID
+	IAID     uint32    `json:"iaid,omitempty"`      // of an IPv6 lease
 	Hostname string    `json:"hostname,omitempty"`
 	Node     string    `json:"node,omitempty"` // name or MAC of the node that has it
 	State    string    `json:"state"`          // bound, declined

@@ -149,7 +149,7 @@ func (s *Server) plan(sc *scene) {
 func (sc *scene) enter(n *network) {
 	sc.subnet, sc.beside = n, n.Mode == fleet.Proxy
 	sc.class = n.classOf(&sc.query)
-	sc.who = client{mac: sc.hw, known: approved(sc.node) || sc.reserved != nil, own: sc.node.Addr}
+	sc.who = client{mac: sc.hw, known: sc.node.WasApproved() || sc.reserved != nil, own: sc.node.Addr}
 	if sc.class != nil {
 		sc.who.shelf = sc.class.shelf
 	}
@@ -158,16 +158,10 @@ func (sc *scene) enter(n *network) {
 	}
 }
 
-// approved reports whether a node was approved at some time: reserved subnets
-// serve it.
-func approved(n fleet.Node) bool {
-	return n.State != fleet.Discovered && n.State != fleet.Retired && n.State != ""
-}
-
 // isKnown reports whether a client is no stranger, by its MAC alone.
 func (s *Server) isKnown(mac fleet.MAC) bool {
 	n, _ := s.o.Nodes.NodeByMAC(mac)
-	if approved(n) {
+	if n.WasApproved() {
 		return true
 	}
 	for _, net := range s.nets.Load().sorted {

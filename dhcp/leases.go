@@ -1,33 +1,19 @@
 package dhcp
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/rackstage/provision/dhcp/commit"
+	"github.com/rackstage/provision/dhcp/takeover"
 	"github.com/rackstage/provision/fleet"
 )
 
-// importBatch is how many leases are stored in one transaction.
-const importBatch = 1024
-
 // An Imported says what became of leases that another server gave.
-type Imported struct {
-	Taken   int // are ours now
-	Known   int // were ours already
-	Refused []Refused
-}
-
-// A Refused is a lease that was not taken over.
-type Refused struct {
-	Addr   netip.Addr
-	Reason string
-}
+type Imported = takeover.Report
 
 // Leases returns the leases that hold an address now, and the addresses in
 // quarantine, by address: at most limit of those of a subnet ("" for all) that
@@ -66,62 +52,27 @@ func (s *Server) Release(ctx context.Context, addr netip.Addr) (fleet.Lease, err
 // keep stores leases that the book holds places for. Whatever happens, the
 // book knows afterwards.
 func (s *Server) keep(ctx context.Context, leases []fleet.Lease) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commit.SaveTimeout)
-	defer cancel()
-	err := s.o.Leases.SaveLeases(ctx, leases)
-	s.book.stored(leases, err == nil)
-	if err != nil {
-		return &fleet.Error{Kind: fleet.Internal, Code: fleet.CodeLeasesUnsaved, Op: "store leases", Err: err, Hint: cmp.Or(fleet.HintOf(err), "see why in the error; a full disk needs room in the state folder")}
-	}
-	return nil
+	return commit.Now(ctx, leases, s.o.Leases.SaveLeases, s.book.stored)
 }
 
 // Import takes over leases that another server gave, on a subnet or ("") on
 // whichever their addresses are in. What is counted as taken is on disk. With
 // dryRun it only says what would happen.
 func (s *Server) Import(ctx context.Context, leases []fleet.Lease, subnet string, dryRun bool) (Imported, error) {
-	var report Imported
-	select {
-	case <-s.ready:
-	default:
-		return report, &fleet.Error{Kind: fleet.Conflict, Op: "import leases", Err: errors.New("the leases on disk are not loaded yet"), Hint: "try again"}
-	}
-	now, seen := s.o.Now(), map[string]netip.Addr{} // a client has one lease on one subnet
-	for batch := range slices.Chunk(leases, importBatch) {
-		var taken []fleet.Lease
-		for _, l := range batch {
+	now := s.o.Now()
+	return takeover.Options[fleet.Lease]{
+		Ready: s.ready,
+		Addr:  func(l *fleet.Lease) netip.Addr { return l.Addr },
+		Who:   func(l *fleet.Lease) (key, name string) { return l.Subnet + " " + string(l.MAC), string(l.MAC) },
+		Check: func(l *fleet.Lease) (why string) {
 			l.State = fleet.LeaseBound
-			var why string
-			if l.Subnet, why = s.mayImport(l, subnet, now); why == "" {
-				who := l.Subnet + " " + string(l.MAC)
-				if other, twice := seen[who]; twice {
-					why = fmt.Sprintf("%s has %s in the same file", l.MAC, other)
-				} else if why = s.claimImport(l, dryRun); why == "" {
-					seen[who] = l.Addr
-				}
-			}
-			switch why {
-			case "":
-				taken = append(taken, l)
-			case known:
-				report.Known++
-			default:
-				report.Refused = append(report.Refused, Refused{Addr: l.Addr, Reason: why})
-			}
-		}
-		if dryRun || len(taken) == 0 {
-			report.Taken += len(taken)
-			continue
-		}
-		if err := s.keep(ctx, taken); err != nil {
-			return report, err
-		}
-		report.Taken += len(taken)
-	}
-	return report, nil
+			l.Subnet, why = s.mayImport(*l, subnet, now)
+			return why
+		},
+		Claim: func(l *fleet.Lease, hold bool) string { return s.claimImport(*l, hold) },
+		Keep:  s.keep,
+	}.Import(ctx, leases, dryRun)
 }
-
-const known = "known"
 
 // mayImport says which subnet a lease is of, or why it can be none of ours.
 func (s *Server) mayImport(l fleet.Lease, subnet string, now time.Time) (name, why string) {
@@ -146,10 +97,10 @@ func (s *Server) mayImport(l fleet.Lease, subnet string, now time.Time) (name, w
 }
 
 // claimImport holds the place of a lease, unless somebody has it.
-func (s *Server) claimImport(l fleet.Lease, dryRun bool) (why string) {
+func (s *Server) claimImport(l fleet.Lease, hold bool) (why string) {
 	if old, held := s.book.leaseByAddr(l.Addr); held {
 		if old.MAC == l.MAC && !old.Expires.Before(l.Expires) {
-			return known
+			return takeover.Known
 		}
 		if old.MAC != l.MAC {
 			return "held by " + string(old.MAC)
@@ -160,11 +111,11 @@ func (s *Server) claimImport(l fleet.Lease, dryRun bool) (why string) {
 			return fmt.Sprintf("%s has %s", l.MAC, old.Addr)
 		}
 	}
-	if dryRun {
+	if !hold {
 		return ""
 	}
 	n, _ := s.o.Nodes.NodeByMAC(l.MAC)
-	if _, ok := s.book.take(&client{mac: hwOf(l.MAC), known: approved(n)}, l); !ok {
+	if _, ok := s.book.take(&client{mac: hwOf(l.MAC), known: n.WasApproved()}, l); !ok {
 		return "about to be given to another machine"
 	}
 	return ""

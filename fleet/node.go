@@ -61,6 +61,12 @@ type Node struct {
 	Revision  int64 // grows by one with each stored change
 }
 
+// WasApproved reports whether somebody approved the node at some time, and nobody
+// retired it since: networks that serve known nodes only serve it.
+func (n Node) WasApproved() bool {
+	return n.State != Discovered && n.State != Retired && n.State != ""
+}
+
 // Title returns the name that people know the node by.
 func (n Node) Title() string {
 	if n.Name != "" {

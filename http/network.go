@@ -43,7 +43,7 @@ func (noNetwork) List(string, netip.Addr, int) []fleet.Lease { return nil }
 func (noNetwork) Release(context.Context, netip.Addr) (fleet.Lease, error) {
 	return fleet.Lease{}, errNoDHCP()
 }
-func (noNetwork) Import(context.Context, []fleet.Lease, string, bool) (api.ImportedLeases, error) {
+func (noNetwork) Import(context.Context, []fleet.Lease, []fleet.Lease6, string, bool) (api.ImportedLeases, error) {
 	return api.ImportedLeases{}, errNoDHCP()
 }
 
@@ -153,23 +153,11 @@ type importLeases struct {
 }
 
 func (s *Server) importLeases(ctx context.Context, in *importLeases) (*reply[api.ImportedLeases], error) {
-	var leases []fleet.Lease
-	for _, l := range in.Body.Leases {
-		addr, err := netip.ParseAddr(l.Addr)
-		if err != nil {
-			return nil, newProblem(422, "E-ADDRESS", "a lease without an address", "")
-		}
-		mac, err := fleet.ParseMAC(l.MAC)
-		if err != nil {
-			return nil, err
-		}
-		lease := fleet.Lease{Addr: addr, MAC: mac, ClientID: fleet.CleanText(l.ClientID), Expires: l.Expires}
-		if fleet.ValidName(l.Hostname) {
-			lease.Hostname = l.Hostname
-		}
-		leases = append(leases, lease)
+	four, six, err := importedLeases(in.Body.Leases)
+	if err != nil {
+		return nil, err
 	}
-	done, err := s.o.Network.Import(ctx, leases, in.Body.Subnet, in.Body.DryRun)
+	done, err := s.o.Network.Import(ctx, four, six, in.Body.Subnet, in.Body.DryRun)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +168,33 @@ func (s *Server) importLeases(ctx context.Context, in *importLeases) (*reply[api
 		s.o.Log.InfoContext(ctx, "leases imported", "count", done.Taken, "refused", len(done.Refused), "user", actorOf(ctx))
 	}
 	return &reply[api.ImportedLeases]{Body: done}, nil
+}
+
+// importedLeases reads leases of both families. One of IPv6 may be of a client
+// that hides its MAC address.
+func importedLeases(list []api.Lease) (four []fleet.Lease, six []fleet.Lease6, err error) {
+	for _, l := range list {
+		addr, err := netip.ParseAddr(l.Addr)
+		if err != nil || addr.Zone() != "" {
+			return nil, nil, newProblem(422, "E-ADDRESS", "a lease without an address", "")
+		}
+		var mac fleet.MAC
+		if l.MAC != "" || addr.Is4() {
+			if mac, err = fleet.ParseMAC(l.MAC); err != nil {
+				return nil, nil, err
+			}
+		}
+		if addr.Is6() {
+			six = append(six, fleet.Lease6{Addr: addr, DUID: fleet.CleanText(l.ClientID), IAID: l.IAID, MAC: mac, Expires: l.Expires})
+			continue
+		}
+		lease := fleet.Lease{Addr: addr, MAC: mac, ClientID: fleet.CleanText(l.ClientID), Expires: l.Expires}
+		if fleet.ValidName(l.Hostname) {
+			lease.Hostname = l.Hostname
+		}
+		four = append(four, lease)
+	}
+	return four, six, nil
 }
 
 func (s *Server) doctor(ctx context.Context, _ *nothing) (*reply[api.CheckList], error) {

@@ -3,6 +3,7 @@ package http
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -72,8 +73,12 @@ func (quietNetwork) List(subnet string, after netip.Addr, limit int) (list []fle
 	return list
 }
 
-func (quietNetwork) Import(_ context.Context, leases []fleet.Lease, _ string, _ bool) (api.ImportedLeases, error) {
-	return api.ImportedLeases{Taken: len(leases)}, nil
+func (quietNetwork) Import(_ context.Context, four []fleet.Lease, six []fleet.Lease6, _ string, _ bool) (api.ImportedLeases, error) {
+	done := api.ImportedLeases{Taken: len(four)}
+	for _, l := range six {
+		done.Refused = append(done.Refused, api.RefusedLease{Addr: l.Addr.String(), Reason: fmt.Sprint(l.DUID, " ", l.IAID, " ", l.MAC)})
+	}
+	return done, nil
 }
 
 func TestSubnetsAreToldWithWhatIsKnownOfThem(t *testing.T) {
@@ -121,6 +126,13 @@ func TestWithoutDHCPNothingIsImported(t *testing.T) {
 	}
 	if got := ask(s, "POST", "/api/v1/leases/import", "admin", strings.Replace(body, "10.77", "x", 1)); got.Code != 422 {
 		t.Errorf("a lease without an address: status %d", got.Code)
+	}
+	if got := ask(s, "POST", "/api/v1/leases/import", "admin", strings.Replace(body, "52:54:00:00:00:01", "", 1)); got.Code != 422 {
+		t.Errorf("a lease of IPv4 without a MAC address: status %d", got.Code)
+	}
+	body = `{"leases": [{"addr": "fd77::9", "subnet": "", "mac": "", "client_id": "000300015254", "iaid": 7, "state": "bound", "expires": "2027-01-01T00:00:00Z"}], "dry_run": false}`
+	if got := ask(s, "POST", "/api/v1/leases/import", "admin", body); !strings.Contains(got.Body.String(), `"reason":"000300015254 7 "`) {
+		t.Errorf("a lease of IPv6: status %d, %s", got.Code, got.Body)
 	}
 }
 

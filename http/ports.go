@@ -88,7 +88,7 @@ type Network interface {
 	InterfaceOf(n fleet.Subnet) string // of ours, that is on a subnet; "" for none
 	List(subnet string, after netip.Addr, limit int) []fleet.Lease
 	Release(ctx context.Context, addr netip.Addr) (fleet.Lease, error)
-	Import(ctx context.Context, leases []fleet.Lease, subnet string, dryRun bool) (api.ImportedLeases, error)
+	Import(ctx context.Context, four []fleet.Lease, six []fleet.Lease6, subnet string, dryRun bool) (api.ImportedLeases, error)
 }
 
 // Arming refuses to give out addresses where another DHCP server does.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/dhcp/leasefile"
-	"github.com/rackstage/provision/fleet"
 )
 
 func newLeasesCmd(a *app) *cobra.Command {
@@ -84,9 +83,9 @@ func newLeasesImportCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Take over the leases of another DHCP server",
-		Long: `Reads a lease file of dnsmasq (dnsmasq.leases), ISC dhcpd (dhcpd.leases) or Kea
-(kea-leases4.csv) and gives its leases to the server, so that machines keep their
-addresses. Nothing is taken from a machine that has a lease here. What cannot be
+		Long: `Reads a lease file of dnsmasq (dnsmasq.leases), ISC dhcpd (dhcpd.leases,
+dhcpd6.leases) or Kea (kea-leases4.csv, kea-leases6.csv) and gives its leases to the
+server, so that machines keep their addresses, IPv4 and IPv6. Nothing is taken from a machine that has a lease here. What cannot be
 taken over is listed with the reason.`,
 		Example: `  provision leases import /var/lib/misc/dnsmasq.leases --dry-run
   provision leases import kea-leases4.csv --subnet prd-boot`,
@@ -114,11 +113,12 @@ func (a *app) importLeases(ctx context.Context, name string, o importOptions) er
 		return err
 	}
 	var done api.ImportedLeases
-	for page := range slices.Chunk(file.Leases, importPage) {
-		some, err := srv.ImportLeases(ctx, api.ImportLeases{Leases: wireLeases(page), Subnet: o.subnet, DryRun: o.dryRun})
+	leases := wireLeases(file)
+	for page := range slices.Chunk(leases, importPage) {
+		some, err := srv.ImportLeases(ctx, api.ImportLeases{Leases: page, Subnet: o.subnet, DryRun: o.dryRun})
 		done.Taken, done.Known, done.Refused = done.Taken+some.Taken, done.Known+some.Known, append(done.Refused, some.Refused...)
 		if err != nil {
-			fmt.Fprintf(a.stderr, "%s of %d were imported before it failed\n", plural(done.Taken, "lease"), len(file.Leases))
+			fmt.Fprintf(a.stderr, "%s of %d were imported before it failed\n", plural(done.Taken, "lease"), len(leases))
 			return err
 		}
 	}
@@ -151,11 +151,16 @@ func (a *app) readLeases(name, format string) (leasefile.File, error) {
 	return file, nil
 }
 
-func wireLeases(leases []fleet.Lease) []api.Lease {
-	out := make([]api.Lease, 0, len(leases))
-	for _, l := range leases {
+func wireLeases(file leasefile.File) []api.Lease {
+	out := make([]api.Lease, 0, len(file.Leases)+len(file.Leases6))
+	for _, l := range file.Leases {
 		out = append(out, api.Lease{
 			Addr: l.Addr.String(), MAC: string(l.MAC), ClientID: l.ClientID, Hostname: l.Hostname, State: string(l.State), Expires: l.Expires.UTC().Truncate(time.Second),
+		})
+	}
+	for _, l := range file.Leases6 {
+		out = append(out, api.Lease{
+			Addr: l.Addr.String(), MAC: string(l.MAC), ClientID: l.DUID, IAID: l.IAID, State: string(l.State), Expires: l.Expires.UTC().Truncate(time.Second),
 		})
 	}
 	return out

@@ -10,6 +10,7 @@ import (
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/dhcp"
 	"github.com/rackstage/provision/dhcp/dhcp6"
+	"github.com/rackstage/provision/dhcp/takeover"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -93,8 +94,13 @@ func (n network) Release(ctx context.Context, addr netip.Addr) (fleet.Lease, err
 }
 
 // Import implements httpd.Network.
-func (n network) Import(ctx context.Context, leases []fleet.Lease, subnet string, dryRun bool) (api.ImportedLeases, error) {
-	done, err := n.dhcp.Import(ctx, leases, subnet, dryRun)
+func (n network) Import(ctx context.Context, four []fleet.Lease, six []fleet.Lease6, subnet string, dryRun bool) (api.ImportedLeases, error) {
+	done, err := n.dhcp.Import(ctx, four, subnet, dryRun)
+	if err == nil && len(six) > 0 {
+		var more takeover.Report
+		more, err = n.dhcp6.Import(ctx, six, subnet, dryRun)
+		done.Add(more)
+	}
 	out := api.ImportedLeases{Taken: done.Taken, Known: done.Known}
 	for _, r := range done.Refused {
 		out.Refused = append(out.Refused, api.RefusedLease{Addr: r.Addr.String(), Reason: r.Reason})

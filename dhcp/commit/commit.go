@@ -20,8 +20,7 @@ const (
 	// GroupSize is how many answers share a transaction at most.
 	GroupSize = 256
 
-	// SaveTimeout is how long a store may take.
-	SaveTimeout = 10 * time.Second
+	saveTimeout = 10 * time.Second
 )
 
 // Options say what an answer R and a lease L are to a server.
@@ -109,7 +108,7 @@ func (q *Queue[R, L]) fill(first R) []R {
 // Commit stores the leases of a group of answers and lets those go.
 func (q *Queue[R, L]) Commit(ctx context.Context, group []R) {
 	// Half a second before the end a lease is stored all the same.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), SaveTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
 	q.save(ctx, group)
 }

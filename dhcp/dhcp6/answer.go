@@ -93,7 +93,7 @@ func (s *Server) scene(q *query) (scene, bool) {
 	}
 	if n, found := s.o.Nodes.NodeByMAC(q.mac); found && q.mac != "" {
 		sc.node = n
-		sc.known = n.State != fleet.Discovered && n.State != fleet.Retired && n.State != ""
+		sc.known = n.WasApproved()
 	}
 	q.place.Subnet = sc.subnet.Name
 	q.boot.MAC, q.boot.Port, q.boot.Subnet = q.mac, s.o.HTTPPort, sc.subnet.Name

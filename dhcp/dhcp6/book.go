@@ -212,7 +212,7 @@ func (b *book) lease(n fleet.Subnet, c client) (fleet.Lease6, bool) {
 		return fleet.Lease6{}, false
 	}
 	p := l.byIA[c.key()]
-	if p == nil || p.lease.State != fleet.LeaseBound || clientOf(p.lease).key() != c.key() || !b.now().Before(p.lease.Expires) {
+	if p == nil || !p.isOf(c, b.now()) {
 		return fleet.Lease6{}, false
 	}
 	return p.lease, true

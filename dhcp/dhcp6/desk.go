@@ -2,11 +2,11 @@ package dhcp6
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"github.com/rackstage/provision/dhcp/commit"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -27,16 +27,16 @@ func (s *Server) Release(ctx context.Context, addr netip.Addr) (fleet.Lease6, er
 	}
 	if !ok {
 		return lease, &fleet.Error{
-			Kind: fleet.NotFound, Op: "release", On: "address " + addr.String(), Err: errors.New("nobody has a lease of it"),
+			Kind: fleet.NotFound, Code: "E-LEASE-UNKNOWN", Op: "release", Err: fmt.Errorf("nobody has a lease of %s", addr),
 			Hint: "see: provision leases list",
 		}
 	}
-	err := s.o.Leases.SaveLeases6(ctx, []fleet.Lease6{lease})
-	s.book.stored([]fleet.Lease6{lease}, err == nil)
-	if err != nil {
-		return lease, fmt.Errorf("release %s: %w", addr, err)
-	}
-	return lease, nil
+	return lease, s.keepNow(ctx, []fleet.Lease6{lease})
+}
+
+// keepNow stores leases that the book holds places for.
+func (s *Server) keepNow(ctx context.Context, leases []fleet.Lease6) error {
+	return commit.Now(ctx, leases, s.o.Leases.SaveLeases6, s.book.stored)
 }
 
 func (b *book) held(subnet string, after netip.Addr) (all []fleet.Lease6) {

@@ -1,7 +1,6 @@
 package dhcp6
 
 import (
-	"cmp"
 	"time"
 
 	"github.com/rackstage/provision/dhcp/usage"
@@ -64,7 +63,7 @@ func (s *Server) outOfAddresses(sc scene) {
 		code = fleet.CodeUnknownShare
 	}
 	if code != "" {
-		s.alarms.Raise(code, u.On(), "no address for "+cmp.Or(string(sc.mac), "the DUID "+sc.duid.hex()))
+		s.alarms.Raise(code, u.On(), "no address for "+speaker(fleet.Lease6{MAC: sc.mac, DUID: sc.duid.hex()}))
 	}
 }
 

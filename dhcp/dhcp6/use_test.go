@@ -17,7 +17,7 @@ import (
 func strangerNo(i int) voice {
 	v := other
 	v.from = netip.AddrFrom16([16]byte{0xfe, 0x80, 8: 0x50, 9: 0x54, 11: 0xff, 12: 0xfe, 14: byte(i >> 8), 15: byte(i + 1)})
-	v.duid, v.iaid = fmt.Sprintf("000300015254000000%04x", i), uint32(i+100) //nolint:gosec // small
+	v.duid, v.iaid = fmt.Sprintf("0003000152540000%04x", i+1), uint32(i+100) //nolint:gosec // small
 	return v
 }
 
