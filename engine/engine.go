@@ -36,6 +36,8 @@ type Engine struct {
 	places  places // of strangers
 	sights  chan fleet.Evidence
 	dropped atomic.Int64 // sightings that did not fit into the queue
+	hearing *hearing
+	tooMany atomic.Int64 // sightings of machines that had too many
 
 	writing sync.Mutex // held while one change is decided and stored
 
@@ -60,6 +62,7 @@ func New(o Options) *Engine {
 		bus:     newBus(),
 		alarms:  newAlarms(),
 		sights:  make(chan fleet.Evidence, 4096),
+		hearing: newHearing(),
 		started: make(chan struct{}),
 	}
 }

@@ -20,6 +20,13 @@ func (e *Engine) NodeByMAC(mac fleet.MAC) (fleet.Node, bool) {
 	return n, ok
 }
 
+func (e *Engine) knows(mac fleet.MAC) bool {
+	e.world.mu.RLock()
+	defer e.world.mu.RUnlock()
+	_, ok := e.world.byMAC[mac]
+	return ok
+}
+
 // Node returns the node with this ID, name or MAC.
 func (e *Engine) Node(ref string) (fleet.Node, error) {
 	e.world.mu.RLock()

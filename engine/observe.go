@@ -3,23 +3,63 @@ package engine
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/throttle"
 )
 
 // Observe reports a fact of a boot. It never blocks: what does not fit into
-// the queue is counted and dropped.
-func (e *Engine) Observe(ev fleet.Evidence) {
+// the queue is counted and dropped. It returns false for a machine of which too
+// many facts have come lately: a boot has a dozen, and who asks for its script
+// all day, or in another's name, must not fill the disk with it.
+func (e *Engine) Observe(ev fleet.Evidence) bool {
+	known := e.knows(ev.MAC)
+	if known && !e.hearing.allow(ev.MAC) {
+		e.tooMany.Add(1)
+		return false
+	}
+	if !known && ev.Place == (fleet.Place{}) {
+		return true // a stranger, of whom nothing is kept
+	}
 	select {
 	case e.sights <- ev:
 	default:
 		e.dropped.Add(1)
 	}
+	return true
 }
 
 // Dropped returns how many facts did not fit into the queue.
 func (e *Engine) Dropped() int64 { return e.dropped.Load() }
+
+// TooMany returns how many facts were not kept because their machine had too
+// many of them.
+func (e *Engine) TooMany() int64 { return e.tooMany.Load() }
+
+// Facts that are kept of one machine: those of ten boots, and then one a second.
+const (
+	heardAtOnce = 120
+	heardEvery  = time.Second
+)
+
+// A hearing limits how many facts are kept of each machine.
+type hearing struct {
+	begin time.Time
+	mu    sync.Mutex
+	gate  *throttle.Gate[fleet.MAC]
+}
+
+func newHearing() *hearing {
+	return &hearing{begin: time.Now(), gate: throttle.NewGate[fleet.MAC](heardAtOnce, heardEvery)}
+}
+
+func (h *hearing) allow(mac fleet.MAC) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.gate.Allow(mac, time.Since(h.begin))
+}
 
 // sightsAtOnce is how many facts are stored in one change, at most: a rack
 // that is switched on brings them faster than a disk writes one by one.

@@ -10,7 +10,10 @@ import (
 // counters is what was counted since the start, by the names that metrics
 // have: provision_dhcp_received_total.
 func (st *station) counters() map[string]int64 {
-	all := map[string]int64{"provision_evidence_dropped_total": st.engine.Dropped()}
+	all := map[string]int64{
+		"provision_evidence_dropped_total":  st.engine.Dropped(),
+		"provision_evidence_too_many_total": st.engine.TooMany(),
+	}
 	maps.Copy(all, countersOf("provision_alarms_", st.engine.AlarmStats()))
 	if st.store != nil {
 		all["provision_leases_refused_total"] = st.store.RefusedLeases()

@@ -45,7 +45,9 @@ func newLessons(e *engine.Engine, s *store.Store, log *slog.Logger) *lessons {
 
 // Observe takes a fact of a boot. It never blocks.
 func (l *lessons) Observe(ev fleet.Evidence) {
-	l.engine.Observe(ev)
+	if !l.engine.Observe(ev) {
+		return
+	}
 	if ev.Firmware == "" && ev.File == "" && ev.Phase != fleet.PhaseScript {
 		return
 	}

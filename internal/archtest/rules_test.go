@@ -23,7 +23,7 @@ var rules = archtest.Rules{
 		"cluster":   {"fleet"},
 		"image":     {"fleet"},
 		"access":    {"fleet"},
-		"engine":    {"fleet"},
+		"engine":    {"fleet", "internal/throttle"},
 
 		"store/sqlite3":  {},
 		"pxe/tftp":       {"internal/porthold"},
