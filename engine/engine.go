@@ -37,6 +37,7 @@ type Engine struct {
 	sights  chan fleet.Evidence
 	dropped atomic.Int64 // sightings that did not fit into the queue
 	hearing *hearing
+	said    *repeats     // for takeReports alone
 	tooMany atomic.Int64 // sightings of machines that had too many
 
 	writing sync.Mutex // held while one change is decided and stored
@@ -63,6 +64,7 @@ func New(o Options) *Engine {
 		alarms:  newAlarms(),
 		sights:  make(chan fleet.Evidence, 4096),
 		hearing: newHearing(),
+		said:    newRepeats(),
 		started: make(chan struct{}),
 	}
 }

@@ -61,14 +61,19 @@ func (h *hearing) allow(mac fleet.MAC) bool {
 	return h.gate.Allow(mac, time.Since(h.begin))
 }
 
-// sightsAtOnce is how many facts are stored in one change, at most: a rack
-// that is switched on brings them faster than a disk writes one by one.
-const sightsAtOnce = 256
+// How facts are stored: as many as there are in one change, which is one write
+// to the disk. When they come fast, they are waited for, a moment.
+const (
+	sightsAtOnce = 256
+	sightsMany   = 16
+	sightsMoment = 50 * time.Millisecond
+)
 
 // takeReports stores what the wires report: sightings and alarms.
 func (e *Engine) takeReports(ctx context.Context) {
 	tick := time.NewTicker(expireEvery)
 	defer tick.Stop()
+	many := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -78,22 +83,38 @@ func (e *Engine) takeReports(ctx context.Context) {
 		case now := <-tick.C:
 			e.alarms.expire(now)
 		case first := <-e.sights:
-			if err := e.record(ctx, e.waiting(first)); err != nil {
+			facts := e.waiting(first, many)
+			many = len(facts) >= sightsMany
+			if err := e.record(ctx, facts); err != nil {
 				e.Log.ErrorContext(ctx, "evidence not stored", "mac", first.MAC, "phase", first.Phase, "err", err)
 			}
 		}
 	}
 }
 
-// waiting returns the facts that are in the queue, from the first one on.
-func (e *Engine) waiting(first fleet.Evidence) []fleet.Evidence {
+// waiting returns the facts that are in the queue, from the first one on; when
+// there are many, those that come within a moment too.
+func (e *Engine) waiting(first fleet.Evidence, many bool) []fleet.Evidence {
+	var moment <-chan time.Time
+	if many {
+		moment = time.After(sightsMoment)
+	}
 	facts := []fleet.Evidence{first}
 	for len(facts) < sightsAtOnce {
 		select {
 		case ev := <-e.sights:
 			facts = append(facts, ev)
+			continue
 		default:
+		}
+		if moment == nil {
 			return facts
+		}
+		select {
+		case ev := <-e.sights:
+			facts = append(facts, ev)
+		case <-moment:
+			moment = nil
 		}
 	}
 	return facts
@@ -101,14 +122,15 @@ func (e *Engine) waiting(first fleet.Evidence) []fleet.Evidence {
 
 // record keeps facts about known nodes. What strangers do on the wire is
 // not stored: anybody can make up MAC addresses. They become nodes when
-// their agent says hello.
+// their agent says hello. Of a node that no run works on, what it did a moment
+// ago is no news: firmware asks again when an answer is late.
 func (e *Engine) record(ctx context.Context, facts []fleet.Evidence) error {
 	facts = slices.DeleteFunc(facts, func(ev fleet.Evidence) bool {
-		_, known := e.NodeByMAC(ev.MAC)
+		n, known := e.NodeByMAC(ev.MAC)
 		if !known && ev.Place != (fleet.Place{}) {
 			e.places.note(ev.MAC, ev.Place)
 		}
-		return !known
+		return !known || n.Run == "" && e.said.again(fact{ev.MAC, ev.Phase, ev.Detail, ev.Place}, time.Now())
 	})
 	if len(facts) == 0 {
 		return nil

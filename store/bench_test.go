@@ -92,3 +92,22 @@ func BenchmarkLoad(b *testing.B) {
 		})
 	}
 }
+
+// What a hall that boots leaves behind.
+func BenchmarkSaveEvents(b *testing.B) {
+	s, _ := fresh(b)
+	const each = 256
+	seq := int64(0)
+	for b.Loop() {
+		var c fleet.Change
+		for range each {
+			seq++
+			c.Events = append(c.Events, fleet.Event{
+				Seq: seq, At: time.Unix(1_800_000_000, seq), Type: fleet.EventEvidence, Node: "n-0123456789", Pool: "prd", Actor: "node",
+				Text: "script: GET script script from 10.77.0.11",
+			})
+		}
+		save(b, s, c)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/each, "ns/event")
+}

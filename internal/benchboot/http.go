@@ -10,16 +10,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/figure"
 	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
 )
 
 const (
 	httpBig    = 60 << 20
-	httpSite   = "subnets: [{name: bench, cidr: 10.0.0.0/8, mode: observe, server: 10.0.0.1}]\n"
 	httpScript = "/boot/ipxe?mac={mac}&uuid=9707b47b-0000-4000-8000-000000000001&platform=efi&arch=x86_64"
-	// Clients that ask for scripts are machines at addresses of their own: each
-	// asks as often as a boot does at most, and the next one takes its place.
+	// Machines ask from addresses of their own: each that needs a ticket asks as
+	// often as a boot does at most, and the next one takes its place.
 	askedByOne = 16
 )
 
@@ -27,7 +27,7 @@ const (
 // sendfile.
 func httpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	a := getArgs{Path: "/boot/big.bin", Clients: 10, For: max(2*time.Second, time.Duration(b.scale(5000))*time.Millisecond), Whole: true}
-	r, missing, err := b.besideNginx(ctx, a, httpBig)
+	r, missing, err := b.besideNginx(ctx, a, httpBig, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -39,24 +39,32 @@ func httpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 }
 
 // scriptSection measures the scripts of machines beside nginx with one file of
-// their size: over connections that are kept, and as agents' ramdisks are
-// booted, each with a ticket of its own and each machine over a connection of
-// its own, which costs nginx as much as us.
+// their size. The machines are nodes that the program knows, each at the address
+// that it leases it. Those that have a system boot it: their scripts are asked
+// for over connections that are kept. Those that are new boot the agent, each
+// with a ticket of its own and over a connection of its own, which costs nginx as
+// much as us.
 func scriptSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	var all []figure.Figure
 	for _, kind := range []struct {
-		name, path string
-		each       int
+		name  string
+		state fleet.State
+		each  int
+		want  string
 	}{
-		{"script", httpScript + "&do=local", 0},
-		{"script-ticket", httpScript, askedByOne},
+		{"script", fleet.Active, 0, "boots it from disk"},
+		{"script-ticket", fleet.Discovered, askedByOne, "provision.ticket="},
 	} {
-		a := getArgs{Path: kind.path, Clients: 64, For: max(2*time.Second, time.Duration(b.scale(5000))*time.Millisecond), Each: kind.each}
-		size, err := b.scriptSize(ctx, kind.path)
+		nodes, err := b.hall(ctx, kind.state)
 		if err != nil {
 			return all, err
 		}
-		r, missing, err := b.besideNginx(ctx, a, size)
+		a := getArgs{Path: httpScript, Clients: 64, For: max(2*time.Second, time.Duration(b.scale(5000))*time.Millisecond), Each: kind.each, Lease: true, Most: hallSize, Want: kind.want}
+		size, err := b.scriptSize(ctx, a, nodes)
+		if err != nil {
+			return all, err
+		}
+		r, missing, err := b.besideNginx(ctx, a, size, nodes)
 		if err != nil {
 			return all, err
 		}
@@ -86,14 +94,15 @@ func httpFigure(r map[string][]httpRound, missing, name, unit, aim string, value
 	return figure.Figure{Name: name, Unit: unit, Aim: aim, Rounds: of("provision"), Peer: "nginx", PeerRounds: of("nginx"), Missing: missing}
 }
 
-// besideNginx lets both take turns with a file of this size.
-func (b *bench) besideNginx(ctx context.Context, a getArgs, size int64) (map[string][]httpRound, string, error) {
+// besideNginx lets both take turns with a file of this size; ours knows the
+// nodes of a hall, if there is one.
+func (b *bench) besideNginx(ctx context.Context, a getArgs, size int64, nodes *hall) (map[string][]httpRound, string, error) {
 	results, missing := map[string][]httpRound{}, ""
 	err := b.alternate(ctx, []string{"provision", "nginx"}, func(round int, name string) error {
 		if name == "nginx" && missing != "" {
 			return nil
 		}
-		r, err := b.httpRound(ctx, name, a, size)
+		r, err := b.httpRound(ctx, name, a, size, nodes)
 		var absent *missingError
 		switch {
 		case errors.As(err, &absent):
@@ -102,7 +111,7 @@ func (b *bench) besideNginx(ctx context.Context, a getArgs, size int64) (map[str
 		case err != nil:
 			return err
 		}
-		b.say("%s, round %d, %s: %.0f req/s, %.2f GB/s, %.1f us CPU/req, %d failed %s", a.Path, round+1, name, r.rate(),
+		b.say("%s, round %d, %s: %.0f req/s, %.2f GB/s, %.1f us CPU/req, %d failed %s", nodes.what(), round+1, name, r.rate(),
 			float64(r.Bytes)/1e9/r.Seconds, float64(r.cpu.Microseconds())/float64(r.Requests), r.Failed, r.Why)
 		results[name] = append(results[name], r)
 		return nil
@@ -111,15 +120,15 @@ func (b *bench) besideNginx(ctx context.Context, a getArgs, size int64) (map[str
 }
 
 // httpRound starts a server afresh and puts it under load.
-func (b *bench) httpRound(ctx context.Context, name string, a getArgs, size int64) (r httpRound, err error) {
-	err = b.withHTTP(ctx, name, size, func(l *link, p *process) error {
+func (b *bench) httpRound(ctx context.Context, name string, a getArgs, size int64, nodes *hall) (r httpRound, err error) {
+	err = b.withHTTP(ctx, name, size, nodes, func(l *link, p *process) error {
 		before, err := p.cpu()
 		if err != nil {
 			return err
 		}
 		a.Server = dhcpServerAddr.Addr()
 		if name == "nginx" {
-			a.Path = "/boot/big.bin"
+			a.Path, a.Want = "/boot/big.bin", ""
 		}
 		if err := l.load(ctx, a.For+30*time.Second, "http", a, &r.got); err != nil {
 			return errors.Join(err, p.alive())
@@ -132,7 +141,7 @@ func (b *bench) httpRound(ctx context.Context, name string, a getArgs, size int6
 }
 
 // withHTTP calls do while a server is up that has big.bin, of this size.
-func (b *bench) withHTTP(ctx context.Context, name string, size int64, do func(*link, *process) error) (err error) {
+func (b *bench) withHTTP(ctx context.Context, name string, size int64, nodes *hall, do func(*link, *process) error) (err error) {
 	l, err := b.newLink(ctx, "h", dhcpServerAddr, dhcpRelayAddr)
 	if err != nil {
 		return err
@@ -146,7 +155,7 @@ func (b *bench) withHTTP(ctx context.Context, name string, size int64, do func(*
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := makeBig(filepath.Join(dir, "boot"), size); err != nil {
+	if err := errors.Join(makeBig(filepath.Join(dir, "boot"), size), nodes.copyTo(dir)); err != nil {
 		return err
 	}
 	start := (*link).startNginx
@@ -175,7 +184,7 @@ func makeBig(dir string, size int64) error {
 }
 
 func (l *link) startProvisionHTTP(ctx context.Context, dir string) (*process, error) {
-	st, err := l.provision(ctx, "", dir, httpSite, "")
+	st, err := l.provision(ctx, "", dir, hallSite, "")
 	if err != nil {
 		return nil, err
 	}
@@ -216,10 +225,10 @@ func (l *link) httpUp(ctx context.Context, p *process) error {
 }
 
 // scriptSize asks our server how long a script is.
-func (b *bench) scriptSize(ctx context.Context, path string) (size int64, err error) {
-	err = b.withHTTP(ctx, "provision", 4, func(l *link, _ *process) error {
+func (b *bench) scriptSize(ctx context.Context, a getArgs, nodes *hall) (size int64, err error) {
+	a.Server, a.Clients, a.For = dhcpServerAddr.Addr(), 1, 200*time.Millisecond
+	err = b.withHTTP(ctx, "provision", 4, nodes, func(l *link, _ *process) error {
 		var r got
-		a := getArgs{Server: dhcpServerAddr.Addr(), Path: path, Clients: 1, For: 200 * time.Millisecond, Each: askedByOne}
 		if err := l.load(ctx, 10*time.Second, "http", a, &r); err != nil {
 			return err
 		}

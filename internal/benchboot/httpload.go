@@ -24,8 +24,11 @@ type getArgs struct {
 	Path    string // with {mac} where a client's MAC address goes
 	Clients int
 	For     time.Duration
-	Each    int  // requests of a client before another one, from another address, takes its place; 0: it stays
-	Whole   bool // a body is thrown away as it comes, and not read
+	Each    int    // requests of a client before another one, from another address, takes its place; 0: it stays
+	Lease   bool   // a client asks from its own address
+	Most    int    // clients that there are in all, where they are known; 0: any number
+	Want    string // is in the first answer to each client; "": anything
+	Whole   bool   // a body is thrown away as it comes, and not read
 }
 
 // got is what came of it.
@@ -100,9 +103,11 @@ func (g *getter) run(ctx context.Context) {
 func (g *getter) visit(ctx context.Context) error {
 	d := net.Dialer{Timeout: 5 * time.Second}
 	n := uint32(g.number)
-	if g.Each > 0 { // an address out of the range of the storm
-		base := stormRange.Addr().As4()
-		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(base[0], base[1], byte(n>>8), byte(n))}
+	if g.Most > 0 && g.number >= g.Most {
+		return fmt.Errorf("more than %d machines are needed", g.Most)
+	}
+	if g.Lease {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(hallAddr(n), 0))
 	}
 	conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(g.Server, 80).String())
 	if err != nil {
@@ -111,14 +116,18 @@ func (g *getter) visit(ctx context.Context) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
 	defer stop()
-	mac := fmt.Sprintf("52-54-%02x-%02x-%02x-%02x", byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	mac := strings.ReplaceAll(hallMAC(n).String(), ":", "-")
 	request := []byte("GET " + strings.ReplaceAll(g.Path, "{mac}", mac) + " HTTP/1.1\r\nHost: " + g.Server.String() + "\r\nUser-Agent: iPXE/1.21.1\r\n\r\n")
 	in := bufio.NewReaderSize(conn, 4096)
 	for i := 0; g.Each == 0 || i < g.Each; i++ {
 		if _, err := conn.Write(request); err != nil {
 			return err
 		}
-		if err := g.answer(conn, in); err != nil {
+		want := ""
+		if i == 0 {
+			want = g.Want
+		}
+		if err := g.answer(conn, in, want); err != nil {
 			return err
 		}
 		g.Requests++
@@ -127,7 +136,7 @@ func (g *getter) visit(ctx context.Context) error {
 }
 
 // answer reads one answer.
-func (g *getter) answer(conn net.Conn, in *bufio.Reader) error {
+func (g *getter) answer(conn net.Conn, in *bufio.Reader, want string) error {
 	size := int64(0)
 	for first := true; ; first = false {
 		line, err := in.ReadSlice('\n')
@@ -144,6 +153,11 @@ func (g *getter) answer(conn net.Conn, in *bufio.Reader) error {
 			if size, err = strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 64); err != nil {
 				return err
 			}
+		}
+	}
+	if want != "" {
+		if body, err := in.Peek(int(size)); err != nil || !bytes.Contains(body, []byte(want)) {
+			return fmt.Errorf("answer without %q: %w: %q", want, err, body)
 		}
 	}
 	have := min(int64(in.Buffered()), size)
