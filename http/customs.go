@@ -80,7 +80,7 @@ func (b boot) privateURL(v *visit, name string) (string, error) {
 	if v.dry {
 		return at + linkPath(noTicket, name), nil
 	}
-	if !v.sure || !v.node.Approved {
+	if !v.node.Approved || !b.leasedTo(v.ask.MAC, v.ask.Addr) {
 		return "", errors.New("private files are for approved nodes with a lease of this server")
 	}
 	path, err := b.links.make(name, v.ask.Addr)

@@ -42,7 +42,6 @@ type visit struct {
 	title  string
 	grub   grubEnd // when GRUB asks
 	do     choice  // what it asks for
-	sure   bool    // it holds a lease of ours, so that it is the machine that it says
 	dry    bool    // nothing is to come of it: no ticket, no link
 }
 
@@ -137,7 +136,6 @@ func (s *Server) fill(v *visit, loader pxe.Firmware, addr, server netip.Addr, ma
 		MAC: mac, UUID: q.UUID, Firmware: loader, Arch: q.Arch, Addr: addr, Subnet: v.subnet.Name, Server: server, Port: s.o.BootPort,
 	}
 	v.plan = pxe.Decide(v.ask, v.node)
-	v.sure = s.leasedTo(mac, addr)
 	if v.title = v.node.Title(); v.title == "" {
 		v.title = string(mac)
 	}
@@ -146,7 +144,7 @@ func (s *Server) fill(v *visit, loader pxe.Firmware, addr, server netip.Addr, ma
 // settle says which script a machine gets, after the rescue system was ended or
 // begun where that is what its asking means.
 func (b boot) settle(ctx context.Context, v *visit) choice {
-	if v.dry || !v.sure {
+	if v.dry || !v.node.Rescue.Once && v.do != doRescue || !b.leasedTo(v.ask.MAC, v.ask.Addr) {
 		return b.choose(v)
 	}
 	if v.node.Rescue.Once && v.do != doMenu && v.do != doMemTest && v.do != doRescue {
