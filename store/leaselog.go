@@ -44,8 +44,8 @@ type leaseLog struct {
 }
 
 const (
-	journalLimit = 32 << 20
-	maxJournals  = 4                // then storing waits for merging
+	journalLimit = 8 << 20          // a few hundred thousand leases, which one transaction merges
+	maxJournals  = 16               // then storing waits for merging
 	retryMerge   = 10 * time.Second // after a failure
 	mergeAtClose = 20_000           // leases; more are read from the journal at the next start
 )

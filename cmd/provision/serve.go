@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -61,8 +62,14 @@ type station struct {
 	tftp      *tftp.Server  // nil without interfaces to serve
 }
 
+// leastThreads run Go, on a machine with one core too: the system then lets a
+// packet interrupt what takes long, such as leases being merged, which Go does
+// after 10 ms only.
+const leastThreads = 2
+
 func (a *app) serve(ctx context.Context, conf config) error {
 	log := a.logger(conf)
+	runtime.GOMAXPROCS(max(leastThreads, runtime.GOMAXPROCS(0)))
 	st, err := openStation(ctx, conf, log)
 	if err != nil {
 		return err
