@@ -42,6 +42,8 @@ var checks = []struct {
 	{"server", checkDemo},
 	{"net", checkInterfaces},
 	{"net", checkSubnets},
+	{"net", checkFirewall},
+	{"net", checkDNS},
 	{"net", checkNeighbours},
 	{"net", checkRelays},
 	{"net", checkForeign},

@@ -33,7 +33,20 @@ func checkClock(ctx context.Context, st *station) []api.Check {
 			newest = events[0].At
 		}
 	}
-	return []api.Check{judgeClock(time.Now(), newest)}
+	found := []api.Check{judgeClock(time.Now(), newest)}
+	if state, err := unix.Adjtimex(&unix.Timex{}); err == nil {
+		found = append(found, judgeSync(state)...)
+	}
+	return found
+}
+
+// judgeSync says whether anything keeps the clock right, by what the kernel
+// was told.
+func judgeSync(state int) []api.Check {
+	if state != unix.TIME_ERROR {
+		return nil
+	}
+	return []api.Check{trouble(checkWarning, "E-CLOCK", "let something keep it right: timedatectl set-ntp true, or install chrony", "nothing keeps the clock of this host right: the kernel calls it unsynchronised")}
 }
 
 func judgeClock(now, newest time.Time) api.Check {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rackstage/provision/dhcp"
 	"github.com/rackstage/provision/engine"
 	"github.com/rackstage/provision/fleet"
@@ -41,8 +43,13 @@ func TestTheDoctorDoubtsTheClock(t *testing.T) {
 		})
 	}
 	st := &station{engine: engine.New(engine.Options{})}
-	if found := checkClock(t.Context(), st); len(found) != 1 || found[0].State != checkOK {
+	if found := checkClock(t.Context(), st); len(found) == 0 || found[0].State != checkOK {
 		t.Errorf("here the doctor finds %+v", found)
+	}
+	for state, want := range map[int]int{unix.TIME_OK: 0, unix.TIME_INS: 0, unix.TIME_ERROR: 1} {
+		if found := judgeSync(state); len(found) != want {
+			t.Errorf("of a clock in state %d the doctor finds %+v", state, found)
+		}
 	}
 }
 

@@ -63,6 +63,7 @@ var rules = archtest.Rules{
 		"internal/bench":     {"internal/figure"}, // the figures of `make bench`
 		"internal/benchboot": {"..."},             // the figures of `make bench-boot`
 		"internal/figure":    {},
+		"internal/firewall":  {}, // what the kernel would drop
 		"internal/porthold":  {}, // who holds a port
 		"internal/mmsg":      {}, // many packets in one system call
 		"internal/sockbuf":   {}, // room for packets
@@ -89,6 +90,7 @@ var rules = archtest.Rules{
 		"github.com/klauspost/compress":    {"image", "relay", "agent/..."},
 		"github.com/u-root/u-root":         {"image"},
 		"github.com/vishvananda/netlink":   {"dhcp", "agent/...", "lab"},
+		"github.com/google/nftables":       {"internal/firewall"},
 		"github.com/spf13/cobra":           {"cmd/provision"},
 		"github.com/spf13/pflag":           {"cmd/provision"},
 		"github.com/goccy/go-yaml":         {"cmd/provision", "templates"},
