@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -15,33 +16,23 @@ import (
 var areas = []string{"server", "net", "boot"}
 
 func newDoctorCmd(a *app) *cobra.Command {
-	var format string
 	cmd := &cobra.Command{
 		Use:       "doctor [" + strings.Join(areas, "|") + "]",
 		Short:     "Let the server look at itself and its networks; says what is wrong and how to mend it",
 		Example:   "  provision doctor\n  provision doctor net -o json",
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: areas,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			found, err := srv.Doctor(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if len(args) > 0 {
-				found = slices.DeleteFunc(found, func(c api.Check) bool { return c.Area != args[0] })
-			}
-			return a.tellDoctor(found, format)
-		},
 	}
-	addOutput(cmd, &format)
-	return cmd
+	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
+		found, err := srv.Doctor(ctx)
+		if err != nil {
+			return err
+		}
+		if len(args) > 0 {
+			found = slices.DeleteFunc(found, func(c api.Check) bool { return c.Area != args[0] })
+		}
+		return a.tellDoctor(found, format)
+	})
 }
 
 // tellDoctor prints what was found. A check that failed is the exit code.

@@ -64,7 +64,6 @@ func (a *app) enrolListing(nodes []api.Node) listing[api.Node] {
 
 func newEnrolApproveCmd(a *app) *cobra.Command {
 	var all bool
-	var format string
 	cmd := &cobra.Command{
 		Use:   "approve NODE… | --all",
 		Short: "Approve machines (by MAC address or ID)",
@@ -75,29 +74,20 @@ func newEnrolApproveCmd(a *app) *cobra.Command {
 			return nil
 		},
 		ValidArgsFunction: a.completeNodes,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "approve every machine that waits")
+	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
+		if all {
+			waiting, err := unapproved(ctx, srv)
 			if err != nil {
 				return err
 			}
-			if all {
-				waiting, err := unapproved(cmd.Context(), srv)
-				if err != nil {
-					return err
-				}
-				for _, n := range waiting {
-					args = append(args, n.ID)
-				}
+			for _, n := range waiting {
+				args = append(args, n.ID)
 			}
-			return a.approveNodes(cmd, srv, args, format)
-		},
-	}
-	cmd.Flags().BoolVar(&all, "all", false, "approve every machine that waits")
-	addOutput(cmd, &format)
-	return cmd
+		}
+		return a.approveNodes(cmd, srv, args, format)
+	})
 }
 
 func (a *app) approveNodes(cmd *cobra.Command, srv server, refs []string, format string) error {

@@ -54,6 +54,24 @@ func newListCmd[T any](a *app, l lister[T]) *cobra.Command {
 	return cmd
 }
 
+// asking completes a command that asks the server: its answer can be had in
+// every format.
+func (a *app) asking(cmd *cobra.Command, do func(ctx context.Context, srv server, args []string, format string) error) *cobra.Command {
+	var format string
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkFormat(format); err != nil {
+			return err
+		}
+		srv, err := a.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), srv, args, format)
+	}
+	addOutput(cmd, &format)
+	return cmd
+}
+
 func (l lister[T]) items(a *app, cmd *cobra.Command, args []string) ([]T, error) {
 	if l.read != nil {
 		return l.read(cmd)

@@ -90,32 +90,22 @@ func nodeWhy(n api.Node) string {
 }
 
 func newNodesShowCmd(a *app) *cobra.Command {
-	var format string
 	cmd := &cobra.Command{
 		Use:               "show NODE",
 		Short:             "Show all that is known of a node (by name, MAC address or ID)",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeNodes,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			n, err := srv.Node(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if format == "csv" {
-				return a.nodeListing([]api.Node{n}).write(a.stdout, format)
-			}
-			return writeOne(a.stdout, format, n, nodeTitle(n), func(w io.Writer) { a.showNode(w, n) })
-		},
 	}
-	addOutput(cmd, &format)
-	return cmd
+	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
+		n, err := srv.Node(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if format == "csv" {
+			return a.nodeListing([]api.Node{n}).write(a.stdout, format)
+		}
+		return writeOne(a.stdout, format, n, nodeTitle(n), func(w io.Writer) { a.showNode(w, n) })
+	})
 }
 
 // showNode prints one node for people. Fields that say nothing are left out.

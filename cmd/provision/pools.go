@@ -58,44 +58,34 @@ func poolNodes(p api.Pool) string {
 }
 
 func newPoolsShowCmd(a *app) *cobra.Command {
-	var format string
 	cmd := &cobra.Command{
 		Use:               "show POOL",
 		Short:             "Show a pool and its nodes",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completePools,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			pools, err := srv.Pools(cmd.Context())
-			if err != nil {
-				return err
-			}
-			i := slices.IndexFunc(pools, func(p api.Pool) bool { return p.Name == args[0] })
-			if i < 0 {
-				return noPool(args[0], pools)
-			}
-			nodes, err := srv.AllNodes(cmd.Context(), "pool:"+args[0])
-			if err != nil {
-				return err
-			}
-			if format == "csv" {
-				return poolListing(pools[i:i+1]).write(a.stdout, format)
-			}
-			return writeOne(a.stdout, format, pools[i], args[0], func(w io.Writer) {
-				showPool(w, pools[i])
-				fmt.Fprintln(w)
-				_ = a.nodeListing(nodes).write(w, format) // a table cannot fail
-			})
-		},
 	}
-	addOutput(cmd, &format)
-	return cmd
+	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
+		pools, err := srv.Pools(ctx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(pools, func(p api.Pool) bool { return p.Name == args[0] })
+		if i < 0 {
+			return noPool(args[0], pools)
+		}
+		nodes, err := srv.AllNodes(ctx, "pool:"+args[0])
+		if err != nil {
+			return err
+		}
+		if format == "csv" {
+			return poolListing(pools[i:i+1]).write(a.stdout, format)
+		}
+		return writeOne(a.stdout, format, pools[i], args[0], func(w io.Writer) {
+			showPool(w, pools[i])
+			fmt.Fprintln(w)
+			_ = a.nodeListing(nodes).write(w, format) // a table cannot fail
+		})
+	})
 }
 
 func showPool(w io.Writer, p api.Pool) {

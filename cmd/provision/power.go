@@ -31,34 +31,24 @@ func newPowerCmd(a *app) *cobra.Command {
 
 func newPowerOpCmd(a *app, op, short string, asks bool) *cobra.Command {
 	var yes bool
-	var format string
 	cmd := &cobra.Command{
 		Use:               op + " NODE…",
 		Short:             short,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeNodes,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if asks {
-				what := fmt.Sprintf("power %s of %s", op, plural(len(args), "node"))
-				if err := a.confirm(cmd.Context(), "Power "+op+" "+plural(len(args), "node")+"?", what, yes); err != nil {
-					return err
-				}
-			}
-			return a.power(cmd.Context(), srv, op, args, format)
-		},
 	}
 	if asks {
 		cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	}
-	addOutput(cmd, &format)
-	return cmd
+	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
+		if asks {
+			what := fmt.Sprintf("power %s of %s", op, plural(len(args), "node"))
+			if err := a.confirm(ctx, "Power "+op+" "+plural(len(args), "node")+"?", what, yes); err != nil {
+				return err
+			}
+		}
+		return a.power(ctx, srv, op, args, format)
+	})
 }
 
 // powerResult is what became of one node.

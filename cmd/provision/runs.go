@@ -45,32 +45,22 @@ func (a *app) runListing(runs []api.Run) listing[api.Run] {
 }
 
 func newRunsShowCmd(a *app) *cobra.Command {
-	var format string
 	cmd := &cobra.Command{
 		Use:               "show RUN",
 		Short:             "Show a run, and how long each phase of each node took",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeRuns,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			run, err := srv.Run(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if format == "csv" {
-				return a.runNodes(run, run.Nodes).write(a.stdout, format)
-			}
-			return writeOne(a.stdout, format, run, run.ID, func(w io.Writer) { a.showRun(w, run) })
-		},
 	}
-	addOutput(cmd, &format)
-	return cmd
+	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
+		run, err := srv.Run(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if format == "csv" {
+			return a.runNodes(run, run.Nodes).write(a.stdout, format)
+		}
+		return writeOne(a.stdout, format, run, run.ID, func(w io.Writer) { a.showRun(w, run) })
+	})
 }
 
 func (a *app) showRun(w io.Writer, run api.Run) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -20,23 +21,11 @@ func newTemplatesCmd(a *app) *cobra.Command {
 }
 
 func newTemplatesListCmd(a *app) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List what is filled in for machines, the scripts of site.yaml first",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			list, err := srv.Templates(cmd.Context())
-			if err != nil {
-				return err
-			}
+	return newListCmd(a, lister[api.Template]{
+		use:   "list",
+		short: "List what is filled in for machines, the scripts of site.yaml first",
+		ask:   func(ctx context.Context, srv server, _ []string) ([]api.Template, error) { return srv.Templates(ctx) },
+		show: func(list []api.Template) listing[api.Template] {
 			return listing[api.Template]{
 				items: list,
 				name:  func(t api.Template) string { return t.Name },
@@ -45,11 +34,9 @@ func newTemplatesListCmd(a *app) *cobra.Command {
 					{"KIND", false, func(t api.Template) string { return t.Kind }},
 					{"FOR", false, func(t api.Template) string { return dash(strings.Join(t.For, ", ")) }},
 				},
-			}.write(a.stdout, format)
+			}
 		},
-	}
-	addOutput(cmd, &format)
-	return cmd
+	})
 }
 
 func newTemplatesRenderCmd(a *app) *cobra.Command {
