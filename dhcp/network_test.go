@@ -8,54 +8,18 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
-	"golang.org/x/sys/unix"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/netns"
 )
 
-// insideEnv marks the test process that runs in a network namespace of its
-// own. Such a test starts itself again there: sockets, interfaces and port 67
-// are then private, and vanish with the process.
-const insideEnv = "PROVISION_TEST_IN_NETNS"
-
-// inNamespace runs the rest of a test in a new network namespace. It returns
-// false in the process outside, which then only reports.
-func inNamespace(tb testing.TB) bool {
-	tb.Helper()
-	if os.Getenv(insideEnv) != "" {
-		run(tb, "ip", "link", "set", "lo", "up")
-		return true
-	}
-	if os.Geteuid() != 0 {
-		tb.Fatal("this test makes network namespaces: run it as root (make test does)")
-	}
-	which, proof := "-test.run=^"+tb.Name()+"$", "--- PASS: "+tb.Name()
-	args := []string{which, "-test.v", "-test.timeout=14m"}
-	if _, ok := tb.(*testing.B); ok {
-		proof = "FIGURE"
-		args = []string{"-test.run=^$", "-test.bench=^" + tb.Name() + "$", "-test.benchtime=1x", "-test.timeout=5m"}
-	}
-	ctx, cancel := context.WithTimeout(tb.Context(), 15*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], args...) //nolint:gosec // ourselves
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.CombinedOutput()
-	tb.Logf("in the namespace:\n%s", out)
-	if err != nil || !strings.Contains(string(out), proof) {
-		tb.Fatalf("it failed in its namespace: %v", err)
-	}
-	return false
-}
+func inNamespace(tb testing.TB) bool { tb.Helper(); return netns.Inside(tb) }
 
 func run(tb testing.TB, name string, args ...string) {
 	tb.Helper()
@@ -64,44 +28,13 @@ func run(tb testing.TB, name string, args ...string) {
 	}
 }
 
-// elsewhere runs work on a thread with a network namespace of its own, into
-// which one end of a link is moved. The thread ends with the work, and the
-// namespace with the thread.
 func elsewhere(tb testing.TB, link string, work func() error) {
 	tb.Helper()
-	tid, moved, done := make(chan int), make(chan error), make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is of no use to others
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			tid <- 0
-			done <- err
-			return
-		}
-		tid <- unix.Gettid()
-		if err := <-moved; err != nil {
-			done <- err
-			return
-		}
-		done <- work()
-	}()
-	id := <-tid
-	if id != 0 {
-		moved <- exec.CommandContext(tb.Context(), "ip", "link", "set", link, "netns", strconv.Itoa(id)).Run()
-	}
-	if err := <-done; err != nil {
-		tb.Fatal(err)
-	}
+	netns.Elsewhere(tb, link, work)
 }
 
 // ipHere runs ip on this very thread's namespace.
-func ipHere(args ...string) error {
-	cmd := exec.CommandContext(context.Background(), "ip", args...)
-	out, err := cmd.CombinedOutput() // a child has the namespace of the thread that forks it
-	if err != nil {
-		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
-	}
-	return nil
-}
+func ipHere(args ...string) error { return netns.IP(args...) }
 
 // startServer runs a server until the test ends.
 func startServer(tb testing.TB, o Options) *Server {

@@ -8,83 +8,16 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
-	"golang.org/x/sys/unix"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/netns"
 )
-
-// insideEnv marks the test process that runs in a network namespace of its
-// own, where sockets and interfaces are private and vanish with it.
-const insideEnv = "PROVISION_TEST_IN_NETNS"
-
-// inNamespace runs the rest of a test in a new network namespace. It returns
-// false in the process outside, which then only reports.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(insideEnv) != "" {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Fatal("this test makes network namespaces: run it as root (make test does)")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=100s") //nolint:gosec // ourselves
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.CombinedOutput()
-	t.Logf("in the namespace:\n%s", out)
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("it failed in its namespace: %v", err)
-	}
-	return false
-}
-
-// ip runs the program on this very thread's namespace: a child has that of
-// the thread that forks it.
-func ip(args ...string) error {
-	out, err := exec.CommandContext(context.Background(), "ip", args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
-	}
-	return nil
-}
-
-// elsewhere runs work on a thread with a network namespace of its own, into
-// which card c0 is moved.
-func elsewhere(t *testing.T, work func() error) {
-	t.Helper()
-	tid, moved, done := make(chan int), make(chan error), make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is of no use to others
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			tid <- 0
-			done <- err
-			return
-		}
-		tid <- unix.Gettid()
-		if err := <-moved; err != nil {
-			done <- err
-			return
-		}
-		done <- work()
-	}()
-	if id := <-tid; id != 0 {
-		moved <- ip("link", "set", "c0", "netns", strconv.Itoa(id))
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-}
 
 // serve runs a server on card s0, one end of a cable, until the test ends.
 func serve(t *testing.T, addr string, subnets ...fleet.Subnet) *Server {
@@ -102,9 +35,9 @@ func serveWith(t *testing.T, addr string, o Options) *Server {
 func serveUntil(t *testing.T, addr string, o Options) (*Server, func()) {
 	t.Helper()
 	err := errors.Join(
-		ip("link", "add", "s0", "type", "veth", "peer", "name", "c0", "address", string(theMAC)),
+		netns.IP("link", "add", "s0", "type", "veth", "peer", "name", "c0", "address", string(theMAC)),
 		os.WriteFile("/proc/sys/net/ipv6/conf/s0/accept_dad", []byte("0"), 0o600),
-		ip("address", "add", addr, "dev", "s0"), ip("link", "set", "s0", "up"),
+		netns.IP("address", "add", addr, "dev", "s0"), netns.IP("link", "set", "s0", "up"),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -131,12 +64,12 @@ func serveUntil(t *testing.T, addr string, o Options) (*Server, func()) {
 // The kernel of a real Linux learns from us what is on its link, and gets its
 // address through real sockets; it is not told that we are a router.
 func TestALinuxHostGetsItsAddressAndItsRoute(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Inside(t) {
 		return
 	}
 	s := serve(t, "fd98::1/64", rack6())
-	elsewhere(t, func() error {
-		if err := errors.Join(os.WriteFile("/proc/sys/net/ipv6/conf/c0/accept_dad", []byte("0"), 0o600), ip("link", "set", "c0", "up")); err != nil {
+	netns.Elsewhere(t, "c0", func() error {
+		if err := errors.Join(os.WriteFile("/proc/sys/net/ipv6/conf/c0/accept_dad", []byte("0"), 0o600), netns.IP("link", "set", "c0", "up")); err != nil {
 			return err
 		}
 		addr, err := lease(t, s.id)
@@ -207,13 +140,13 @@ func awaitRoutes(t *testing.T) error {
 // On a link with IPv4 alone a solicitation is answered, by an advertisement
 // that changes nothing in who hears it.
 func TestOnAnIPv4LinkSolicitationsAreAnswered(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Inside(t) {
 		return
 	}
 	s := serve(t, "10.77.0.1/24", rack4(fleet.Full))
-	elsewhere(t, func() error {
+	netns.Elsewhere(t, "c0", func() error {
 		// Linux asks for routers when a card comes up, three times.
-		if err := ip("link", "set", "c0", "up"); err != nil {
+		if err := netns.IP("link", "set", "c0", "up"); err != nil {
 			return err
 		}
 		tick := time.NewTicker(50 * time.Millisecond)
@@ -234,14 +167,14 @@ func TestOnAnIPv4LinkSolicitationsAreAnswered(t *testing.T) {
 
 // Where we are the default router, hosts do not wait for one that has ended.
 func TestADefaultRouterThatEndsSaysSo(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Inside(t) {
 		return
 	}
 	n := rack6()
 	n.Router = serverIP
 	_, end := serveUntil(t, "fd98::1/64", Options{Subnets: []fleet.Subnet{n}})
-	elsewhere(t, func() error {
-		if err := ip("link", "set", "c0", "up"); err != nil {
+	netns.Elsewhere(t, "c0", func() error {
+		if err := netns.IP("link", "set", "c0", "up"); err != nil {
 			return err
 		}
 		awaitDefault := func(want bool) error {
@@ -267,10 +200,10 @@ func TestADefaultRouterThatEndsSaysSo(t *testing.T) {
 // Another program has the DHCPv6 port: nobody needs it while only IPv4 is
 // declared, it is an alarm when IPv6 is, and served as soon as it is free.
 func TestATakenPortEndsNothing(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Inside(t) {
 		return
 	}
-	if err := ip("link", "set", "lo", "up"); err != nil {
+	if err := netns.IP("link", "set", "lo", "up"); err != nil {
 		t.Fatal(err)
 	}
 	taken, err := net.ListenUDP("udp6", &net.UDPAddr{Port: serverPort})

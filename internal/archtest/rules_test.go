@@ -66,10 +66,11 @@ var rules = archtest.Rules{
 		"internal/firewall":  {}, // what the kernel would drop
 		"internal/porthold":  {}, // who holds a port
 		"internal/mmsg":      {}, // many packets in one system call
+		"internal/netns":     {}, // network namespaces for tests
 		"internal/sockbuf":   {}, // room for packets
 		"internal/throttle":  {}, // rates and connections of each peer
 	},
-	TestSupport: []string{"bmc/bmctest", "cluster/clustertest"},
+	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/netns"},
 	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "internal/throttle", "http/bootfile"},
 	OnlyIn: map[string][]string{
 		"github.com/labstack/echo/v4":      {"http"},
