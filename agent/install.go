@@ -64,6 +64,9 @@ func (m machine) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if args.Rescue {
+		return m.rescue(ctx, args)
+	}
 	c, err := newClient(args.Server, args.CA, m.log, SetClock)
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 type RamdiskOptions struct {
 	Arch     string       // AMD64 when empty
 	Agent    string       // the agent, a static program of that architecture: it becomes /init
-	Out      string       // folder that gets vmlinuz and initrd.img, or vmlinuz-arm64 and initrd-arm64.img
+	Out      string       // folder that gets vmlinuz, initrd.img and rescue.img, or vmlinuz-arm64, initrd-arm64.img and rescue-arm64.img
 	Mirror   string       // Debian mirror; empty: what this host's apt uses
 	CacheDir string       // downloads and packed drivers are kept here; empty: nothing is kept
 	Log      *slog.Logger // may be nil
@@ -26,7 +26,7 @@ type RamdiskOptions struct {
 
 // RamdiskInfo tells what BuildRamdisk made.
 type RamdiskInfo struct {
-	Kernel, Initrd           string // files
+	Kernel, Initrd, Rescue   string // files
 	KernelBytes, InitrdBytes int64
 	Version                  string // of the kernel, as uname -r says it
 	Package                  string // Debian package and version that it came from
@@ -38,7 +38,8 @@ type RamdiskInfo struct {
 //
 // The ramdisk is two archives one after the other, which the kernel unpacks
 // into one tree: drivers change with the kernel only and take long to pack, the
-// agent changes often and packs in seconds.
+// agent changes often and packs in seconds. The rescue system is the same with
+// a third one, in a file of its own: not every loader can put two together.
 func BuildRamdisk(ctx context.Context, o RamdiskOptions) (RamdiskInfo, error) {
 	if o.Arch == "" {
 		o.Arch = AMD64
@@ -60,6 +61,7 @@ func BuildRamdisk(ctx context.Context, o RamdiskOptions) (RamdiskInfo, error) {
 		{"fetch kernel package", b.fetchKernel},
 		{"pack drivers", b.packDrivers},
 		{"pack agent", b.packAgent},
+		{"fetch and pack the shell of the rescue system", b.fetchShell},
 		{"write kernel and ramdisk", b.write},
 	} {
 		if err := p.do(ctx, step.name, step.do); err != nil {
@@ -71,10 +73,10 @@ func BuildRamdisk(ctx context.Context, o RamdiskOptions) (RamdiskInfo, error) {
 
 type ramdiskBuild struct {
 	RamdiskOptions
-	cache          string
-	deb            debFile
-	drivers, agent string // packed archives
-	info           RamdiskInfo
+	cache                 string
+	deb                   debFile
+	drivers, agent, shell string // packed archives
+	info                  RamdiskInfo
 }
 
 func (b *ramdiskBuild) fetchKernel(ctx context.Context) error {
@@ -158,6 +160,7 @@ func (b *ramdiskBuild) packAgent(ctx context.Context) error {
 
 func (b *ramdiskBuild) write(context.Context) error {
 	defer os.Remove(b.agent)
+	defer os.Remove(b.shell)
 	if err := os.MkdirAll(b.Out, 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
@@ -167,6 +170,10 @@ func (b *ramdiskBuild) write(context.Context) error {
 		return err
 	}
 	if err := writeFile(b.info.Initrd, concat(b.drivers, b.agent)); err != nil {
+		return err
+	}
+	b.info.Rescue = filepath.Join(b.Out, RescueFile(b.Arch))
+	if err := writeFile(b.info.Rescue, concat(b.drivers, b.agent, b.shell)); err != nil {
 		return err
 	}
 	var err error

@@ -16,6 +16,8 @@ type Arguments struct {
 	Server string // "https://10.77.0.1:8443"
 	CA     string // "sha256:…"
 	Ticket string
+	Rescue bool   // a shell is wanted, and nothing of the server
+	Keys   string // of those who may sign in there, one a line
 	MAC    string // of the card that the firmware booted from; "" if it was not said
 }
 
@@ -33,6 +35,10 @@ func ParseCommandLine(text string) (Arguments, error) {
 			a.CA = value
 		case api.ArgTicket:
 			a.Ticket = value
+		case api.ArgRescue:
+			a.Rescue, a.Server = true, strings.TrimSuffix(value, "/")
+		case api.ArgKey:
+			a.Keys += value + "\n"
 		case api.ArgMAC:
 			a.MAC = parseBootIf(value)
 		}
@@ -47,6 +53,8 @@ func (a Arguments) check() error {
 		return fmt.Errorf("kernel command line has no %s=: was this machine booted by provision's boot script?", api.ArgServer)
 	case err != nil || u.Scheme != "https" || u.Host == "":
 		return fmt.Errorf("%s=%q is not an https:// address", api.ArgServer, a.Server)
+	case a.Rescue:
+		return nil
 	case a.CA == "":
 		return fmt.Errorf("kernel command line has no %s=", api.ArgCA)
 	case a.Ticket == "":

@@ -19,6 +19,7 @@ func TestParseCommandLine(t *testing.T) {
 		"a trailing slash is no part":          {"provision.server=https://10.77.0.1:8443/ provision.ca=sha256:ab provision.ticket=T", whole, false},
 		"quotes keep words together":           {`foo="a provision.ticket=X b" ` + enough, whole, false},
 		"quoted values lose their quotes":      {`provision.server="https://10.77.0.1:8443" provision.ca=sha256:ab provision.ticket="T"`, whole, false},
+		"a rescue needs no ticket":             {"provision.rescue=https://10.77.0.1:8443 BOOTIF=01-52-54-00-12-34-56 provision.key=ssh-ed25519:AA+/= provision.key=x:y", Arguments{Rescue: true, Server: "https://10.77.0.1:8443", MAC: "52:54:00:12:34:56", Keys: "ssh-ed25519:AA+/=\nx:y\n"}, false},
 		"without a server it cannot go on":     {"provision.ca=sha256:ab provision.ticket=T", Arguments{}, true},
 		"plain http is no server":              {"provision.server=http://10.77.0.1 provision.ca=sha256:ab provision.ticket=T", Arguments{}, true},
 		"without a CA nobody can be trusted":   {"provision.server=https://10.77.0.1 provision.ticket=T", Arguments{}, true},

@@ -41,6 +41,11 @@ func MountEFIVars() error {
 	return mount{"efivarfs", dir, unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}.do()
 }
 
+// MountTerminals mounts the terminals of programs that pretend to be one.
+func MountTerminals() error {
+	return mount{"devpts", "/dev/pts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0620,ptmxmode=0666"}.do()
+}
+
 func (m mount) do() error {
 	if err := os.MkdirAll(m.at, 0o755); err != nil {
 		return fmt.Errorf("mount %s: %w", m.at, err)

@@ -224,10 +224,12 @@ func (w *imageWork) buildLoaders(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s: %s", join(info.Packages...), join(info.Files...)), err
 }
 
-func (w *imageWork) haveRamdisk() bool { return w.haveFiles(w.boot(), "vmlinuz", "initrd.img") }
+func (w *imageWork) haveRamdisk() bool {
+	return w.haveFiles(w.boot(), "vmlinuz", "initrd.img", image.RescueFile(image.AMD64))
+}
 
 func (w *imageWork) haveRamdiskARM64() bool {
-	return w.haveFiles(w.boot(), "vmlinuz-arm64", "initrd-arm64.img")
+	return w.haveFiles(w.boot(), "vmlinuz-arm64", "initrd-arm64.img", image.RescueFile(image.ARM64))
 }
 
 func (w *imageWork) buildRamdisk(ctx context.Context) (string, error) {

@@ -49,6 +49,7 @@ var rules = archtest.Rules{
 		"agent/fault":     {},
 		"agent/inventory": {"api", "agent/disk"},
 		"agent/ramdisk":   {"api", "agent/retry"},
+		"agent/rescue":    {"agent/retry"},
 		"agent/retry":     {},
 
 		"lab": {"api"},
@@ -99,7 +100,7 @@ var rules = archtest.Rules{
 		"github.com/cenkalti/backoff/v5":   {"..."},
 		"golang.org/x/crypto/argon2":       {"access"},
 		"golang.org/x/net/dns/dnsmessage":  {"cmd/provision"},
-		"golang.org/x/crypto/ssh":          {"cmd/provision"},
+		"golang.org/x/crypto/ssh":          {"agent/rescue", "cmd/provision"},
 		"golang.org/x/crypto":              {"access"},
 		"golang.org/x/net/ipv4":            {"dhcp", "relay", "pxe/tftp"},
 		"golang.org/x/net/bpf":             {"dhcp/foreign"},       // replies of other servers
