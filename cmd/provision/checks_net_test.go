@@ -37,15 +37,21 @@ func onHost(t *testing.T, commands string, work func()) {
 		}
 		for line := range strings.Lines(commands) {
 			args := strings.Fields(line)
-			if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
-				t.Errorf("%s: %v\n%s", strings.TrimSpace(line), err, out)
-			}
+			command(t, args[0], args[1:]...)
 		}
 		work()
 		done <- nil
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// command runs a program on this thread.
+func command(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+		t.Errorf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 }
 
