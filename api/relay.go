@@ -147,6 +147,8 @@ type RelaySubnet struct {
 	DNS    []netip.Addr `json:"dns,omitempty"`
 	NTP    []netip.Addr `json:"ntp,omitempty"`
 	Domain string       `json:"domain,omitempty"`
+	MTU    int          `json:"mtu,omitempty"`
+	SLAAC  bool         `json:"slaac,omitempty"` // of IPv6: machines make addresses of their own too
 }
 
 // RelayNode is a node that was let in, and the address that it has.

@@ -31,7 +31,7 @@ func (r *Relay) pass(s *socket, m message) {
 	}
 	from, ours := r.portByIndex(m.index)
 	switch op := m.packet.op(); {
-	case op == bootRequest && ours:
+	case op == bootRequest && ours && from.addr.IsValid():
 		r.fromMachine(s, m, from)
 	case op == bootReply:
 		r.fromServer(s, m)

@@ -89,8 +89,10 @@ func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 	}
 	if k := r.known.Load(); k != nil {
 		for _, p := range r.ports() {
-			if subnet, ok := k.subnetOf(p.addr.Addr()); ok {
-				report.Places = append(report.Places, api.RelayPlace{Subnet: subnet, Addr: p.addr.Addr()})
+			for _, addr := range r.addrs(p) {
+				if subnet, ok := k.subnetOf(addr); ok {
+					report.Places = append(report.Places, api.RelayPlace{Subnet: subnet, Addr: addr})
+				}
 			}
 		}
 	}

@@ -21,6 +21,7 @@ type knowledge struct {
 	byAddr map[netip.Addr]fleet.Node
 	files  map[string]api.RelayFile
 	stand  *dhcp.StandIn
+	six    []fleet.Subnet // those of IPv6 that are served
 }
 
 // kept is a snapshot in the state folder.
@@ -52,8 +53,13 @@ func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logg
 	}
 	var subnets []fleet.Subnet
 	for _, n := range s.Subnets {
-		if n.Serves && n.CIDR.Addr().Is4() {
-			subnets = append(subnets, fleet.Subnet{Name: n.Name, CIDR: n.CIDR, Router: n.Router, DNS: n.DNS, NTP: n.NTP, Domain: n.Domain})
+		known := fleet.Subnet{Name: n.Name, CIDR: n.CIDR, Mode: fleet.Reserved, Router: n.Router, DNS: n.DNS, NTP: n.NTP, Domain: n.Domain, MTU: n.MTU, SLAAC: n.SLAAC}
+		switch {
+		case !n.Serves || !n.CIDR.IsValid():
+		case n.CIDR.Addr().Is4():
+			subnets = append(subnets, known)
+		default:
+			k.six = append(k.six, known)
 		}
 	}
 	var err error

@@ -28,16 +28,17 @@ import (
 
 // Options say where a relay stands.
 type Options struct {
-	Server     string   // https://HOST:PORT; may be empty once it has enrolled
-	Token      string   // of `provision relays add`; needed once
-	Interfaces []string // with machines behind them
-	StateDir   string
-	CacheLimit int64          // bytes on disk; 0: 20 GiB
-	DHCPServer netip.AddrPort // invalid: the server's host, port 67
-	Chained    bool           // relays behind this one are believed
-	Version    string
-	Log        *slog.Logger     // nil: silent
-	Now        func() time.Time // nil: time.Now
+	Server      string   // https://HOST:PORT; may be empty once it has enrolled
+	Token       string   // of `provision relays add`; needed once
+	Interfaces  []string // with machines behind them
+	StateDir    string
+	CacheLimit  int64          // bytes on disk; 0: 20 GiB
+	DHCPServer  netip.AddrPort // invalid: the server's host, port 67
+	DHCP6Server netip.AddrPort // invalid: the server's host, port 547
+	Chained     bool           // relays behind this one are believed
+	Version     string
+	Log         *slog.Logger     // nil: silent
+	Now         func() time.Time // nil: time.Now
 }
 
 const (
@@ -52,6 +53,7 @@ type Relay struct {
 	link    *link
 	cache   *cache
 	rules   *rules
+	rules6  *rules6
 	stats   stats
 	scripts *ipxescripts.Scripts
 	others  *foreign.Watch
@@ -141,13 +143,12 @@ func (r *Relay) prepare(ctx context.Context) (err error) {
 	if r.cache, err = openCache(filepath.Join(r.o.StateDir, "cache"), r.o.CacheLimit); err != nil {
 		return err
 	}
-	server := r.o.DHCPServer
-	if !server.IsValid() {
-		if server, err = dhcpServer(ctx, r.id.Server); err != nil {
-			return err
-		}
+	server, six, err := r.dhcpServers(ctx)
+	if err != nil {
+		return err
 	}
 	r.rules = newRules(r.id.Name, server, r.o.Chained, r.o.Now, &r.stats)
+	r.rules6 = newRules6(six, r.o.Chained, r.o.Now, &r.stats)
 	if err := r.findPorts(); err != nil {
 		return err
 	}
@@ -175,17 +176,32 @@ func (r *Relay) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-// dhcpServer is where DHCP packets go: the host that everything else goes to.
-func dhcpServer(ctx context.Context, server string) (netip.AddrPort, error) {
-	u, err := url.Parse(server)
+// dhcpServers are where DHCP packets of either family go: the host that
+// everything else goes to, unless we are told otherwise. A server that has one
+// family only is relayed to in that one.
+func (r *Relay) dhcpServers(ctx context.Context) (four, six netip.AddrPort, err error) {
+	u, err := url.Parse(r.id.Server)
 	if err != nil {
+		return four, six, err
+	}
+	if four = r.o.DHCPServer; !four.IsValid() {
+		four, err = lookUp(ctx, "ip4", u.Hostname(), dhcpPort)
+	}
+	if six = r.o.DHCP6Server; !six.IsValid() {
+		six, _ = lookUp(ctx, "ip6", u.Hostname(), serverPort6) // most have none
+	}
+	if !four.IsValid() && !six.IsValid() {
+		return four, six, &fleet.Error{Kind: fleet.Unreachable, Op: "look up server", On: u.Hostname(), Err: err, Hint: "use its address, or give --dhcp-server"}
+	}
+	return four, six, nil
+}
+
+func lookUp(ctx context.Context, family, host string, port uint16) (netip.AddrPort, error) {
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, family, host)
+	if err != nil || len(addrs) == 0 {
 		return netip.AddrPort{}, err
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", u.Hostname())
-	if err != nil || len(addrs) == 0 {
-		return netip.AddrPort{}, &fleet.Error{Kind: fleet.Unreachable, Op: "look up server", On: u.Hostname(), Err: err, Hint: "use its address, or give --dhcp-server"}
-	}
-	return netip.AddrPortFrom(addrs[0].Unmap(), 67), nil
+	return netip.AddrPortFrom(addrs[0].Unmap(), port), nil
 }
 
 // findPorts looks up our interfaces and their addresses.
@@ -200,11 +216,20 @@ func (r *Relay) findPorts() error {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(addrs, func(a net.Addr) bool { p, err := netip.ParsePrefix(a.String()); return err == nil && p.Addr().Is4() })
-		if i < 0 {
-			return fleet.Invalidf("interface "+name, "give it one: ip address add ADDRESS/BITS dev "+name, errors.New("it has no IPv4 address"))
+		p := port{name: name, index: ifi.Index}
+		for _, a := range addrs {
+			switch on, err := netip.ParsePrefix(a.String()); {
+			case err != nil || on.Addr().IsLinkLocalUnicast():
+			case on.Addr().Is6():
+				p.six = append(p.six, on)
+			case !p.addr.IsValid():
+				p.addr = on
+			}
 		}
-		ports = append(ports, port{name: name, index: ifi.Index, addr: netip.MustParsePrefix(addrs[i].String())})
+		if !p.addr.IsValid() && len(p.six) == 0 {
+			return fleet.Invalidf("interface "+name, "give it one: ip address add ADDRESS/BITS dev "+name, errors.New("it has no address"))
+		}
+		ports = append(ports, p)
 	}
 	r.places.Store(&ports)
 	return nil
@@ -212,9 +237,21 @@ func (r *Relay) findPorts() error {
 
 func (r *Relay) ports() []port { return *r.places.Load() }
 
+// addrs are our addresses on a port that machines reach us by: the first one of
+// IPv4, and that on an IPv6 subnet which is served.
+func (r *Relay) addrs(p port) (list []netip.Addr) {
+	if p.addr.IsValid() {
+		list = append(list, p.addr.Addr())
+	}
+	if six, ok := r.linkOf(p); ok {
+		list = append(list, six)
+	}
+	return list
+}
+
 func (r *Relay) portByAddr(a netip.Addr) (port, bool) {
 	for _, p := range r.ports() {
-		if p.addr.Addr() == a {
+		if p.addr.IsValid() && p.addr.Addr() == a {
 			return p, true
 		}
 	}
@@ -243,12 +280,16 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer r.link.close()
 	r.socket = doors.dhcp
 	r.o.Log.InfoContext(ctx, "relay started", "relay", r.id.Name, "server", r.id.Server, "interfaces", r.o.Interfaces, "away", r.away.Load())
+	if len(r.advertised()) > 0 && doors.dhcp6 == nil {
+		r.o.Log.WarnContext(ctx, "dhcpv6 not relayed: the server's name has no IPv6 address, see --dhcp6-server", "server", r.id.Server)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { <-ctx.Done(); doors.close(); return nil })
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
+	group.Go(func() error { return r.relayDHCP6(ctx, doors.dhcp6) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })
-	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.o.Log) })
+	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.advertised, r.o.Log) })
 	group.Go(func() error { return r.serveHTTP(ctx, doors.http) })
 	group.Go(func() error { return r.serveTFTP(ctx, doors.tftp) })
 	group.Go(func() error { return r.carryAgents(ctx, doors.agents) })
@@ -259,6 +300,7 @@ func (r *Relay) Run(ctx context.Context) error {
 // answered, and on the machines' side only.
 type doors struct {
 	dhcp   *socket
+	dhcp6  *socket6 // nil without a server to relay to
 	http   []net.Listener
 	agents []net.Listener
 	tftp   []net.PacketConn
@@ -269,6 +311,9 @@ func (d *doors) close() {
 	d.once.Do(func() {
 		if d.dhcp != nil {
 			_ = d.dhcp.conn.Close()
+		}
+		if d.dhcp6 != nil {
+			_ = d.dhcp6.conn.Close()
 		}
 		for _, l := range slices.Concat(d.http, d.agents) {
 			_ = l.Close()
@@ -289,25 +334,39 @@ func (r *Relay) openDoors(ctx context.Context) (_ *doors, err error) {
 	if d.dhcp, err = listenDHCP(ctx); err != nil {
 		return nil, err
 	}
-	said := r.known.Load().said
-	for _, p := range r.ports() {
-		for _, want := range []struct {
-			port uint16
-			into *[]net.Listener
-		}{{said.BootPort, &d.http}, {said.AgentPort, &d.agents}} {
-			l, err := listenTCP(ctx, p.addr.Addr(), want.port)
-			if err != nil {
-				return nil, err
-			}
-			*want.into = append(*want.into, l)
-		}
-		c, err := listenTFTP(ctx, p.addr.Addr())
-		if err != nil {
+	if r.rules6.server.IsValid() {
+		if d.dhcp6, err = listenDHCP6(ctx, r.ports()); err != nil {
 			return nil, err
 		}
-		d.tftp = append(d.tftp, c)
+	}
+	for _, p := range r.ports() {
+		for _, at := range r.addrs(p) {
+			if err := d.open(ctx, at, r.known.Load().said); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return d, nil
+}
+
+// open opens what machines reach at one address.
+func (d *doors) open(ctx context.Context, at netip.Addr, said api.RelaySnapshot) error {
+	for _, want := range []struct {
+		port uint16
+		into *[]net.Listener
+	}{{said.BootPort, &d.http}, {said.AgentPort, &d.agents}} {
+		l, err := listenTCP(ctx, at, want.port)
+		if err != nil {
+			return err
+		}
+		*want.into = append(*want.into, l)
+	}
+	c, err := listenTFTP(ctx, at)
+	if err != nil {
+		return err
+	}
+	d.tftp = append(d.tftp, c)
+	return nil
 }
 
 func listenTCP(ctx context.Context, at netip.Addr, port uint16) (net.Listener, error) {

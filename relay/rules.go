@@ -24,7 +24,8 @@ const (
 type port struct {
 	name  string
 	index int
-	addr  netip.Prefix // ours there: the giaddr
+	addr  netip.Prefix   // ours there: the giaddr; invalid when there is no IPv4
+	six   []netip.Prefix // ours there of IPv6, no link-local ones
 }
 
 // rules say what becomes of a packet. They keep no state but counters and

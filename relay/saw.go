@@ -45,9 +45,14 @@ func (quiet) Clear(_, _ string)    {}
 // they are.
 func (r *Relay) newWatch() *foreign.Watch {
 	return foreign.New(foreign.Options{
-		Networks: r.networks, Own: func(a netip.Addr) bool { return r.isOurs(a) || a == r.rules.server.Addr() },
+		Networks: r.networks, Own: r.isFriend,
 		Alarms: quiet{}, Log: r.o.Log, Now: r.o.Now,
 	})
+}
+
+// isFriend reports whether an address is ours or the server's.
+func (r *Relay) isFriend(a netip.Addr) bool {
+	return r.isOurs(a) || r.isOurs6(a) || a == r.rules.server.Addr() || a == r.rules6.server.Addr()
 }
 
 // networks are our interfaces, as the watch over other servers knows them.
@@ -65,9 +70,9 @@ func (r *Relay) networks() (list []foreign.Network) {
 func (r *Relay) foreignNow() (list []api.RelayForeign) {
 	for _, s := range r.others.Servers() {
 		for _, p := range r.ports() {
-			if p.name == s.Iface && !s.Router {
+			if at := r.addrs(p); p.name == s.Iface && !s.Router && len(at) > 0 {
 				list = append(list, api.RelayForeign{
-					At: p.addr.Addr(), Addr: s.Addr, DUID: s.DUID, MAC: string(s.MAC), Full: s.Full, Proxy: s.Proxy, Offers: s.Offers, File: s.File,
+					At: at[0], Addr: s.Addr, DUID: s.DUID, MAC: string(s.MAC), Full: s.Full, Proxy: s.Proxy, Offers: s.Offers, File: s.File,
 				})
 			}
 		}

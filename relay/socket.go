@@ -9,10 +9,10 @@ import (
 	"syscall"
 
 	"golang.org/x/net/ipv4"
-	"golang.org/x/sys/unix"
 
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/porthold"
+	"github.com/rackstage/provision/internal/sockbuf"
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
@@ -35,35 +35,10 @@ func listenDHCP(ctx context.Context) (*socket, error) {
 		return nil, errors.Join(errors.New("listen for DHCP: no UDP socket"), pc.Close())
 	}
 	s := &socket{conn: conn, p: ipv4.NewPacketConn(conn)}
-	if err := errors.Join(s.p.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true), growBuffers(conn)); err != nil {
+	if err := errors.Join(s.p.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true), sockbuf.Grow(conn)); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", dhcpPort, err), conn.Close())
 	}
 	return s, nil
-}
-
-// bufferSize holds the packets of a network that is switched on at once. The
-// kernel counts a packet as most of a KiB.
-const bufferSize = 8 << 20
-
-// growBuffers asks for more than the system's limit, which takes
-// CAP_NET_ADMIN, and takes what it gets without.
-func growBuffers(conn *net.UDPConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var forced error
-	if err := raw.Control(func(fd uintptr) {
-		for _, option := range []int{unix.SO_RCVBUFFORCE, unix.SO_SNDBUFFORCE} {
-			forced = errors.Join(forced, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, bufferSize))
-		}
-	}); err != nil {
-		return err
-	}
-	if forced == nil {
-		return nil
-	}
-	return errors.Join(conn.SetReadBuffer(bufferSize), conn.SetWriteBuffer(bufferSize))
 }
 
 func listenTFTP(ctx context.Context, at netip.Addr) (net.PacketConn, error) {

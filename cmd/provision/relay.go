@@ -17,12 +17,13 @@ import (
 // relayFlags are what `provision relay` is told. Its server is the --server
 // that every command has.
 type relayFlags struct {
-	ifaces     []string
-	stateDir   string
-	cacheGiB   int
-	dhcpServer string
-	chained    bool
-	logLevel   string
+	ifaces      []string
+	stateDir    string
+	cacheGiB    int
+	dhcpServer  string
+	dhcp6Server string
+	chained     bool
+	logLevel    string
 }
 
 func newRelayCmd(a *app) *cobra.Command {
@@ -57,6 +58,7 @@ address and boot their disk.`,
 	flags.StringVar(&f.stateDir, "state-dir", "/var/lib/provision-relay", "`folder` of identity, cache and what the server said last")
 	flags.IntVar(&f.cacheGiB, "cache-gib", 20, "`GiB` of the cache at most")
 	flags.StringVar(&f.dhcpServer, "dhcp-server", "", "`address` that DHCP goes to (default the server's)")
+	flags.StringVar(&f.dhcp6Server, "dhcp6-server", "", "`address` that DHCPv6 goes to (default the server's, if it has one)")
 	flags.BoolVar(&f.chained, "chained", false, "believe DHCP relays behind this one")
 	flags.StringVar(&f.logLevel, "log-level", "info", "`level` of the log: debug, info, warn, error")
 	return cmd
@@ -87,6 +89,13 @@ func (a *app) relayOptions(f relayFlags) (relay.Options, error) {
 			return o, usagef("--dhcp-server %q is no IPv4 address", f.dhcpServer)
 		}
 		o.DHCPServer = netip.AddrPortFrom(addr, 67)
+	}
+	if f.dhcp6Server != "" {
+		addr, err := netip.ParseAddr(f.dhcp6Server)
+		if err != nil || !addr.Is6() || addr.IsMulticast() || addr.IsLinkLocalUnicast() {
+			return o, usagef("--dhcp6-server %q is no IPv6 address that can be reached from elsewhere", f.dhcp6Server)
+		}
+		o.DHCP6Server = netip.AddrPortFrom(addr, 547)
 	}
 	if a.global.tokenFile != "" {
 		raw, err := os.ReadFile(a.global.tokenFile)

@@ -2,7 +2,6 @@ package dhcp6
 
 import (
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -128,7 +127,7 @@ func (b *book) subnetNaming(relay netip.Addr) (fleet.Subnet, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range b.ledgers {
-		if slices.Contains(l.subnet.Relays, relay) {
+		if names(l.subnet, relay) {
 			return l.subnet, true
 		}
 	}

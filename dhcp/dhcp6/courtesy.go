@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,13 +15,14 @@ import (
 // Courtesy answers Router Solicitations on interfaces with "I am not your
 // router" until ctx is done, as [Server.Run] does on networks of IPv4: for a
 // relay, whose machines' iPXE would wait for routers just the same. Where
-// somebody else advertises it is silent.
-func Courtesy(ctx context.Context, interfaces []string, log *slog.Logger) error {
+// somebody else advertises it is silent. The subnets of IPv6 that are served
+// there it advertises as a server would.
+func Courtesy(ctx context.Context, interfaces []string, served func() []fleet.Subnet, log *slog.Logger) error {
 	s, err := New(Options{Interfaces: interfaces, Nodes: nobodyKnown{}, Leases: noLeases{}, Log: log})
 	if err != nil {
 		return err
 	}
-	if err := s.beCourteous(); err != nil {
+	if err := s.beCourteous(served()); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -34,7 +36,7 @@ func Courtesy(ctx context.Context, interfaces []string, log *slog.Logger) error 
 				return nil
 			case <-tick.C:
 			}
-			if err := s.beCourteous(); err != nil {
+			if err := s.beCourteous(served()); err != nil {
 				s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
 			}
 		}
@@ -42,13 +44,13 @@ func Courtesy(ctx context.Context, interfaces []string, log *slog.Logger) error 
 	return g.Wait()
 }
 
-// beCourteous declares every IPv4 network of our interfaces, so that there is
-// something to be polite about.
-func (s *Server) beCourteous() error {
+// beCourteous declares what is served, and every IPv4 network of our
+// interfaces, so that there is something to be polite about.
+func (s *Server) beCourteous(served []fleet.Subnet) error {
 	if _, err := s.links.refresh(); err != nil {
 		return err
 	}
-	var subnets []fleet.Subnet
+	subnets := slices.Clone(served)
 	for _, l := range s.links.all() {
 		for _, p := range l.prefixes {
 			if p.Addr().Is4() {

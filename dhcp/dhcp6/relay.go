@@ -59,13 +59,18 @@ func legible(b []byte) string {
 // speaker is who sent the packet to us.
 func (q *query) speaker() netip.Addr { return q.from.Addr().WithZone("") }
 
+// names reports whether a subnet names a relay, or it is one of ours.
+func names(n fleet.Subnet, relay netip.Addr) bool {
+	return slices.Contains(n.Relays, relay) || slices.Contains(n.Edges, relay)
+}
+
 // believed returns the hops whose word counts on a subnet, the outermost
 // first: that of a relay which the subnet names, and of another one behind it
 // as long as it is named too. A client can write the rest itself.
 func (q *query) believed(n fleet.Subnet) []hop {
 	speaker := q.speaker()
 	for i, h := range q.hops {
-		if !slices.Contains(n.Relays, speaker) {
+		if !names(n, speaker) {
 			return q.hops[:i]
 		}
 		speaker = h.peer

@@ -20,6 +20,7 @@ type reply struct {
 	packet  []byte
 	to      netip.AddrPort
 	ifindex int
+	from    netip.Addr // ours; invalid for any
 	leases  []fleet.Lease6
 
 	// For a renewal: what is on disk, and what to say when the new lease
@@ -70,6 +71,9 @@ func (s *Server) build(sc scene, kind dhcpv6.MessageType, ias []dhcpv6.Option, m
 		r.to = netip.AddrPortFrom(sc.from.Addr(), serverPort)
 	} else {
 		wrapped.AddOption(dhcpv6.OptRelayPort(0))
+	}
+	if !sc.to.IsMulticast() {
+		r.from = sc.to // a relay believes nobody else
 	}
 	r.packet = wrapped.ToBytes()
 	return r, len(msg.ToBytes()) <= maxReply

@@ -134,6 +134,9 @@ func (s *socket) write(out []reply) (failed int, last error) {
 		if r.to.Addr().IsLinkLocalUnicast() {
 			control.IfIndex = r.ifindex
 		}
+		if r.from.IsValid() {
+			control.Src = r.from.AsSlice()
+		}
 		if _, err := s.batch.WriteTo(r.packet, control, net.UDPAddrFromAddrPort(r.to)); err != nil {
 			failed, last = failed+1, err
 		}

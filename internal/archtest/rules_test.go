@@ -39,7 +39,7 @@ var rules = archtest.Rules{
 		"http/bootfile":  {},
 		"cluster/swarm":  {"fleet", "cluster"},
 
-		"relay": {"fleet", "api", "dhcp", "dhcp/dhcp6", "dhcp/foreign", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/throttle"},
+		"relay": {"fleet", "api", "dhcp", "dhcp/dhcp6", "dhcp/foreign", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/sockbuf", "internal/throttle"},
 
 		"agent":           {"api", "agent/..."},
 		"agent/chunk":     {"api", "agent/fault", "agent/retry"},
@@ -105,7 +105,7 @@ var rules = archtest.Rules{
 		"golang.org/x/net/ipv4":            {"dhcp", "relay", "pxe/tftp"},
 		"golang.org/x/net/bpf":             {"dhcp/foreign"},       // replies of other servers
 		"golang.org/x/net/icmp":            {"dhcp", "dhcp/dhcp6"}, // echo before an offer, router advertisements
-		"golang.org/x/net/ipv6":            {"dhcp/dhcp6", "agent/ramdisk"},
+		"golang.org/x/net/ipv6":            {"dhcp/dhcp6", "agent/ramdisk", "relay"},
 		"golang.org/x/sync":                {"..."},
 		"golang.org/x/sys":                 {"..."},
 		"golang.org/x/term":                {"cmd/provision"},
