@@ -35,8 +35,9 @@ func (r *Relay) pass(s *socket, m message) {
 		r.fromMachine(s, m, from)
 	case op == bootReply:
 		r.fromServer(s, m)
+	case op == bootRequest: // on the server's side: none of our machines
 	default:
-		r.stats.stranger.Add(1) // a request that came from the server's side
+		r.stats.malformed.Add(1)
 	}
 }
 

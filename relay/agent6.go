@@ -108,8 +108,7 @@ func (r *Relay) pass6(s *socket6, m message6) {
 	from, ours := r.portByIndex(m.index)
 	link, served := r.linkOf(from)
 	if !ours || !served {
-		r.stats.stranger.Add(1) // a request that came from the server's side, or that nobody would answer
-		return
+		return // on the server's side, or on a network that nobody would answer for
 	}
 	if out, ok := r.rules6.up(m.packet, m.from.Addr(), from, link, r.isOurs6); ok && r.count6(s.send(out, r.rules6.server, link, 0)) {
 		r.stats.relayed.Add(1)

@@ -121,6 +121,7 @@ func newSegmentFrom(t *testing.T, port int) *segment {
 		granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]asked{}, cache: newCache(t, t.TempDir(), 1<<20),
 	}
 	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
+	r.rules6 = newRules6(serverAddr6, false, time.Now, &r.stats)
 	if err := r.findPorts(); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,11 @@ const Port = 69
 // Listen opens the socket for [Server.Serve]. When the port is taken the error
 // says by whom.
 func Listen(ctx context.Context, at netip.AddrPort) (net.PacketConn, error) {
-	conn, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp4", at.String())
+	network := "udp6"
+	if at.Addr().Is4() {
+		network = "udp4"
+	}
+	conn, err := (&net.ListenConfig{}).ListenPacket(ctx, network, at.String())
 	if err != nil {
 		return nil, fmt.Errorf("listen for TFTP requests: %w", porthold.Explain("udp", int(at.Port()), err))
 	}
