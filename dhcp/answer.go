@@ -25,6 +25,7 @@ type scene struct {
 	name   netip.Addr // the address that the client knows us by (option 54)
 	node   fleet.Node // zero when unknown
 	plan   pxe.Plan
+	why    string // a NAK is for
 
 	reserved    *fleet.Reservation // nil for none
 	class       *class             // nil for none
@@ -344,7 +345,7 @@ func (s *Server) renewing(sc *scene) (reply, bool) {
 	switch {
 	case c.mine && c.may:
 		return s.ack(sc, sc.client)
-	case c.taken, c.known, sc.subnet.Mode == fleet.Full:
+	case c.taken, c.known, sc.subnet.isAlone():
 		return s.nak(sc, "the lease is another's, or gone")
 	default:
 		return reply{}, false // we know nothing of it: perhaps another server does
@@ -360,10 +361,10 @@ func (s *Server) rebooting(sc *scene) (reply, bool) {
 	switch {
 	case c.mine && c.may:
 		return s.ack(sc, sc.wanted)
-	case c.taken, c.known, sc.subnet.Mode == fleet.Full:
+	case c.taken, c.known, sc.subnet.isAlone():
 		return s.nak(sc, "the client has no lease of this address")
 	default:
-		return reply{}, false
+		return reply{}, false // perhaps another server does (RFC 2131 §4.3.2)
 	}
 }
 
@@ -390,6 +391,7 @@ func (s *Server) leaseFor(sc *scene, addr netip.Addr) fleet.Lease {
 
 func (s *Server) nak(sc *scene, why string) (reply, bool) {
 	s.observe(sc, "refused: "+why)
+	sc.why = why
 	r, ok := s.build(sc, dhcpv4.MessageTypeNak, netip.Addr{})
 	if ok {
 		s.stats.naks.Add(1)

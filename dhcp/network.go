@@ -131,6 +131,11 @@ func (all *networks) of(a netip.Addr) *network {
 	return all.sorted[i]
 }
 
+// isAlone reports whether no other server gives out addresses on a network, so
+// that a client which we do not know can be told that it has none. Where
+// site.yaml says that others belong there, they may know it.
+func (n *network) isAlone() bool { return n.Mode == fleet.Full && len(n.KnownDHCP) == 0 }
+
 // onLink returns the network of this wire that an address is in; nil when it
 // is none of them.
 func (n *network) onLink(a netip.Addr) *network {

@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -129,5 +130,55 @@ func TestAnAddressNamesANetworkOfTheSameWire(t *testing.T) {
 	got, r := ts.put(packet(macB, inform, has("10.88.0.50")).ToBytes(), byBroadcast())
 	if kindOf(got) != ack || got.SubnetMask().String() != "ffffff00" || r.from.String() != "10.88.0.2" || r.to.String() != "10.88.0.50:68" {
 		t.Errorf("answer = %v from %s to %s", got, r.from, r.to)
+	}
+}
+
+// Where another server belongs, a client that we do not know may be its
+// (RFC 2131 §4.3.2): only what is wrong for everybody is refused.
+func TestBesideAnotherServerWeAreSilentToItsClients(t *testing.T) {
+	tests := map[string]struct {
+		in           *dhcpv4.DHCPv4
+		alone, among dhcpv4.MessageType
+	}{
+		"a stranger renews":              {packet(macB, request, has("10.77.0.102")), nak, silence},
+		"a stranger comes back":          {packet(macB, request, wants("10.77.0.102")), nak, silence},
+		"a stranger with our client's":   {packet(macB, request, wants("10.77.0.100")), nak, nak},
+		"our client with another's":      {packet(macA, request, wants("10.77.0.102")), nak, nak},
+		"a stranger of another network":  {packet(macB, request, wants("192.168.1.5")), nak, nak},
+		"our client comes back":          {packet(macA, request, wants("10.77.0.100")), ack, ack},
+		"a stranger takes what we offer": {packet(macB, request, wants("10.77.0.102"), chooses("10.77.0.1")), ack, ack},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			for _, others := range [][]netip.Addr{nil, {netip.MustParseAddr("10.77.0.9")}} {
+				n, want := rackSubnet(fleet.Full), tt.alone
+				if n.KnownDHCP = others; others != nil {
+					want = tt.among
+				}
+				ts := newTestServer(t, n)
+				ts.lease(macA)
+				if got := ts.ask(tt.in); kindOf(got) != want {
+					t.Errorf("beside %v the answer is %s, want %s", others, kindOf(got), want)
+				}
+			}
+		})
+	}
+}
+
+// A NAK has no options but these (RFC 2131 table 3, RFC 6842, RFC 3046, RFC 4578).
+func TestANAKSaysWhyAndNothingElse(t *testing.T) {
+	ts := newTestServer(t, rackSubnet(fleet.Full))
+	uuid := "\x00" + "0123456789abcdef"
+	got := ts.ask(packet(macA, request, wants("192.168.1.5"), option(61, "\x00me"), option(97, uuid), option(82, "\x01\x01a"), firmware("PXEClient:Arch:00007", 7)))
+	if kindOf(got) != nak {
+		t.Fatalf("answer = %v, want a NAK", got)
+	}
+	for code := range got.Options {
+		if !slices.Contains([]uint8{53, 54, 56, 61, 82, 97}, code) {
+			t.Errorf("option %d = %q", code, got.Options[code])
+		}
+	}
+	if string(got.Options[56]) != "the address is of another network" || string(got.Options[61]) != "\x00me" {
+		t.Errorf("options = %v", got.Options)
 	}
 }

@@ -44,6 +44,7 @@ func (s *Server) build(sc *scene, kind dhcpv4.MessageType, addr netip.Addr) (rep
 		if sc.relay.IsValid() {
 			d.flags |= flagBroadcast // RFC 2131 §4.3.2: the client's address is wrong
 		}
+		d.setText(codeMessage, sc.why)
 	} else {
 		if kind == dhcpv4.MessageTypeAck {
 			d.client = sc.client

@@ -18,6 +18,7 @@ const (
 	codeMTU         = 26
 	codeNTP         = 42
 	codeVendorInfo  = 43
+	codeMessage     = 56 // to people, of a NAK
 	codeVendorClass = 60
 	codeClientID    = 61
 	codeSearch      = 119
