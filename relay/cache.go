@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/rackstage/provision/http/bootfile"
 )
 
 // A blob names content: a boot file by the SHA-256 of its bytes, a chunk of an
@@ -63,14 +66,18 @@ type cache struct {
 	bytes   int64
 
 	flights singleflight.Group
-	fetched atomic.Int64 // bytes
+	slots   chan struct{} // one for each fetch under way: what they write is beyond the limit
+	fetched atomic.Int64  // bytes
 }
 
 type entry struct {
-	blob    blob
-	size    int64
-	checked bool
+	blob blob
+	size int64
+	tag  string // of the file as it was when its content was checked; "": it was not
 }
+
+// fetchesAtOnce is how many blobs are fetched at the same time, at most.
+const fetchesAtOnce = 64
 
 const partial = "part-" // what is being written
 
@@ -80,7 +87,7 @@ func openCache(dir string, limit int64) (*cache, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make cache: %w", err)
 	}
-	c := &cache{dir: dir, limit: limit, entries: map[blob]*list.Element{}, used: list.New()}
+	c := &cache{dir: dir, limit: limit, entries: map[blob]*list.Element{}, used: list.New(), slots: make(chan struct{}, fetchesAtOnce)}
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read cache: %w", err)
@@ -122,7 +129,10 @@ func (c *cache) size() int64 {
 // A fetch writes content to a file.
 type fetch func(ctx context.Context, w io.Writer) error
 
-var errContent = errors.New("the content is not what its name says")
+var (
+	errContent = errors.New("the content is not what its name says")
+	errTooMuch = errors.New("more was sent than there may be")
+)
 
 // get opens content, fetching it first when it is not there. Of many that want
 // the same one fetches, and the others wait; who stops waiting does not stop
@@ -147,16 +157,17 @@ func (c *cache) get(ctx context.Context, b blob, size int64, fetch fetch) (*os.F
 	return nil, fmt.Errorf("%s does not stay in the cache: is it too small?", b.name())
 }
 
-// open returns content that is there and was checked.
+// open returns content that is there, and is the very file that was checked.
 func (c *cache) open(b blob) (*os.File, bool) {
 	c.mu.Lock()
 	el, ok := c.entries[b]
-	checked := ok && el.Value.(*entry).checked //nolint:forcetypeassert // nothing else is in the list
+	tag := ""
 	if ok {
+		tag = el.Value.(*entry).tag //nolint:forcetypeassert // nothing else is in the list
 		c.used.MoveToFront(el)
 	}
 	c.mu.Unlock()
-	if !checked {
+	if tag == "" {
 		return nil, false
 	}
 	f, err := os.Open(filepath.Join(c.dir, b.name()))
@@ -164,15 +175,33 @@ func (c *cache) open(b blob) (*os.File, bool) {
 		c.drop(b) // somebody removed it
 		return nil, false
 	}
-	c.touch(f)
+	info, err := f.Stat()
+	if err != nil || bootfile.Tag(info) != tag { // somebody wrote to it
+		_ = f.Close()
+		c.tag(b, "")
+		return nil, false
+	}
+	c.touch(b, f, info)
 	return f, true
 }
 
+// tag notes which file it was whose content was checked.
+func (c *cache) tag(b blob, tag string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el, ok := c.entries[b]; ok {
+		el.Value.(*entry).tag = tag //nolint:forcetypeassert // nothing else is in the list
+	}
+}
+
 // touch notes on disk that a file was used, for the order after a restart.
-func (c *cache) touch(f *os.File) {
-	info, err := f.Stat()
-	if now := time.Now(); err == nil && now.Sub(info.ModTime()) > time.Hour {
-		_ = os.Chtimes(f.Name(), now, now)
+func (c *cache) touch(b blob, f *os.File, info fs.FileInfo) {
+	now := time.Now()
+	if now.Sub(info.ModTime()) <= time.Hour || os.Chtimes(f.Name(), now, now) != nil {
+		return
+	}
+	if info, err := f.Stat(); err == nil {
+		c.tag(b, bootfile.Tag(info))
 	}
 }
 
@@ -180,35 +209,34 @@ func (c *cache) touch(f *os.File) {
 // read once, all else is fetched.
 func (c *cache) fill(ctx context.Context, b blob, size int64, fetch fetch) error {
 	c.mu.Lock()
-	el, ok := c.entries[b]
+	_, ok := c.entries[b]
 	c.mu.Unlock()
 	if ok {
-		e := el.Value.(*entry) //nolint:forcetypeassert // nothing else is in the list
-		if err := checkFile(filepath.Join(c.dir, b.name()), b); err == nil {
-			c.mu.Lock()
-			e.checked = true
-			c.mu.Unlock()
+		if tag, err := checkFile(filepath.Join(c.dir, b.name()), b); err == nil {
+			c.tag(b, tag)
 			return nil
 		}
 		c.drop(b)
 		_ = os.Remove(filepath.Join(c.dir, b.name()))
 	}
+	c.slots <- struct{}{}
+	defer func() { <-c.slots }()
 	c.mu.Lock()
 	c.makeRoom(size)
 	c.mu.Unlock()
-	n, err := c.write(ctx, b, fetch)
+	n, tag, err := c.write(ctx, b, fetch)
 	if errors.Is(err, syscall.ENOSPC) { // others fill the disk too: give half of ours back
 		c.mu.Lock()
 		c.makeRoom(max(size, c.limit-c.bytes/2))
 		c.mu.Unlock()
-		n, err = c.write(ctx, b, fetch)
+		n, tag, err = c.write(ctx, b, fetch)
 	}
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.entries[b] = c.used.PushFront(&entry{blob: b, size: n, checked: true})
+	c.entries[b] = c.used.PushFront(&entry{blob: b, size: n, tag: tag})
 	c.bytes += n
 	c.makeRoom(0)
 	return nil
@@ -216,30 +244,39 @@ func (c *cache) fill(ctx context.Context, b blob, size int64, fetch fetch) error
 
 // write fetches content into a file beside the others, checks it as it comes,
 // and gives it its name when it is whole.
-func (c *cache) write(ctx context.Context, b blob, fetch fetch) (int64, error) {
+func (c *cache) write(ctx context.Context, b blob, fetch fetch) (size int64, tag string, err error) {
 	f, err := os.CreateTemp(c.dir, partial)
 	if err != nil {
-		return 0, fmt.Errorf("cache %s: %w", b.name(), err)
+		return 0, "", fmt.Errorf("cache %s: %w", b.name(), err)
 	}
 	defer os.Remove(f.Name()) // gone already when all went well
-	counted := &countingWriter{w: f, total: &c.fetched}
+	counted := &countingWriter{w: f, most: c.limit, total: &c.fetched}
+	if b.kind == chunk {
+		counted.most = min(maxUnpacked, c.limit)
+	}
 	err = fetch(ctx, counted)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return 0, fmt.Errorf("cache %s: %w", b.name(), err)
+		return 0, "", fmt.Errorf("cache %s: %w", b.name(), err)
 	}
-	if err := checkFile(f.Name(), b); err != nil {
-		return 0, fmt.Errorf("cache %s: %w", b.name(), err)
+	if tag, err = checkFile(f.Name(), b); err != nil {
+		return 0, "", fmt.Errorf("cache %s: %w", b.name(), err)
 	}
-	return counted.n, os.Rename(f.Name(), filepath.Join(c.dir, b.name()))
+	return counted.n, tag, os.Rename(f.Name(), filepath.Join(c.dir, b.name()))
 }
 
+// A countingWriter takes so many bytes at most: who sends more, sends something
+// else.
 type countingWriter struct {
 	w     io.Writer
 	n     int64
+	most  int64
 	total *atomic.Int64
 }
 
 func (w *countingWriter) Write(p []byte) (int, error) {
+	if w.n+int64(len(p)) > w.most {
+		return 0, errTooMuch
+	}
 	n, err := w.w.Write(p)
 	w.n += int64(n)
 	w.total.Add(int64(n))
@@ -273,28 +310,33 @@ func (c *cache) forget(b blob) {
 // maxUnpacked bounds what a chunk may become: image chunks have 256 KiB.
 const maxUnpacked = 64 << 20
 
-// checkFile compares a file with the name that it shall have.
-func checkFile(path string, b blob) error {
+// checkFile compares a file with the name that it shall have, and says which
+// file that was.
+func checkFile(path string, b blob) (tag string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
 	h := sha256.New()
 	var r io.Reader = f
 	if b.kind == chunk {
 		d, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxUnpacked))
 		if err != nil {
-			return err
+			return "", err
 		}
 		defer d.Close()
 		h, r = sha512.New512_256(), io.LimitReader(d, maxUnpacked)
 	}
 	if _, err := io.Copy(h, r); err != nil {
-		return fmt.Errorf("%w: %w", errContent, err)
+		return "", fmt.Errorf("%w: %w", errContent, err)
 	}
 	if hex.EncodeToString(h.Sum(nil)) != b.id {
-		return errContent
+		return "", errContent
 	}
-	return nil
+	return bootfile.Tag(info), nil
 }

@@ -162,6 +162,56 @@ func TestAFileThatWasDamagedOnDiskIsFetchedAgain(t *testing.T) {
 	}
 }
 
+// TestAFileThatIsDamagedWhileItIsServedIsFetchedAgain writes over a file that
+// this very process has checked.
+func TestAFileThatIsDamagedWhileItIsServedIsFetchedAgain(t *testing.T) {
+	b, packed := packedChunk(t, "data")
+	for name, blob := range map[string]blob{"kernel": fileBlob("kernel"), string(packed): b} {
+		dir := t.TempDir()
+		var n atomic.Int64
+		c := newCache(t, dir, 1<<20)
+		content(t, c, blob, sends(name, &n))
+		if err := os.WriteFile(filepath.Join(dir, blob.name()), bytes.Repeat([]byte("x"), len(name)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := content(t, c, blob, sends(name, &n)); got != name || n.Load() != 2 || c.size() != int64(len(name)) {
+			t.Errorf("content %q after %d fetches, %d bytes kept; want %q after 2", got, n.Load(), c.size(), name)
+		}
+		long := time.Now().Add(-2 * time.Hour)
+		if err := os.Chtimes(filepath.Join(dir, blob.name()), long, long); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // used again after a long time: read once more, and not fetched
+			content(t, c, blob, sends(name, &n))
+		}
+		if n.Load() != 2 {
+			t.Errorf("what was not used for hours was fetched again: %d times", n.Load())
+		}
+	}
+}
+
+// TestWhoSendsWithoutEndFillsNoDisk has a server that never stops.
+func TestWhoSendsWithoutEndFillsNoDisk(t *testing.T) {
+	dir := t.TempDir()
+	c := newCache(t, dir, 1<<20)
+	endless := func(_ context.Context, w io.Writer) error {
+		for {
+			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+				return err
+			}
+		}
+	}
+	b, _ := packedChunk(t, "data")
+	for _, b := range []blob{fileBlob("kernel"), b} {
+		if _, err := c.get(t.Context(), b, 1, endless); !errors.Is(err, errTooMuch) {
+			t.Errorf("error %v, want %v", err, errTooMuch)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 || c.fetched.Load() > 2<<20 {
+		t.Errorf("%d files are left, %d bytes were taken", len(left), c.fetched.Load())
+	}
+}
+
 func TestWhatIsHalfWrittenIsRemovedAtTheStart(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, partial+"123"), []byte("ker"), 0o600); err != nil {
