@@ -45,6 +45,7 @@ type Options struct {
 	HTTPSPort  uint16       // of that with TLS; 0: there is none
 
 	ForeignEvery time.Duration // how often other servers are asked for; 0: 30 s
+	DUID         []byte        // of our DHCPv6 server, which is no other one; nil: there is none
 
 	Nodes    Nodes
 	Leases   Leases

@@ -41,9 +41,15 @@ func TestAnIPv6SubnetIsCheckedAsOne(t *testing.T) {
 		"a relay":                     {func(n *fleet.Subnet) { n.Relays = []netip.Addr{netip.MustParseAddr("fd70::1")} }, ""},
 		"a relay of the other family": {func(n *fleet.Subnet) { n.Relays = []netip.Addr{four} }, "subnets[1].relays"},
 		"a relay of one wire only":    {func(n *fleet.Subnet) { n.Relays = []netip.Addr{netip.MustParseAddr("fe80::1")} }, "subnets[1].relays"},
-		"too small an MTU":            {func(n *fleet.Subnet) { n.MTU = 600 }, "subnets[1].mtu"},
-		"options are DHCPv4's":        {func(n *fleet.Subnet) { n.Options = []fleet.DHCPOption{{Code: 128}} }, "subnets[1].options"},
-		"a range of another network":  {func(n *fleet.Subnet) { n.Ranges[0].Last = netip.MustParseAddr("fd78::1") }, "subnets[1].ranges"},
+		"other servers that belong there": {func(n *fleet.Subnet) {
+			n.KnownDHCP, n.KnownDUIDs = []netip.Addr{netip.MustParseAddr("fe80::1"), four}, []string{"0003000152540012abcd"}
+		}, ""},
+		"a server that is a group":   {func(n *fleet.Subnet) { n.KnownDHCP = []netip.Addr{netip.MustParseAddr("ff02::1:2")} }, "subnets[1].known_dhcp"},
+		"a DUID of nothing":          {func(n *fleet.Subnet) { n.KnownDUIDs = []string{"00"} }, "subnets[1].known_dhcp"},
+		"a DUID that is no hex":      {func(n *fleet.Subnet) { n.KnownDUIDs = []string{"duid"} }, "subnets[1].known_dhcp"},
+		"too small an MTU":           {func(n *fleet.Subnet) { n.MTU = 600 }, "subnets[1].mtu"},
+		"options are DHCPv4's":       {func(n *fleet.Subnet) { n.Options = []fleet.DHCPOption{{Code: 128}} }, "subnets[1].options"},
+		"a range of another network": {func(n *fleet.Subnet) { n.Ranges[0].Last = netip.MustParseAddr("fd78::1") }, "subnets[1].ranges"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

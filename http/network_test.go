@@ -56,7 +56,9 @@ func TestASiteThatArmsBesideAnotherServerTakesForce(t *testing.T) {
 type quietNetwork struct{ noNetwork }
 
 func (quietNetwork) Foreign() []api.ForeignServer {
-	return []api.ForeignServer{{Addr: "10.77.0.254", MAC: "52:54:00:9a:11:07", Subnet: "rack", Full: true}, {Addr: "192.168.1.1"}}
+	return []api.ForeignServer{{Addr: "10.77.0.254", MAC: "52:54:00:9a:11:07", Subnet: "rack", Full: true}, {Addr: "192.168.1.1"}, {
+		Addr: "fe80::7", Subnet: "rack-2", Router: true, Against: "it wants to be the default router", Words: "52:54:00:9a:11:08 on eno2",
+	}}
 }
 
 func (quietNetwork) Uses() map[string][]api.RangeUse {
@@ -89,8 +91,12 @@ func TestSubnetsAreToldWithWhatIsKnownOfThem(t *testing.T) {
 	if n := got.Subnets[0]; n.Alarms != 2 || len(n.Foreign) != 1 || n.Foreign[0].MAC != "52:54:00:9a:11:07" || n.Ranges[0].Percent != 81 {
 		t.Errorf("subnet rack = %+v", n)
 	}
-	if n := got.Subnets[1]; n.Alarms != 0 || len(n.Foreign) != 0 {
+	if n := got.Subnets[1]; n.Alarms != 0 || len(n.Foreign) != 1 || !n.Foreign[0].Router {
 		t.Errorf("subnet rack-2 = %+v, want that its namesake's alarms are not its own", n)
+	}
+	page := ask(s, "GET", "/boot", "viewer", "").Body.String()
+	if !strings.Contains(page, "fe80::7") || !strings.Contains(page, "it wants to be the default router: 52:54:00:9a:11:08 on eno2") {
+		t.Error("the console does not say what a router does that it shall not")
 	}
 	if len(got.Foreign) != 1 || got.Foreign[0].Addr != "192.168.1.1" {
 		t.Errorf("servers elsewhere = %+v", got.Foreign)

@@ -39,6 +39,7 @@ func TestAnotherServerIsNamedAndKeepsSubnetsFromBeingArmed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes two minutes: make test runs it")
 	}
+	t.Parallel()
 	state, program := testImages(t)
 	machine := lab.Machine{Name: "edge", Firmware: lab.BIOS, MAC: "52:54:00:78:00:01", Remote: true} // stays off: there is an edge for it
 	r := prepareTestRack(t, labPlan{state: state, machines: []lab.Machine{machine}, site: newSubnets, hook: program}, func(r *labRack) error {
@@ -53,7 +54,7 @@ func TestAnotherServerIsNamedAndKeepsSubnetsFromBeingArmed(t *testing.T) {
 		t.Fatalf("apply: exit code %d\n%s", code, out)
 	}
 	mac, local := cardOf(t, r)
-	p.await(20*time.Second, "alarms", "list",
+	p.await(time.Minute, "alarms", "list",
 		"10.77.0.254 on subnet rack another DHCP server answers, "+mac+" on rack0, offers 10.77.0.1", "turn that server off",
 		local+" on subnet rack6 another DHCP server answers, "+mac+" on rack0, DUID 000")
 	first := alarmOn(t, r, local+" on subnet rack6")
@@ -75,9 +76,9 @@ func TestAnotherServerIsNamedAndKeepsSubnetsFromBeingArmed(t *testing.T) {
 	if out, code := p.says("apply", "-f", armed, "-y", "--force-dhcp"); code != exitOK {
 		t.Errorf("arming by force: exit code %d\n%s", code, out)
 	}
-	p.await(10*time.Second, "alarms", "list", "E-RA-ROGUE", local+" on subnet rack6 another router's advertisements are against what this server serves, it lets machines make addresses of fd77::/64, where slaac is off")
-	p.await(40*time.Second, "subnets", "list", "full", "✗ "+local+" (router)")
-	until(t, 45*time.Second, "the alarm is raised again", func(context.Context) (bool, error) {
+	p.await(time.Minute, "alarms", "list", "E-RA-ROGUE", local+" on subnet rack6 another router's advertisements are against what this server serves, it lets machines make addresses of fd77::/64, where slaac is off")
+	p.await(time.Minute, "subnets", "list", "full", "✗ "+local+" (router)")
+	until(t, time.Minute, "the alarm is raised again", func(context.Context) (bool, error) {
 		return alarmOn(t, r, local+" on subnet rack6").Count > first.Count, nil
 	})
 	if again := alarmOn(t, r, local+" on subnet rack6"); !again.Since.Equal(first.Since) {
@@ -86,11 +87,40 @@ func TestAnotherServerIsNamedAndKeepsSubnetsFromBeingArmed(t *testing.T) {
 
 	stop()
 	begin := time.Now()
-	p.await(90*time.Second, "alarms", "list", "no alarms")
+	p.await(2*time.Minute, "alarms", "list", "no alarms")
 	t.Logf("no alarms %s after it has stopped", time.Since(begin).Round(time.Second))
 	if out, _ := p.says("subnets", "list"); has(out, "✗") {
 		t.Errorf("it is still named:\n%s", out)
 	}
+	checkExhausted(t, p)
+}
+
+// checkExhausted gives the only address away, and has another machine ask.
+func checkExhausted(t *testing.T, p operator) {
+	t.Helper()
+	one := strings.ReplaceAll(newSubnets, "ranges: [10.77.0.100-10.77.0.120]", "mode: full, unknown_share: 100, ranges: [10.77.0.100-10.77.0.100]")
+	if out, code := p.says("apply", "-f", p.site(one), "-y"); code != exitOK {
+		t.Fatalf("arming where nobody answers any more: exit code %d\n%s", code, out)
+	}
+	if out, err := asksForAddress(t, p.r).CombinedOutput(); err != nil {
+		t.Errorf("the first machine got no address: %v\n%s", err, out)
+	}
+	if err := p.r.rack.EdgeCommand(t.Context(), "ip", "link", "set", lab.EdgeUplink, "address", "52:54:00:78:00:99").Run(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := asksForAddress(t, p.r).CombinedOutput(); err == nil {
+		t.Errorf("the second machine got an address:\n%s", out)
+	}
+	p.await(30*time.Second, "alarms", "list", "E-DHCP-POOL-EXHAUSTED", "subnet rack no address is free, no address for 52:54:00:78:00:99", "add a range to the subnet in site.yaml")
+	if out, code := p.says("doctor", "net"); code != exitFailed || !has(out, "✗ E-DHCP-POOL-EXHAUSTED no address is free: subnet rack", "fix: add a range to the subnet") {
+		t.Errorf("doctor, exit code %d:\n%s", code, out)
+	}
+}
+
+// asksForAddress is a machine on the edge that asks twice.
+func asksForAddress(t *testing.T, r *labRack) *exec.Cmd {
+	t.Helper()
+	return r.rack.EdgeCommand(t.Context(), "busybox", "udhcpc", "-i", lab.EdgeUplink, "-n", "-q", "-f", "-t", "3", "-T", "1", "-s", "/bin/true")
 }
 
 // An operator types commands of the real program, and reads what it says.
@@ -208,8 +238,7 @@ func alarmOn(t *testing.T, r *labRack, on string) api.Alarm {
 // anything: we hear it, and say nothing.
 func checkObserves(t *testing.T, r *labRack) {
 	t.Helper()
-	ask := r.rack.EdgeCommand(t.Context(), "busybox", "udhcpc", "-i", lab.EdgeUplink, "-n", "-q", "-f", "-t", "2", "-T", "1", "-s", "/bin/true")
-	if out, err := ask.CombinedOutput(); err == nil { // its own server does not hear it
+	if out, err := asksForAddress(t, r).CombinedOutput(); err == nil { // its own server does not hear it
 		t.Errorf("somebody gave an address:\n%s", out)
 	}
 	n, err := r.client.Counters(t.Context())

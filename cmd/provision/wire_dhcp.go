@@ -21,6 +21,7 @@ func (st *station) wireDHCP() (err error) {
 	}
 	st.dhcp, err = dhcp.New(dhcp.Options{
 		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP), HTTPSPort: portOf(st.conf.Listen.BootHTTPS),
+		DUID:  dhcp6.DUID(st.serverID()),
 		Nodes: st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Log: st.log, Quirk: st.lessons.quirk,
 	})
 	if err != nil {

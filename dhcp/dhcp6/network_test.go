@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
+	"golang.org/x/net/icmp"
 
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/netns"
@@ -194,6 +195,48 @@ func TestADefaultRouterThatEndsSaysSo(t *testing.T) {
 		}
 		end()
 		return awaitDefault(false)
+	})
+}
+
+// Where we only observe, a machine asks for routers and for an address, and
+// hears nothing of us.
+func TestANewSubnetObserves(t *testing.T) {
+	if !netns.Inside(t) {
+		return
+	}
+	n := rack6()
+	n.Mode = fleet.Observe
+	s := serve(t, "fd98::1/64", n)
+	netns.Elsewhere(t, "c0", func() error {
+		if err := errors.Join(os.WriteFile("/proc/sys/net/ipv6/conf/c0/accept_dad", []byte("0"), 0o600), netns.IP("link", "set", "c0", "up")); err != nil {
+			return err
+		}
+		conn, err := net.ListenUDP("udp6", &net.UDPAddr{Port: clientPort})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		routers, err := icmp.ListenPacket("ip6:ipv6-icmp", "::")
+		if err != nil {
+			return err
+		}
+		defer routers.Close()
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for range 100 { // the server may not have joined its group yet, the card may have no address
+			_, _ = conn.WriteToUDP(agent.say(t, dhcpv6.MessageTypeSolicit, nil).ToBytes(), &net.UDPAddr{IP: allServers.AsSlice(), Port: serverPort, Zone: "c0"})
+			_, _ = routers.WriteTo([]byte{133, 0, 0, 0, 0, 0, 0, 0}, &net.IPAddr{IP: allRouters.AsSlice(), Zone: "c0"})
+			if s.Stats().Received >= 2 {
+				break
+			}
+			<-tick.C
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		got, from, err := conn.ReadFromUDP(make([]byte, 2048))
+		if st := s.Stats(); err == nil || st.Received < 2 || st.Ignored != st.Received || st.Advertises+st.Replies+st.Advertisements != 0 {
+			return fmt.Errorf("%d bytes from %s, counters %+v; want silence", got, from, st)
+		}
+		return nil
 	})
 }
 

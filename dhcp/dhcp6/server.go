@@ -34,6 +34,9 @@ type Server struct {
 	moved    chan struct{}  // closed when they change
 }
 
+// DUID is how a server with this ID names itself to clients.
+func DUID(id [16]byte) []byte { return append([]byte{0, duidUUID}, id[:]...) }
+
 // New returns a server that does not listen yet.
 func New(o Options) (*Server, error) {
 	o, err := o.withDefaults()
@@ -41,7 +44,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o: o, id: append([]byte{0, duidUUID}, o.ServerID[:]...), links: &links{names: slices.Clone(o.Interfaces)},
+		o: o, id: DUID(o.ServerID), links: &links{names: slices.Clone(o.Interfaces)},
 		book: newBook(o.Now), ready: make(chan struct{}), moved: make(chan struct{}),
 		alarms: alarm.New(o.Alarms, o.Now, fleet.AlarmHold),
 		gate:   throttle.NewGate[source](gateBurst, gateEvery),

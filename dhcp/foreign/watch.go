@@ -39,6 +39,7 @@ type Alarms interface {
 type Options struct {
 	Networks func() []Network      // to watch; asked again and again
 	Own      func(netip.Addr) bool // whether an address is ours
+	DUID     string                // of our DHCPv6 server, in hex; "": there is none
 	Alarms   Alarms
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -287,13 +288,15 @@ func (w *Watch) ask() {
 }
 
 // ours reports whether we said it ourselves, or a relay of ours brought it
-// back. Of IPv6 the sender's hardware address tells: many links have an
-// fe80::1.
+// back. Of IPv6 the sender's hardware address tells, and our DUID: many links
+// have an fe80::1.
 func (w *Watch) ours(r sighting) bool {
 	if r.From.Is4() {
 		if w.o.Own(r.Server) || w.o.Own(r.From) {
 			return true
 		}
+	} else if r.DUID != "" && r.DUID == w.o.DUID {
+		return true
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
