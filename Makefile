@@ -71,7 +71,9 @@ run-bench: build images
 bench-boot:
 	@$(call WITH_SETUP,bench) run-bench-boot
 
-run-bench-boot: build
+# Storm and feed use the loaders and the image of `make images`, the rest nothing
+# but the program.
+run-bench-boot: build $(if $(findstring -only,$(BENCH)),$(if $(findstring storm,$(BENCH))$(findstring feed,$(BENCH)),images),images)
 	go build -o $(BUILD)/tools/benchboot ./internal/benchboot
 	$(SUDO) $(BUILD)/tools/benchboot $(BENCH) $(BUILD)
 

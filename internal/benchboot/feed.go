@@ -32,7 +32,7 @@ const feedReady = "ready"
 func feedSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	nodes := max(4, b.scale(50))
 	var share, seconds []float64
-	for round := range min(b.rounds, 3) {
+	for round := range min(b.rounds, 2) {
 		r, err := b.feed(ctx, nodes)
 		if err != nil {
 			return nil, err

@@ -15,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,19 +35,53 @@ import (
 
 // A section is one subsystem that is measured.
 type section struct {
-	name string
-	run  func(ctx context.Context, b *bench) ([]figure.Figure, error)
+	name  string
+	run   func(ctx context.Context, b *bench) ([]figure.Figure, error)
+	peers []string // programs that it is measured beside
+	needs string   // what it needs of the build folder beside the program; "": nothing
 }
 
 func sections() []section {
 	return []section{
-		{"dhcp", dhcpSection},
-		{"tftp", tftpSection},
-		{"http", httpSection},
-		{"script", scriptSection},
-		{"storm", stormSection},
-		{"feed", feedSection},
+		{"dhcp", dhcpSection, []string{"kea-dhcp4", "dhcpd", "dnsmasq"}, ""},
+		{"tftp", tftpSection, []string{"in.tftpd", "dnsmasq"}, ""},
+		{"http", httpSection, []string{"nginx"}, ""},
+		{"script", scriptSection, []string{"nginx"}, ""},
+		{"storm", stormSection, nil, "state/boot"},
+		{"feed", feedSection, nil, "state/images"},
 	}
+}
+
+// plan returns what is going to be measured, and says so: beside whom, and
+// without whom. What a section needs has to be there before any of them begins.
+func (b *bench) plan(only []string) ([]section, error) {
+	var chosen []section
+	for _, s := range sections() {
+		if len(only) > 0 && !slices.Contains(only, s.name) {
+			continue
+		}
+		chosen = append(chosen, s)
+		var beside []string
+		for _, p := range s.peers {
+			if _, err := b.peer(p); err != nil {
+				p = "without " + p + ", which is not installed"
+			}
+			beside = append(beside, p)
+		}
+		b.say("%s: %d rounds at most, beside %s", s.name, b.rounds, cmp.Or(strings.Join(beside, ", "), "nobody"))
+		if s.needs == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(b.build, s.needs)); err != nil {
+			return nil, fmt.Errorf("%s: %w; run: make images", s.name, err)
+		}
+	}
+	for _, name := range only {
+		if !slices.ContainsFunc(chosen, func(s section) bool { return s.name == name }) {
+			return nil, fmt.Errorf("there is no section %q", name)
+		}
+	}
+	return chosen, nil
 }
 
 // A load makes work for a server, in a process of its own in the clients'
@@ -94,21 +129,35 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return err
 	}
 	defer os.RemoveAll(b.dir)
+	chosen, err := b.plan(only)
+	if err != nil {
+		return err
+	}
+	return b.measure(ctx, chosen, out)
+}
+
+// measure runs all sections. One that fails keeps what it has measured, and
+// does not keep the others from running.
+func (b *bench) measure(ctx context.Context, chosen []section, out io.Writer) error {
 	var all []figure.Figure
-	for _, s := range sections() {
-		if len(only) > 0 && !slices.Contains(only, s.name) {
-			continue
-		}
+	var errs []error
+	begin := time.Now()
+	for _, s := range chosen {
+		began := time.Now()
 		figures, err := s.run(ctx, b)
 		for _, f := range figures {
 			fmt.Fprintln(out, f)
 		}
 		all = append(all, figures...)
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+			b.say("%s failed: %v", s.name, err)
 		}
+		b.say("%s took %s", s.name, time.Since(began).Round(time.Second))
 	}
-	return figure.Save(filepath.Join(b.build, "bench-boot.json"), all)
+	name := filepath.Join(b.build, "bench-boot.json")
+	b.say("all took %s; every round is in %s", time.Since(begin).Round(time.Second), name)
+	return errors.Join(append(errs, figure.Save(name, all))...)
 }
 
 func parseFlags(args []string) (b *bench, only []string, limit time.Duration, err error) {
@@ -118,7 +167,7 @@ func parseFlags(args []string) (b *bench, only []string, limit time.Duration, er
 	flags.IntVar(&b.rounds, "rounds", 5, "rounds of each figure")
 	flags.BoolVar(&b.quick, "quick", false, "short rounds: an indication, not a figure")
 	flags.BoolVar(&b.keep, "keep", false, "say what the servers log")
-	flags.DurationVar(&limit, "limit", 2*time.Hour, "end after this `time`, whatever is left to do")
+	flags.DurationVar(&limit, "limit", time.Hour, "end after this `time`, whatever is left to do")
 	if err := flags.Parse(args); err != nil {
 		return nil, nil, 0, err
 	}

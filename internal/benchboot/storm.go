@@ -53,7 +53,7 @@ type stormed struct {
 func stormSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	nodes := b.scale(10_000)
 	var times, failed, p99 []float64
-	for round := range min(b.rounds, 3) {
+	for round := range min(b.rounds, 2) {
 		r, err := b.storm(ctx, nodes)
 		if err != nil {
 			return nil, err

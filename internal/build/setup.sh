@@ -15,7 +15,7 @@ if [ "${1:-lab}" = test ]; then
 fi
 
 if [ "${1:-lab}" = bench ]; then
-	packages="iproute2 iputils-ping util-linux ca-certificates git make"
+	packages="$packages iputils-ping"
 fi
 
 missing=""
