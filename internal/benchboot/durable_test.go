@@ -31,10 +31,23 @@ type drill struct {
 	l     *link
 	state string
 	p     *process
-	next  uint32 // client
+	begin func(*drill) error // starts the program
+	next  uint32             // client
 }
 
 func newDrill(t *testing.T, state string) *drill {
+	t.Helper()
+	d := newDrillWith(t, state, func(d *drill) (err error) {
+		d.p, err = startProvision(d.Context(), d.l, d.state)
+		return err
+	})
+	d.start()
+	return d
+}
+
+// newDrillWith makes a drill whose program is started by begin, when start is
+// called.
+func newDrillWith(t *testing.T, state string, begin func(*drill) error) *drill {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("runs the real program for some seconds")
@@ -48,7 +61,7 @@ func newDrill(t *testing.T, state string) *drill {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &drill{T: t, l: l, state: state, next: 1 << 20}
+	d := &drill{T: t, l: l, state: state, begin: begin, next: 1 << 20}
 	t.Cleanup(func() {
 		if d.p != nil {
 			_ = d.p.kill()
@@ -57,7 +70,6 @@ func newDrill(t *testing.T, state string) *drill {
 			t.Error(err)
 		}
 	})
-	d.start()
 	return d
 }
 
@@ -90,8 +102,7 @@ func (d *drill) startFull() {
 
 func (d *drill) run() {
 	d.Helper()
-	var err error
-	if d.p, err = startProvision(d.Context(), d.l, d.state); err != nil {
+	if err := d.begin(d); err != nil {
 		d.Fatal(err)
 	}
 }

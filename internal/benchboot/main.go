@@ -93,6 +93,7 @@ func loads() map[string]load {
 		"dhcp":      dhcpLoad,
 		"strangers": strangersLoad,
 		"flood":     floodLoad,
+		"mutants":   mutantsLoad,
 		"feed":      feedLoad,
 		"http":      httpLoad,
 		"tftp":      tftpLoad,
