@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/internal/figure"
 )
 
@@ -97,7 +99,29 @@ func (b *bench) storm(ctx context.Context, nodes int) (r stormed, err error) {
 	if err := l.load(ctx, 5*time.Minute, "storm", a, &r); err != nil {
 		return r, errors.Join(err, st.alive())
 	}
+	if r.Failed > 0 {
+		b.say("counted: %s", st.counted(ctx))
+	}
 	return r, nil
+}
+
+// counted is what the program has counted since its start, but for what is 0.
+func (st *station) counted(ctx context.Context) string {
+	client, err := api.NewClient(api.ClientOptions{Server: "unix:" + filepath.Join(st.state, "provision.sock")})
+	if err != nil {
+		return err.Error()
+	}
+	counters, err := client.Counters(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(counters)) {
+		if n := counters[name]; n != 0 {
+			words = append(words, fmt.Sprintf("%s %d", strings.TrimPrefix(name, "provision_"), n))
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // stormRoutes makes all addresses of the nodes local in the clients' namespace.

@@ -40,7 +40,7 @@ type Options struct {
 
 	MaxPerSource int   // transfers at once per client address; 0: 8
 	MaxPerSecond int   // requests per second and client address, twice that in a burst; 0: 100
-	MaxTransfers int   // transfers at once in all; 0: 10,000
+	MaxTransfers int   // transfers at once in all; 0: 20,000, two of each machine of a hall
 	MaxMemory    int64 // bytes of files kept in memory; 0: 64 MiB
 }
 
@@ -94,7 +94,7 @@ func New(o Options) (*Server, error) {
 		o.MaxPerSecond = 100
 	}
 	if o.MaxTransfers <= 0 {
-		o.MaxTransfers = 10_000
+		o.MaxTransfers = 20_000
 	}
 	if o.MaxMemory <= 0 {
 		o.MaxMemory = 64 << 20
