@@ -192,6 +192,12 @@ func (s *Server) approveForm(c echo.Context) error {
 	if _, err := s.o.Engine.Approve(ctx, actorOf(ctx), c.FormValue("ref")); err != nil {
 		return err
 	}
+	return formDone(c)
+}
+
+// formDone answers a form whose work is done: with the page that it stood on,
+// for a browser without our script.
+func formDone(c echo.Context) error {
 	if !wantsPage(c.Request()) {
 		return c.NoContent(http.StatusNoContent)
 	}

@@ -49,16 +49,7 @@ func TestGRUBGetsItsScripts(t *testing.T) {
 			if want := map[bool]int{true: 404, false: 200}[len(tt.has) == 0]; res.StatusCode != want {
 				t.Fatalf("answer %d %q, want %d", res.StatusCode, body, want)
 			}
-			for _, want := range tt.has {
-				if !strings.Contains(body, want) {
-					t.Errorf("script lacks %q:\n%s", want, body)
-				}
-			}
-			for _, no := range tt.hasNo {
-				if strings.Contains(body, no) {
-					t.Errorf("script has %q:\n%s", no, body)
-				}
-			}
+			checkScript(t, body, tt.has, tt.hasNo)
 			var seen fleet.MAC
 			for _, ev := range e.evidence() {
 				if ev.Phase == fleet.PhaseScript {
@@ -149,16 +140,7 @@ func TestWhatAMachineWithGRUBCanChoose(t *testing.T) {
 			}
 			e.nodes = append(e.nodes, fleet.Node{ID: "n-0000000011", Name: "ready-1", MAC: "52:54:00:00:00:11", State: fleet.Ready, Pool: "prd", Stage: "prd", Approved: true})
 			_, body := fetch(t, base, "GET", "/boot/grub/x86_64/"+tt.path+".cfg")
-			for _, want := range tt.has {
-				if !strings.Contains(body, want) {
-					t.Errorf("script lacks %q:\n%s", want, body)
-				}
-			}
-			for _, no := range tt.hasNo {
-				if strings.Contains(body, no) {
-					t.Errorf("script has %q:\n%s", no, body)
-				}
-			}
+			checkScript(t, body, tt.has, tt.hasNo)
 			if e.minted != tt.tickets {
 				t.Errorf("%d tickets made, want %d", e.minted, tt.tickets)
 			}

@@ -78,20 +78,25 @@ func TestWhatAMachineCanChoose(t *testing.T) {
 			if res.StatusCode != 200 || !strings.HasPrefix(body, "#!ipxe\n") {
 				t.Fatalf("answer %d %q, want a script", res.StatusCode, body)
 			}
-			for _, want := range tt.has {
-				if !strings.Contains(body, want) {
-					t.Errorf("script lacks %q:\n%s", want, body)
-				}
-			}
-			for _, no := range tt.hasNo {
-				if strings.Contains(body, no) {
-					t.Errorf("script has %q:\n%s", no, body)
-				}
-			}
+			checkScript(t, body, tt.has, tt.hasNo)
 			if e.minted != tt.tickets {
 				t.Errorf("%d tickets made, want %d", e.minted, tt.tickets)
 			}
 		})
+	}
+}
+
+func checkScript(t *testing.T, script string, has, hasNo []string) {
+	t.Helper()
+	for _, want := range has {
+		if !strings.Contains(script, want) {
+			t.Errorf("script lacks %q:\n%s", want, script)
+		}
+	}
+	for _, no := range hasNo {
+		if strings.Contains(script, no) {
+			t.Errorf("script has %q:\n%s", no, script)
+		}
 	}
 }
 

@@ -39,7 +39,6 @@ func (v viewer) panel(n fleet.Node, sc scene) web.Panel {
 		}
 	}
 	if n.State == fleet.Rescue {
-		p.Reason = fmt.Sprintf("in the rescue system since %s, was %s", stamp(n.Rescue.Since), n.Rescue.From)
 		p.CLI = "provision nodes rescue " + n.Title() + " --end"
 	}
 	if n.State.HasSystem() && fleet.CanFollow(n.State, fleet.Rescue) {

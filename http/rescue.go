@@ -3,8 +3,6 @@ package http
 import (
 	"context"
 	"errors"
-	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -117,12 +115,5 @@ func (s *Server) rescueForm(c echo.Context) error {
 	if _, err := s.setRescue(ctx, c.FormValue("ref"), c.FormValue("end") == "", true); err != nil {
 		return err
 	}
-	if !wantsPage(c.Request()) {
-		return c.NoContent(http.StatusNoContent)
-	}
-	back, err := url.ParseQuery(c.FormValue("back"))
-	if err != nil {
-		back = nil
-	}
-	return c.Redirect(http.StatusSeeOther, "/?"+back.Encode())
+	return formDone(c)
 }

@@ -149,6 +149,9 @@ func (v viewer) row(n fleet.Node, sc scene) web.Row {
 		row.Approve = &web.Approve{Ref: row.ID, Back: strings.TrimPrefix(v.href(), "/?"), Denied: v.denied}
 		row.Reason = hardware(n.Inventory)
 	}
+	if n.State == fleet.Rescue {
+		row.Reason = fmt.Sprintf("in the rescue system since %s, was %s", stamp(n.Rescue.Since), n.Rescue.From)
+	}
 	if row.Reason == "" && row.Code == "" && n.State == fleet.Ready {
 		row.Reason = hardware(n.Inventory)
 	}

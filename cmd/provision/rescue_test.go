@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -46,7 +47,7 @@ func TestAMachineIsRescuedAndItsMemoryTested(t *testing.T) {
 		t.Fatal(err)
 	}
 	site := strings.Replace(rescueSite, "KEY", strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey()))), 1)
-	r := rescueRack(t, site)
+	r := rescueRack(t, site, lab.BIOS)
 	state := func() string {
 		n, err := r.client.Node(ctx, "ill")
 		if err != nil {
@@ -58,23 +59,7 @@ func TestAMachineIsRescuedAndItsMemoryTested(t *testing.T) {
 	if _, err := r.client.Rescue(ctx, "ill", api.RescueRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := netBoot(ctx, r, "ill"); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.rack.PowerOn(ctx, "ill"); err != nil {
-		t.Fatal(err)
-	}
-	keys, err := r.rack.Type(ctx, "ill")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer keys.Close()
-	go func() { _, _ = io.Copy(io.Discard, keys) }() // ends with it; what is said is in a file
-	press := func(text string) {
-		if _, err := io.WriteString(keys, text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	press := sitBefore(ctx, t, r)
 	waitConsole(ctx, t, r, "ill", `ssh is open`)
 	press("\necho $((40+2)) $(whoami); dd if=/dev/zero of=/dev/vda count=1\n")
 	waitConsole(ctx, t, r, "ill", `\n42 root`)
@@ -116,10 +101,40 @@ func TestAMachineIsRescuedAndItsMemoryTested(t *testing.T) {
 	}
 }
 
+// On UEFI a person chooses the memory test in iPXE's menu, and with Secure Boot
+// the rescue system in GRUB's.
+func TestTheMenusOfUEFI(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots two virtual machines: make test runs it")
+	}
+	const down = "\x1b[B"
+	tests := []struct {
+		name     string
+		firmware lab.Firmware
+		menu     string // the last that it shows
+		keys     string
+		console  string
+	}{
+		{"uefi", lab.UEFI, `Switch off`, "t", `Memtest86\+`},
+		{"uefi-sb", lab.SB, `Switch off`, down + down + down + "\r", `press Enter for a shell`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			r := rescueRack(t, strings.Replace(rescueSite, `ssh_keys: ["KEY"]`, "menu: true", 1), tt.firmware)
+			press := sitBefore(ctx, t, r)
+			waitConsole(ctx, t, r, "ill", tt.menu)
+			press(tt.keys)
+			waitConsole(ctx, t, r, "ill", tt.console)
+		})
+	}
+}
+
 // rescueRack is a machine that the server knows as ready.
-func rescueRack(t *testing.T, site string) *labRack {
+func rescueRack(t *testing.T, site string, firmware lab.Firmware) *labRack {
 	t.Helper()
-	machines := []lab.Machine{{Name: "ill", Firmware: lab.BIOS, DiskMiB: 64, MemoryMiB: 768, CPUs: 1, MAC: "52:54:00:7a:00:01"}}
+	machines := []lab.Machine{{Name: "ill", Firmware: firmware, DiskMiB: 64, MemoryMiB: 768, CPUs: 1, MAC: "52:54:00:7a:00:01"}}
 	state, program := os.Getenv("PROVISION_TEST_STATE"), os.Getenv("PROVISION_TEST_PROGRAM")
 	if state == "" || program == "" {
 		t.Fatal("PROVISION_TEST_STATE and PROVISION_TEST_PROGRAM are not set: run this by `make test`, which builds what they name")
@@ -127,7 +142,7 @@ func rescueRack(t *testing.T, site string) *labRack {
 	r := prepareTestRack(t, labPlan{state: state, machines: machines, site: site, hook: program}, func(r *labRack) error {
 		node := fleet.Node{
 			ID: fleet.NewNodeID(), Name: "ill", MAC: "52:54:00:7a:00:01", MACs: []fleet.MAC{"52:54:00:7a:00:01"}, State: fleet.Ready,
-			Pool: "prd", Stage: "prd", Approved: true, Revision: 1, Inventory: fleet.Inventory{Firmware: "bios"},
+			Pool: "prd", Stage: "prd", Approved: true, Revision: 1, Inventory: fleet.Inventory{Firmware: map[bool]string{true: "bios", false: "uefi"}[firmware == lab.BIOS], Secure: firmware == lab.SB},
 		}
 		s, err := store.Open(t.Context(), filepath.Join(r.dir, "state/provision.db"), slog.New(slog.DiscardHandler))
 		if err != nil {
@@ -140,6 +155,27 @@ func rescueRack(t *testing.T, site string) *labRack {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// sitBefore switches the machine on, from the network, and returns how to type
+// at it.
+func sitBefore(ctx context.Context, t *testing.T, r *labRack) (press func(text string)) {
+	t.Helper()
+	if err := errors.Join(netBoot(ctx, r, "ill"), r.rack.PowerOn(ctx, "ill")); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := r.rack.Type(ctx, "ill")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = keys.Close() })
+	go func() { _, _ = io.Copy(io.Discard, keys) }() // ends with it; what is said is in a file
+	return func(text string) {
+		t.Helper()
+		if _, err := io.WriteString(keys, text); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // waitAfter waits until a machine's console says something behind a place.
