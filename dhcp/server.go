@@ -16,6 +16,7 @@ import (
 	"github.com/rackstage/provision/dhcp/foreign"
 	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/repeat"
 )
 
 // A Server answers DHCP requests.
@@ -162,21 +163,14 @@ func (s *Server) startProber(ctx context.Context, g *errgroup.Group, send func([
 }
 
 func (s *Server) watchInterfaces(ctx context.Context) {
-	tick := time.NewTicker(refreshEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	repeat.Every(ctx, refreshEvery, func() {
 		switch changed, err := s.ifaces.refresh(); {
 		case err != nil:
 			s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
 		case changed:
 			s.book.reconfigure(s.ifaces.all())
 		}
-	}
+	})
 }
 
 // loop reads packets in batches and answers them. An answer that needs a lease

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/net/ipv4"
 
 	"github.com/rackstage/provision/dhcp/commit"
-	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/porthold"
 	"github.com/rackstage/provision/internal/sockbuf"
 )
@@ -44,7 +43,7 @@ type socket struct {
 func listen(ctx context.Context, port int) (*socket, error) {
 	pc, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp4", fmt.Sprintf("0.0.0.0:%d", port))
 	if err != nil {
-		return nil, cannotListen(port, err)
+		return nil, porthold.CannotListen("udp", port, "stop that server: two cannot share the port", err)
 	}
 	conn, ok := pc.(*net.UDPConn)
 	if !ok {
@@ -55,19 +54,6 @@ func listen(ctx context.Context, port int) (*socket, error) {
 		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", port, err), conn.Close())
 	}
 	return s, nil
-}
-
-func cannotListen(port int, err error) error {
-	e := &fleet.Error{Kind: fleet.Internal, Op: "listen on", On: fmt.Sprintf("UDP %d", port), Err: err}
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		// The sentence says which port it is.
-		e.Kind, e.Op, e.On, e.Err = fleet.Conflict, "", "", porthold.Explain("udp", port, err)
-		e.Hint = "stop that server: two cannot share the port"
-	case errors.Is(err, syscall.EACCES):
-		e.Kind, e.Hint = fleet.Denied, "run as root, or give the program CAP_NET_BIND_SERVICE"
-	}
-	return e
 }
 
 func (s *socket) close() { s.once.Do(func() { _ = s.conn.Close() }) }

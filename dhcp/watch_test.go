@@ -60,13 +60,17 @@ type neighbour struct {
 var neighbours = map[string]neighbour{
 	"dnsmasq": {
 		link: "full0", addr: "10.81.0.2",
-		command: []string{"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=peer", "--bind-interfaces",
-			"--dhcp-range=10.81.0.50,10.81.0.60,1h", "--dhcp-boot=pxelinux.0", "--dhcp-leasefile=DIR/leases", "--user=root", "--pid-file=DIR/pid"},
+		command: []string{
+			"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=peer", "--bind-interfaces",
+			"--dhcp-range=10.81.0.50,10.81.0.60,1h", "--dhcp-boot=pxelinux.0", "--dhcp-leasefile=DIR/leases", "--user=root", "--pid-file=DIR/pid",
+		},
 	},
 	"dnsmasq as proxy": {
 		link: "proxy0", addr: "10.82.0.2",
-		command: []string{"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=peer", "--bind-interfaces",
-			"--dhcp-range=10.82.0.0,proxy", "--pxe-service=x86PC,boot,pxelinux", "--dhcp-leasefile=DIR/leases", "--user=root", "--pid-file=DIR/pid"},
+		command: []string{
+			"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=peer", "--bind-interfaces",
+			"--dhcp-range=10.82.0.0,proxy", "--pxe-service=x86PC,boot,pxelinux", "--dhcp-leasefile=DIR/leases", "--user=root", "--pid-file=DIR/pid",
+		},
 	},
 	"dhcpd": {
 		link: "isc0", addr: "10.83.0.2",
@@ -86,8 +90,10 @@ func radvd(link, addr, conf string) neighbour {
 var neighbours6 = map[string]neighbour{
 	"dnsmasq, which is a router too": {
 		link: "masq0", addr: "fd81::2",
-		command: []string{"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=peer", "--bind-interfaces", "--enable-ra",
-			"--dhcp-range=fd81::100,fd81::1ff,64,1h", "--dhcp-option=option6:bootfile-url,tftp://[fd81::2]/boot.efi", "--dhcp-leasefile=DIR/leases", "--user=root", "--pid-file=DIR/pid"},
+		command: []string{
+			"dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=peer", "--bind-interfaces", "--enable-ra",
+			"--dhcp-range=fd81::100,fd81::1ff,64,1h", "--dhcp-option=option6:bootfile-url,tftp://[fd81::2]/boot.efi", "--dhcp-leasefile=DIR/leases", "--user=root", "--pid-file=DIR/pid",
+		},
 	},
 	"Kea": {
 		link: "kea0", addr: "fd82::2",

@@ -43,6 +43,7 @@ func (noNetwork) List(string, netip.Addr, int) []fleet.Lease { return nil }
 func (noNetwork) Release(context.Context, netip.Addr) (fleet.Lease, error) {
 	return fleet.Lease{}, errNoDHCP()
 }
+
 func (noNetwork) Import(context.Context, []fleet.Lease, []fleet.Lease6, string, bool) (api.ImportedLeases, error) {
 	return api.ImportedLeases{}, errNoDHCP()
 }

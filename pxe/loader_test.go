@@ -77,47 +77,65 @@ func TestSecureBootAndQuirksChooseAnotherLoader(t *testing.T) {
 		want     Plan
 	}{
 		"Secure Boot, PXE": {
-			ROM, EFIBC, secure, fleet.Quirk{},
+			ROM, EFIBC, secure,
+			fleet.Quirk{},
 			Plan{Action: Load, File: "shimx64.efi", Reason: "ready: boots our agent, signed because Secure Boot is on"},
 		},
 		"Secure Boot, HTTP boot": {
-			HTTP, HTTPX64, secure, fleet.Quirk{},
+			HTTP, HTTPX64, secure,
+			fleet.Quirk{},
 			Plan{Action: Load, File: "shimx64.efi", ByHTTP: true, Reason: "ready: boots our agent, signed because Secure Boot is on"},
 		},
 		"Secure Boot, arm64": {
-			ROM, EFIARM64, secure, fleet.Quirk{},
+			ROM, EFIARM64, secure,
+			fleet.Quirk{},
 			Plan{Action: Load, File: "shimaa64.efi", Reason: "ready: boots our agent, signed because Secure Boot is on"},
 		},
 		"Secure Boot, with a system": {
-			ROM, EFIBC, fleet.Node{State: fleet.Active, Inventory: fleet.Inventory{Secure: true}}, fleet.Quirk{},
+			ROM, EFIBC,
+			fleet.Node{State: fleet.Active, Inventory: fleet.Inventory{Secure: true}},
+			fleet.Quirk{},
 			Plan{Action: LocalDisk, File: "shimx64.efi", Reason: "active: boots its own system, signed because Secure Boot is on"},
 		},
 		"a quirk's loader": {
-			ROM, EFIBC, fleet.Node{}, fleet.Quirk{Loader: "ipxe.efi", Reason: "learned"},
+			ROM, EFIBC,
+			fleet.Node{},
+			fleet.Quirk{Loader: "ipxe.efi", Reason: "learned"},
 			Plan{Action: Load, File: "ipxe.efi", Reason: "unknown: boots our agent to say hello, learned"},
 		},
 		"a quirk before Secure Boot": {
-			ROM, EFIBC, secure, fleet.Quirk{Loader: "ipxe.efi", Reason: "own keys enrolled"},
+			ROM, EFIBC, secure,
+			fleet.Quirk{Loader: "ipxe.efi", Reason: "own keys enrolled"},
 			Plan{Action: Load, File: "ipxe.efi", Reason: "ready: boots our agent, own keys enrolled"},
 		},
 		"a quirk's loader for another platform is not used": {
-			ROM, EFIARM64, fleet.Node{}, fleet.Quirk{Loader: "ipxe.efi", Reason: "x"},
+			ROM, EFIARM64,
+			fleet.Node{},
+			fleet.Quirk{Loader: "ipxe.efi", Reason: "x"},
 			Plan{Action: Load, File: "ipxe-arm64.efi", Reason: "unknown: boots our agent to say hello"},
 		},
 		"a loader of the operator's own": {
-			ROM, BIOS, fleet.Node{}, fleet.Quirk{Loader: "ours.kpxe", Reason: "site.yaml"},
+			ROM, BIOS,
+			fleet.Node{},
+			fleet.Quirk{Loader: "ours.kpxe", Reason: "site.yaml"},
 			Plan{Action: Load, File: "ours.kpxe", Reason: "unknown: boots our agent to say hello, site.yaml"},
 		},
 		"HTTP boot only: PXE is not answered": {
-			ROM, EFIBC, fleet.Node{}, fleet.Quirk{HTTP: fleet.HTTPAlways, Reason: "site.yaml"},
+			ROM, EFIBC,
+			fleet.Node{},
+			fleet.Quirk{HTTP: fleet.HTTPAlways, Reason: "site.yaml"},
 			Plan{Action: Ignore, Reason: "rom firmware is not served on this model: site.yaml"},
 		},
 		"HTTP boot only: HTTP is": {
-			HTTP, HTTPX64, fleet.Node{}, fleet.Quirk{HTTP: fleet.HTTPAlways},
+			HTTP, HTTPX64,
+			fleet.Node{},
+			fleet.Quirk{HTTP: fleet.HTTPAlways},
 			Plan{Action: Load, File: "snponly.efi", ByHTTP: true, Reason: "unknown: boots our agent to say hello"},
 		},
 		"never HTTP boot": {
-			HTTP, HTTPX64, fleet.Node{}, fleet.Quirk{HTTP: fleet.HTTPNever, Reason: "site.yaml"},
+			HTTP, HTTPX64,
+			fleet.Node{},
+			fleet.Quirk{HTTP: fleet.HTTPNever, Reason: "site.yaml"},
 			Plan{Action: Ignore, Reason: "http firmware is not served on this model: site.yaml"},
 		},
 	}

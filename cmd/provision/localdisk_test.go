@@ -64,7 +64,8 @@ func speakingFiles(f lab.Firmware) []fileOnDisk {
 	switch f {
 	case lab.SB, lab.SBHTTP:
 		return []fileOnDisk{
-			{path: "EFI/BOOT/BOOTX64.EFI", loader: "shimx64.efi"}, {path: "EFI/BOOT/grubx64.efi", loader: "grubx64.efi"},
+			{path: "EFI/BOOT/BOOTX64.EFI", loader: "shimx64.efi"},
+			{path: "EFI/BOOT/grubx64.efi", loader: "grubx64.efi"},
 			{path: "grub/grub.cfg", text: "echo " + lab.DiskSays + "\nsleep 600\n"},
 		}
 	case lab.ARM64, lab.ARM64HTTP:

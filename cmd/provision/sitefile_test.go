@@ -142,8 +142,12 @@ func TestEveryKeyOfASubnetIsRead(t *testing.T) {
 		Server: ip("10.20.0.10"), Lease: 8 * 3600, UnknownLease: 180, UnknownShare: 25, NoProbe: true, BOOTP: true,
 		KnownDHCP: []netip.Addr{ip("10.20.0.12"), ip("fe80::1")}, KnownDUIDs: []string{"0003000152540012abcd"},
 		Options: []fleet.DHCPOption{
-			{Code: 150, Data: []byte{10, 20, 0, 7, 10, 20, 0, 8}}, {Code: 252, Data: []byte("http://wpad.example.org/wpad.dat")},
-			{Code: 19, Data: []byte{0}}, {Code: 23, Data: []byte{64}}, {Code: 22, Data: []byte{5, 220}}, {Code: 35, Data: []byte{0, 0, 0, 60}},
+			{Code: 150, Data: []byte{10, 20, 0, 7, 10, 20, 0, 8}},
+			{Code: 252, Data: []byte("http://wpad.example.org/wpad.dat")},
+			{Code: 19, Data: []byte{0}},
+			{Code: 23, Data: []byte{64}},
+			{Code: 22, Data: []byte{5, 220}},
+			{Code: 35, Data: []byte{0, 0, 0, 60}},
 		},
 		Classes: []fleet.DHCPClass{
 			{

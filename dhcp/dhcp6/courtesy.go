@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/repeat"
 )
 
 // Courtesy answers Router Solicitations on interfaces with "I am not your
@@ -28,18 +29,12 @@ func Courtesy(ctx context.Context, interfaces []string, served func() []fleet.Su
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { s.keep(ctx, nameRouter, s.route); return nil })
 	g.Go(func() error {
-		tick := time.NewTicker(refreshEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
-			}
+		repeat.Every(ctx, refreshEvery, func() {
 			if err := s.beCourteous(served()); err != nil {
 				s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
 			}
-		}
+		})
+		return nil
 	})
 	return g.Wait()
 }

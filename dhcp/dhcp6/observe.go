@@ -8,6 +8,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv6"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/repeat"
 	"github.com/rackstage/provision/pxe"
 )
 
@@ -42,16 +43,9 @@ const forgetEvery = 10 * time.Minute
 
 // forget forgets them until ctx is done.
 func (s *Server) forget(ctx context.Context) {
-	tick := time.NewTicker(forgetEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	repeat.Every(ctx, forgetEvery, func() {
 		if err := s.o.Leases.ForgetLeases6(ctx, s.o.Now().Add(-rememberTime)); err != nil && ctx.Err() == nil {
 			s.o.Log.WarnContext(ctx, "old leases not forgotten", "err", err)
 		}
-	}
+	})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rackstage/provision/dhcp/alarm"
 	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/repeat"
 	"github.com/rackstage/provision/internal/throttle"
 )
 
@@ -140,39 +141,27 @@ func (s *Server) serve(ctx context.Context) error {
 
 // followLinks notices interfaces and their addresses, as they come and go.
 func (s *Server) followLinks(ctx context.Context) {
-	tick := time.NewTicker(refreshEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	repeat.Every(ctx, refreshEvery, func() {
 		switch changed, err := s.links.refresh(); {
 		case err != nil:
 			s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
 		case changed:
 			s.book.reconfigure(s.links.owned())
 		}
-	}
+	})
 }
 
 // follow keeps the socket in the multicast groups of our interfaces.
 func (s *Server) follow(ctx context.Context, sock *socket) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
+	join := func() {
 		wanted := make(map[int]bool)
 		for _, l := range s.links.all() {
 			wanted[l.index] = l.local.IsValid() // without one there is no IPv6 on it
 		}
 		sock.joined.follow(sock.batch, wanted, allServers, allSiteServers)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
 	}
+	join()
+	repeat.Every(ctx, time.Second, join)
 }
 
 // loop reads packets in batches and answers them. An answer that needs leases

@@ -7,11 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 
 	"golang.org/x/net/ipv6"
 
-	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/porthold"
 	"github.com/rackstage/provision/internal/sockbuf"
 )
@@ -41,7 +39,7 @@ type socket struct {
 func listen(ctx context.Context) (*socket, error) {
 	pc, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp6", fmt.Sprintf("[::]:%d", serverPort))
 	if err != nil {
-		return nil, cannotListen(err)
+		return nil, porthold.CannotListen("udp", serverPort, "stop that server: two cannot share the port", err)
 	}
 	conn, ok := pc.(*net.UDPConn)
 	if !ok {
@@ -52,18 +50,6 @@ func listen(ctx context.Context) (*socket, error) {
 		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", serverPort, err), conn.Close())
 	}
 	return s, nil
-}
-
-func cannotListen(err error) error {
-	e := &fleet.Error{Kind: fleet.Internal, Op: "listen on", On: fmt.Sprintf("UDP %d", serverPort), Err: err}
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		e.Kind, e.Op, e.On, e.Err = fleet.Conflict, "", "", porthold.Explain("udp", serverPort, err)
-		e.Hint = "stop that server: two cannot share the port"
-	case errors.Is(err, syscall.EACCES):
-		e.Kind, e.Hint = fleet.Denied, "run as root, or give the program CAP_NET_BIND_SERVICE"
-	}
-	return e
 }
 
 func (s *socket) close() { s.once.Do(func() { _ = s.conn.Close() }) }

@@ -74,7 +74,8 @@ func TestWhatIsSaidByIPv6(t *testing.T) {
 		"an offer": {said6(advertise6, address6("fd77::77", 60)...), sighting{DUID: duid, Addr: netip.MustParseAddr("fd77::77"), Bits: 128}, true, false},
 		"an offer with something to boot": {
 			said6(advertise6, append(address6("fd77::77", 60), url...)...),
-			sighting{DUID: duid, Addr: netip.MustParseAddr("fd77::77"), Bits: 128, File: "tftp://[fd77::2]/evil[2J.efi"}, true, false,
+			sighting{DUID: duid, Addr: netip.MustParseAddr("fd77::77"), Bits: 128, File: "tftp://[fd77::2]/evil[2J.efi"},
+			true, false,
 		},
 		"something to boot alone":    {said6(reply6, url...), sighting{DUID: duid, File: "tftp://[fd77::2]/evil[2J.efi"}, false, true},
 		"options alone":              {said6(reply6), sighting{DUID: duid}, false, false},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rackstage/provision/dhcp/alarm"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/repeat"
 )
 
 // A Use says how full the ranges of a subnet are, or those of one of its
@@ -81,17 +82,12 @@ func (h *History) Forecast(u *Use) {
 // Watch raises alarms before and when addresses run out, until ctx is done. use
 // takes stock; when sample is true it adds to the histories.
 func Watch(ctx context.Context, board *alarm.Board, use func(sample bool) []Use) {
-	tick := time.NewTicker(checkEvery)
-	defer tick.Stop()
-	for i := 0; ; i++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		Check(board, use(i%int(sampleEvery/checkEvery) == 0))
+	checks := 0
+	repeat.Every(ctx, checkEvery, func() {
+		Check(board, use(checks%int(sampleEvery/checkEvery) == 0))
 		board.Expire()
-	}
+		checks++
+	})
 }
 
 // Check raises and clears the alarms about how full ranges are.

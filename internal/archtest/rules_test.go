@@ -27,14 +27,14 @@ var rules = archtest.Rules{
 
 		"store/sqlite3":  {},
 		"pxe/tftp":       {"internal/porthold"},
-		"dhcp":           {"fleet", "pxe", "internal/porthold", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/foreign", "dhcp/takeover", "dhcp/usage"},
+		"dhcp":           {"fleet", "pxe", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/foreign", "dhcp/takeover", "dhcp/usage"},
 		"dhcp/alarm":     {},
 		"dhcp/commit":    {"fleet"},
 		"dhcp/foreign":   {"fleet"},
 		"dhcp/leasefile": {"fleet"},
 		"dhcp/takeover":  {"fleet"},
-		"dhcp/usage":     {"fleet", "dhcp/alarm"},
-		"dhcp/dhcp6":     {"fleet", "pxe", "internal/porthold", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/takeover", "dhcp/usage"},
+		"dhcp/usage":     {"fleet", "dhcp/alarm", "internal/repeat"},
+		"dhcp/dhcp6":     {"fleet", "pxe", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/takeover", "dhcp/usage"},
 		"http":           {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
 		"http/bootfile":  {},
 		"cluster/swarm":  {"fleet", "cluster"},
@@ -64,12 +64,13 @@ var rules = archtest.Rules{
 		"internal/bench":     {"internal/figure"}, // the figures of `make bench`
 		"internal/benchboot": {"..."},             // the figures of `make bench-boot`
 		"internal/figure":    {},
-		"internal/firewall":  {}, // what the kernel would drop
-		"internal/porthold":  {}, // who holds a port
-		"internal/mmsg":      {}, // many packets in one system call
-		"internal/netns":     {}, // network namespaces for tests
-		"internal/sockbuf":   {}, // room for packets
-		"internal/throttle":  {}, // rates and connections of each peer
+		"internal/firewall":  {},        // what the kernel would drop
+		"internal/porthold":  {"fleet"}, // who holds a port
+		"internal/mmsg":      {},        // many packets in one system call
+		"internal/netns":     {},        // network namespaces for tests
+		"internal/repeat":    {},        // again and again
+		"internal/sockbuf":   {},        // room for packets
+		"internal/throttle":  {},        // rates and connections of each peer
 	},
 	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/netns"},
 	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "internal/throttle", "http/bootfile"},
