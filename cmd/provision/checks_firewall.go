@@ -16,7 +16,7 @@ import (
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
-// A knock is a packet that machines send to us when they boot.
+// A knock is a packet that machines and we exchange when they boot.
 type knock struct {
 	name string // "UDP 67"
 	firewall.Packet
@@ -26,7 +26,14 @@ type knock struct {
 // TFTP, to a port of ours that nobody knows beforehand.
 const answered = "TFTP's acknowledgements (UDP, high ports)"
 
-// checkFirewall follows what machines send through the rules of this host.
+// What we send from such ports, and in answer to DHCP.
+const (
+	blocks  = "TFTP's blocks (UDP, high ports)"
+	answers = "answers to UDP 68"
+)
+
+// checkFirewall follows what machines send, and what we answer, through the
+// rules of this host.
 func checkFirewall(_ context.Context, st *station) []api.Check {
 	if st.dhcp == nil {
 		return nil
@@ -79,8 +86,11 @@ func (st *station) knocks(iface string) (all []knock) {
 			add(true, from, own, portOf(addr))
 		}
 	}
+	all = append(all, knock{answers, firewall.Packet{Iface: iface, Out: true, From: netip.AddrPortFrom(own, 67), To: netip.MustParseAddrPort("255.255.255.255:68")}})
 	if !st.conf.TFTP.SinglePort {
-		all = append(all, knock{answered, firewall.Packet{Iface: iface, From: from, To: netip.AddrPortFrom(own, 40000), Established: true}})
+		high := netip.AddrPortFrom(own, 40000)
+		all = append(all, knock{blocks, firewall.Packet{Iface: iface, Out: true, From: high, To: from}},
+			knock{answered, firewall.Packet{Iface: iface, From: from, To: high, Established: true}})
 	}
 	return all
 }

@@ -193,10 +193,11 @@ func TestTheDoctorFindsAFirewallThatKeepsMachinesOut(t *testing.T) {
 		state string
 		words []string
 	}{
-		"none":             {"", checkOK, []string{"lets machines in"}},
-		"that drops TFTP":  {"nft add table inet guard\nnft add chain inet guard in {type filter hook input priority 0;}\nnft add rule inet guard in udp dport 69 drop\n", checkFailed, []string{"drops UDP 69 on rack0: chain inet guard in", "accept UDP 69 on rack0"}},
-		"that drops all":   {drop, checkFailed, []string{"UDP 67, UDP 69, UDP 4011, TCP 80, TCP 8443", "chain inet guard in (policy drop)", "tftp.single_port"}},
-		"with these ports": {drop + "nft add rule inet guard in ct state established accept\nnft add rule inet guard in udp dport {67,69,4011} accept\nnft add rule inet guard in tcp dport {80,8443} accept\n", checkOK, []string{"lets machines in"}},
+		"none":               {"", checkOK, []string{"lets machines in"}},
+		"that drops TFTP":    {"nft add table inet guard\nnft add chain inet guard in {type filter hook input priority 0;}\nnft add rule inet guard in udp dport 69 drop\n", checkFailed, []string{"drops UDP 69 on rack0: chain inet guard in", "accept UDP 69 on rack0"}},
+		"that drops all":     {drop, checkFailed, []string{"UDP 67, UDP 69, UDP 4011, TCP 80, TCP 8443", "chain inet guard in (policy drop)", "tftp.single_port"}},
+		"that sends nothing": {"nft add table inet guard\nnft add chain inet guard out {type filter hook output priority 0;policy drop;}\n", checkFailed, []string{"drops answers to UDP 68, TFTP's blocks (UDP, high ports) on rack0: chain inet guard out (policy drop)"}},
+		"with these ports":   {drop + "nft add rule inet guard in ct state established accept\nnft add rule inet guard in udp dport {67,69,4011} accept\nnft add rule inet guard in tcp dport {80,8443} accept\n", checkOK, []string{"lets machines in"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

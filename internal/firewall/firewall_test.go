@@ -52,10 +52,11 @@ var (
 	http     = packetTo("rack0", true, "10.77.0.50:40000", "10.77.0.1:80")
 	elsehow  = packetTo("other0", true, "10.99.0.50:40000", "10.99.0.1:80")
 	solicit  = packetTo("rack0", false, "[fe80::1]:546", "[ff02::1:2]:547")
+	offer    = Packet{Iface: "rack0", Out: true, From: netip.MustParseAddrPort("10.77.0.1:67"), To: netip.MustParseAddrPort("255.255.255.255:68")}
 	block    = Packet{Iface: "rack0", From: netip.MustParseAddrPort("10.77.0.50:2070"), To: netip.MustParseAddrPort("10.77.0.1:40000"), Established: true}
 )
 
-var names = map[string]Packet{"discover": discover, "tftp": tftp, "http": http, "elsehow": elsehow, "solicit": solicit, "block": block}
+var names = map[string]Packet{"discover": discover, "tftp": tftp, "http": http, "elsehow": elsehow, "solicit": solicit, "block": block, "offer": offer}
 
 // Rules are written by the real programs, and read back from the kernel.
 func TestAPacketIsFollowedThroughTheRulesOfTheKernel(t *testing.T) {
@@ -67,23 +68,25 @@ func TestAPacketIsFollowedThroughTheRulesOfTheKernel(t *testing.T) {
 		iptables []string
 		drops    string // names of packets
 	}{
-		"no rules":               {"", nil, ""},
-		"a policy":               {input("drop", ""), nil, "discover tftp http elsehow solicit block"},
-		"a policy, and answers":  {input("drop", "ct state established,related accept"), nil, "discover tftp http elsehow solicit"},
-		"ports":                  {input("drop", "udp dport { 67, 69 } accept\ntcp dport 80 accept"), nil, "solicit block"},
-		"ranges of ports":        {input("drop", "udp dport { 60-66, 67-100, 500-600 } accept\nudp dport 30000-50000 accept"), nil, "http elsehow"},
-		"an interface":           {input("drop", `iifname "rack0" accept`), nil, "elsehow"},
-		"interfaces by pattern":  {input("accept", `iifname "rack*" drop`), nil, "discover tftp http solicit block"},
-		"a network":              {input("accept", "ip saddr 10.77.0.0/24 drop"), nil, "tftp http block"},
-		"networks of a set":      {"table ip f { set nets { type ipv4_addr; flags interval; elements = { 10.77.0.0/24, 192.0.2.0/24 } }\nchain in { type filter hook input priority 0; ip saddr @nets drop; } }", nil, "tftp http block"},
-		"a broadcast":            {input("accept", "meta pkttype broadcast drop"), nil, "discover"},
-		"a reject":               {input("accept", "udp dport 69 reject"), nil, "tftp"},
-		"one family":             {"table ip6 f { chain in { type filter hook input priority 0; policy drop; } }", nil, "solicit"},
-		"before they are routed": {"table inet raw { chain pre { type filter hook prerouting priority raw; udp dport 67 drop; } }", nil, "discover"},
-		"forwarded packets only": {"table inet f { chain through { type filter hook forward priority 0; policy drop; } }", nil, ""},
-		"a map of verdicts":      {"table inet f { chain rack { udp dport 67 accept; drop; }\nchain in { type filter hook input priority 0; iifname vmap { \"rack0\" : jump rack, \"other0\" : drop } } }", nil, "tftp http elsehow solicit block"},
-		"a chain that returns":   {"table inet f { chain sub { udp dport 67 return; drop; }\nchain in { type filter hook input priority 0; jump sub; } }", nil, "tftp http elsehow solicit block"},
-		"a chain without return": {"table inet f { chain sub { udp dport 67 return; }\nchain in { type filter hook input priority 0; policy drop; goto sub; accept; } }", nil, "discover tftp http elsehow solicit block"},
+		"no rules":                         {"", nil, ""},
+		"a policy":                         {input("drop", ""), nil, "discover tftp http elsehow solicit block"},
+		"a policy, and answers":            {input("drop", "ct state established,related accept"), nil, "discover tftp http elsehow solicit"},
+		"ports":                            {input("drop", "udp dport { 67, 69 } accept\ntcp dport 80 accept"), nil, "solicit block"},
+		"ranges of ports":                  {input("drop", "udp dport { 60-66, 67-100, 500-600 } accept\nudp dport 30000-50000 accept"), nil, "http elsehow"},
+		"an interface":                     {input("drop", `iifname "rack0" accept`), nil, "elsehow"},
+		"interfaces by pattern":            {input("accept", `iifname "rack*" drop`), nil, "discover tftp http solicit block"},
+		"a network":                        {input("accept", "ip saddr 10.77.0.0/24 drop"), nil, "tftp http block"},
+		"networks of a set":                {"table ip f { set nets { type ipv4_addr; flags interval; elements = { 10.77.0.0/24, 192.0.2.0/24 } }\nchain in { type filter hook input priority 0; ip saddr @nets drop; } }", nil, "tftp http block"},
+		"a broadcast":                      {input("accept", "meta pkttype broadcast drop"), nil, "discover"},
+		"a reject":                         {input("accept", "udp dport 69 reject"), nil, "tftp"},
+		"one family":                       {"table ip6 f { chain in { type filter hook input priority 0; policy drop; } }", nil, "solicit"},
+		"before they are routed":           {"table inet raw { chain pre { type filter hook prerouting priority raw; udp dport 67 drop; } }", nil, "discover"},
+		"forwarded packets only":           {"table inet f { chain through { type filter hook forward priority 0; policy drop; } }", nil, ""},
+		"of what we send":                  {"table inet f { chain out { type filter hook output priority 0; oifname \"rack0\" udp dport 68 drop; } }", nil, "offer"},
+		"of what we send, by another card": {"table inet f { chain out { type filter hook output priority 0; oifname \"other0\" drop; iifname \"rack0\" drop; } }", nil, ""},
+		"a map of verdicts":                {"table inet f { chain rack { udp dport 67 accept; drop; }\nchain in { type filter hook input priority 0; iifname vmap { \"rack0\" : jump rack, \"other0\" : drop } } }", nil, "tftp http elsehow solicit block"},
+		"a chain that returns":             {"table inet f { chain sub { udp dport 67 return; drop; }\nchain in { type filter hook input priority 0; jump sub; } }", nil, "tftp http elsehow solicit block"},
+		"a chain without return":           {"table inet f { chain sub { udp dport 67 return; }\nchain in { type filter hook input priority 0; policy drop; goto sub; accept; } }", nil, "discover tftp http elsehow solicit block"},
 		"accepted here, dropped in the next table": {
 			input("accept", "udp dport 69 accept") + "table inet late { chain in { type filter hook input priority 10; udp dport 69 drop; } }", nil, "tftp",
 		},

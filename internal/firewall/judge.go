@@ -37,7 +37,7 @@ const maxDepth = 16
 // Drops reports whether a packet is dropped for certain, and by which chain.
 func (r *Rules) Drops(p Packet) (where string, drops bool) {
 	for _, c := range r.base {
-		if !c.sees(p.six()) {
+		if !c.sees(p.six()) || c.isForOut() != p.Out {
 			continue
 		}
 		where = c.String()

@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Packet is one that a machine sends to us: UDP, or the first of a TCP
-// connection.
+// A Packet is one that a machine sends to us, or we to it: UDP, or the first of
+// a TCP connection.
 type Packet struct {
-	Iface       string // that it comes in by
+	Iface       string // that it comes in by, or leaves by
+	Out         bool   // we send it
 	TCP         bool
 	From, To    netip.AddrPort
-	Established bool // an answer to what we sent, by UDP
+	Established bool // an answer, by UDP
 }
 
 const (
@@ -81,15 +82,13 @@ func (p *Packet) payload(e *expr.Payload) []byte {
 func (p *Packet) meta(key expr.MetaKey) []byte {
 	switch key {
 	case expr.MetaKeyIIFNAME:
-		return padded(p.Iface, unix.IFNAMSIZ)
+		return p.name(!p.Out)
+	case expr.MetaKeyOIFNAME:
+		return p.name(p.Out)
 	case expr.MetaKeyIIF:
-		if i, err := net.InterfaceByName(p.Iface); err == nil {
-			return native(uint32(i.Index)) //nolint:gosec // small
-		}
-	case expr.MetaKeyOIFNAME: // it goes nowhere
-		return make([]byte, unix.IFNAMSIZ)
+		return p.index(!p.Out)
 	case expr.MetaKeyOIF:
-		return make([]byte, 4)
+		return p.index(p.Out)
 	case expr.MetaKeyNFPROTO:
 		if p.six() {
 			return []byte{unix.NFPROTO_IPV6}
@@ -105,6 +104,24 @@ func (p *Packet) meta(key expr.MetaKey) []byte {
 	case expr.MetaKeyPKTTYPE:
 		return []byte{p.packetType()}
 	default:
+	}
+	return nil
+}
+
+// name is its interface's, on that side; there is none on the other.
+func (p *Packet) name(there bool) []byte {
+	if !there {
+		return make([]byte, unix.IFNAMSIZ)
+	}
+	return padded(p.Iface, unix.IFNAMSIZ)
+}
+
+func (p *Packet) index(there bool) []byte {
+	if !there {
+		return make([]byte, 4)
+	}
+	if i, err := net.InterfaceByName(p.Iface); err == nil {
+		return native(uint32(i.Index)) //nolint:gosec // small
 	}
 	return nil
 }

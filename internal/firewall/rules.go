@@ -1,5 +1,5 @@
 // Package firewall finds out whether the kernel's own firewall would drop a
-// packet that machines send to us.
+// packet that machines send to us, or one that we send to them.
 //
 // It reads the rules as the kernel has them (nftables, which iptables of today
 // writes too) and follows a packet through them: [Rules.Drops]. What it does
@@ -20,7 +20,7 @@ import (
 
 // Rules are those of this network namespace.
 type Rules struct {
-	base   []*chain          // that packets to us run through, in order
+	base   []*chain          // that packets to us or of ours run through, in order
 	chains map[string]*chain // all, by table and name
 }
 
@@ -65,7 +65,7 @@ func Read() (*Rules, error) {
 			one.rules = append(one.rules, rule.Exprs)
 		}
 		r.chains[keyOf(ch.Table, ch.Name)] = one
-		if one.isForUs() {
+		if one.isOurs() {
 			r.base = append(r.base, one)
 		}
 	}
@@ -96,11 +96,18 @@ func keyOf(t *nftables.Table, chain string) string {
 	return fmt.Sprintf("%d %s %s", t.Family, t.Name, chain)
 }
 
-// isForUs reports whether packets to this machine run through a chain by
+// isOurs reports whether packets to or from this machine run through a chain by
 // themselves. What translates addresses drops nothing.
-func (c *chain) isForUs() bool {
-	return c.Hooknum != nil && c.Priority != nil && c.Type != nftables.ChainTypeNAT &&
-		(*c.Hooknum == *nftables.ChainHookPrerouting || *c.Hooknum == *nftables.ChainHookInput)
+func (c *chain) isOurs() bool {
+	if c.Hooknum == nil || c.Priority == nil || c.Type == nftables.ChainTypeNAT {
+		return false
+	}
+	return *c.Hooknum == *nftables.ChainHookPrerouting || *c.Hooknum == *nftables.ChainHookInput || c.isForOut()
+}
+
+// isForOut reports whether it is for packets that we send.
+func (c *chain) isForOut() bool {
+	return *c.Hooknum == *nftables.ChainHookOutput || *c.Hooknum == *nftables.ChainHookPostrouting
 }
 
 // sees reports whether a chain is for packets of the family.
