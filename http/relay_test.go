@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -353,7 +354,7 @@ func (r relaysAsSeen) Status(name string) fleet.RelayStatus { return r.status[na
 type whatRelaysSee struct{ foreign, transfers []string }
 
 func (w *whatRelaysSee) Foreign(subnet string, f api.RelayForeign) {
-	w.foreign = append(w.foreign, subnet+" "+f.Addr.String())
+	w.foreign = append(w.foreign, subnet+" "+f.Addr.String()+" "+f.DUID)
 }
 
 func (w *whatRelaysSee) MaxBlock(netip.Addr) int { return 1024 }
@@ -377,8 +378,9 @@ func TestWhatARelaySeesOnItsOwnSubnetsIsBelieved(t *testing.T) {
 	saw := &s.saw
 	other, here, there := netip.MustParseAddr("10.78.0.254"), netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.79.0.1")
 	failed := &api.RelayTransfer{Err: api.TransferUnheard}
+	six := api.RelayForeign{At: here, Addr: netip.MustParseAddr("fe80::1%<b>"), DUID: strings.Repeat("AB", 200)}
 	report := api.RelayReport{
-		Foreign: []api.RelayForeign{{At: here, Addr: other, MAC: "52:54:00:00:00:09"}, {At: there, Addr: other}, {At: here}},
+		Foreign: []api.RelayForeign{{At: here, Addr: other, MAC: "52:54:00:00:00:09"}, {At: there, Addr: other}, {At: here}, six, {At: here, Addr: six.Addr, DUID: "no hex"}},
 		Seen: []api.RelayFetched{
 			{Addr: netip.MustParseAddr("10.78.0.50"), File: "ipxe.efi", By: "TFTP", Transfer: failed},
 			{Addr: netip.MustParseAddr("10.79.0.50"), File: "ipxe.efi", By: "TFTP", Transfer: failed},
@@ -388,8 +390,8 @@ func TestWhatARelaySeesOnItsOwnSubnetsIsBelieved(t *testing.T) {
 	if got := s.call(s.key, "POST", api.PathRelayReport, report, nil); got != 200 {
 		t.Fatalf("status %d", got)
 	}
-	if len(saw.foreign) != 1 || saw.foreign[0] != "west-boot 10.78.0.254" {
-		t.Errorf("other servers %q, want that of its own subnet", saw.foreign)
+	if want := []string{"west-boot 10.78.0.254 ", "west-boot fe80::1 " + strings.Repeat("ab", maxDUID)}; !slices.Equal(saw.foreign, want) {
+		t.Errorf("other servers %q, want those of its own subnet, %q", saw.foreign, want)
 	}
 	if len(saw.transfers) != 1 || saw.transfers[0] != "west unheard" {
 		t.Errorf("transfers %q, want that of its own machine", saw.transfers)

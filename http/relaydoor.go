@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"encoding/hex"
 	"net/http"
 	"net/netip"
 	"path"
@@ -71,6 +72,7 @@ const (
 	maxPlaces  = 256
 	maxFetched = 4096
 	maxForeign = 64
+	maxDUID    = 130 // bytes (RFC 8415 §11.1)
 )
 
 func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, error) {
@@ -101,8 +103,10 @@ func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, 
 // heardOf takes in which other DHCP server a relay sees on a subnet of its own.
 func (s *Server) heardOf(relay fleet.Relay, f api.RelayForeign) {
 	subnet, ok := s.o.Engine.Site().SubnetOf(f.At)
-	if ok && relay.Serves(subnet.Name) && f.Addr.IsValid() && s.o.Segments != nil {
-		f.File, f.DUID = fleet.CleanText(f.File), fleet.CleanText(f.DUID)
+	duid, err := hex.DecodeString(f.DUID)
+	if ok && err == nil && relay.Serves(subnet.Name) && f.Addr.IsValid() && s.o.Segments != nil {
+		f.File, f.DUID = fleet.CleanText(f.File), hex.EncodeToString(duid[:min(len(duid), maxDUID)])
+		f.Addr = f.Addr.WithZone("") // which may be any text
 		s.o.Segments.Foreign(subnet.Name, f)
 	}
 }
