@@ -18,11 +18,10 @@ const (
 	optionMessage6 = 9
 	optionPort6    = 18 // Interface-Id
 
-	typeAdvertise6   = 2
-	typeReply6       = 7
-	typeReconfigure6 = 10
-	typeForward6     = 12
-	typeAnswer6      = 13 // Relay-reply
+	typeAdvertise6 = 2
+	typeReply6     = 7
+	typeForward6   = 12
+	typeAnswer6    = 13 // Relay-reply
 )
 
 // fromClient6 are the messages that clients send (RFC 8415 §7.3).

@@ -28,13 +28,14 @@ type port struct {
 	six   []netip.Prefix // ours there of IPv6, no link-local ones
 }
 
-// rules say what becomes of a packet. They keep no state but counters and
-// rates.
+// rules say what becomes of a packet. They keep no state but counters, rates,
+// and who asked lately.
 type rules struct {
 	name    string // the relay's: remote id
 	server  netip.AddrPort
 	chained bool // other relays behind us are believed
 	rates   *throttle.Throttle[[6]byte]
+	asked   *recent[[6]byte] // whom an answer may be for
 	stats   *stats
 }
 
@@ -50,7 +51,7 @@ func (s *stats) refused() int64 {
 }
 
 func newRules(name string, server netip.AddrPort, chained bool, now func() time.Time, st *stats) *rules {
-	return &rules{name: name, server: server, chained: chained, rates: throttle.New[[6]byte](maxMACs, macBurst, macRate, now), stats: st}
+	return &rules{name: name, server: server, chained: chained, rates: throttle.New[[6]byte](maxMACs, macBurst, macRate, now), asked: newRecent[[6]byte](now), stats: st}
 }
 
 // admit says whether a machine's packet, which came in on a port, goes any
@@ -101,6 +102,7 @@ func (r *rules) up(p packet, from port) (packet, bool) {
 		out.setGIAddr(from.addr.Addr())
 	}
 	out[atHops]++
+	r.asked.add(p.mac())
 	return out, true
 }
 
@@ -127,6 +129,10 @@ func (r *rules) down(p packet, from netip.AddrPort, portOf func(netip.Addr) (por
 	}
 	if !ok {
 		r.stats.malformed.Add(1)
+		return delivery{}, false
+	}
+	if !r.asked.has(p.mac()) {
+		r.stats.stranger.Add(1) // nobody here asked, and the server would not speak first
 		return delivery{}, false
 	}
 	out, info, err := p.withoutInfo()

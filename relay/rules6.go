@@ -17,11 +17,12 @@ type rules6 struct {
 	server  netip.AddrPort // invalid: it has no IPv6, and nothing is relayed
 	chained bool           // other relays behind us are believed
 	rates   *throttle.Throttle[netip.Addr]
+	asked   *recent[netip.Addr] // whom an answer may be for
 	stats   *stats
 }
 
 func newRules6(server netip.AddrPort, chained bool, now func() time.Time, st *stats) *rules6 {
-	return &rules6{server: server, chained: chained, rates: throttle.New[netip.Addr](maxMACs, macBurst, macRate, now), stats: st}
+	return &rules6{server: server, chained: chained, rates: throttle.New[netip.Addr](maxMACs, macBurst, macRate, now), asked: newRecent[netip.Addr](now), stats: st}
 }
 
 // up makes of a packet that came in on a port the one that goes to the server.
@@ -52,6 +53,7 @@ func (r *rules6) up(p packet6, from netip.Addr, at port, link netip.Addr, ours f
 		r.stats.rate.Add(1)
 		return nil, false
 	}
+	r.asked.add(from)
 	return wrap(p, link, from, hops, at.name), true
 }
 
@@ -80,11 +82,15 @@ func (r *rules6) down(p packet6, from netip.AddrPort, portOf func(link netip.Add
 	case !known, e.iface != nil && string(e.iface) != at.name, !at.near(e.peer):
 	case e.message.kind() == typeAnswer6 && r.chained:
 		d.to = netip.AddrPortFrom(e.peer, serverPort6)
-	case e.message.kind() == typeAdvertise6, e.message.kind() == typeReply6, e.message.kind() == typeReconfigure6:
+	case e.message.kind() == typeAdvertise6, e.message.kind() == typeReply6: // no RECONFIGURE: the server never speaks first
 		d.to = netip.AddrPortFrom(e.peer, clientPort6)
 	}
 	if !d.to.IsValid() {
 		r.stats.malformed.Add(1)
+		return delivery6{}, false
+	}
+	if !r.asked.has(e.peer) {
+		r.stats.stranger.Add(1) // nobody here asked
 		return delivery6{}, false
 	}
 	r.stats.replied.Add(1)

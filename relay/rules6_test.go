@@ -18,8 +18,12 @@ var (
 	solicit     = packet6{1, 7, 8, 9, 0, 1, 0, 2, 0xaa, 0xbb}
 )
 
+// testRules6 are those of a relay that the machine has just asked.
 func testRules6(chained bool) *rules6 {
-	return newRules6(serverAddr6, chained, time.Now, new(stats))
+	r := newRules6(serverAddr6, chained, time.Now, new(stats))
+	r.asked.add(machine6)
+	r.asked.add(netip.MustParseAddr("fd78::50"))
+	return r
 }
 
 func isLink6(a netip.Addr) bool { return a == link6 }
@@ -103,22 +107,23 @@ func TestDHCPv6AnswersGoDownOnlyFromTheServerAndToMachinesOfOurs(t *testing.T) {
 		chained bool
 		to      string // "" dropped
 	}{
-		"an answer":                     {answered(up), "[fd77::1]:547", false, "[fe80::5054:ff:fe00:a]:546"},
-		"to an address of our network":  {answered(held), "[fd77::1]:547", false, "[fd78::50]:546"},
-		"to a relay behind us":          {behind, "[fd77::1]:547", true, "[fe80::5054:ff:fe00:a]:547"},
-		"that one, when not chained":    {behind, "[fd77::1]:547", false, ""},
-		"from somebody else":            {answered(up), "[fd77::9]:547", false, ""},
-		"from another port":             {answered(up), "[fd77::1]:546", false, ""},
-		"for another link":              {answered(up, put6(atLink6, 0xfd, 0x99)), "[fd77::1]:547", false, ""},
-		"for another interface":         {answered(up, put6(atOptions6+4, 'e', 't', 'h', '9')), "[fd77::1]:547", false, ""},
-		"for a machine elsewhere":       {answered(up, put6(atPeer6, far[:]...)), "[fd77::1]:547", false, ""},
-		"for all machines":              {answered(up, put6(atPeer6, 0xff, 2)), "[fd77::1]:547", false, ""},
-		"for ourselves":                 {answered(wrap(solicit, link6, link6, 0, "eth1")), "[fd77::1]:547", false, ""},
-		"a machine's message in it":     {answered(up, func(p packet6) { p[len(p)-len(solicit)] = 1 }), "[fd77::1]:547", false, ""},
-		"two messages in it":            {twice, "[fd77::1]:547", false, ""},
-		"nothing in it":                 {answered(up)[:atOptions6+8], "[fd77::1]:547", false, ""},
-		"cut off":                       {answered(up)[:len(answered(up))-1], "[fd77::1]:547", false, ""},
-		"a request from the other side": {up, "[fd77::1]:547", false, ""},
+		"an answer":                      {answered(up), "[fd77::1]:547", false, "[fe80::5054:ff:fe00:a]:546"},
+		"to an address of our network":   {answered(held), "[fd77::1]:547", false, "[fd78::50]:546"},
+		"to a relay behind us":           {behind, "[fd77::1]:547", true, "[fe80::5054:ff:fe00:a]:547"},
+		"that one, when not chained":     {behind, "[fd77::1]:547", false, ""},
+		"from somebody else":             {answered(up), "[fd77::9]:547", false, ""},
+		"from another port":              {answered(up), "[fd77::1]:546", false, ""},
+		"for another link":               {answered(up, put6(atLink6, 0xfd, 0x99)), "[fd77::1]:547", false, ""},
+		"for another interface":          {answered(up, put6(atOptions6+4, 'e', 't', 'h', '9')), "[fd77::1]:547", false, ""},
+		"for a machine elsewhere":        {answered(up, put6(atPeer6, far[:]...)), "[fd77::1]:547", false, ""},
+		"for a machine that did not ask": {answered(wrap(solicit, link6, netip.MustParseAddr("fe80::b"), 0, "eth1")), "[fd77::1]:547", false, ""},
+		"for all machines":               {answered(up, put6(atPeer6, 0xff, 2)), "[fd77::1]:547", false, ""},
+		"for ourselves":                  {answered(wrap(solicit, link6, link6, 0, "eth1")), "[fd77::1]:547", false, ""},
+		"a machine's message in it":      {answered(up, func(p packet6) { p[len(p)-len(solicit)] = 1 }), "[fd77::1]:547", false, ""},
+		"two messages in it":             {twice, "[fd77::1]:547", false, ""},
+		"nothing in it":                  {answered(up)[:atOptions6+8], "[fd77::1]:547", false, ""},
+		"cut off":                        {answered(up)[:len(answered(up))-1], "[fd77::1]:547", false, ""},
+		"a request from the other side":  {up, "[fd77::1]:547", false, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

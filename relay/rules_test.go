@@ -18,8 +18,11 @@ var (
 	macA       = [6]byte{0x52, 0x54, 0, 0, 0, 0x0a}
 )
 
+// testRules are those of a relay that machine A has just asked.
 func testRules(chained bool) *rules {
-	return newRules("west", serverAddr, chained, time.Now, new(stats))
+	r := newRules("west", serverAddr, chained, time.Now, new(stats))
+	r.asked.add(macA)
+	return r
 }
 
 func isEth1(a netip.Addr) bool { return a == eth1.addr.Addr() }
@@ -180,6 +183,7 @@ func TestRepliesGoDownOnlyFromTheServerAndToUs(t *testing.T) {
 		"for nobody":                     {reply(set(atGIAddr, 0, 0, 0, 0)), "10.77.0.1:67", ""},
 		"with another relay's option 82": {discover(set(atOp, bootReply), set(atGIAddr, 10, 78, 0, 1), with(82, 1, 1, 'x')), "10.77.0.1:67", ""},
 		"a request":                      {reply(set(atOp, bootRequest)), "10.77.0.1:67", ""},
+		"to a machine that did not ask":  {reply(set(atCHAddr, 0x52, 0x54, 0, 0, 0, 0x0b)), "10.77.0.1:67", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
