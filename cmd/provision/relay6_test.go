@@ -15,23 +15,24 @@ import (
 	"github.com/rackstage/provision/lab"
 )
 
-// remoteSite6 has a network of IPv6 beside the other one behind the relay.
-const remoteSite6 = remoteSite + `
+// remoteSite6 has a network of IPv6 behind the relay, and none of IPv4 that is
+// served.
+var remoteSite6 = strings.Replace(remoteSite, "10.78.0.0/24, mode: full", "10.78.0.0/24, mode: observe", 1) + `
   - {name: far6, cidr: "fd78::/64", mode: full, ranges: ["fd78::1000-fd78::1fff"], dns: ["fd78::53"]}
 `
 
 // TestARealClientOfIPv6BehindOurRelay has dhclient ask through the relay, on a
 // network that nothing but the relay has a leg in, and fetch a loader and its
 // script from the relay's IPv6 address. Its kernel hears where it is from the
-// relay too.
+// relay too. Then a machine boots there by PXE over IPv6, up to its agent's hello.
 func TestARealClientOfIPv6BehindOurRelay(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts a server, a relay and a client, and waits for them: make test runs it")
+		t.Skip("boots a virtual machine: make test runs it")
 	}
 	state, _ := testImages(t)
 	plan := labPlan{
 		state: state, site: remoteSite6, hook: os.Getenv("PROVISION_TEST_PROGRAM"),
-		machines: []lab.Machine{{Name: "n1", Firmware: lab.BIOS, MAC: "52:54:00:78:00:01", Remote: true}},
+		machines: []lab.Machine{{Name: "n1", Firmware: lab.UEFI, MAC: "52:54:00:78:00:01", Remote: true, IPv6: true}},
 	}
 	r := prepareTestRack(t, plan, func(r *labRack) error { return addIPv6(t.Context(), r) })
 	if err := r.applySite(t.Context()); err != nil {
@@ -44,7 +45,7 @@ func TestARealClientOfIPv6BehindOurRelay(t *testing.T) {
 	})
 
 	c := newClient6(t, r)
-	if addr := c.lease(); !netip.MustParsePrefix("fd78::1000/116").Contains(addr) {
+	if addr := c.lease(); !farRange6.Contains(addr) {
 		t.Errorf("dhclient was given %v, want an address of the range", addr)
 	}
 	until(t, 10*time.Second, "the relay's advertisement", func(context.Context) (bool, error) {
@@ -63,7 +64,13 @@ func TestARealClientOfIPv6BehindOurRelay(t *testing.T) {
 		t.Errorf("the relay counted %+v, want two packets or more passed on", u)
 	}
 	hasLease6(t, r)
+	node := bootsRemote(t, r, "n1", "52:54:00:78:00:01")
+	if addr, err := netip.ParseAddr(node.Addr); err != nil || !farRange6.Contains(addr) {
+		t.Errorf("the node is at %q, want an address of %s", node.Addr, farRange6)
+	}
 }
+
+var farRange6 = netip.MustParsePrefix("fd78::1000/116")
 
 // addIPv6 gives server and edge addresses of IPv6, and the server the way to the
 // machines'.
