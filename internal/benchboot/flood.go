@@ -23,8 +23,8 @@ type flooded struct {
 	Slowest   float64 // seconds
 }
 
-// floodLoad sends DISCOVERs of made-up clients, mutated packets, floods of
-// options and storms of one client's ACK-less REQUESTs, and now and then lets a
+// floodLoad sends DISCOVERs of made-up clients, mutated packets, relay loops,
+// floods of options and storms of one client's ACK-less REQUESTs, and now and then lets a
 // good client get an address.
 func floodLoad(_ context.Context, raw json.RawMessage) (any, error) {
 	var a floodArgs
@@ -61,6 +61,13 @@ func floodLoad(_ context.Context, raw json.RawMessage) (any, error) {
 func nastyPacket(random *rand.Rand, relay netip.Addr, n uint32) []byte {
 	b := discoverOf(relay, clientMAC(1<<29+n), n)
 	switch n % 8 {
+	case 4: // what relays pass on again and again, and what says that we did
+		b[3] = 17
+		if n%16 < 8 {
+			ours := dhcpServerAddr.Addr().As4()
+			b[3] = 1
+			copy(b[24:], ours[:])
+		}
 	case 5: // bytes that were changed
 		for range 8 {
 			b[random.IntN(len(b))] = byte(random.Uint32())

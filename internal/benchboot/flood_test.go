@@ -7,13 +7,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rackstage/provision/api"
 )
 
 // Whatever a hundred thousand made-up clients send, a good one has its address
 // within a second, and the server's memory stays what it was.
 func TestAFloodStopsNobody(t *testing.T) {
 	d := newDrill(t, t.TempDir())
-	d.load(100*time.Millisecond, nil)
+	d.load(time.Second, nil)
+	client, err := api.NewClient(api.ClientOptions{Server: "unix:" + filepath.Join(d.state, "provision.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
 	before := resident(t, d.p)
 	cpu0, _ := d.p.cpu()
 	var res flooded
@@ -31,6 +37,19 @@ func TestAFloodStopsNobody(t *testing.T) {
 	}
 	if after-before > 100<<10 {
 		t.Errorf("the server took %d MiB more", (after-before)>>10)
+	}
+	counted, err := client.Counters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"malformed", "limited", "relay_loop"} {
+		t.Logf("%s %d", name, counted["provision_dhcp_"+name+"_total"])
+		if counted["provision_dhcp_"+name+"_total"] == 0 {
+			t.Errorf("no packet was counted as %s", name)
+		}
+	}
+	if n := counted["provision_dhcp_panics_total"]; n != 0 {
+		t.Errorf("%d packets made the server fail", n)
 	}
 	if err := d.p.alive(); err != nil {
 		t.Error(err)
