@@ -33,6 +33,8 @@ func TestWhatIsShownIsWhatTheMachineGets(t *testing.T) {
 		"the agent's script":          {"n-0000000002", "agent", "", nil},
 		"a menu":                      {"prd-1", "menu", "menu.ipxe", []string{"choose", "pool prd"}},
 		"the script for its disk":     {"n-0000000002", "local", "local.ipxe", []string{"sanboot"}},
+		"a menu for GRUB":             {"prd-1", "grub-menu", "grub.cfg", []string{"menuentry", "pool prd"}},
+		"the rescue system":           {"prd-1", "rescue", "rescue.ipxe", []string{"the server has no rescue.img"}},
 		"a script for GRUB":           {"n-0000000002", "grub", "grub.cfg", []string{"linux", "provision.ticket=" + noTicket}},
 		"a stranger's":                {"52:54:00:00:00:99", "ipxe", "agent.ipxe", []string{"provision.ticket=" + noTicket, "BOOTIF=01-52-54-00-00-00-99"}},
 		"a seed":                      {"prd-1", "seed", "/etc/hostname", []string{"prd-1 docker"}},
@@ -86,5 +88,17 @@ func TestWhatIsShownDiffersInTheTicketOnly(t *testing.T) {
 	ticket := after[:len(noTicket)]
 	if got := strings.ReplaceAll(fetched, ticket, noTicket); got != out.Body.Files[0].Text {
 		t.Errorf("fetched\n%s\nshown\n%s", got, out.Body.Files[0].Text)
+	}
+}
+
+func TestACustomScriptIsShownInBothItsForms(t *testing.T) {
+	c, e := local(t)
+	e.site.Scripts = []fleet.Script{{Name: "mine", Nodes: []string{"prd-1"}, IPXE: customText, GRUB: "echo {{.Name}}\nsource {{.Agent}}\n"}}
+	got, err := c.Render(t.Context(), "prd-1", "custom")
+	if err != nil || len(got.Files) != 2 || got.Files[0].Name != "mine.ipxe" || got.Files[1].Name != "mine.cfg" {
+		t.Fatalf("Render = %+v, %v; want mine.ipxe and mine.cfg", got.Files, err)
+	}
+	if text := got.Files[1].Text; !strings.HasPrefix(text, "echo prd-1\nsource (http,") || !strings.HasSuffix(text, "/boot/grub/x86_64/52:54:00:00:00:01.agent.cfg\n") {
+		t.Errorf("for GRUB it is\n%s", text)
 	}
 }

@@ -153,7 +153,9 @@ func (b boot) settle(ctx context.Context, v *visit) choice {
 		v.plan = pxe.Decide(v.ask, v.node)
 	}
 	do := b.choose(v)
-	if do == doRescue && v.plan.File != pxe.ScriptRescue && !b.o.Engine.RescueOnce(ctx, v.ask.MAC) {
+	// Beginning it is a write, so that it is limited as tickets are; it ends no
+	// more often than it begins.
+	if do == doRescue && v.plan.File != pxe.ScriptRescue && (!b.tickets.Allow(v.ask.Addr) || !b.o.Engine.RescueOnce(ctx, v.ask.MAC)) {
 		v.do = doGo
 		return b.choose(v)
 	}
