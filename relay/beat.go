@@ -89,7 +89,7 @@ func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 	}
 	if k := r.known.Load(); k != nil {
 		for _, p := range r.ports() {
-			for _, addr := range r.addrs(p) {
+			for _, addr := range p.addrs() {
 				if subnet, ok := k.subnetOf(addr); ok {
 					report.Places = append(report.Places, api.RelayPlace{Subnet: subnet, Addr: addr})
 				}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -237,14 +238,14 @@ func (r *Relay) findPorts() error {
 
 func (r *Relay) ports() []port { return *r.places.Load() }
 
-// addrs are our addresses on a port that machines reach us by: the first one of
-// IPv4, and that on an IPv6 subnet which is served.
-func (r *Relay) addrs(p port) (list []netip.Addr) {
+// addrs are our addresses on a port that machines reach us by. Which of them
+// are on a subnet the server may say only later.
+func (p port) addrs() (list []netip.Addr) {
 	if p.addr.IsValid() {
 		list = append(list, p.addr.Addr())
 	}
-	if six, ok := r.linkOf(p); ok {
-		list = append(list, six)
+	for _, six := range p.six {
+		list = append(list, six.Addr())
 	}
 	return list
 }
@@ -340,13 +341,37 @@ func (r *Relay) openDoors(ctx context.Context) (_ *doors, err error) {
 		}
 	}
 	for _, p := range r.ports() {
-		for _, at := range r.addrs(p) {
-			if err := d.open(ctx, at, r.known.Load().said); err != nil {
+		for _, at := range p.addrs() {
+			if err := d.openSoon(ctx, at, r.known.Load().said); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return d, nil
+}
+
+// An address of IPv6 that is new cannot be used before it is known that nobody
+// else has it (RFC 4862 §5.4): it is tried so often and so many times.
+const (
+	doubtEvery = 200 * time.Millisecond
+	doubtTries = 25
+)
+
+// openSoon opens doors at an address once it can be used.
+func (d *doors) openSoon(ctx context.Context, at netip.Addr, said api.RelaySnapshot) (err error) {
+	tick := time.NewTicker(doubtEvery)
+	defer tick.Stop()
+	for range doubtTries {
+		if err = d.open(ctx, at, said); at.Is4() || !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
 }
 
 // open opens what machines reach at one address.

@@ -70,7 +70,7 @@ func (r *Relay) networks() (list []foreign.Network) {
 func (r *Relay) foreignNow() (list []api.RelayForeign) {
 	for _, s := range r.others.Servers() {
 		for _, p := range r.ports() {
-			if at := r.addrs(p); p.name == s.Iface && !s.Router && len(at) > 0 {
+			if at := p.addrs(); p.name == s.Iface && !s.Router && len(at) > 0 {
 				list = append(list, api.RelayForeign{
 					At: at[0], Addr: s.Addr, DUID: s.DUID, MAC: string(s.MAC), Full: s.Full, Proxy: s.Proxy, Offers: s.Offers, File: s.File,
 				})

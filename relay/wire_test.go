@@ -249,6 +249,42 @@ func TestARelayOnTheWire(t *testing.T) {
 	s.silent(s.machine, "the machine got what is not for it")
 }
 
+// TestDoorsOpenAtAnAddressThatIsStillInDoubt has an address of IPv6 that the
+// kernel is not sure of yet, and no subnet on it that the server has told of.
+func TestDoorsOpenAtAnAddressThatIsStillInDoubt(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	s := newSegment(t)
+	ip(t, "address", "add", "fd78::1/64", "dev", "eth1") // its check takes a second
+	if err := s.relay.findPorts(); err != nil {
+		t.Fatal(err)
+	}
+	d := &doors{}
+	defer d.close()
+	at := s.relay.ports()[0].addrs()
+	if len(at) != 2 || at[1] != link6 {
+		t.Fatalf("addresses %v, want %v too", at, link6)
+	}
+	if err := d.openSoon(t.Context(), at[1], s.relay.known.Load().said); err != nil || len(d.http)+len(d.agents)+len(d.tftp) != 3 {
+		t.Errorf("%v, with %d+%d+%d doors open", err, len(d.http), len(d.agents), len(d.tftp))
+	}
+	if places := s.relay.reportNow(nil).Places; len(places) != 1 {
+		t.Errorf("places %v before the server has told of a subnet of IPv6", places)
+	}
+	told := farSnapshot()
+	told.Subnets = append(told.Subnets, api.RelaySubnet{Name: "far6", CIDR: netip.MustParsePrefix("fd78::/64"), Serves: true})
+	if err := s.relay.learn(told, "2"); err != nil {
+		t.Fatal(err)
+	}
+	if places := s.relay.reportNow(nil).Places; len(places) != 2 || places[1] != (api.RelayPlace{Subnet: "far6", Addr: link6}) {
+		t.Errorf("places %v, want %v too", places, link6)
+	}
+	if link, ok := s.relay.linkOf(s.relay.ports()[0]); !ok || link != link6 {
+		t.Errorf("requests of IPv6 go up from %v, %v", link, ok)
+	}
+}
+
 func (s *segment) answers(p packet) {
 	s.t.Helper()
 	if _, err := s.server.WriteToUDPAddrPort(p, netip.MustParseAddrPort("10.78.0.1:67")); err != nil {
