@@ -320,6 +320,34 @@ func TestServersOfIPv6BehindRelaysAreKnownByTheirDUID(t *testing.T) {
 	}
 }
 
+// A flood of forged replies and of advertisements does not keep an answer to a
+// probe from being heard, in that very second.
+func TestAnswersAreHeardInAFlood(t *testing.T) {
+	s := newStreet6(rack6(fleet.Full))
+	s.client = fleet.MAC(client6.String())
+	wire := &tap{family: families[1], net: rack6Net}
+	answer := said6(advertise6, address6("fd77::77", 60)...)
+	forged := bytes.Replace(answer, client6, net.HardwareAddr{2, 0, 0, 0, 0, 6}, 1)
+	copy(forged[etherLen+8:], netip.MustParseAddr("fe80::bad").AsSlice())
+	var room rooms
+	for range framesPerSecond/2 - 1 {
+		s.Watch.hear(wire, forged, &room)
+		s.Watch.hear(wire, advertised(0, 0), &room)
+	}
+	s.Watch.hear(wire, answer, &room)
+	if got := s.Servers(); !slices.ContainsFunc(got, func(f Server) bool { return f.Addr == otherAddr && f.Full && f.Probed }) {
+		t.Errorf("servers %+v, want the one that answered", got)
+	}
+	if st := s.Stats(); st.Replies != 2*repliesPerSecond+1 || st.Limited == 0 {
+		t.Errorf("Stats = %+v, want so many replies of each kind", st)
+	}
+	s.Watch.hear(wire, answer, &room)
+	s.Watch.hear(wire, answer, &room)
+	if st := s.Stats(); st.Replies != 2*repliesPerSecond+2 {
+		t.Errorf("Stats = %+v, want no more frames than are read in a second", st)
+	}
+}
+
 // What a relay brings back of us is no other server's.
 func TestWeAreNoOtherServer(t *testing.T) {
 	s := newStreet6(rack6(fleet.Full))

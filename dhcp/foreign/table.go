@@ -137,7 +137,7 @@ func (t *table) again(k key) {
 func (t *table) chosen(named Server, subnet string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.told.take(t.o.Now()) {
+	if !t.told.take(t.o.Now(), repliesPerSecond) {
 		t.stats.limited.Add(1)
 		return
 	}

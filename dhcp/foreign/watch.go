@@ -311,7 +311,7 @@ func (w *Watch) ours(r sighting) bool {
 // listen notes who answers on one network, until its tap is closed.
 func (w *Watch) listen(t *tap) {
 	defer t.broken.Store(true)
-	var room limiter
+	var room rooms
 	for {
 		frame, err := t.read()
 		if err != nil {
@@ -320,36 +320,68 @@ func (w *Watch) listen(t *tap) {
 			}
 			return
 		}
-		if !room.take(w.o.Now()) {
-			w.stats.limited.Add(1)
-			continue
-		}
-		r, err := t.parse(frame)
-		if err != nil {
-			w.stats.malformed.Add(1)
-			continue
-		}
-		if w.ours(r) {
-			continue
-		}
-		w.stats.replies.Add(1)
-		w.table.note(t.network(), r, t.answers(r, w.client, w.o.Now()))
+		w.hear(t, frame, &room)
 	}
 }
 
-// A limiter lets so many replies of a network through each second: a flood of
-// them must not cost more than that.
+// hear notes what one frame says.
+func (w *Watch) hear(t *tap, frame []byte, room *rooms) {
+	now := w.o.Now()
+	if !room.frames.take(now, framesPerSecond) {
+		w.stats.limited.Add(1)
+		return
+	}
+	r, err := t.parse(frame)
+	if err != nil {
+		w.stats.malformed.Add(1)
+		return
+	}
+	if w.ours(r) {
+		return
+	}
+	answer := t.answers(r, w.client, now)
+	if !room.of(r.Router, answer).take(now, repliesPerSecond) {
+		w.stats.limited.Add(1)
+		return
+	}
+	w.stats.replies.Add(1)
+	w.table.note(t.network(), r, answer)
+}
+
+// rooms is how much of what a network says is looked at: so many frames, and of
+// each kind so many replies. Who floods us with one kind does not keep another
+// from being heard, the answers to our probes least of all.
+type rooms struct {
+	frames  limiter
+	replies [4]limiter
+}
+
+func (r *rooms) of(router, answer bool) *limiter {
+	i := 0
+	if router {
+		i++
+	}
+	if answer {
+		i += 2
+	}
+	return &r.replies[i]
+}
+
+const (
+	framesPerSecond  = 5000
+	repliesPerSecond = 100
+)
+
+// A limiter lets so many through each second.
 type limiter struct {
 	second int64
 	used   int
 }
 
-const repliesPerSecond = 100
-
-func (l *limiter) take(now time.Time) bool {
+func (l *limiter) take(now time.Time, most int) bool {
 	if s := now.Unix(); s != l.second {
 		l.second, l.used = s, 0
 	}
 	l.used++
-	return l.used <= repliesPerSecond
+	return l.used <= most
 }
