@@ -20,7 +20,9 @@ const (
 // agent as a child, again and again. After many crashes (about half an hour)
 // it restarts the machine. It never returns.
 //
-// Nobody but the agent is its child, so nothing else has to be reaped.
+// Nobody but the agent is its child, so nothing else has to be reaped. What
+// somebody leaves behind in the background of a rescue shell stays a zombie
+// until the machine restarts, which does no harm.
 func Supervise(program string, args ...string) {
 	log := slog.New(NewLines(console()))
 	if err := Mount(); err != nil {
