@@ -30,7 +30,7 @@ func realLeases(t *testing.T) *store.Store {
 
 func TestALeaseThatTheStoreRefusesCostsNobodyElseItsACK(t *testing.T) {
 	ts := newTestServer(t, wideSubnet())
-	ts.Server.o.Leases = realLeases(t)
+	ts.o.Leases = realLeases(t)
 	var batch []reply
 	for i := range 20 {
 		mac := fleet.MAC(fmt.Sprintf("52:54:00:00:01:%02x", i))
@@ -70,7 +70,7 @@ func TestAnEndlessClientIdentifierIsRefused(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			ts := newTestServer(t, rackSubnet(fleet.Full))
-			ts.Server.o.Leases = realLeases(t)
+			ts.o.Leases = realLeases(t)
 			options := "\x35\x01\x03\x32\x04\x0a\x4d\x00\x64\x36\x04\x0a\x4d\x00\x01"
 			for _, n := range tt.pieces {
 				options += "\x3d" + string([]byte{byte(n)}) + strings.Repeat("x", n)

@@ -74,13 +74,11 @@ func (d *draft) setAddrs(code byte, list ...netip.Addr) {
 	}
 }
 
-// unset takes an option out, and reports whether it was there.
-func (d *draft) unset(code byte) bool {
-	was := d.has.contains(code)
+// unset takes an option out.
+func (d *draft) unset(code byte) {
 	d.has.remove(code)
 	d.inName.remove(code)
 	d.inFile.remove(code)
-	return was
 }
 
 // leastMessage is what a message is padded to: old ROMs drop shorter ones.

@@ -100,7 +100,7 @@ func (s *Server) tellLeases(d *draft, sc *scene, leases []fleet.Lease) {
 	if id, err := hex.DecodeString(l.ClientID); err == nil && len(id) > 0 {
 		d.set(codeClientID, id)
 	}
-	if l.Hostname != "" && sc.query.asked(codeHostname) {
+	if l.Hostname != "" && sc.asked(codeHostname) {
 		d.setText(codeHostname, l.Hostname)
 	}
 	if len(leases) > 1 {

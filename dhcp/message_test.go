@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func TestAMessageIsReadAsTheStandardsSay(t *testing.T) {
 	var m message // one for all: nothing of the one before may stay
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if err := m.parse(tt.packet); err != tt.err {
+			if err := m.parse(tt.packet); !errors.Is(err, tt.err) {
 				t.Fatalf("parse = %v, want %v", err, tt.err)
 			}
 			if tt.err != nil {

@@ -21,7 +21,7 @@ import (
 
 func inNamespace(tb testing.TB) bool { tb.Helper(); return netns.Inside(tb) }
 
-func run(tb testing.TB, name string, args ...string) {
+func run(tb testing.TB, name string, args ...string) { //nolint:unparam // reads as it is typed
 	tb.Helper()
 	if out, err := exec.CommandContext(tb.Context(), name, args...).CombinedOutput(); err != nil {
 		tb.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)

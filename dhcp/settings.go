@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/rackstage/provision/fleet"
@@ -75,7 +76,7 @@ func routeBytes(n fleet.Subnet) (b []byte) {
 	routes := n.Routes
 	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if len(routes) > 0 && n.Router.Is4() {
-		routes = append(routes[:len(routes):len(routes)], fleet.Route{To: everywhere, Via: n.Router})
+		routes = append(slices.Clip(routes), fleet.Route{To: everywhere, Via: n.Router})
 	}
 	seen := make(map[netip.Prefix]bool, len(routes))
 	for _, r := range routes {
@@ -125,15 +126,7 @@ func searchList(domains []string) (b []byte) {
 // 55), or it has none.
 func (q *query) asked(code byte) bool {
 	list := q.msg.option(55)
-	if list == nil {
-		return true
-	}
-	for _, c := range list {
-		if c == code {
-			return true
-		}
-	}
-	return false
+	return list == nil || slices.Contains(list, code)
 }
 
 // uninvited reports whether a subnet's option goes to clients that did not ask

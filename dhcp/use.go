@@ -48,5 +48,6 @@ func (s *Server) outOfAddresses(sc *scene, why refusal) {
 		s.alarms.Raise(fleet.CodeUnknownShare, u.On(), "no address for "+string(sc.mac))
 	case refusedReserved:
 		s.alarms.Raise(fleet.CodeReservedHeld, sc.who.own.String()+" on subnet "+sc.subnet.Name, "it is reserved for "+string(sc.mac)+", and another has it")
+	default: // the others are no trouble of ours
 	}
 }

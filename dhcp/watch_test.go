@@ -3,6 +3,7 @@ package dhcp
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -42,11 +43,7 @@ func (b *alarmBoard) Clear(code, on string) {
 func (b *alarmBoard) all() map[string]string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := map[string]string{}
-	for k, v := range b.standing {
-		all[k] = v
-	}
-	return all
+	return maps.Clone(b.standing)
 }
 
 // A neighbour is a real DHCP server on the other end of a link of its own.

@@ -57,8 +57,9 @@ func (s *Server) identify(req *http.Request, need audience) (caller, error) {
 			return caller{}, nil
 		case relays:
 			return s.identifyRelay(req)
+		default:
+			return s.identifyAgent(req)
 		}
-		return s.identifyAgent(req)
 	case viewers, operators, admins:
 	}
 	who, err := s.identifyPerson(req)

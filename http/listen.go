@@ -69,7 +69,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 		}
 	}
 	for i, listener := range l.Boot {
-		door := s.newQuickDoor(listener)
+		door := s.newQuickDoor(listener) //nolint:contextcheck // it has none: only a panic is told there
 		l.Boot[i] = door
 		group.Go(func() error { door.wait(); return nil }) // until its server closes it
 	}

@@ -17,23 +17,23 @@ import (
 )
 
 // newTestServer returns a server over a fake rack.
-func newTestServer(t testing.TB, change ...func(*Options)) (*Server, *rackEngine) {
-	t.Helper()
-	dir := t.TempDir()
+func newTestServer(tb testing.TB, change ...func(*Options)) (*Server, *rackEngine) {
+	tb.Helper()
+	dir := tb.TempDir()
 	for name, data := range map[string]string{
 		"boot/vmlinuz": "kernel kernel kernel", "boot/initrd.img": strings.Repeat("ramdisk ", 1<<16), "boot/snponly.efi": "loader",
 		"boot/.hidden": "secret", "outside": "secret", "chunks/" + testChunk: "chunk",
 	} {
 		name = filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := os.WriteFile(name, []byte(data), 0o644); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if err := os.Symlink("../outside", filepath.Join(dir, "boot/link")); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	engine := newRackEngine()
 	o := Options{
@@ -54,9 +54,9 @@ func newTestServer(t testing.TB, change ...func(*Options)) (*Server, *rackEngine
 	}
 	s, err := New(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.bootDir.Close() })
+	tb.Cleanup(func() { _ = s.bootDir.Close() })
 	return s, engine
 }
 

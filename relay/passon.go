@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"time"
 
@@ -42,9 +43,7 @@ func (r *Relay) passOn(w http.ResponseWriter, req *http.Request, name string, wh
 		return
 	}
 	defer res.Body.Close()
-	for key, values := range chosen(res.Header, answerHeaders) {
-		w.Header()[key] = values
-	}
+	maps.Copy(w.Header(), chosen(res.Header, answerHeaders))
 	w.WriteHeader(res.StatusCode)
 	counted := &countedResponse{ResponseWriter: w, n: &r.served}
 	if _, err := bootfile.Send(counted, &watched{res.Body, watch}); err != nil {

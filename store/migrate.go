@@ -104,7 +104,7 @@ func (s *Store) mergeBefore(ctx context.Context) error {
 	if err := s.openLeases(ctx); err != nil {
 		return err
 	}
-	err := errors.Join(s.MergeLeases(ctx), s.leases.close())
+	err := errors.Join(s.MergeLeases(ctx), s.leases.close()) //nolint:contextcheck // nothing ends the closing early
 	s.leases = nil
 	return err
 }

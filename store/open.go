@@ -40,7 +40,7 @@ func Open(ctx context.Context, path string, log *slog.Logger) (*Store, error) {
 	}
 	s := &Store{path: path, log: log, marker: m, runs: map[fleet.RunID]savedRun{}}
 	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(err, s.Close()) //nolint:contextcheck // nothing ends the closing early
 	}
 	return s, nil
 }

@@ -224,11 +224,11 @@ func checkSubnets(_ context.Context, st *station) (found []api.Check) {
 				"no interface of this server is on subnet %s (%s): machines there need a relay", n.Name, n.CIDR))
 			continue
 		}
-		text := fmt.Sprintf("subnet %s (%s) %s", n.Name, n.CIDR, n.Mode)
+		parts := []string{fmt.Sprintf("subnet %s (%s) %s", n.Name, n.CIDR, n.Mode)}
 		for _, u := range uses[n.Name] {
-			text += fmt.Sprintf(", %d of %d addresses free", max(0, u.Size-u.Used-u.Declined), u.Size)
+			parts = append(parts, fmt.Sprintf("%d of %d addresses free", max(0, u.Size-u.Used-u.Declined), u.Size))
 		}
-		found = append(found, okay("%s", text))
+		found = append(found, okay("%s", strings.Join(parts, ", ")))
 	}
 	return found
 }

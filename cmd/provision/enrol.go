@@ -86,14 +86,14 @@ func newEnrolApproveCmd(a *app) *cobra.Command {
 				args = append(args, n.ID)
 			}
 		}
-		return a.approveNodes(cmd, srv, args, format)
+		return a.approveNodes(ctx, srv, args, format)
 	})
 }
 
-func (a *app) approveNodes(cmd *cobra.Command, srv server, refs []string, format string) error {
+func (a *app) approveNodes(ctx context.Context, srv server, refs []string, format string) error {
 	var approved []api.Node
 	for _, ref := range refs {
-		n, err := srv.Approve(cmd.Context(), ref)
+		n, err := srv.Approve(ctx, ref)
 		if err != nil {
 			_ = a.approvedNodes(approved, format) // what was done before is told all the same
 			return err

@@ -222,7 +222,7 @@ func knows(ctx context.Context, r *labRack, nodes ...fleet.Node) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(db.Save(ctx, fleet.Change{Nodes: nodes}), db.Close())
+	return errors.Join(db.Save(ctx, fleet.Change{Nodes: nodes}), db.Close()) //nolint:contextcheck // nothing ends the closing early
 }
 
 // startRelay adds a relay on the server, enrols it, and runs it on the edge.

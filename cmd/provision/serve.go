@@ -75,7 +75,7 @@ func (a *app) serve(ctx context.Context, conf config) error {
 		return err
 	}
 	defer func() {
-		if err := st.store.Close(); err != nil {
+		if err := st.store.Close(); err != nil { //nolint:contextcheck // it is closed after the end too
 			log.ErrorContext(ctx, "store not closed", "err", err)
 		}
 	}()
@@ -147,7 +147,7 @@ func (st *station) wireEngine() error {
 
 // run serves until ctx is done. The first service that fails stops the rest.
 func (st *station) run(ctx context.Context) error {
-	doors, err := st.open()
+	doors, err := st.open() //nolint:contextcheck // a listening socket has no context
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func (d *tftpDoors) look(ctx context.Context) {
 		if _, open := d.at[a]; open {
 			continue
 		}
-		c, err := listenTFTPAt(a)
+		c, err := listenTFTPAt(a) //nolint:contextcheck // a listening socket has no context
 		if err != nil {
 			d.log.WarnContext(ctx, "tftp not opened at a new address", "addr", a, "err", err)
 			continue

@@ -24,7 +24,7 @@ func (s *Server) keep(ctx context.Context, name string, service func(context.Con
 		}
 		if err != nil && err.Error() != told {
 			told = err.Error()
-			s.o.Log.WarnContext(ctx, name+" not served, IPv4 is as before", "err", err)
+			s.o.Log.WarnContext(ctx, "not served, IPv4 is as before", "service", name, "err", err)
 		}
 		if err != nil && s.declares6() {
 			s.alarms.Raise(fleet.CodeNoIPv6, name, err.Error())

@@ -82,7 +82,7 @@ func Elsewhere(tb testing.TB, link string, work func() error) {
 // IP runs the program of that name in the namespace of this very thread: a
 // child has that of the thread that forks it.
 func IP(args ...string) error {
-	out, err := exec.CommandContext(context.Background(), "ip", args...).CombinedOutput()
+	out, err := exec.Command("ip", args...).CombinedOutput() //nolint:noctx // takes no time
 	if err != nil {
 		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
 	}

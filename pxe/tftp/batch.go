@@ -83,8 +83,9 @@ func (in *inbox) read(fd int) (int, error) {
 		return in.fresh, nil
 	case unix.EAGAIN, unix.EINTR:
 		return 0, nil
+	default:
+		return 0, errno
 	}
-	return 0, errno
 }
 
 // packet returns one that was read. The length counts one byte more than any

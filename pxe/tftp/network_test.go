@@ -51,13 +51,13 @@ type reader struct {
 	retry   time.Duration
 }
 
-func newReader(t testing.TB, from string, to netip.AddrPort) *reader {
-	t.Helper()
+func newReader(tb testing.TB, from string, to netip.AddrPort) *reader {
+	tb.Helper()
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(from)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
+	tb.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetReadBuffer(1 << 20)
 	return &reader{conn: conn, to: to, retry: 300 * time.Millisecond}
 }

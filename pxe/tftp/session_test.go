@@ -261,7 +261,7 @@ func (m *simulation) client(block int64) {
 // run returns how long the transfer took.
 func (m *simulation) run() (time.Duration, error) {
 	m.flight()
-	for step := 0; step < 5_000_000; step++ {
+	for range 5_000_000 {
 		next := m.s.due.Sub(at(0))
 		if len(m.events) > 0 {
 			next = min(next, m.events[0].when)
