@@ -8,4 +8,7 @@
 // the planned one, a chunk that is not what its name says, a server that is
 // not the one whose certificate it was told, a Docker request that is not on
 // its short list.
+//
+// In the rescue system it does none of this: it gives the machine to a person,
+// and says nothing to the server.
 package agent
