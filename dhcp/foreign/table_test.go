@@ -117,6 +117,24 @@ func TestAServerThatARelayHearsIsOneOfOurs(t *testing.T) {
 	}
 }
 
+// TestOfTwoRelaysOnANetworkNoneIsAnotherServer has each hear the answers of
+// ours that the other one passes.
+func TestOfTwoRelaysOnANetworkNoneIsAnotherServer(t *testing.T) {
+	s := newStreet(fleet.Full)
+	s.o.DUID = "0004aabb"
+	s.SetSubnets([]fleet.Subnet{{Name: "far6", CIDR: netip.MustParsePrefix("fd78::/64"), Mode: fleet.Full}})
+	heard := Server{Addr: netip.MustParseAddr("fe80::2"), DUID: "0004aabb", MAC: "52:54:00:00:00:09", Relay: netip.MustParseAddr("fd78::1"), Full: true}
+	s.Relayed("far6", heard)
+	if got := s.board.names(); len(got) != 0 {
+		t.Errorf("alarms %q about our own answers", got)
+	}
+	heard.DUID = "0004ccdd"
+	s.Relayed("far6", heard)
+	if got := s.board.names(); len(got) != 1 {
+		t.Errorf("alarms %q, want that about another server", got)
+	}
+}
+
 func TestAServerIsGoneWhenItStops(t *testing.T) {
 	s := newStreet(fleet.Observe)
 	s.hear("10.20.0.254", "10.20.0.9", true)

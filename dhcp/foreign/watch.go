@@ -142,9 +142,10 @@ func (w *Watch) ChosenDUID(duid []byte, subnet string) {
 	}
 }
 
-// Relayed notes a server that a relay of ours sees on its side.
+// Relayed notes a server that a relay of ours sees on its side. Of two relays
+// on a network each hears what we say through the other.
 func (w *Watch) Relayed(subnet string, s Server) {
-	if !w.o.Own(s.Addr) {
+	if !w.o.Own(s.Addr) && (s.DUID == "" || s.DUID != w.o.DUID) {
 		w.table.relayed(subnet, s)
 	}
 }
