@@ -9,6 +9,7 @@
 package figure
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -99,9 +100,12 @@ func plain(v float64) string {
 
 // Save writes figures with all their rounds to a file.
 func Save(name string, all []Figure) error {
-	raw, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
+	var raw bytes.Buffer
+	enc := json.NewEncoder(&raw)
+	enc.SetEscapeHTML(false) // ">=3x" for people
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(all); err != nil {
 		return err
 	}
-	return os.WriteFile(name, append(raw, '\n'), 0o644)
+	return os.WriteFile(name, raw.Bytes(), 0o644)
 }
