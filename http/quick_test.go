@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,15 @@ func TestTheDoorKnowsHowLoadersAsk(t *testing.T) {
 // FuzzQuick compares with what net/http reads: what is answered at the door
 // must mean to it exactly the same.
 func FuzzQuick(f *testing.F) {
+	names, err := filepath.Glob("../dhcp/testdata/*.pcap")
+	if err != nil || len(names) == 0 {
+		f.Fatalf("captures: %q, %v", names, err)
+	}
+	for _, name := range names {
+		for _, head := range capturedRequests(f, name) {
+			f.Add([]byte(head + "\r\n\r\n"))
+		}
+	}
 	f.Add([]byte(ipxeAsks))
 	f.Add([]byte("GET /boot/ipxe?mac=x%20&do=local HTTP/1.1\r\nhost: [fd77::1]:80\r\nAccept: */*\r\n\r\nGET / HTTP/1.1\r\n\r\n"))
 	f.Add([]byte("GET /boot/ipxe? HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"))
@@ -241,5 +251,29 @@ func BenchmarkQuickScript(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		at.quickScript(dst, ask)
+	}
+}
+
+// What iPXE on real firmware asked for its script with, word for word, is
+// answered at the door.
+func TestTheDoorKnowsHowRealLoadersAsk(t *testing.T) {
+	four, err := filepath.Glob("../dhcp/testdata/rack-*.pcap")
+	if err != nil || len(four) == 0 {
+		t.Fatalf("captures: %q, %v", four, err)
+	}
+	seen := 0
+	for _, name := range four {
+		for _, head := range capturedRequests(t, name) {
+			if !strings.HasPrefix(head, "GET "+pxe.PathScript+"?") {
+				continue
+			}
+			seen++
+			if _, size, ok := parseQuick([]byte(head + "\r\n\r\n")); !ok || size != len(head)+4 {
+				t.Errorf("%s: %q goes to net/http", name, head)
+			}
+		}
+	}
+	if seen < 3 {
+		t.Errorf("%d requests for scripts in the captures, want 3", seen)
 	}
 }
