@@ -2,9 +2,7 @@ package dhcp
 
 import (
 	"encoding/hex"
-	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -22,8 +20,7 @@ const (
 type book struct {
 	mu      sync.Mutex
 	clock   *clock
-	own     map[netip.Addr]bool // addresses of our interfaces
-	ledgers []*ledger           // by first address of their networks
+	ledgers []*ledger // by first address of their networks
 	byNet   map[netip.Prefix]*ledger
 	orphans map[netip.Addr]fleet.Lease // leases of no subnet that we serve
 }
@@ -33,19 +30,17 @@ func newBook(now func() time.Time) *book {
 }
 
 // configure sets the networks. Leases and offers stay, each with the network
-// that its address is in now.
+// that its address is in now. A ledger is built anew only when its network's
+// ranges have changed: it may have a million leases, and nobody is answered
+// meanwhile.
 func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	old, stay := b.ledgers, maps.Equal(b.own, own)
-	b.own, b.ledgers, b.byNet = own, nil, make(map[netip.Prefix]*ledger, len(nets))
+	old, former := b.ledgers, b.byNet
+	b.ledgers, b.byNet = nil, make(map[netip.Prefix]*ledger, len(nets))
 	for _, n := range nets {
-		i := slices.IndexFunc(old, func(l *ledger) bool { return stay && reflect.DeepEqual(l.net.Subnet, n.Subnet) })
-		var l *ledger
-		if i >= 0 { // nothing is to be done with its leases, which may be a million
-			l = old[i]
-			l.net, old = n, slices.Delete(old, i, i+1)
-		} else {
+		l := former[n.CIDR]
+		if l == nil || !l.redeclare(n, own) {
 			l = newLedger(n, own, b.clock)
 		}
 		b.ledgers = append(b.ledgers, l)
@@ -57,6 +52,9 @@ func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 		b.enter(&lease, false)
 	}
 	for _, l := range old {
+		if b.byNet[l.net.CIDR] == l {
+			continue
+		}
 		for p := range l.byAddr.places() {
 			b.move(l, p)
 		}

@@ -1,9 +1,7 @@
 package dhcp
 
 import (
-	"maps"
 	"net/netip"
-	"slices"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -35,27 +33,45 @@ type ledger struct {
 
 func newLedger(n *network, own map[netip.Addr]bool, c *clock) *ledger {
 	l := &ledger{
-		clock: c, net: n, never: make(map[uint32]bool), reserved: make(map[uint32]bool), byAddr: newBlocks(),
+		clock: c, net: n, byAddr: newBlocks(),
 		byMAC: make(map[hwaddr]uint32), offers: make(map[hwaddr]*place), byID: make(map[string]*place), names: make(map[uint32]names),
 	}
-	never := append([]netip.Addr{n.Router, n.Server, n.CIDR.Masked().Addr(), broadcastOf(n.CIDR)}, n.DNS...)
-	for _, a := range slices.AppendSeq(never, maps.Keys(own)) {
-		if a.Is4() {
-			l.never[number(a)] = true
+	l.never, l.reserved = setAside(n, own)
+	l.shelves = l.newShelves()
+	return l
+}
+
+// newShelves returns what a network is declared to give, to everybody and to
+// each class with ranges of its own.
+func (l *ledger) newShelves() []*shelf {
+	shelves := []*shelf{l.newShelf("", l.net.Ranges)}
+	for _, c := range l.net.classes {
+		if c.shelf > 0 {
+			shelves = append(shelves, l.newShelf(c.Name, c.Ranges))
 		}
+	}
+	return shelves
+}
+
+// setAside returns the addresses of a network that are given to nobody, and to
+// one client only.
+func setAside(n *network, own map[netip.Addr]bool) (never, reserved map[uint32]bool) {
+	never, reserved = make(map[uint32]bool), make(map[uint32]bool)
+	add := func(to map[uint32]bool, a netip.Addr) {
+		if n.CIDR.Contains(a) {
+			to[number(a)] = true
+		}
+	}
+	for _, a := range append([]netip.Addr{n.Router, n.Server, n.CIDR.Masked().Addr(), broadcastOf(n.CIDR)}, n.DNS...) {
+		add(never, a)
+	}
+	for a := range own {
+		add(never, a)
 	}
 	for _, r := range n.Reservations {
-		if r.Addr.Is4() {
-			l.reserved[number(r.Addr)] = true
-		}
+		add(reserved, r.Addr)
 	}
-	l.shelves = []*shelf{l.newShelf("", n.Ranges)}
-	for _, c := range n.classes {
-		if c.shelf > 0 {
-			l.shelves = append(l.shelves, l.newShelf(c.Name, c.Ranges))
-		}
-	}
-	return l
+	return never, reserved
 }
 
 // broadcastOf returns the last address of a network.
