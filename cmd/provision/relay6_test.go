@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,7 +143,15 @@ func (c client6) lease() netip.Addr {
 	out, err := c.run("timeout", "30", "dhclient", "-6", "-1", "-v", "-cf", "/dev/null", "-lf", filepath.Join(c.dir, "leases"),
 		"-pf", filepath.Join(c.dir, "pid"), "-sf", script, "nic0")
 	c.t.Cleanup(func() { // it goes on as a daemon
-		_, _ = c.run("dhclient", "-6", "-x", "-cf", "/dev/null", "-lf", filepath.Join(c.dir, "leases"), "-pf", filepath.Join(c.dir, "pid"), "-sf", "/bin/true", "nic0")
+		raw, err := os.ReadFile(filepath.Join(c.dir, "pid"))
+		pid, err2 := strconv.Atoi(strings.TrimSpace(string(raw)))
+		if err := errors.Join(err, err2); err != nil {
+			c.t.Errorf("dhclient cannot be ended: %v", err)
+			return
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			c.t.Errorf("dhclient was not ended: %v", err)
+		}
 	})
 	text2, err2 := os.ReadFile(got)
 	addr, err3 := netip.ParseAddr(strings.TrimSpace(string(text2)))
