@@ -15,6 +15,7 @@ const (
 	PathRelayReport   = "/relay/v1/report"   // POST [RelayReport]
 	PathRelaySnapshot = "/relay/v1/snapshot" // GET [RelaySnapshot]; has an ETag
 	PathRelayFiles    = "/relay/v1/files/"   // GET a file of [RelaySnapshot.Files], by name
+	PathRelayChunks   = "/relay/v1/chunks/"  // GET a piece of an image, as behind [PathChunks]
 	PathRelayBoot     = "/relay/v1/boot/"    // GET or HEAD for a machine; what follows is a path of the boot listener
 	PathRelayTFTP     = "/relay/v1/tftp/"    // GET for a machine; what follows is a name of the TFTP server
 	PathRelayQuirk    = "/relay/v1/quirk"    // GET [RelayQuirk] of a machine

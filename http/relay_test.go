@@ -291,6 +291,20 @@ func TestBootFilesForARelay(t *testing.T) {
 	}
 }
 
+// TestChunksForARelay asks for no machine: whoever wants a chunk may have it.
+func TestChunksForARelay(t *testing.T) {
+	s := newRelaySite(t)
+	good := "0123/" + testChunk + ".cacnk"
+	for path, want := range map[string]int{good: 200, "0124/" + testChunk + ".cacnk": 404, "../files/vmlinuz": 404, "": 404} {
+		if res, body := s.ask("GET", api.PathRelayChunks+path, "", nil); res.StatusCode != want || want == 200 && body != "chunk" {
+			t.Errorf("GET %q: status %d, %q; want %d", path, res.StatusCode, body, want)
+		}
+	}
+	if seen := s.engine.evidence(); len(seen) != 0 {
+		t.Errorf("a relay's cache made evidence: %v", seen)
+	}
+}
+
 func TestAReportMakesEvidenceOfItsOwnMachines(t *testing.T) {
 	s := newRelaySite(t)
 	report := api.RelayReport{

@@ -120,4 +120,11 @@ func (s *Server) relayFile(c echo.Context) error {
 	return nil
 }
 
+// relayChunk sends a piece of an image to a relay's cache. Everybody may have
+// one: it is asked for in no machine's name.
+func (s *Server) relayChunk(c echo.Context) error {
+	boot{s}.chunk(c.Response(), c.Request(), strings.TrimPrefix(c.Request().URL.Path, api.PathRelayChunks))
+	return nil
+}
+
 func hidden(name string) bool { return strings.HasPrefix(name, ".") || strings.Contains(name, "/.") }

@@ -21,6 +21,7 @@ func (s *Server) relayRoutes(e *echo.Echo) {
 	e.POST(api.PathRelayReport, handle(s.takeReport))
 	e.GET(api.PathRelaySnapshot, s.sendSnapshot)
 	e.GET(api.PathRelayFiles+"*", s.relayFile)
+	e.GET(api.PathRelayChunks+"*", s.relayChunk)
 	e.GET(api.PathRelayBoot+"*", s.relayBoot)
 	e.HEAD(api.PathRelayBoot+"*", s.relayBoot)
 	e.GET(api.PathRelayTFTP+"*", s.relayTFTP)

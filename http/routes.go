@@ -31,6 +31,7 @@ func audiences() map[string]audience {
 		"POST /relay/v1/report":  relays,
 		"GET /relay/v1/snapshot": relays,
 		"GET /relay/v1/files/*":  relays,
+		"GET /relay/v1/chunks/*": relays,
 		"GET /relay/v1/boot/*":   relays,
 		"HEAD /relay/v1/boot/*":  relays,
 		"GET /relay/v1/tftp/*":   relays,

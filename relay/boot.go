@@ -80,7 +80,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	name := path.Clean("/" + req.URL.Path)
 	if id, ok := chunkOf(name); ok {
-		r.sendBlob(w, req, blob{chunk, id}, 0, r.link.chunk(id, who))
+		r.sendBlob(w, req, blob{chunk, id}, 0, r.link.chunk(id))
 		return
 	}
 	if f, ok := r.fileOf(name); ok {

@@ -136,3 +136,27 @@ func TestARelayThatWasRemovedDoesNotStandIn(t *testing.T) {
 		t.Errorf("status %d, want 503:\n%s", got.Code, got.Body)
 	}
 }
+
+// TestAChunkIsFetchedInTheRelaysOwnName has a server that refuses to be asked
+// for a machine on none of the relay's subnets. Everybody who waits for that
+// chunk would be refused with it.
+func TestAChunkIsFetchedInTheRelaysOwnName(t *testing.T) {
+	b, packed := packedChunk(t, "data")
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if machine := req.Header.Get(api.HeaderMachine); machine != "" && !strings.HasPrefix(machine, "10.78.0.") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		_, _ = w.Write(packed)
+	}))
+	defer server.Close()
+	r := alone(t)
+	r.away.Store(false)
+	r.link.base, r.link.files = server.URL, server.Client()
+	target := api.PathChunks + b.id[:4] + "/" + b.id + ".cacnk"
+	for _, from := range []string{"[fe80::5054:ff:fe00:a%eth1]", "10.78.0.50"} {
+		if got := fetches(t, r, "GET", target, from); got.Code != 200 || got.Body.String() != string(packed) {
+			t.Errorf("%s got status %d, %q", from, got.Code, got.Body)
+		}
+	}
+}

@@ -211,31 +211,29 @@ func (l *link) snapshot(ctx context.Context, have string) (s *api.RelaySnapshot,
 // file is a [fetch] of a boot file.
 func (l *link) file(name string) fetch {
 	return func(ctx context.Context, w io.Writer) error {
-		return l.pull(ctx, api.PathRelayFiles+escapePath(name), nil, w)
+		return l.pull(ctx, api.PathRelayFiles+escapePath(name), w)
 	}
 }
 
 func escapePath(name string) string { return (&url.URL{Path: name}).EscapedPath() }
 
-// chunk is a [fetch] of a piece of an image, in a machine's name.
-func (l *link) chunk(id string, who speaker) fetch {
+// chunk is a [fetch] of a piece of an image. Many may wait for it, of whom none
+// asks alone: it is fetched in our own name.
+func (l *link) chunk(id string) fetch {
 	return func(ctx context.Context, w io.Writer) error {
-		return l.pull(ctx, api.PathRelayBoot+api.PathChunks[1:]+id[:4]+"/"+id+".cacnk", &who, w)
+		return l.pull(ctx, api.PathRelayChunks+id[:4]+"/"+id+".cacnk", w)
 	}
 }
 
 // stall is how long a transfer may stand still.
 const stall = 30 * time.Second
 
-func (l *link) pull(ctx context.Context, path string, who *speaker, w io.Writer) error {
+func (l *link) pull(ctx context.Context, path string, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.base+path, nil)
 	if err != nil {
 		return err
-	}
-	if who != nil {
-		who.sign(req)
 	}
 	res, err := l.files.Do(req)
 	if err != nil {
