@@ -69,7 +69,7 @@ func (in *installer) write(ctx context.Context, s *api.Step, progress func(int, 
 		return outcome{}, err
 	}
 	defer target.Close() // synced before
-	workers := runtime.NumCPU() + 2
+	workers := workersFor(runtime.NumCPU())
 	chunks := chunk.New(order.Chunks, workers, slowly(in.log))
 	defer chunks.Close()
 	rack := chunk.NewRack(chunks, index, chunk.Memory())
@@ -84,6 +84,14 @@ func (in *installer) write(ctx context.Context, s *api.Step, progress func(int, 
 	return outcome{text: fmt.Sprintf("%s written to %s, %d MiB: %d MiB packed from the server, %d MiB from the rack, %d MiB to it",
 		index.Name, d.Name, index.Size>>20, got.FromServer>>20, got.FromPeers>>20, got.ToPeers>>20)}, nil
 }
+
+// mostWorkers fill any disk. Each holds a connection to the server, which has
+// room for so many of all machines together.
+const mostWorkers = 8
+
+// workersFor is how many chunks are fetched and written at a time: some wait for
+// the network while the processors unpack.
+func workersFor(cpus int) int { return min(cpus+2, mostWorkers) }
 
 // tellRack is what [chunk.Share] tells the server.
 func (in *installer) tellRack(ctx context.Context, ask api.RackRequest) (reply api.RackReply, err error) {

@@ -45,6 +45,9 @@ func (c *countedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// NetConn returns the connection that is counted, as that of a *tls.Conn does.
+func (c *countedConn) NetConn() net.Conn { return c.Conn }
+
 // SetReadDeadline implements net.Conn. A deadline long ago is how net/http
 // ends its waiting for a machine to hang up.
 func (c *countedConn) SetReadDeadline(t time.Time) error {

@@ -104,7 +104,12 @@ func (d *quickDoor) greet() {
 			continue
 		}
 		c := &countedConn{Conn: conn, counts: d.counts}
-		d.all.Go(func() { d.serve(c) })
+		place := d.keeper.Admit(c)
+		if place == nil {
+			_ = c.Close()
+			continue
+		}
+		d.all.Go(func() { d.serve(c, place) })
 	}
 }
 
@@ -119,15 +124,11 @@ func (d *quickDoor) pass(a arrival) bool {
 }
 
 // serve answers what a connection brings, and then closes it or passes it on.
-func (d *quickDoor) serve(c *countedConn) {
-	if !d.keeper.Admit(c) {
-		_ = c.Close()
-		return
-	}
+func (d *quickDoor) serve(c *countedConn, place *throttle.Place) {
 	d.mu.Lock()
 	d.conns[c] = true
 	d.mu.Unlock()
-	goesOn := d.talk(c)
+	goesOn := d.talk(c, place)
 	d.mu.Lock()
 	delete(d.conns, c)
 	d.mu.Unlock()
@@ -139,7 +140,7 @@ func (d *quickDoor) serve(c *countedConn) {
 
 // talk answers requests for scripts. It returns true when something else has
 // come, which the connection then has at its head.
-func (d *quickDoor) talk(c *countedConn) (goesOn bool) {
+func (d *quickDoor) talk(c *countedConn, place *throttle.Place) (goesOn bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.broken(r)
@@ -153,7 +154,7 @@ func (d *quickDoor) talk(c *countedConn) (goesOn bool) {
 	buf := d.spare.Get().(*quickBuffer) //nolint:forcetypeassert // nothing else is in it
 	defer d.spare.Put(buf)
 	ask := scriptAsk{addr: tcpAddr(c.RemoteAddr()), local: tcpAddr(c.LocalAddr())}
-	silence := silence{conn: c, closed: d.closed}
+	silence := silence{conn: c, place: place, closed: d.closed}
 	for answered := false; ; {
 		if !silence.allow(answered) {
 			return false
@@ -162,6 +163,7 @@ func (d *quickDoor) talk(c *countedConn) (goesOn bool) {
 		if err != nil {
 			return false
 		}
+		place.Busy()
 		for rest := buf.in[:n]; len(rest) > 0; {
 			query, size, ok := parseQuick(rest)
 			if !ok {
@@ -186,6 +188,7 @@ var brokenAnswer = []byte("HTTP/1.1 500 Internal Server Error\r\nContent-Type: t
 // then, not for each of many requests.
 type silence struct {
 	conn   *countedConn
+	place  *throttle.Place
 	closed <-chan struct{}
 	until  time.Time
 }
@@ -194,6 +197,9 @@ type silence struct {
 // has been closed.
 func (p *silence) allow(answered bool) bool {
 	now := time.Now()
+	if answered {
+		p.place.Idle(now)
+	}
 	switch {
 	case p.until.IsZero():
 		p.until = now.Add(headerTime)

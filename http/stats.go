@@ -21,7 +21,8 @@ type Stats struct {
 	OthersNamed     int64 // requests that named another machine than the one that holds the address
 	LinksRefused    int64 // used up, expired, of another address, or made up
 	ConnsOfAddress  int64 // connections refused: too many of one address
-	ConnsInAll      int64 // connections refused: too many
+	ConnsInAll      int64 // connections refused: too many, and none of them idle
+	ConnsGaveWay    int64 // idle connections closed for new ones when there were too many
 	Panics          int64
 }
 
@@ -41,6 +42,6 @@ func (s *Server) BootStats() Stats {
 		NotFound: c.notFound.Load(), OthersNamed: c.othersNamed.Load(), BadMethods: c.badMethods.Load(), BadRequests: c.badRequests.Load(), HeadersTooLarge: c.headersTooLarge.Load(),
 		SlowHeaders: c.slowHeaders.Load(), IdleClosed: c.idleClosed.Load(), StalledReaders: c.stalledReaders.Load(),
 		TicketsRefused: c.ticketsRefused.Load(), LinksRefused: c.linksRefused.Load(),
-		ConnsOfAddress: ofAddr, ConnsInAll: inAll, Panics: c.panics.Load(),
+		ConnsOfAddress: ofAddr, ConnsInAll: inAll, ConnsGaveWay: s.bootDoor.GaveWay(), Panics: c.panics.Load(),
 	}
 }

@@ -53,10 +53,12 @@ func (r *Relay) acceptAgents(ctx context.Context, l net.Listener, keeper *thrott
 		case err != nil:
 			return err
 		}
-		if !keeper.Admit(conn) {
+		place := keeper.Admit(conn)
+		if place == nil {
 			_ = conn.Close()
 			continue
 		}
+		place.Busy() // what goes on in a tunnel is not seen from here
 		all.Go(func() {
 			defer keeper.Release(conn)
 			defer conn.Close()

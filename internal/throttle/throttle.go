@@ -3,9 +3,6 @@
 package throttle
 
 import (
-	"net"
-	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -71,83 +68,5 @@ func (t *Throttle[K]) forget(now time.Time) {
 		if b.level+t.rate*now.Sub(b.at).Seconds() >= t.burst {
 			delete(t.buckets, key)
 		}
-	}
-}
-
-// A Doorkeeper closes new connections of an address that holds too many
-// already, and all new ones when there are too many in all: slow clients
-// cost themselves, not the others.
-type Doorkeeper struct {
-	perAddr int
-	inAll   int
-
-	mu    sync.Mutex
-	conns map[net.Conn]netip.Addr
-	held  map[netip.Addr]int
-
-	refusedOfAddr, refusedInAll int64
-}
-
-// NewDoorkeeper returns one that admits so many connections of one address, and
-// of all together.
-func NewDoorkeeper(perAddr, inAll int) *Doorkeeper {
-	return &Doorkeeper{perAddr: perAddr, inAll: inAll, conns: map[net.Conn]netip.Addr{}, held: map[netip.Addr]int{}}
-}
-
-// Refused returns how many connections were closed because their address held
-// too many, and because there were too many in all.
-func (d *Doorkeeper) Refused() (ofAddr, inAll int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.refusedOfAddr, d.refusedInAll
-}
-
-// Watch is a hook for http.Server.ConnState.
-func (d *Doorkeeper) Watch(conn net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		if !d.Admit(conn) {
-			_ = conn.Close()
-		}
-	case http.StateClosed, http.StateHijacked:
-		d.Release(conn)
-	case http.StateActive, http.StateIdle:
-	}
-}
-
-// Admit reports whether a connection may stay, and counts it if so: once,
-// however often it is asked.
-func (d *Doorkeeper) Admit(conn net.Conn) bool {
-	ap, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	addr := ap.Addr().Unmap()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, in := d.conns[conn]; in {
-		return true
-	}
-	switch {
-	case d.held[addr] >= d.perAddr:
-		d.refusedOfAddr++
-		return false
-	case len(d.conns) >= d.inAll:
-		d.refusedInAll++
-		return false
-	}
-	d.conns[conn] = addr
-	d.held[addr]++
-	return true
-}
-
-// Release counts a connection out; one that was not counted in is no matter.
-func (d *Doorkeeper) Release(conn net.Conn) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	addr, ok := d.conns[conn]
-	if !ok {
-		return
-	}
-	delete(d.conns, conn)
-	if d.held[addr]--; d.held[addr] == 0 {
-		delete(d.held, addr)
 	}
 }
