@@ -108,6 +108,12 @@ func (s *Server) scene(q *query) (scene, bool) {
 	return sc, true
 }
 
+// isKnown reports whether somebody approved a machine, by its MAC alone.
+func (s *Server) isKnown(mac fleet.MAC) bool {
+	n, found := s.o.Nodes.NodeByMAC(mac)
+	return found && mac != "" && n.WasApproved()
+}
+
 // subnetFor finds the network that the client is on: as its relay says, or as
 // the addresses of the interface say.
 func (s *Server) subnetFor(q *query, l link) (fleet.Subnet, bool) {

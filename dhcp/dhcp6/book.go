@@ -27,12 +27,18 @@ type book struct {
 	mu      sync.Mutex
 	now     func() time.Time
 	ledgers []*ledger
-	orphans map[netip.Addr]fleet.Lease6 // leases of no subnet that we serve
-	history map[string]*usage.History   // by name of the subnet
+	orphans map[netip.Addr]orphan
+	history map[string]*usage.History // by name of the subnet
+}
+
+// An orphan is a lease of no subnet that we serve.
+type orphan struct {
+	lease   fleet.Lease6
+	unknown bool // of a machine that nobody has approved
 }
 
 func newBook(now func() time.Time) *book {
-	return &book{now: now, orphans: make(map[netip.Addr]fleet.Lease6), history: make(map[string]*usage.History)}
+	return &book{now: now, orphans: make(map[netip.Addr]orphan), history: make(map[string]*usage.History)}
 }
 
 // configure sets the subnets. Leases and offers stay, each with the subnet
@@ -48,9 +54,9 @@ func (b *book) configure(subnets []fleet.Subnet, own map[netip.Addr]bool) {
 		}
 	}
 	orphans := b.orphans
-	b.orphans = make(map[netip.Addr]fleet.Lease6)
-	for _, lease := range orphans {
-		b.enter(lease)
+	b.orphans = make(map[netip.Addr]orphan)
+	for _, o := range orphans {
+		b.enter(o.lease, o.unknown)
 	}
 	for _, l := range old {
 		for _, p := range l.byAddr {
@@ -62,15 +68,17 @@ func (b *book) configure(subnets []fleet.Subnet, own map[netip.Addr]bool) {
 // move takes a place over from a ledger that is no more.
 func (b *book) move(p *place) {
 	if p.lease.State != "" {
-		b.enter(p.lease)
+		b.enter(p.lease, p.unknown)
 	}
 	l := b.ledgerOf(p.addr)
-	if l == nil || p.held.duid == "" {
+	if l == nil {
 		return
 	}
 	np := l.place(p.addr)
-	l.hold(np, p.held, p.until, b.now())
-	np.storing = p.storing
+	if p.held.duid != "" {
+		l.hold(np, p.held, p.until, b.now())
+	}
+	np.rests, np.storing, np.unknown = p.rests, p.storing, p.unknown
 }
 
 // reconfigure keeps the subnets and sets our own addresses.
@@ -86,21 +94,22 @@ func (b *book) subnets() []fleet.Subnet {
 	return all
 }
 
-// load enters what is on disk.
-func (b *book) load(leases []fleet.Lease6) {
+// load enters a lease that is on disk, and whether nobody has approved the
+// machine that has it.
+func (b *book) load(lease fleet.Lease6, unknown bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, lease := range leases {
-		b.enter(lease)
-	}
+	b.enter(lease, unknown)
 }
 
-func (b *book) enter(lease fleet.Lease6) {
-	if l := b.ledgerOf(lease.Addr); l != nil {
-		l.put(lease)
+func (b *book) enter(lease fleet.Lease6, unknown bool) {
+	l := b.ledgerOf(lease.Addr)
+	if l == nil {
+		b.orphans[lease.Addr] = orphan{lease, unknown}
 		return
 	}
-	b.orphans[lease.Addr] = lease
+	l.put(lease).unknown = unknown
+	l.counted = time.Time{}
 }
 
 func (b *book) ledgerOf(a netip.Addr) *ledger {
@@ -227,18 +236,24 @@ func (b *book) giveUp(c client, a netip.Addr, state fleet.LeaseState) (fleet.Lea
 		return fleet.Lease6{}, false
 	}
 	p, now := l.byAddr[a], b.now()
-	if p.lease.State != fleet.LeaseBound || clientOf(p.lease).key() != c.key() || !p.freeFor(clientOf(p.lease), now) {
+	if p.lease.State != fleet.LeaseBound || clientOf(p.lease).key() != c.key() {
+		return fleet.Lease6{}, false
+	}
+	again := state == fleet.LeaseDeclined && now.Before(p.rests) // it has heard no answer yet
+	if !again && !p.freeFor(clientOf(p.lease), now) {
 		return fleet.Lease6{}, false
 	}
 	lease := p.lease
 	lease.State, lease.Expires = state, now
+	p.storing++
 	if state == fleet.LeaseDeclined {
 		lease.Expires = now.Add(quarantineTime)
+		l.rest(p, lease.Expires)
+		return lease, true
 	}
 	held := clientOf(lease)
 	held.known = !p.unknown
 	l.hold(p, held, now.Add(offerTime), now)
-	p.storing++
 	return lease, true
 }
 
@@ -251,7 +266,8 @@ func (b *book) stored(leases []fleet.Lease6, ok bool) {
 		l := b.ledgerOf(lease.Addr)
 		if l == nil {
 			if ok {
-				b.orphans[lease.Addr] = lease
+				o, had := b.orphans[lease.Addr]
+				b.orphans[lease.Addr] = orphan{lease, o.unknown || !had}
 			}
 			continue
 		}

@@ -3,6 +3,7 @@ package dhcp6
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -54,7 +55,16 @@ type ledgerFile struct {
 	full  bool
 }
 
-func (f *ledgerFile) Leases6(context.Context) ([]fleet.Lease6, error) { return nil, nil }
+// Leases6 returns the last lease of each address.
+func (f *ledgerFile) Leases6(context.Context) ([]fleet.Lease6, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := make(map[netip.Addr]fleet.Lease6)
+	for _, l := range f.saved {
+		last[l.Addr] = l
+	}
+	return slices.Collect(maps.Values(last)), nil
+}
 
 func (f *ledgerFile) SaveLeases6(_ context.Context, leases []fleet.Lease6) error {
 	f.mu.Lock()
@@ -109,13 +119,35 @@ func newBench(tb testing.TB, subnets ...fleet.Subnet) *bench {
 		tb.Fatal(err)
 	}
 	b.Server = s
+	b.wire()
+	return b
+}
+
+// wire puts the server on its network.
+func (b *bench) wire() {
+	s := b.Server
 	s.links.byIdx = map[int]link{rackIndex: {
 		index: rackIndex, name: "rack0", hardware: []byte{2, 0, 0, 0, 0, 1}, local: localIP,
 		prefixes: []netip.Prefix{netip.PrefixFrom(serverIP, 64), netip.MustParsePrefix("10.77.0.1/24")},
 	}}
 	s.links.owners = map[netip.Addr]bool{serverIP: true}
 	s.book.reconfigure(s.links.owned())
-	return b
+}
+
+// restart makes a server that knows what is on disk only.
+func (b *bench) restart(tb testing.TB) {
+	tb.Helper()
+	o := b.o
+	o.Subnets = b.declared()
+	s, err := New(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b.Server = s
+	b.wire()
+	if err := s.load(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // takeStock raises and clears alarms as it is done every few seconds.

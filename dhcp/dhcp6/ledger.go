@@ -45,13 +45,17 @@ type place struct {
 	lease   fleet.Lease6 // as it is on disk; State "" when there is none
 	held    client       // who may take it, until then; also while the lease is being stored
 	until   time.Time
-	storing int  // leases of it on their way to the disk
-	unknown bool // given to a machine that nobody has approved
+	rests   time.Time // declined: had by nobody until then, whether that is on disk or not
+	storing int       // leases of it on their way to the disk
+	unknown bool      // given to a machine that nobody has approved
 }
 
 // holder returns who has the address now. A declined or released address may
 // be had by nobody that could be named: busy is true then for the former.
 func (p *place) holder(now time.Time) (c client, busy bool) {
+	if now.Before(p.rests) {
+		return client{}, true
+	}
 	if p.held.duid != "" && (p.storing > 0 || now.Before(p.until)) {
 		return p.held, true
 	}
@@ -184,20 +188,17 @@ func (l *ledger) mayHave(a netip.Addr, c client, own netip.Addr) bool {
 // for, its node's by declaration, and else one that follows from who it is, so
 // that it gets the same one again when we have forgotten it.
 func (l *ledger) choose(c client, wanted []netip.Addr, own netip.Addr, now time.Time) (*place, bool) {
-	fits := func(a netip.Addr) bool {
-		p := l.byAddr[a]
-		return a.IsValid() && l.mayHave(a, c, own) && (p == nil || p.freeFor(c, now))
-	}
-	if a := l.byMAC[c.mac]; !c.side && fits(a) {
-		return l.place(a), true
+	var liked []netip.Addr
+	if !c.side {
+		liked = append(liked, l.byMAC[c.mac])
 	}
 	for _, p := range []*place{l.byIA[c.key()], l.byMachine[c.machine()]} {
-		if p != nil && fits(p.addr) {
-			return p, true
+		if p != nil {
+			liked = append(liked, p.addr)
 		}
 	}
-	for _, a := range append([]netip.Addr{own}, wanted...) {
-		if fits(a) && (l.byAddr[a] != nil || l.room(c, now)) {
+	for _, a := range append(append(liked, own), wanted...) {
+		if l.isFor(a, c, own, now) {
 			return l.place(a), true
 		}
 	}
@@ -205,6 +206,21 @@ func (l *ledger) choose(c client, wanted []netip.Addr, own netip.Addr, now time.
 		return nil, false
 	}
 	return l.probe(c, own, now)
+}
+
+// isFor reports whether a client may have an address now: it has it, or nobody
+// does. That it had it once is no claim: an address that is given to anybody,
+// and that it does not have, takes room as any other one does.
+func (l *ledger) isFor(a netip.Addr, c client, own netip.Addr, now time.Time) bool {
+	if !a.IsValid() || !l.mayHave(a, c, own) {
+		return false
+	}
+	if p := l.byAddr[a]; p != nil {
+		if _, busy := p.holder(now); busy {
+			return p.freeFor(c, now)
+		}
+	}
+	return !l.isShared(a) || l.room(c, now)
 }
 
 // probe looks for a free address, from the one that follows from the client's
@@ -311,7 +327,7 @@ func (l *ledger) hold(p *place, c client, until, now time.Time) {
 
 // put enters a lease that is on disk now. What the address was leased to, and
 // what the client had before, end with it, on disk as in here.
-func (l *ledger) put(lease fleet.Lease6) {
+func (l *ledger) put(lease fleet.Lease6) *place {
 	p, c := l.place(lease.Addr), clientOf(lease)
 	l.unlink(p)
 	if old := l.byIA[c.key()]; old != nil && old != p && lease.State == fleet.LeaseBound && old.lease.DUID == c.duid && old.lease.IAID == c.iaid {
@@ -319,12 +335,22 @@ func (l *ledger) put(lease fleet.Lease6) {
 	}
 	p.lease = lease
 	if lease.State == fleet.LeaseDeclined {
-		return
+		p.held = client{}
+		return p
 	}
 	l.byIA[c.key()], l.byMachine[c.machine()] = p, p
 	if p.storing == 0 && p.held.key() == c.key() {
 		p.held = client{}
 	}
+	return p
+}
+
+// rest keeps a place from everybody: its client found somebody else there.
+func (l *ledger) rest(p *place, until time.Time) {
+	if l.byIA[p.held.key()] == p && p.held.key() != clientOf(p.lease).key() {
+		delete(l.byIA, p.held.key())
+	}
+	p.held, p.rests = client{}, until
 }
 
 // unlink takes a place out of the indexes.

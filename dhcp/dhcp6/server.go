@@ -98,12 +98,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if _, err := s.links.refresh(); err != nil {
 		return fmt.Errorf("read addresses of interfaces: %w", err)
 	}
-	leases, err := s.o.Leases.Leases6(ctx)
-	if err != nil {
-		return fmt.Errorf("load leases: %w", err)
-	}
 	s.book.reconfigure(s.links.owned())
-	s.book.load(leases)
+	if err := s.load(ctx); err != nil {
+		return err
+	}
 	close(s.ready)
 
 	var g errgroup.Group
@@ -113,6 +111,18 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { s.keep(ctx, nameDHCP, s.serve); return nil })
 	g.Go(func() error { s.keep(ctx, nameRouter, s.route); return nil })
 	return g.Wait()
+}
+
+// load reads the leases.
+func (s *Server) load(ctx context.Context) error {
+	leases, err := s.o.Leases.Leases6(ctx)
+	if err != nil {
+		return fmt.Errorf("load leases: %w", err)
+	}
+	for _, l := range leases {
+		s.book.load(l, !s.isKnown(l.MAC))
+	}
+	return nil
 }
 
 // serve answers DHCPv6 requests, once there is a subnet to answer them for,

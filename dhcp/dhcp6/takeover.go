@@ -25,8 +25,7 @@ func (s *Server) Import(ctx context.Context, leases []fleet.Lease6, subnet strin
 		},
 		Check: func(l *fleet.Lease6) string { return s.mayImport(l, subnet, now) },
 		Claim: func(l *fleet.Lease6, hold bool) string {
-			n, _ := s.o.Nodes.NodeByMAC(l.MAC)
-			return s.book.claim(*l, l.MAC != "" && n.WasApproved(), hold)
+			return s.book.claim(*l, s.isKnown(l.MAC), hold)
 		},
 		Keep: s.keepNow,
 	}.Import(ctx, leases, dryRun)
