@@ -23,10 +23,11 @@ type book struct {
 	ledgers []*ledger // by first address of their networks
 	byNet   map[netip.Prefix]*ledger
 	orphans map[netip.Addr]fleet.Lease // leases of no subnet that we serve
+	silent  map[uint32]hwaddr          // see [ledger]
 }
 
 func newBook(now func() time.Time) *book {
-	return &book{clock: newClock(now), orphans: make(map[netip.Addr]fleet.Lease)}
+	return &book{clock: newClock(now), orphans: make(map[netip.Addr]fleet.Lease), silent: make(map[uint32]hwaddr)}
 }
 
 // configure sets the networks. Leases and offers stay, each with the network
@@ -41,7 +42,7 @@ func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 	for _, n := range nets {
 		l := former[n.CIDR]
 		if l == nil || !l.redeclare(n, own) {
-			l = newLedger(n, own, b.clock)
+			l = newLedger(n, own, b.clock, b.silent)
 		}
 		b.ledgers = append(b.ledgers, l)
 		b.byNet[n.CIDR] = l
@@ -111,6 +112,7 @@ func (b *book) enter(lease *fleet.Lease, stranger bool) {
 		b.orphans[lease.Addr] = *lease
 		return
 	}
+	delete(b.silent, number(lease.Addr)) // the disk has this one now
 	p := l.put(lease, stranger)
 	if sh := l.shelf(p); sh != nil {
 		sh.mark(p, stranger)
@@ -279,6 +281,7 @@ func (b *book) stored(leases []fleet.Lease, ok bool) {
 			p.storing--
 		}
 		if ok {
+			delete(b.silent, number(lease.Addr))
 			l.put(lease, false)
 		}
 	}

@@ -57,7 +57,6 @@ func TestAClockThatIsPutNeitherFreesNorKeepsAnAddress(t *testing.T) {
 			if !ok || !l.Expires.Equal(ts.clock.Add(600*time.Second)) {
 				t.Errorf("A's lease = %+v, want it to end in 600 s by the clock as it goes now", l)
 			}
-			const macC = "52:54:00:00:00:0c"
 			if got := ts.ask(packet(macC, discover)); got != nil {
 				t.Errorf("C is offered %s, which another has", got.YourIPAddr)
 			}

@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"context"
 	"net/netip"
 	"time"
 
@@ -26,7 +25,7 @@ func newCommitter(s *Server, send func([]reply)) *committer {
 		Size:   queueSize,
 		Leases: func(to []fleet.Lease, r *reply) []fleet.Lease { return append(to, r.lease) },
 		Addr:   func(l *fleet.Lease) netip.Addr { return l.Addr },
-		Save:   func(ctx context.Context, leases []fleet.Lease) error { return s.o.Leases.SaveLeases(ctx, leases) },
+		Save:   s.save,
 		Stored: s.book.stored,
 		Send:   func(stored []reply) { s.acknowledge(stored, send) },
 		Spare:  func(unstored []reply) { s.salvage(unstored, send) },

@@ -52,7 +52,7 @@ func (s *Server) Release(ctx context.Context, addr netip.Addr) (fleet.Lease, err
 // keep stores leases that the book holds places for. Whatever happens, the
 // book knows afterwards.
 func (s *Server) keep(ctx context.Context, leases []fleet.Lease) error {
-	return commit.Now(ctx, leases, s.o.Leases.SaveLeases, s.book.stored)
+	return commit.Now(ctx, leases, s.save, s.book.stored)
 }
 
 // Import takes over leases that another server gave, on a subnet or ("") on

@@ -28,12 +28,13 @@ type ledger struct {
 	offers   map[hwaddr]*place // by whom the address is offered to
 	byID     map[string]*place // by client identifier, of those that are not the MAC once more
 	names    map[uint32]names  // of the clients of leases, if they have any
+	silent   map[uint32]hwaddr // whose lease of an address the disk has, where it ended and the disk was not told: the book's
 	shelves  []*shelf
 }
 
-func newLedger(n *network, own map[netip.Addr]bool, c *clock) *ledger {
+func newLedger(n *network, own map[netip.Addr]bool, c *clock, silent map[uint32]hwaddr) *ledger {
 	l := &ledger{
-		clock: c, net: n, byAddr: newBlocks(),
+		clock: c, net: n, byAddr: newBlocks(), silent: silent,
 		byMAC: make(map[hwaddr]uint32), offers: make(map[hwaddr]*place), byID: make(map[string]*place), names: make(map[uint32]names),
 	}
 	l.never, l.reserved = setAside(n, own)
@@ -226,6 +227,9 @@ func (l *ledger) put(lease *fleet.Lease, stranger bool) *place {
 		delete(l.byMAC, p.lease.mac)
 	}
 	if old := l.heldBy(t.mac); old != nil && old != p && t.state == leaseBound {
+		if old.lease.state == leaseBound {
+			l.silent[old.ip] = t.mac
+		}
 		l.enter(old, tenure{}, names{})
 		l.reschedule(old, old.freeAt())
 	}
@@ -273,6 +277,9 @@ func (l *ledger) quarantine(p *place, until instant) {
 	l.letGo(p)
 	if l.heldBy(p.lease.mac) == p {
 		delete(l.byMAC, p.lease.mac)
+	}
+	if p.lease.state == leaseBound {
+		l.silent[p.ip] = p.lease.mac
 	}
 	l.enter(p, tenure{state: leaseDeclined, expires: until}, names{})
 	l.reschedule(p, until)

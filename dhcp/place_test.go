@@ -38,7 +38,7 @@ func TestAPlaceKeepsAllOfALease(t *testing.T) {
 		"declined":                       with(func(l *fleet.Lease) { l.State = fleet.LeaseDeclined }),
 		"in quarantine, nobody's at all": with(func(l *fleet.Lease) { l.State, l.MAC = fleet.LeaseDeclined, "" }),
 	}
-	l := newLedger(newNetwork(rackSubnet(fleet.Full)), nil, newClock(time.Now))
+	l := newLedger(newNetwork(rackSubnet(fleet.Full)), nil, newClock(time.Now), make(map[uint32]hwaddr))
 	for name, want := range tests {
 		p := l.put(&want, false)
 		if diff := cmp.Diff(want, l.lease(p), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {

@@ -31,6 +31,7 @@ type Server struct {
 	alarms *alarm.Board
 
 	declaring sync.Mutex
+	saving    sync.Mutex
 	ready     chan struct{} // closed when the leases are loaded
 }
 
