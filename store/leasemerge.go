@@ -12,9 +12,10 @@ import (
 
 // The table says the last word on who holds an address: a lease of another
 // client takes the place of one that is bound and has not ended only if the
-// journal says that the first client gave it up in between. The DHCP server
-// never gives such an address away; a record that says so comes from a mistake
-// of ours, or of a second server on this database. It is refused, and told.
+// journal says that the first client's lease is over. The DHCP server stores that
+// with each lease that takes another's place, whatever the clock says; a record
+// without it comes from a mistake of ours, or of a second server on this
+// database. It is refused, and told.
 //
 // A lease that takes no other's place is stored at once ([leaseWriter.tryEasy]).
 // For the others it is read who has the address. What is held by another stays;
@@ -78,8 +79,9 @@ func (m *merge) store(ctx context.Context, set *leaseSet) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for left := set.sort(); len(left) > 0; {
+		// Who waits already makes us wait for our turn, which counts, too.
+		waiting := db.Stats().WaitCount
 		err := m.w.inTransaction(ctx, m.ll.s, func() error {
-			waiting := db.Stats().WaitCount
 			for done := 0; len(left) > 0 && done < mostMerged; done += breatheEach {
 				if done >= leastMerged && db.Stats().WaitCount > waiting {
 					return nil
