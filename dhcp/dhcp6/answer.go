@@ -215,42 +215,38 @@ func (s *Server) commit(sc scene, rapid bool) (reply, bool) {
 		return reply{}, false
 	}
 	valid := leaseTime(sc.subnet, sc.known)
-	var leases []fleet.Lease6
 	options := make([]dhcpv6.Option, 0, len(sc.ias)+1)
 	for _, a := range sc.ias {
-		o, lease, ok := s.bind(sc, a, valid)
-		options = append(options, o)
-		if ok && !slices.ContainsFunc(leases, func(l fleet.Lease6) bool { return l.Addr == lease.Addr }) {
-			leases = append(leases, lease)
-		}
+		options = append(options, s.bind(sc, a, valid))
 	}
-	if rapid && len(leases) == 0 {
+	if rapid && len(sc.taken) == 0 {
 		return s.noAddress(sc, dhcpv6.MessageTypeAdvertise)
 	}
 	if rapid {
 		options = append(options, &dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionRapidCommit})
 	}
 	r, ok := s.build(sc, dhcpv6.MessageTypeReply, options)
-	if r.leases = leases; len(leases) > 0 {
-		s.observe(sc, "leased "+leases[0].Addr.String()+", "+planText(sc))
+	if len(sc.taken) > 0 {
+		s.observe(sc, "leased "+sc.taken[0].Addr.String()+", "+planText(sc))
 	}
 	return r, ok
 }
 
 // bind takes an address for one association, not one of another link (RFC 8415
 // §18.3.2).
-func (s *Server) bind(sc scene, a ia, valid time.Duration) (dhcpv6.Option, fleet.Lease6, bool) {
+func (s *Server) bind(sc scene, a ia, valid time.Duration) dhcpv6.Option {
 	if slices.ContainsFunc(a.addrs, func(w netip.Addr) bool { return !sc.subnet.CIDR.Contains(w) }) {
 		s.stats.refused.Add(1)
-		return denied(a, iana.StatusNotOnLink, "the address is of another network"), fleet.Lease6{}, false
+		return denied(a, iana.StatusNotOnLink, "the address is of another network")
 	}
 	c := s.book.recall(sc.subnet, sc.client(a))
 	lease, ok := s.book.take(sc.subnet, c, a.addrs, sc.own(), valid)
 	if !ok {
 		s.outOfAddresses(sc)
-		return denied(a, iana.StatusNoAddrsAvail, "no address is free"), fleet.Lease6{}, false
+		return denied(a, iana.StatusNoAddrsAvail, "no address is free")
 	}
-	return granted(a, lease.Addr, valid), lease, true
+	sc.taken = append(sc.taken, lease)
+	return granted(a, lease.Addr, valid)
 }
 
 // extend answers RENEW and REBIND (RFC 8415 §18.3.4, §18.3.5). Where we give
@@ -258,7 +254,7 @@ func (s *Server) bind(sc scene, a ia, valid time.Duration) (dhcpv6.Option, fleet
 // client has lost nothing, we have.
 func (s *Server) extend(sc scene) (reply, bool) {
 	valid := leaseTime(sc.subnet, sc.known)
-	var r reply
+	var before []fleet.Lease6
 	var options []dhcpv6.Option
 	for _, a := range sc.ias {
 		c := s.book.recall(sc.subnet, sc.client(a))
@@ -275,21 +271,20 @@ func (s *Server) extend(sc scene) (reply, bool) {
 			options = append(options, refusedIA(sc, a))
 			continue
 		}
+		sc.taken = append(sc.taken, lease)
 		options = append(options, granted(a, lease.Addr, valid, a.addrs...))
-		r.leases = append(r.leases, lease)
 		if has && held.Addr == lease.Addr {
-			r.before = append(r.before, held)
+			before = append(before, held)
 		}
 	}
 	if len(options) == 0 {
 		return reply{}, false
 	}
-	built, ok := s.build(sc, dhcpv6.MessageTypeReply, options)
-	built.leases, built.before = r.leases, r.before
-	if len(r.leases) > 0 && len(r.before) == len(r.leases) {
-		built.meanwhile = func(left time.Duration) (reply, bool) { return s.meanwhile(sc, r.before, left) }
+	r, ok := s.build(sc, dhcpv6.MessageTypeReply, options)
+	if r.before = before; len(before) > 0 && len(before) == len(sc.taken) {
+		r.meanwhile = func(left time.Duration) (reply, bool) { return s.meanwhile(sc, before, left) }
 	}
-	return built, ok
+	return r, ok
 }
 
 // meanwhile renews, for what is left of it, a lease that cannot be written
@@ -339,26 +334,24 @@ func (s *Server) inform(sc scene) (reply, bool) {
 // giveUp stores the end of leases (RFC 8415 §18.3.7, §18.3.8). Only who holds
 // an address is believed.
 func (s *Server) giveUp(sc scene, state fleet.LeaseState) (reply, bool) {
-	var leases []fleet.Lease6
 	var options []dhcpv6.Option
 	for _, a := range sc.ias {
 		found := false
 		for _, addr := range a.addrs {
 			if lease, ok := s.book.giveUp(sc.client(a), addr, state); ok {
-				leases, found = append(leases, lease), true
+				sc.taken, found = append(sc.taken, lease), true
 			}
 		}
 		if !found {
 			options = append(options, denied(a, iana.StatusNoBinding, "no such lease"))
 		}
 	}
-	if state == fleet.LeaseDeclined && len(leases) > 0 {
-		s.observe(sc, "declined "+leases[0].Addr.String()+": another machine uses it")
-		s.o.Log.Warn("address declined", "mac", sc.mac, "addr", leases[0].Addr, "quarantine", quarantineTime)
+	if state == fleet.LeaseDeclined && len(sc.taken) > 0 {
+		addr := sc.taken[0].Addr
+		s.observe(sc, "declined "+addr.String()+": another machine uses it")
+		s.o.Log.Warn("address declined", "mac", sc.mac, "addr", addr, "quarantine", quarantineTime)
 	}
-	r, ok := s.build(sc, dhcpv6.MessageTypeReply, options, status(iana.StatusSuccess, "done"))
-	r.leases = leases
-	return r, ok
+	return s.build(sc, dhcpv6.MessageTypeReply, options, status(iana.StatusSuccess, "done"))
 }
 
 func join(addrs []netip.Addr) string {

@@ -51,8 +51,8 @@ func TestWhoDeclinesAnAddressGetsAnotherOne(t *testing.T) {
 			if next := b.boot(t, tt.who); next == addr {
 				t.Errorf("it boots and gets %s, which it declined", next)
 			}
-			if p := b.book.ledgers[0].byAddr[addr]; p != nil && p.storing != 0 {
-				t.Errorf("%s still waits to be stored", addr)
+			if n := b.waiting(); n != 0 {
+				t.Errorf("%d leases wait for the disk, want none", n)
 			}
 		})
 	}

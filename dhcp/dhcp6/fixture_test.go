@@ -83,9 +83,15 @@ type notes struct {
 	seen   []fleet.Evidence
 	raised []string
 	detail string // of the last
+	broken bool   // fails at the next evidence
 }
 
-func (n *notes) Observe(ev fleet.Evidence) { n.seen = append(n.seen, ev) }
+func (n *notes) Observe(ev fleet.Evidence) {
+	if n.broken {
+		panic("a bug")
+	}
+	n.seen = append(n.seen, ev)
+}
 
 func (n *notes) Raise(code, on, detail string) {
 	n.raised, n.detail = append(n.raised, code+" "+on), detail

@@ -33,6 +33,7 @@ type query struct {
 	wants  dhcpv6.OptionCodes
 	boot   pxe.Request
 	place  fleet.Place
+	taken  []fleet.Lease6 // for the answer: the book holds their places until they are stored, or not
 }
 
 // An ia is an identity association: what an address is given to.

@@ -214,9 +214,11 @@ func (s *Server) send(sock *socket, out []reply) {
 // handle is the boundary that no packet crosses: whatever it does to us, the
 // next one is served.
 func (s *Server) handle(b []byte, a arrival) (r reply, ok bool) {
+	var q query
 	defer func() {
 		if p := recover(); p != nil {
 			s.stats.panics.Add(1)
+			s.book.stored(q.taken, false)
 			s.o.Log.Error("dhcpv6 packet made us panic", "panic", p, "packet", fmt.Sprintf("%x", b), "stack", string(debug.Stack()))
 			r, ok = reply{}, false
 		}
@@ -226,13 +228,14 @@ func (s *Server) handle(b []byte, a arrival) (r reply, ok bool) {
 		s.stats.limited.Add(1)
 		return reply{}, false
 	}
-	q, err := parseQuery(b, a)
-	if err != nil {
+	var err error
+	if q, err = parseQuery(b, a); err != nil {
 		s.stats.malformed.Add(1)
 		s.o.Log.Debug("dhcpv6 packet dropped", "from", a.from, "err", err)
 		return reply{}, false
 	}
 	r, ok = s.answer(&q)
+	r.leases = q.taken
 	if !ok {
 		s.stats.ignored.Add(1)
 		s.book.stored(r.leases, false) // built, but too long to be sent
