@@ -45,6 +45,13 @@ func NewStandIn(o StandInOptions) (*StandIn, error) {
 	return &StandIn{s: s}, s.refresh()
 }
 
+// Refresh reads the addresses of the interfaces again.
+func (t *StandIn) Refresh() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.s.refresh()
+}
+
 func (s *Server) refresh() error {
 	if _, err := s.ifaces.refresh(); err != nil {
 		return err

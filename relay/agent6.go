@@ -19,12 +19,12 @@ var allAgents = net.UDPAddr{IP: net.ParseIP("ff02::1:2")}
 // A socket6 is UDP 547 on all interfaces: machines write to a group on theirs,
 // and the server to our address there, by whichever way the routes say.
 type socket6 struct {
-	conn *net.UDPConn
-	p    *ipv6.PacketConn
+	conn   *net.UDPConn
+	p      *ipv6.PacketConn
+	joined map[int]bool // ports by their index, on which machines are heard
 }
 
-// listenDHCP6 hears machines on these ports.
-func listenDHCP6(ctx context.Context, ports []port) (*socket6, error) {
+func listenDHCP6(ctx context.Context) (*socket6, error) {
 	pc, err := new(net.ListenConfig).ListenPacket(ctx, "udp6", fmt.Sprintf("[::]:%d", serverPort6))
 	if err != nil {
 		return nil, taken("udp", serverPort6, err)
@@ -33,15 +33,27 @@ func listenDHCP6(ctx context.Context, ports []port) (*socket6, error) {
 	if !ok {
 		return nil, errors.Join(errors.New("listen for DHCPv6: no UDP socket"), pc.Close())
 	}
-	s := &socket6{conn: conn, p: ipv6.NewPacketConn(conn)}
+	s := &socket6{conn: conn, p: ipv6.NewPacketConn(conn), joined: map[int]bool{}}
 	err = errors.Join(s.p.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true), sockbuf.Grow(conn))
-	for _, p := range ports {
-		err = errors.Join(err, s.p.JoinGroup(&net.Interface{Index: p.index}, &allAgents))
-	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", serverPort6, err), conn.Close())
 	}
 	return s, nil
+}
+
+// hear hears machines on these ports from now on.
+func (s *socket6) hear(ports []port) (err error) {
+	for _, p := range ports {
+		if s.joined[p.index] {
+			continue
+		}
+		if failed := s.p.JoinGroup(&net.Interface{Index: p.index}, &allAgents); failed != nil {
+			err = errors.Join(err, fmt.Errorf("hear DHCPv6 on %s: %w", p.name, failed))
+			continue
+		}
+		s.joined[p.index] = true
+	}
+	return err
 }
 
 // A message6 is a packet as the socket gives it.

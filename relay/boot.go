@@ -36,30 +36,27 @@ const (
 
 const autoexec = "autoexec.ipxe"
 
-func (r *Relay) serveHTTP(ctx context.Context, listeners []net.Listener) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, l := range listeners {
-		keeper := throttle.NewDoorkeeper(connsPerAddr, connsInAll)
-		server := &http.Server{
-			Handler: r, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders, ConnState: keeper.Watch,
-			ErrorLog: slog.NewLogLogger(r.o.Log.Handler(), slog.LevelDebug), // bad requests of strangers
-		}
-		group.Go(func() error {
-			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
-				return err
-			}
-			return nil
-		})
-		group.Go(func() error {
-			<-ctx.Done()
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-			defer cancel()
-			if server.Shutdown(ctx) != nil {
-				_ = server.Close()
-			}
-			return nil
-		})
+func (r *Relay) serveHTTP(ctx context.Context, l net.Listener, keeper *throttle.Doorkeeper) error {
+	server := &http.Server{
+		Handler: r, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders, ConnState: keeper.Watch,
+		ErrorLog: slog.NewLogLogger(r.o.Log.Handler(), slog.LevelDebug), // bad requests of strangers
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close()
+		}
+		return nil
+	})
 	return group.Wait()
 }
 

@@ -13,34 +13,28 @@ import (
 	"regexp"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/pxe"
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
-func (r *Relay) serveTFTP(ctx context.Context, conns []net.PacketConn) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, c := range conns {
-		local := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap() //nolint:forcetypeassert // tftp.Listen's
-		server, err := tftp.New(tftp.Options{
-			Log: r.o.Log, SinglePort: r.known.Load().said.OnePort,
-			MaxBlock: func(client netip.Addr) int { return r.maxBlock(ctx, speaker{netip.AddrPortFrom(client, 0), local}) },
-			Open: func(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
-				return r.openTFTP(ctx, name, speaker{client, local})
-			},
-			Done: func(t tftp.Transfer) {
-				r.served.Add(t.Sent)
-				r.sawTransfer(t)
-			},
-		})
-		if err != nil {
-			return err
-		}
-		group.Go(func() error { return server.Serve(ctx, c) })
+func (r *Relay) serveTFTP(ctx context.Context, c net.PacketConn) error {
+	local := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap() //nolint:forcetypeassert // tftp.Listen's
+	server, err := tftp.New(tftp.Options{
+		Log: r.o.Log, SinglePort: r.known.Load().said.OnePort,
+		MaxBlock: func(client netip.Addr) int { return r.maxBlock(ctx, speaker{netip.AddrPortFrom(client, 0), local}) },
+		Open: func(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
+			return r.openTFTP(ctx, name, speaker{client, local})
+		},
+		Done: func(t tftp.Transfer) {
+			r.served.Add(t.Sent)
+			r.sawTransfer(t)
+		},
+	})
+	if err != nil {
+		return err
 	}
-	return group.Wait()
+	return server.Serve(ctx, c)
 }
 
 // maxAnswer bounds what the server makes for a machine that asks by TFTP.

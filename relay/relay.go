@@ -10,11 +10,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -205,69 +202,6 @@ func lookUp(ctx context.Context, family, host string, port uint16) (netip.AddrPo
 	return netip.AddrPortFrom(addrs[0].Unmap(), port), nil
 }
 
-// findPorts looks up our interfaces and their addresses.
-func (r *Relay) findPorts() error {
-	var ports []port
-	for _, name := range r.o.Interfaces {
-		ifi, err := net.InterfaceByName(name)
-		if err != nil {
-			return fleet.Invalidf("interface "+name, "see: ip address", err)
-		}
-		addrs, err := ifi.Addrs()
-		if err != nil {
-			return err
-		}
-		p := port{name: name, index: ifi.Index}
-		for _, a := range addrs {
-			switch on, err := netip.ParsePrefix(a.String()); {
-			case err != nil || on.Addr().IsLinkLocalUnicast():
-			case on.Addr().Is6():
-				p.six = append(p.six, on)
-			case !p.addr.IsValid():
-				p.addr = on
-			}
-		}
-		if !p.addr.IsValid() && len(p.six) == 0 {
-			return fleet.Invalidf("interface "+name, "give it one: ip address add ADDRESS/BITS dev "+name, errors.New("it has no address"))
-		}
-		ports = append(ports, p)
-	}
-	r.places.Store(&ports)
-	return nil
-}
-
-func (r *Relay) ports() []port { return *r.places.Load() }
-
-// addrs are our addresses on a port that machines reach us by. Which of them
-// are on a subnet the server may say only later.
-func (p port) addrs() (list []netip.Addr) {
-	if p.addr.IsValid() {
-		list = append(list, p.addr.Addr())
-	}
-	for _, six := range p.six {
-		list = append(list, six.Addr())
-	}
-	return list
-}
-
-func (r *Relay) portByAddr(a netip.Addr) (port, bool) {
-	for _, p := range r.ports() {
-		if p.addr.IsValid() && p.addr.Addr() == a {
-			return p, true
-		}
-	}
-	return port{}, false
-}
-
-func (r *Relay) portByIndex(index int) (port, bool) {
-	for _, p := range r.ports() {
-		if p.index == index {
-			return p, true
-		}
-	}
-	return port{}, false
-}
-
 // Name is what the server calls us.
 func (r *Relay) Name() string { return r.id.Name }
 
@@ -277,7 +211,6 @@ func (r *Relay) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer doors.close()
 	defer r.link.close()
 	r.socket = doors.dhcp
 	r.o.Log.InfoContext(ctx, "relay started", "relay", r.id.Name, "server", r.id.Server, "interfaces", r.o.Interfaces, "away", r.away.Load())
@@ -285,119 +218,12 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.o.Log.WarnContext(ctx, "dhcpv6 not relayed: the server's name has no IPv6 address, see --dhcp6-server", "server", r.id.Server)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { <-ctx.Done(); doors.close(); return nil })
+	group.Go(func() error { <-ctx.Done(); doors.closeDHCP(); return nil })
+	group.Go(func() error { r.keepDoors(ctx, doors); return nil })
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
 	group.Go(func() error { return r.relayDHCP6(ctx, doors.dhcp6) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })
 	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.advertised, r.o.Log) })
-	group.Go(func() error { return r.serveHTTP(ctx, doors.http) })
-	group.Go(func() error { return r.serveTFTP(ctx, doors.tftp) })
-	group.Go(func() error { return r.carryAgents(ctx, doors.agents) })
 	return group.Wait()
-}
-
-// doors are the sockets of a relay, all of them open before anything is
-// answered, and on the machines' side only.
-type doors struct {
-	dhcp   *socket
-	dhcp6  *socket6 // nil without a server to relay to
-	http   []net.Listener
-	agents []net.Listener
-	tftp   []net.PacketConn
-	once   sync.Once
-}
-
-func (d *doors) close() {
-	d.once.Do(func() {
-		if d.dhcp != nil {
-			_ = d.dhcp.conn.Close()
-		}
-		if d.dhcp6 != nil {
-			_ = d.dhcp6.conn.Close()
-		}
-		for _, l := range slices.Concat(d.http, d.agents) {
-			_ = l.Close()
-		}
-		for _, c := range d.tftp {
-			_ = c.Close()
-		}
-	})
-}
-
-func (r *Relay) openDoors(ctx context.Context) (_ *doors, err error) {
-	d := &doors{}
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
-	if d.dhcp, err = listenDHCP(ctx); err != nil {
-		return nil, err
-	}
-	if r.rules6.server.IsValid() {
-		if d.dhcp6, err = listenDHCP6(ctx, r.ports()); err != nil {
-			return nil, err
-		}
-	}
-	for _, p := range r.ports() {
-		for _, at := range p.addrs() {
-			if err := d.openSoon(ctx, at, r.known.Load().said); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return d, nil
-}
-
-// An address of IPv6 that is new cannot be used before it is known that nobody
-// else has it (RFC 4862 §5.4): it is tried so often and so many times.
-const (
-	doubtEvery = 200 * time.Millisecond
-	doubtTries = 25
-)
-
-// openSoon opens doors at an address once it can be used.
-func (d *doors) openSoon(ctx context.Context, at netip.Addr, said api.RelaySnapshot) (err error) {
-	tick := time.NewTicker(doubtEvery)
-	defer tick.Stop()
-	for range doubtTries {
-		if err = d.open(ctx, at, said); at.Is4() || !errors.Is(err, syscall.EADDRNOTAVAIL) {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return err
-}
-
-// open opens what machines reach at one address.
-func (d *doors) open(ctx context.Context, at netip.Addr, said api.RelaySnapshot) error {
-	for _, want := range []struct {
-		port uint16
-		into *[]net.Listener
-	}{{said.BootPort, &d.http}, {said.AgentPort, &d.agents}} {
-		l, err := listenTCP(ctx, at, want.port)
-		if err != nil {
-			return err
-		}
-		*want.into = append(*want.into, l)
-	}
-	c, err := listenTFTP(ctx, at)
-	if err != nil {
-		return err
-	}
-	d.tftp = append(d.tftp, c)
-	return nil
-}
-
-func listenTCP(ctx context.Context, at netip.Addr, port uint16) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(at.String(), strconv.Itoa(int(port))))
-	if err != nil {
-		return nil, taken("tcp", int(port), err)
-	}
-	return l, nil
 }

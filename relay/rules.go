@@ -26,6 +26,11 @@ type port struct {
 	index int
 	addr  netip.Prefix   // ours there: the giaddr; invalid when there is no IPv4
 	six   []netip.Prefix // ours there of IPv6, no link-local ones
+
+	// Addresses of IPv6 that machines are not told of.
+	ending   []netip.Addr // deprecated: those who use them still may
+	doubtful []netip.Addr // it is not known yet that nobody else has them (RFC 4862 §5.4)
+	refused  []netip.Addr // somebody has
 }
 
 // rules say what becomes of a packet. They keep no state but counters, rates,

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/internal/netns"
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
@@ -53,7 +54,7 @@ func TestTransfersThatSayWhereABootStoppedAreReported(t *testing.T) {
 
 // TestAnotherDHCPServerAmongTheMachinesIsReported has one answer a machine.
 func TestAnotherDHCPServerAmongTheMachinesIsReported(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Inside(t) {
 		return
 	}
 	s := newSegmentFrom(t, 67)

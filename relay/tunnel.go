@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/internal/throttle"
 )
@@ -26,16 +24,7 @@ const (
 
 // carryAgents carries machines' TLS connections to the server, byte by byte.
 // It can read none of them: agents know the server by its CA.
-func (r *Relay) carryAgents(ctx context.Context, listeners []net.Listener) error {
-	group, ctx := errgroup.WithContext(ctx)
-	keeper := throttle.NewDoorkeeper(agentsPerAddr, agentsInAll)
-	for _, l := range listeners {
-		group.Go(func() error { return r.acceptAgents(ctx, l, keeper) })
-	}
-	return group.Wait()
-}
-
-func (r *Relay) acceptAgents(ctx context.Context, l net.Listener, keeper *throttle.Doorkeeper) error {
+func (r *Relay) carryAgents(ctx context.Context, l net.Listener, keeper *throttle.Doorkeeper) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for {

@@ -3,96 +3,41 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/netns"
 )
-
-// insideEnv marks the test process that runs in a network namespace of its
-// own: sockets, interfaces and port 67 are private there, and vanish with it.
-const insideEnv = "PROVISION_TEST_IN_NETNS"
-
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(insideEnv) != "" {
-		ip(t, "link", "set", "lo", "up")
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Fatal("this test makes network namespaces: run it as root (make test does)")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=110s") //nolint:gosec // ourselves
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("it failed in its namespace: %v\n%s", err, out)
-	}
-	return false
-}
 
 func ip(t *testing.T, args ...string) {
 	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
+	if err := netns.IP(args...); err != nil {
+		t.Fatal(err)
 	}
 }
 
 // socketIn opens a UDP socket in a network namespace that has nothing but one
 // end of a link. The socket keeps the namespace alive.
-func socketIn(t *testing.T, link, addr string, port int) *net.UDPConn {
+func socketIn(t *testing.T, link, addr string, port int) (conn *net.UDPConn) {
 	t.Helper()
-	type opened struct {
-		conn *net.UDPConn
-		err  error
-	}
-	tid, moved, done := make(chan int, 1), make(chan error), make(chan opened, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with us
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			tid <- 0
-			done <- opened{nil, err}
-			return
-		}
-		tid <- unix.Gettid()
-		if err := <-moved; err != nil {
-			done <- opened{nil, err}
-			return
-		}
+	netns.Elsewhere(t, link, func() (err error) {
 		for _, args := range [][]string{{"address", "add", addr, "dev", link}, {"link", "set", link, "up"}, {"route", "add", "default", "dev", link}} {
-			if out, err := exec.CommandContext(context.Background(), "ip", args...).CombinedOutput(); err != nil {
-				done <- opened{nil, fmt.Errorf("ip %v: %w: %s", args, err, out)}
-				return
+			if err := netns.IP(args...); err != nil {
+				return err
 			}
 		}
-		conn, err := net.ListenUDP("udp4", &net.UDPAddr{Port: port})
-		done <- opened{conn, err}
-	}()
-	if id := <-tid; id != 0 {
-		moved <- exec.CommandContext(t.Context(), "ip", "link", "set", link, "netns", strconv.Itoa(id)).Run()
-	}
-	o := <-done
-	if o.err != nil {
-		t.Fatal(o.err)
-	}
-	t.Cleanup(func() { _ = o.conn.Close() })
-	return o.conn
+		conn, err = net.ListenUDP("udp4", &net.UDPAddr{Port: port})
+		return err
+	})
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
 
 // A segment is a relay with a machine on one side and a server on the other.
@@ -116,19 +61,7 @@ func newSegmentFrom(t *testing.T, port int) *segment {
 		ip(t, strings.Fields(args)...)
 	}
 	s := &segment{t: t, machine: socketIn(t, "nic0", "10.78.0.50/24", port), server: socketIn(t, "srv0", "10.77.0.1/24", 67)}
-	r := &Relay{
-		o: Options{Interfaces: []string{"eth1"}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west"},
-		granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]asked{}, cache: newCache(t, t.TempDir(), 1<<20),
-	}
-	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
-	r.rules6 = newRules6(serverAddr6, false, time.Now, &r.stats)
-	if err := r.findPorts(); err != nil {
-		t.Fatal(err)
-	}
-	r.others = r.newWatch()
-	if err := r.learn(farSnapshot(), "1"); err != nil {
-		t.Fatal(err)
-	}
+	r := relayBehind(t, "eth1")
 	sock, err := listenDHCP(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -146,6 +79,25 @@ func newSegmentFrom(t *testing.T, port int) *segment {
 	})
 	s.awaitLinks()
 	return s
+}
+
+// relayBehind is a relay with machines on an interface.
+func relayBehind(t *testing.T, iface string) *Relay {
+	t.Helper()
+	r := &Relay{
+		o: Options{Interfaces: []string{iface}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west"},
+		granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]asked{}, cache: newCache(t, t.TempDir(), 1<<20),
+	}
+	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
+	r.rules6 = newRules6(serverAddr6, false, time.Now, &r.stats)
+	if err := r.findPorts(); err != nil {
+		t.Fatal(err)
+	}
+	r.others = r.newWatch()
+	if err := r.learn(farSnapshot(), "1"); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // awaitLinks returns when packets pass: new links lose the first ones.
@@ -214,7 +166,7 @@ func (s *segment) hearsWithin(c *net.UDPConn, d time.Duration) (packet, netip.Ad
 }
 
 func TestARelayOnTheWire(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Inside(t) {
 		return
 	}
 	s := newSegment(t)
@@ -249,26 +201,18 @@ func TestARelayOnTheWire(t *testing.T) {
 	s.silent(s.machine, "the machine got what is not for it")
 }
 
-// TestDoorsOpenAtAnAddressThatIsStillInDoubt has an address of IPv6 that the
-// kernel is not sure of yet, and no subnet on it that the server has told of.
-func TestDoorsOpenAtAnAddressThatIsStillInDoubt(t *testing.T) {
-	if !inNamespace(t) {
+// TestASubnetOfIPv6IsServedOnceTheServerTellsOfIt has an address of IPv6 before
+// that.
+func TestASubnetOfIPv6IsServedOnceTheServerTellsOfIt(t *testing.T) {
+	if !netns.Inside(t) {
 		return
 	}
 	s := newSegment(t)
 	ip(t, "address", "add", "fd78::1/64", "dev", "eth1") // its check takes a second
-	if err := s.relay.findPorts(); err != nil {
-		t.Fatal(err)
-	}
-	d := &doors{}
-	defer d.close()
-	at := s.relay.ports()[0].addrs()
-	if len(at) != 2 || at[1] != link6 {
-		t.Fatalf("addresses %v, want %v too", at, link6)
-	}
-	if err := d.openSoon(t.Context(), at[1], s.relay.known.Load().said); err != nil || len(d.http)+len(d.agents)+len(d.tftp) != 3 {
-		t.Errorf("%v, with %d+%d+%d doors open", err, len(d.http), len(d.agents), len(d.tftp))
-	}
+	await(t, "sure of an address", func() bool {
+		_, err := s.relay.lookAgain()
+		return err == nil && s.relay.isOurs6(link6)
+	})
 	if places := s.relay.reportNow(nil).Places; len(places) != 1 {
 		t.Errorf("places %v before the server has told of a subnet of IPv6", places)
 	}
@@ -295,7 +239,7 @@ func (s *segment) answers(p packet) {
 // TestAFloodCostsNobodyElse sends what one machine cannot mean, and then asks
 // as another.
 func TestAFloodCostsNobodyElse(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Inside(t) {
 		return
 	}
 	s := newSegment(t)
@@ -325,7 +269,7 @@ func TestAFloodCostsNobodyElse(t *testing.T) {
 // TestKnownNodesGoOnWhileTheServerIsAway takes a node through its DHCP, and
 // hands over when the server is back.
 func TestKnownNodesGoOnWhileTheServerIsAway(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Inside(t) {
 		return
 	}
 	s := newSegment(t)

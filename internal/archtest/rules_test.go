@@ -39,7 +39,7 @@ var rules = archtest.Rules{
 		"http/bootfile":  {},
 		"cluster/swarm":  {"fleet", "cluster"},
 
-		"relay": {"fleet", "api", "dhcp", "dhcp/dhcp6", "dhcp/foreign", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/sockbuf", "internal/throttle"},
+		"relay": {"fleet", "api", "dhcp", "dhcp/dhcp6", "dhcp/foreign", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle"},
 
 		"agent":           {"api", "agent/..."},
 		"agent/chunk":     {"api", "agent/fault", "agent/retry"},
@@ -92,7 +92,7 @@ var rules = archtest.Rules{
 		"github.com/folbricht/desync":      {"image", "agent/..."},
 		"github.com/klauspost/compress":    {"image", "relay", "agent/..."},
 		"github.com/u-root/u-root":         {"image"},
-		"github.com/vishvananda/netlink":   {"dhcp", "agent/...", "lab"},
+		"github.com/vishvananda/netlink":   {"dhcp", "relay", "agent/...", "lab"},
 		"github.com/google/nftables":       {"internal/firewall"},
 		"github.com/spf13/cobra":           {"cmd/provision"},
 		"github.com/spf13/pflag":           {"cmd/provision"},

@@ -1,0 +1,121 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rackstage/provision/internal/netns"
+)
+
+// await looks again and again until something is so.
+func await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for range 200 {
+		if so() {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatalf("10 s later: not %s", what)
+}
+
+// opens reports whether machines get in at an address.
+func opens(t *testing.T, at string) bool {
+	t.Helper()
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", net.JoinHostPort(at, "80"))
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}
+
+// hasAddress reports whether an interface has an address with a flag.
+func hasAddress(t *testing.T, flag, prefix string) bool {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "ip", "-6", "address", "show", "dev", "eth1", flag).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(out), prefix)
+}
+
+// run runs a relay whose server is away until the test ends it.
+func run(t *testing.T, r *Relay) (stop func()) {
+	t.Helper()
+	var err error
+	if r.link, err = newLink(&identity{Server: "https://127.0.0.1:1", Pin: "sha256:" + strings.Repeat("0", 64)}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		err := r.Run(ctx)
+		if ctx.Err() == nil {
+			t.Errorf("the relay ended: %v", err)
+		}
+		done <- err
+	}()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestAddressesComeAndGoWhileARelayRuns starts a relay on an interface with
+// addresses that are good, one that another machine has too, and one that is
+// there for privacy.
+func TestAddressesComeAndGoWhileARelayRuns(t *testing.T) {
+	if !netns.Inside(t) {
+		return
+	}
+	ip(t, "link", "add", "eth1", "type", "veth", "peer", "name", "nic0")
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/eth1/use_tempaddr", []byte("2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var machine net.PacketConn // keeps its namespace alive
+	netns.Elsewhere(t, "nic0", func() (err error) {
+		machine, err = net.ListenPacket("udp6", "[::]:0")
+		return errors.Join(err, netns.IP("address", "add", "fd79::1/64", "dev", "nic0", "nodad"), netns.IP("link", "set", "nic0", "up"))
+	})
+	defer machine.Close()
+	for _, args := range []string{
+		"link set eth1 up", "address add 10.78.0.1/24 dev eth1",
+		"address add fd79::1/64 dev eth1", "address add fd7a::1/64 dev eth1 mngtmpaddr",
+	} {
+		ip(t, strings.Fields(args)...)
+	}
+	await(t, "refused by another machine", func() bool { return hasAddress(t, "dadfailed", "fd79::1/64") })
+	await(t, "made for privacy", func() bool { return hasAddress(t, "temporary", "fd7a:") && !hasAddress(t, "tentative", "temporary") })
+
+	ip(t, "address", "add", "fd7b::1/64", "dev", "eth1")
+	r := relayBehind(t, "eth1") // while it is not known yet who has the newest
+	defer run(t, r)()
+	await(t, "open at an address of IPv4", func() bool { return opens(t, "10.78.0.1") })
+	await(t, "open at an address of IPv6", func() bool { return opens(t, "fd7a::1") })
+	await(t, "open at an address that was in doubt", func() bool { return opens(t, "fd7b::1") })
+	ip(t, "address", "add", "fd78::1/64", "dev", "eth1", "nodad")
+	await(t, "open at an address that came later", func() bool { return opens(t, "fd78::1") })
+	ip(t, "address", "del", "fd78::1/64", "dev", "eth1")
+	await(t, "aware of an address that went", func() bool { return !r.isOurs6(link6) })
+	ip(t, "address", "add", "fd78::1/64", "dev", "eth1", "nodad")
+	await(t, "open at an address that came back", func() bool { return opens(t, "fd78::1") })
+	want := []netip.Addr{netip.MustParseAddr("10.78.0.1"), link6, netip.MustParseAddr("fd7a::1"), netip.MustParseAddr("fd7b::1")}
+	if list := slices.SortedFunc(slices.Values(r.addrs()), netip.Addr.Compare); !slices.Equal(list, want) {
+		t.Errorf("it serves %v, want %v", list, want)
+	}
+	if !opens(t, "10.78.0.1") {
+		t.Error("the address that stayed is served no more")
+	}
+}
