@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
 
 	"golang.org/x/net/ipv4"
 
-	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/porthold"
 	"github.com/rackstage/provision/internal/sockbuf"
 	"github.com/rackstage/provision/pxe/tftp"
@@ -51,15 +49,7 @@ func listenTFTP(ctx context.Context, at netip.Addr) (net.PacketConn, error) {
 
 // taken says who holds a port that we need.
 func taken(network string, port int, err error) error {
-	e := &fleet.Error{Kind: fleet.Internal, Op: "listen on", On: fmt.Sprintf("%s %d", network, port), Err: err}
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		e.Kind, e.Code, e.Op, e.On, e.Err = fleet.Conflict, "E-PORT", "", "", porthold.Explain(network, port, err)
-		e.Hint = "stop it: a relay needs the ports of DHCP, TFTP and its server"
-	case errors.Is(err, syscall.EACCES):
-		e.Kind, e.Hint = fleet.Denied, "run as root, or give the program CAP_NET_BIND_SERVICE"
-	}
-	return e
+	return porthold.CannotListen(network, port, "stop it: a relay needs the ports of DHCP, TFTP and its server", err)
 }
 
 // A message is a packet as the socket gives it.
