@@ -188,12 +188,21 @@ func TestTheDoctorFetchesKernelAndRamdisk(t *testing.T) {
 // The rules are real ones, of nftables in a namespace.
 func TestTheDoctorFindsAFirewallThatKeepsMachinesOut(t *testing.T) {
 	drop := "nft add table inet guard\nnft add chain inet guard in {type filter hook input priority 0;policy drop;}\n"
+	six := "ip address add fd77::1/64 dev rack0 nodad\n"
+	inet6 := "nft add table ip6 guard\nnft add chain ip6 guard in {type filter hook input priority 0;}\n"
 	tests := map[string]struct {
 		rules string
 		state string
 		words []string
 	}{
-		"none":               {"", checkOK, []string{"lets machines in"}},
+		"none":                   {"", checkOK, []string{"lets machines in on rack0 (IPv4)"}},
+		"none, of IPv6":          {six, checkOK, []string{"lets machines in on rack0 (IPv4, IPv6)"}},
+		"that drops IPv6 only":   {six + inet6 + "nft add rule ip6 guard in tcp dport 80 drop\n", checkFailed, []string{"drops TCP 80 of IPv6 on rack0: chain ip6 guard in"}},
+		"of a host without IPv4": {"ip address flush dev rack0\n" + six + inet6 + "nft add rule ip6 guard in udp dport {69,547} drop\n", checkFailed, []string{"drops UDP 547 of IPv6, UDP 69 of IPv6 on rack0"}},
+		"that sends nothing by IPv6": {
+			six + "nft add table ip6 guard\nnft add chain ip6 guard out {type filter hook output priority 0;policy drop;}\n", checkFailed,
+			[]string{"drops answers to UDP 546 of IPv6, TFTP's blocks (UDP, high ports) of IPv6 on rack0: chain ip6 guard out (policy drop)"},
+		},
 		"that drops TFTP":    {"nft add table inet guard\nnft add chain inet guard in {type filter hook input priority 0;}\nnft add rule inet guard in udp dport 69 drop\n", checkFailed, []string{"drops UDP 69 on rack0: chain inet guard in", "accept UDP 69 on rack0"}},
 		"that drops all":     {drop, checkFailed, []string{"UDP 67, UDP 69, UDP 4011, TCP 80, TCP 8443", "chain inet guard in (policy drop)", "tftp.single_port"}},
 		"that sends nothing": {"nft add table inet guard\nnft add chain inet guard out {type filter hook output priority 0;policy drop;}\n", checkFailed, []string{"drops answers to UDP 68, TFTP's blocks (UDP, high ports) on rack0: chain inet guard out (policy drop)"}},
@@ -201,8 +210,12 @@ func TestTheDoctorFindsAFirewallThatKeepsMachinesOut(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			site6 := ""
+			if strings.Contains(tt.rules, six) {
+				site6 = "- {name: rack6, cidr: 'fd77::/64', mode: reserved}\n"
+			}
 			onHost(t, hostWithRack+tt.rules, func() {
-				found := checkFirewall(t.Context(), stationOn(t, rackSite, "rack0"))
+				found := checkFirewall(t.Context(), stationOn(t, rackSite+site6, "rack0"))
 				if len(found) != 1 || !says(found, tt.state, tt.words...) {
 					t.Errorf("the doctor finds %+v, want %s: %q", found, tt.state, tt.words)
 				}
