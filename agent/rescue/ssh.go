@@ -19,6 +19,9 @@ import (
 const (
 	mostGuests = 8 // at a time
 	knockTime  = 20 * time.Second
+
+	// What a command left running may still say something, but holds nobody up.
+	lingerTime = time.Second
 )
 
 // ParseKeys reads keys as the kernel's command line has them, one a line:
@@ -128,6 +131,11 @@ func session(ctx context.Context, channel ssh.Channel, asks <-chan *ssh.Request)
 	defer channel.Close()
 	var term terminal
 	var over <-chan uint32
+	defer func() {
+		if over == nil {
+			term.close()
+		}
+	}()
 	for {
 		select {
 		case ask, ok := <-asks:
@@ -168,6 +176,7 @@ func run(ctx context.Context, channel ssh.Channel, term *terminal, ask *ssh.Requ
 	if ask.Type == "exec" {
 		cmd.Args = append([]string{shell}, cmd.Args[2:]...) // no greeting
 	}
+	cmd.WaitDelay = lingerTime
 	go func() {
 		err := error(nil)
 		if term.master != nil {

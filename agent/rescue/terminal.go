@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -35,10 +36,13 @@ func (t *terminal) open(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
-	}
+	n := 0
+	err = control(master, func(fd int) (err error) {
+		if n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN); err != nil {
+			return err
+		}
+		return unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	})
 	if err == nil {
 		t.slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
 	}
@@ -64,7 +68,27 @@ func (t *terminal) size(columns, rows uint32) error {
 		return errors.New("there is no terminal")
 	}
 	size := unix.Winsize{Col: uint16(min(columns, 4096)), Row: uint16(min(rows, 4096))} //nolint:gosec // bounded
-	return unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, &size)
+	return control(t.master, func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &size) })
+}
+
+// control does something to the device below a file. Fd would do, but a file
+// that gave it away has no deadlines.
+func control(f *os.File, do func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var done error
+	err = raw.Control(func(fd uintptr) { done = do(int(fd)) }) //nolint:gosec // a file descriptor
+	return errors.Join(err, done)
+}
+
+// close ends a terminal that nothing ran at.
+func (t *terminal) close() {
+	if t.master != nil {
+		_ = t.slave.Close()
+		_ = t.master.Close()
+	}
 }
 
 // run has a command sit at the terminal and passes on what is typed and shown.
@@ -84,6 +108,7 @@ func (t *terminal) run(cmd *exec.Cmd, guest io.ReadWriter) error {
 		_, _ = io.Copy(guest, t.master) // fails when the last program at it has ended
 	}()
 	err = cmd.Wait()
+	_ = t.master.SetReadDeadline(time.Now().Add(lingerTime))
 	<-shown
 	_ = t.master.Close()
 	return err
