@@ -1,7 +1,6 @@
 package dhcp6
 
 import (
-	"context"
 	"math"
 	"net/netip"
 	"time"
@@ -26,7 +25,7 @@ func newCommitter(s *Server, send func([]reply)) *committer {
 		Size:   queueSize,
 		Leases: func(to []fleet.Lease6, r *reply) []fleet.Lease6 { return append(to, r.leases...) },
 		Addr:   func(l *fleet.Lease6) netip.Addr { return l.Addr },
-		Save:   func(ctx context.Context, leases []fleet.Lease6) error { return s.o.Leases.SaveLeases6(ctx, leases) },
+		Save:   s.save,
 		Stored: s.book.stored,
 		Send: func(stored []reply) {
 			s.stats.replies.Add(int64(len(stored)))

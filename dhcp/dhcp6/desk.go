@@ -36,7 +36,7 @@ func (s *Server) Release(ctx context.Context, addr netip.Addr) (fleet.Lease6, er
 
 // keepNow stores leases that the book holds places for.
 func (s *Server) keepNow(ctx context.Context, leases []fleet.Lease6) error {
-	return commit.Now(ctx, leases, s.o.Leases.SaveLeases6, s.book.stored)
+	return commit.Now(ctx, leases, s.save, s.book.stored)
 }
 
 func (b *book) held(subnet string, after netip.Addr) (all []fleet.Lease6) {

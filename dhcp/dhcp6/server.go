@@ -29,6 +29,7 @@ type Server struct {
 	ready  chan struct{} // closed when the leases are loaded
 	alarms *alarm.Board
 	gate   *throttle.Gate[source] // of the loop
+	saving sync.Mutex
 
 	subnetMu sync.RWMutex
 	subnets  []fleet.Subnet // of both families
