@@ -22,12 +22,18 @@ type book struct {
 	clock   *clock
 	ledgers []*ledger // by first address of their networks
 	byNet   map[netip.Prefix]*ledger
-	orphans map[netip.Addr]fleet.Lease // leases of no subnet that we serve
-	silent  map[uint32]hwaddr          // see [ledger]
+	orphans map[netip.Addr]orphan // leases of no subnet that we serve
+	silent  map[uint32]hwaddr     // see [ledger]
+}
+
+// An orphan is a lease whose subnet is not declared, until it is again.
+type orphan struct {
+	fleet.Lease
+	stranger bool
 }
 
 func newBook(now func() time.Time) *book {
-	return &book{clock: newClock(now), orphans: make(map[netip.Addr]fleet.Lease), silent: make(map[uint32]hwaddr)}
+	return &book{clock: newClock(now), orphans: make(map[netip.Addr]orphan), silent: make(map[uint32]hwaddr)}
 }
 
 // configure sets the networks. Leases and offers stay, each with the network
@@ -48,9 +54,9 @@ func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 		b.byNet[n.CIDR] = l
 	}
 	orphans := b.orphans
-	b.orphans = make(map[netip.Addr]fleet.Lease)
-	for _, lease := range orphans {
-		b.enter(&lease, false)
+	b.orphans = make(map[netip.Addr]orphan)
+	for _, o := range orphans {
+		b.enter(&o.Lease, o.stranger)
 	}
 	for _, l := range old {
 		if b.byNet[l.net.CIDR] == l {
@@ -80,7 +86,7 @@ func (b *book) move(old *ledger, p *place) {
 	l := b.ledgerOf(p.addr())
 	if l == nil {
 		if lease.State != "" {
-			b.orphans[lease.Addr] = lease
+			b.orphans[lease.Addr] = orphan{lease, p.stranger}
 		}
 		return
 	}
@@ -109,7 +115,7 @@ func (b *book) load(lease fleet.Lease, stranger bool) {
 func (b *book) enter(lease *fleet.Lease, stranger bool) {
 	l := b.ledgerOf(lease.Addr)
 	if l == nil {
-		b.orphans[lease.Addr] = *lease
+		b.orphans[lease.Addr] = orphan{*lease, stranger}
 		return
 	}
 	delete(b.silent, number(lease.Addr)) // the disk has this one now
@@ -273,7 +279,7 @@ func (b *book) stored(leases []fleet.Lease, ok bool) {
 		l := b.ledgerOf(lease.Addr)
 		if l == nil {
 			if ok {
-				b.orphans[lease.Addr] = *lease
+				b.orphans[lease.Addr] = orphan{*lease, b.orphans[lease.Addr].stranger}
 			}
 			continue
 		}

@@ -137,3 +137,20 @@ func BenchmarkAReservationAmongAMillionLeases(b *testing.B) {
 		book.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil)
 	}
 }
+
+func TestStrangersAreStrangersWhenTheirSubnetIsDeclaredAgain(t *testing.T) {
+	left, right := subnetAt("10.1.0.0/24", "10.1.0.100", "10.1.0.199"), subnetAt("10.2.0.0/24", "10.2.0.100", "10.2.0.199")
+	b := leasedBook(left, right)
+	for _, declared := range [][]fleet.Subnet{{right}, {right}, {left, right}} {
+		b.configure(newNetworks(declared, nil).sorted, nil)
+	}
+	strangers := 0
+	for p := range b.ledgers[0].byAddr.places() {
+		if p.stranger {
+			strangers++
+		}
+	}
+	if strangers != 25 {
+		t.Errorf("%d leases are of strangers, want 25 of 50", strangers)
+	}
+}
