@@ -82,7 +82,7 @@ func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
 	}
 	defer f.Close()
 	b.counts.files.Add(1)
-	if req.Method == http.MethodGet && firstRange(req) {
+	if req.Method == http.MethodGet && bootfile.FromStart(req) {
 		b.observe(req, phaseOf(name), name)
 	}
 	// Not immutable: a new ramdisk has the old one's name.
@@ -96,7 +96,7 @@ func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
 // chunk serves a piece of an image. Its name is its content, so that caches
 // may keep it for ever. Fetching one proves nothing about a boot.
 func (b boot) chunk(w http.ResponseWriter, req *http.Request, name string) {
-	id, ok := chunkID(name)
+	id, ok := bootfile.ChunkID(name)
 	if !ok {
 		b.notFound(w, req)
 		return
@@ -110,21 +110,6 @@ func (b boot) chunk(w http.ResponseWriter, req *http.Request, name string) {
 	b.counts.chunks.Add(1)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	bootfile.Serve(w, req, f, info, `"`+id+`"`)
-}
-
-// chunkID reads "<first 4 digits>/<64 hex digits>.cacnk".
-func chunkID(name string) (string, bool) {
-	prefix, file, _ := strings.Cut(name, "/")
-	id, ok := strings.CutSuffix(file, ".cacnk")
-	if !ok || len(id) != 64 || len(prefix) != 4 || id[:4] != prefix {
-		return "", false
-	}
-	for _, r := range id {
-		if (r < '0' || r > '9') && (r < 'a' || r > 'f') {
-			return "", false
-		}
-	}
-	return id, true
 }
 
 // phaseOf says what the fetching of a file proves.
@@ -242,11 +227,4 @@ func (s *Server) serverFor(machine, local netip.Addr) netip.Addr {
 		return subnet.Server
 	}
 	return local
-}
-
-// firstRange reports whether a request is for the start of a file: iPXE and
-// some firmware fetch files piece by piece, which is one fact, not many.
-func firstRange(req *http.Request) bool {
-	r := req.Header.Get("Range")
-	return r == "" || strings.HasPrefix(r, "bytes=0-")
 }

@@ -232,6 +232,17 @@ func TestARaspberryPisFilesLieInTheirTree(t *testing.T) {
 	}
 }
 
+func TestNamesThatOnePiAsksFor(t *testing.T) {
+	for name, want := range map[string]bool{
+		"9ffefdef/start4.elf": true, "/9ffefdef/config.txt": true, "start4.elf": false, "9ffefdef": false, "9FFEFDEF/start4.elf": false,
+		"overlays/disable-bt.dtb": false, "x/9ffefdef/start4.elf": false,
+	} {
+		if got := OfOnePi(name); got != want {
+			t.Errorf("OfOnePi(%q) = %t, want %t", name, got, want)
+		}
+	}
+}
+
 func TestEveryFileThatMachinesNeedIsListedOnce(t *testing.T) {
 	want := []string{
 		"undionly.kpxe", "ipxe.pxe", "snponly.efi", "shimx64.efi", "grubx64.efi", "ipxe.efi",

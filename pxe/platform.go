@@ -3,6 +3,7 @@ package pxe
 import (
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -79,6 +80,12 @@ const piLoader = "start4.elf"
 // PiTree is the folder of boot files for Raspberry Pis: FILE, or for one of
 // them SERIAL/FILE.
 const PiTree = "rpi"
+
+var ofOnePi = regexp.MustCompile("^/?[0-9a-f]{8}/")
+
+// OfOnePi reports whether a name is one of those that a Raspberry Pi asks for
+// before those of all, SERIAL/FILE.
+func OfOnePi(name string) bool { return ofOnePi.MatchString(name) }
 
 // PiFile maps a name that was asked for by TFTP into the tree of files for
 // Raspberry Pis. They ask for SERIAL/FILE first, and when that has no

@@ -81,7 +81,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if f, ok := r.fileOf(name); ok {
-		if req.Method == http.MethodGet && firstRange(req) {
+		if req.Method == http.MethodGet && bootfile.FromStart(req) {
 			r.saw(api.RelayFetched{At: r.o.Now(), Addr: who.machine.Addr(), File: f.Name, By: "HTTP"})
 		}
 		w.Header().Set("Cache-Control", "no-cache")
@@ -116,9 +116,10 @@ func speakerOf(req *http.Request) (speaker, bool) {
 // chunkOf reads "/chunks/<first 4 digits>/<64 hex digits>.cacnk".
 func chunkOf(name string) (id string, ok bool) {
 	rest, found := strings.CutPrefix(name, api.PathChunks)
-	prefix, file, _ := strings.Cut(rest, "/")
-	id, whole := strings.CutSuffix(file, ".cacnk")
-	return id, found && whole && validID(id) && id[:4] == prefix
+	if !found {
+		return "", false
+	}
+	return bootfile.ChunkID(rest)
 }
 
 // fileOf finds a boot file by its path, as the server does: below /boot/, and
@@ -137,11 +138,6 @@ func (r *Relay) fileOf(name string) (api.RelayFile, bool) {
 		return f, true
 	}
 	return api.RelayFile{}, false
-}
-
-func firstRange(req *http.Request) bool {
-	h := req.Header.Get("Range")
-	return h == "" || strings.HasPrefix(h, "bytes=0-")
 }
 
 // sendBlob answers with content of the cache, whole or the part that was asked

@@ -46,11 +46,7 @@ func (b blob) name() string { return string(b.kind) + "-" + b.id }
 func blobOf(name string) (blob, bool) {
 	kind, id, _ := strings.Cut(name, "-")
 	b := blob{blobKind(kind), id}
-	return b, (b.kind == wholeFile || b.kind == chunk) && validID(id)
-}
-
-func validID(id string) bool {
-	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
+	return b, (b.kind == wholeFile || b.kind == chunk) && bootfile.IsHash(id)
 }
 
 // A cache keeps content on disk, up to a limit. What has not been used for

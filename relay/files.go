@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/rackstage/provision/api"
@@ -40,9 +39,6 @@ func (r *Relay) serveTFTP(ctx context.Context, c net.PacketConn) error {
 // maxAnswer bounds what the server makes for a machine that asks by TFTP.
 const maxAnswer = 1 << 20
 
-// ofOnePi are the names that one Raspberry Pi asks for before those of all.
-var ofOnePi = regexp.MustCompile("^/?[0-9a-f]{8}/")
-
 // openTFTP opens what a machine asks for by TFTP: a boot file from the cache,
 // or what the server makes for this machine.
 func (r *Relay) openTFTP(ctx context.Context, name string, who speaker) (io.ReadCloser, int64, error) {
@@ -50,7 +46,7 @@ func (r *Relay) openTFTP(ctx context.Context, name string, who speaker) (io.Read
 	if k == nil {
 		return nil, 0, fs.ErrNotExist
 	}
-	if f, ok := k.files[path.Base(name)]; ok && !ofOnePi.MatchString(name) {
+	if f, ok := k.files[path.Base(name)]; ok && !pxe.OfOnePi(name) {
 		if !r.slow.May(who.machine.Addr(), f.Size, r.o.Now()) {
 			return nil, 0, tftp.ErrNotByTFTP
 		}

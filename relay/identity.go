@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/http/bootfile"
 )
 
 // An identity is who a relay is to its server, as it is kept in the state
@@ -51,7 +52,7 @@ func (id *identity) save() error { return writeJSON(filepath.Join(id.dir, identi
 // splitToken parts the secret from the fingerprint of the server's CA.
 func splitToken(token string) (secret, pin string, err error) {
 	secret, digits, ok := strings.Cut(strings.TrimSpace(token), ".")
-	if !ok || secret == "" || !validID(digits) {
+	if !ok || secret == "" || !bootfile.IsHash(digits) {
 		return "", "", &fleet.Error{
 			Kind: fleet.Invalid, Op: "read token", Err: errors.New("it is not one of provision relays add"),
 			Hint: "copy the whole token into the file, one line",

@@ -10,6 +10,7 @@ import (
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/dhcp"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/http/bootfile"
 )
 
 // knowledge is what the server told us last, ready for use. It is never
@@ -38,7 +39,7 @@ func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logg
 		byMAC: map[fleet.MAC]fleet.Node{}, byAddr: map[netip.Addr]fleet.Node{}, files: map[string]api.RelayFile{},
 	}
 	for _, f := range s.Files {
-		if validID(f.SHA256) && f.Size >= 0 && fs.ValidPath(f.Name) {
+		if bootfile.IsHash(f.SHA256) && f.Size >= 0 && fs.ValidPath(f.Name) {
 			k.files[f.Name] = f
 		}
 	}

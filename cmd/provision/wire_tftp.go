@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -57,9 +56,6 @@ func (st *station) quirkAt(addr netip.Addr) fleet.Quirk {
 // maxBlock is the largest TFTP block for the machine that has an address.
 func (st *station) maxBlock(addr netip.Addr) int { return st.quirkAt(addr).BlockSize }
 
-// ofOnePi are the names that one Raspberry Pi asks for before those of all.
-var ofOnePi = regexp.MustCompile("^/?[0-9a-f]{8}/")
-
 // open opens a file by its last name: firmware and shim put folders and
 // slashes in front of it as they like.
 func (t *tftpTree) open(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
@@ -74,7 +70,7 @@ func (t *tftpTree) open(ctx context.Context, name string, client netip.AddrPort)
 		t.slow.Add(client.Addr(), time.Now())
 		return io.NopCloser(bytes.NewReader(script)), int64(len(script)), err
 	}
-	if !ofOnePi.MatchString(name) {
+	if !pxe.OfOnePi(name) {
 		if f, size, err := tftp.OpenIn(t.root, base); err == nil {
 			if !t.slow.May(client.Addr(), size, time.Now()) {
 				_ = f.Close()

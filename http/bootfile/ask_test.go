@@ -1,0 +1,40 @@
+package bootfile
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestAFileIsAskedForFromItsStartOnce(t *testing.T) {
+	for asked, want := range map[string]bool{"": true, "bytes=0-": true, "bytes=0-1023": true, "bytes=1024-2047": false, "bytes=-5": false} {
+		req := httptest.NewRequest("GET", "/", nil)
+		if asked != "" {
+			req.Header.Set("Range", asked)
+		}
+		if got := FromStart(req); got != want {
+			t.Errorf("Range %q: %t, want %t", asked, got, want)
+		}
+	}
+}
+
+func TestNamesOfChunks(t *testing.T) {
+	id := strings.Repeat("0123456789abcdef", 4)
+	tests := map[string]string{
+		"0123/" + id + ".cacnk":                  id,
+		"0124/" + id + ".cacnk":                  "",
+		"0123/" + id:                             "",
+		"0123/" + id[1:] + ".cacnk":              "",
+		"0123/" + id + "0.cacnk":                 "",
+		id + ".cacnk":                            "",
+		"0123/x/" + id + ".cacnk":                "",
+		"ABCD/" + strings.ToUpper(id) + ".cacnk": "",
+		"0123/0123/../" + id[8:] + ".cacnk":      "",
+		"":                                       "",
+	}
+	for name, want := range tests {
+		if got, ok := ChunkID(name); got != want || ok != (want != "") {
+			t.Errorf("%q: %q, %t; want %q", name, got, ok, want)
+		}
+	}
+}
