@@ -28,7 +28,7 @@ func (s *Server) Blind() error { return s.watch.Blind() }
 
 func (s *Server) newWatch() *foreign.Watch {
 	return foreign.New(foreign.Options{
-		Networks: s.networks, Own: s.ifaces.own, DUID: hex.EncodeToString(s.o.DUID), Alarms: s.o.Alarms, Log: s.o.Log, Now: s.o.Now, Every: s.o.ForeignEvery,
+		Networks: s.networks, Own: s.ifaces.own, DUID: hex.EncodeToString(s.o.DUID), Silent: true, Alarms: s.o.Alarms, Log: s.o.Log, Now: s.o.Now, Every: s.o.ForeignEvery,
 	})
 }
 

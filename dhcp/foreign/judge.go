@@ -16,6 +16,7 @@ func (t *table) judge() {
 		sub := t.subnet(s.Subnet)
 		s.Against, s.Expected = "", false
 		switch {
+		case s.Twin: // it never belongs anywhere
 		case slices.Contains(sub.KnownDHCP, s.Addr) || s.DUID != "" && slices.Contains(sub.KnownDUIDs, s.DUID):
 			s.Expected = true
 		case s.Router:

@@ -39,6 +39,17 @@ func NetworkOf(index int) (Network, bool) {
 	return n, true
 }
 
+// ownCards are the hardware addresses of this host.
+func ownCards() (cards []net.HardwareAddr) {
+	all, _ := net.Interfaces() // without them those that we listen on are known
+	for _, i := range all {
+		if len(i.HardwareAddr) == 6 {
+			cards = append(cards, i.HardwareAddr)
+		}
+	}
+	return cards
+}
+
 // owns reports whether an address is the interface's.
 func (n Network) owns(a netip.Addr) bool {
 	if !a.IsValid() {

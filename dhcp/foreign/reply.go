@@ -27,6 +27,7 @@ type sighting struct {
 	File   string // to boot; hostile text
 	Router bool   // a router says it
 	Advert Advert
+	Twin   bool // it names us
 }
 
 // proxy reports whether the reply is one that gives boot information only.

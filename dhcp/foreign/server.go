@@ -22,6 +22,7 @@ type Server struct {
 	Proxy  bool         // gives boot information to those who have addresses
 	Offers netip.Prefix // an address that it offers, and the network that it says this is in
 	File   string       // that it tells machines to boot; hostile text
+	Twin   bool         // it uses our address or our DUID: a copy of this server, say
 	Router bool         // it is a router, and what it says is in Advert
 	Advert Advert
 
@@ -88,6 +89,9 @@ func (s *Server) alarm() alarm {
 // Words says what is known of a server, in one line.
 func (s Server) Words() string {
 	parts := []string{s.where()}
+	if s.Twin {
+		parts = append(parts, "uses this server's identity: "+s.identity())
+	}
 	switch {
 	case s.Router:
 		return strings.Join(append(parts, s.Advert.words()...), ", ")
@@ -111,6 +115,14 @@ func (s Server) Words() string {
 		parts = append(parts, "no boot file")
 	}
 	return strings.Join(parts, ", ")
+}
+
+// identity is what a twin has of ours.
+func (s *Server) identity() string {
+	if s.DUID != "" {
+		return "DUID " + s.DUID
+	}
+	return "address " + s.Addr.String()
 }
 
 // where says what a server is found by, beside its name.

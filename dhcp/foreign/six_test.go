@@ -348,19 +348,6 @@ func TestAnswersAreHeardInAFlood(t *testing.T) {
 	}
 }
 
-// What a relay brings back of us is no other server's.
-func TestWeAreNoOtherServer(t *testing.T) {
-	s := newStreet6(rack6(fleet.Full))
-	r, err := parseReply6(said6(reply6, address6("fd77::77", 60)...))
-	if err != nil || s.ours(r) {
-		t.Fatalf("ours: %t, %v; want another's", s.ours(r), err)
-	}
-	s.o.DUID = r.DUID
-	if !s.ours(r) {
-		t.Error("a reply with our DUID is another's")
-	}
-}
-
 // Who makes up routers leaves room for servers, and the other way round.
 func TestAFloodOfRoutersIsBounded(t *testing.T) {
 	s := newStreet6(rack6(fleet.Full))

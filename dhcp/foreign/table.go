@@ -105,7 +105,7 @@ func (t *table) note(n Network, r sighting, probed bool) {
 			return
 		}
 		s.MAC, s.Relay, s.DUID, s.network = fleet.MAC(r.MAC.String()), r.Relay, r.DUID, n
-		s.Router, s.Advert = r.Router, r.Advert
+		s.Router, s.Advert, s.Twin = r.Router, r.Advert, r.Twin
 		s.Probed = s.Probed || probed
 		s.Proxy = s.Proxy || r.proxy()
 		s.Full = s.Full || r.full()

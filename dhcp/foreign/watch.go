@@ -40,6 +40,7 @@ type Options struct {
 	Networks func() []Network      // to watch; asked again and again
 	Own      func(netip.Addr) bool // whether an address is ours
 	DUID     string                // of our DHCPv6 server, in hex; "": there is none
+	Silent   bool                  // who answers our probes in our name is not us, and no relay of ours
 	Alarms   Alarms
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -75,7 +76,8 @@ type Watch struct {
 
 	mu    sync.Mutex
 	taps  map[tapKey]*tap
-	blind error // why we cannot listen; nil when we can
+	cards []net.HardwareAddr // of this host, whatever they are for
+	blind error              // why we cannot listen; nil when we can
 }
 
 type tapKey struct {
@@ -219,9 +221,10 @@ func (w *Watch) wait(ctx context.Context) error {
 
 // open listens on the networks that there are now, and on no others.
 func (w *Watch) open(ctx context.Context, g *errgroup.Group) {
-	now := w.o.Networks()
+	now, cards := w.o.Networks(), ownCards()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.cards = cards
 	for k, t := range w.taps {
 		same := slices.ContainsFunc(now, func(n Network) bool { return n.Index == k.index && slices.Equal(n.MAC, t.network().MAC) })
 		if !same || t.broken.Load() {
@@ -288,17 +291,8 @@ func (w *Watch) ask() {
 	}
 }
 
-// ours reports whether we said it ourselves, or a relay of ours brought it
-// back. Of IPv6 the sender's hardware address tells, and our DUID: many links
-// have an fe80::1.
+// ours reports whether a card of this host said it.
 func (w *Watch) ours(r sighting) bool {
-	if r.From.Is4() {
-		if w.o.Own(r.Server) || w.o.Own(r.From) {
-			return true
-		}
-	} else if r.DUID != "" && r.DUID == w.o.DUID {
-		return true
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range w.taps {
@@ -306,7 +300,24 @@ func (w *Watch) ours(r sighting) bool {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(w.cards, func(c net.HardwareAddr) bool { return slices.Equal(r.MAC, c) })
+}
+
+// bearsUs reports whether a reply names us. Of IPv6 our DUID tells: many links
+// have an fe80::1.
+func (w *Watch) bearsUs(r sighting) bool {
+	if r.From.Is4() {
+		return w.o.Own(r.Server) || w.o.Own(r.From)
+	}
+	return r.DUID != "" && r.DUID == w.o.DUID
+}
+
+// isTwin reports whether a reply that names us, and comes from another card, is
+// another server's, such as a copy of this one: relays pass what we say, too.
+// But nobody of ours answers our probes; and no relay sends to all machines from
+// an address of ours.
+func (w *Watch) isTwin(r sighting, answer, toAll bool) bool {
+	return w.o.Silent && (answer || toAll && r.From.Is4() && w.o.Own(r.From) && !r.Relay.IsValid())
 }
 
 // listen notes who answers on one network, until its tap is closed.
@@ -341,6 +352,11 @@ func (w *Watch) hear(t *tap, frame []byte, room *rooms) {
 		return
 	}
 	answer := t.answers(r, w.client, now)
+	if w.bearsUs(r) {
+		if r.Twin = w.isTwin(r, answer, frame[0]&1 != 0); !r.Twin {
+			return
+		}
+	}
 	if !room.of(r.Router, answer).take(now, repliesPerSecond) {
 		w.stats.limited.Add(1)
 		return
