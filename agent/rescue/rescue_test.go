@@ -51,7 +51,12 @@ func openDoor(t *testing.T, keys ...ssh.PublicKey) (addr string, door *Door) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- door.Serve(ctx, l) }()
-	t.Cleanup(func() { cancel(); _ = <-ended })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err == nil {
+			t.Error("Serve = nil, want why it ended")
+		}
+	})
 	return l.Addr().String(), door
 }
 
