@@ -153,7 +153,7 @@ func (l *loop) take(p *packet, now time.Time) {
 			return
 		}
 		if op == opERROR {
-			l.end(t, abortedBy(p.data), now)
+			l.abort(t, p.data, now)
 			return
 		}
 		l.ack(t, binary.BigEndian.Uint16(p.data[2:]), now)
@@ -164,6 +164,19 @@ func (l *loop) take(p *packet, now time.Time) {
 		}
 		l.request(p, now)
 	}
+}
+
+// abort ends a transfer because its client said so. Firmware asks for the size
+// of a file first, breaks that off, and asks for the file: from the same port,
+// it may be. Requests and ERRORs come to different ports of ours, so the
+// request may overtake the ERROR, which then is not meant for what it began.
+func (l *loop) abort(t *transfer, said []byte, now time.Time) {
+	if t.restart && !t.session.heard() {
+		t.restart = false // once
+		l.server.stats.stray.Add(1)
+		return
+	}
+	l.end(t, abortedBy(said), now)
 }
 
 // abortedBy reads an ERROR packet of at least four bytes.

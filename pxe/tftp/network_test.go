@@ -418,3 +418,39 @@ func TestAnACKStormIsNotAnsweredAndKeepsNobodyWaiting(t *testing.T) {
 		}
 	}
 }
+
+// Requests and ERRORs come to different ports of ours, and a busy server may
+// read the later one first.
+func TestALateErrorEndsNotTheTransferThatCameAfter(t *testing.T) {
+	want := noise(600)
+	s, at := serveAt(t, "udp4", "127.0.0.1:0", Options{Open: holding(map[string][]byte{"f": want})})
+	r := newReader(t, "127.0.0.1:0", at)
+	r.send([]byte("\x00\x01f\x00octet\x00tsize\x000\x00"))
+	if _, from := receive(t, r.conn); from == nil {
+		t.Fatal("no answer to the question for its size")
+	}
+	r.send([]byte("\x00\x01f\x00octet\x00blksize\x001024\x00"))
+	b, from := receive(t, r.conn)
+	for !bytes.Contains(b, []byte("blksize")) {
+		b, from = receive(t, r.conn)
+	}
+	late := []byte("\x00\x05\x00\x08enough\x00")
+	if _, err := r.conn.WriteTo(late, from); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return s.Stats().Stray == 1 }, func() string { return fmt.Sprintf("%+v", s.Stats()) })
+	if _, err := r.conn.WriteTo([]byte{0, opACK, 0, 0}, from); err != nil {
+		t.Fatal(err)
+	}
+	for len(b) < 4 || b[1] != opDATA {
+		b, _ = receive(t, r.conn)
+	}
+	if !bytes.Equal(b[4:], want) {
+		t.Errorf("got %d bytes, want the file", len(b)-4)
+	}
+	// Now it is meant.
+	if _, err := r.conn.WriteTo(late, from); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return s.Stats().Running == 0 }, func() string { return fmt.Sprintf("%+v", s.Stats()) })
+}

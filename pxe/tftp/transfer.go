@@ -23,6 +23,7 @@ type transfer struct {
 	answer    []byte // to the options; nil without
 	buffer    []byte // a window, of a file that is not in memory
 	session   session
+	restart   bool // the client broke off another one to ask for this: its ERROR may be on its way
 	over      bool
 
 	look  time.Time // when its loop looks at it
@@ -49,14 +50,15 @@ func (t *transfer) block(n int64) (head [4]byte, body []byte, err error) {
 // begin takes a request up, on the loop that is to serve it.
 func (l *loop) begin(r request, from sockaddr, local netip.Addr, now time.Time) {
 	who := from.peer()
-	if old := l.transfers[who]; old != nil && l.repeats(old, r, now) {
+	old := l.transfers[who]
+	if old != nil && l.repeats(old, r, now) {
 		l.server.stats.repeated.Add(1)
 		return
 	}
 	if !l.admit(who, r, now) {
 		return
 	}
-	t := &transfer{who: who, to: from, local: local, control: leaveFrom(local, l.site.v6), asked: r, index: -1}
+	t := &transfer{who: who, to: from, local: local, control: leaveFrom(local, l.site.v6), asked: r, restart: old != nil, index: -1}
 	if !local.IsValid() {
 		t.local = l.site.at.Addr()
 	}
