@@ -353,6 +353,34 @@ func TestNodesFindEachOtherThroughTheServer(t *testing.T) {
 	}
 }
 
+func TestANodeKnowsItsRackBeforeItFetches(t *testing.T) {
+	im := newImage(t, 1)
+	tests := map[string]struct {
+		answer func(ctx context.Context) error // of the server, to the first word
+		want   int                             // peers are known
+	}{
+		"the server is slow":   {func(context.Context) error { <-time.After(200 * time.Millisecond); return nil }, 2},
+		"the server is away":   {func(context.Context) error { return errors.New("away") }, 0},
+		"the server is silent": {func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			n := im.node(t, 1<<20, nil)
+			share := n.rack.Share(ctx, "sha256:aa", func(ctx context.Context, in api.RackRequest) (api.RackReply, error) {
+				self := fmt.Sprint("127.0.0.1:", in.Port)
+				return api.RackReply{Self: self, Peers: []string{self, "127.0.0.1:1"}, Every: 60}, tt.answer(ctx)
+			}, slog.New(slog.DiscardHandler))
+			if got := len(n.rack.members.Load().all); got != tt.want {
+				t.Errorf("%d are known, want %d", got, tt.want)
+			}
+			cancel()
+			share.Leave()
+		})
+	}
+}
+
 func TestAServerThatKnowsNoRackIsAskedOnce(t *testing.T) {
 	im := newImage(t, 3)
 	n := im.node(t, 1<<20, nil)

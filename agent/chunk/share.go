@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,9 +35,13 @@ type Share struct {
 	server *http.Server  // nil when we cannot listen
 }
 
+// firstWord is how long the server may take to say who else is there. Whoever
+// begins without knowing gets from the server what others have.
+const firstWord = 5 * time.Second
+
 // Share begins to feed the rack, until [Share.Leave]. digest names the image.
-// When it cannot be, the node is alone in its rack and fetches everything from
-// the server.
+// It waits a little for the server to name the others. When nothing comes of
+// it, the node is alone in its rack and fetches everything from the server.
 func (r *Rack) Share(ctx context.Context, digest string, tell Tell, log *slog.Logger) *Share {
 	ctx, stop := context.WithCancel(ctx)
 	s := &Share{rack: r, tell: tell, log: log, digest: digest, stop: stop, gone: make(chan struct{})}
@@ -52,15 +57,24 @@ func (r *Rack) Share(ctx context.Context, digest string, tell Tell, log *slog.Lo
 		MaxHeaderBytes: 4096, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	go func() { _ = s.server.Serve(doorman{l, r}) }() // ends with Leave
+	told := make(chan struct{})
 	go func() {
 		defer close(s.gone)
-		s.keepTelling(ctx)
+		s.keepTelling(ctx, sync.OnceFunc(func() { close(told) }))
 	}()
+	late := time.NewTimer(firstWord)
+	defer late.Stop()
+	select {
+	case <-told:
+	case <-late.C:
+	case <-ctx.Done():
+	}
 	return s
 }
 
 // keepTelling keeps the server told that we are there, and hears of the others.
-func (s *Share) keepTelling(ctx context.Context) {
+// told is called after each try.
+func (s *Share) keepTelling(ctx context.Context, told func()) {
 	var delay retry.Delay
 	for ctx.Err() == nil {
 		reply, err := s.tell(ctx, api.RackRequest{Digest: s.digest, Port: s.port})
@@ -71,10 +85,12 @@ func (s *Share) keepTelling(ctx context.Context) {
 			delay = retry.Delay{}
 		case errors.Is(err, ErrNoRack):
 			s.log.Warn("server does not name the nodes of the rack", "err", err)
+			told()
 			return
 		default:
 			pause = delay.Next() // it is away; those that we know are still there
 		}
+		told()
 		if retry.Pause(ctx, pause) != nil {
 			return
 		}
