@@ -189,15 +189,16 @@ func (s *Server) loop(ctx context.Context, sock *socket, c *committer) error {
 		out = out[:0]
 		now := s.book.instant()
 		for i := range n {
-			if !gate.allow(in.packet(i), now) {
+			packet, from := in.Packet(i), sock.arrival(in, i)
+			if !gate.allow(packet, now) {
 				s.stats.limited.Add(1)
 				continue
 			}
-			r, ok := s.handle(sc, in.packet(i), in.arrival(i, sock.proxy))
+			r, ok := s.handle(sc, packet, from)
 			switch {
 			case !ok:
 			case r.probe != nil:
-				s.prober.add(r, in.packet(i), in.arrival(i, sock.proxy), 0)
+				s.prober.add(r, packet, from, 0)
 			case r.lease.State != "":
 				s.commit(c, r)
 			default:

@@ -27,7 +27,7 @@ var rules = archtest.Rules{
 
 		"store/sqlite3":  {},
 		"pxe/tftp":       {"internal/porthold"},
-		"dhcp":           {"fleet", "pxe", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/foreign", "dhcp/takeover", "dhcp/usage"},
+		"dhcp":           {"fleet", "pxe", "internal/mmsg", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/foreign", "dhcp/takeover", "dhcp/usage"},
 		"dhcp/alarm":     {},
 		"dhcp/commit":    {"fleet"},
 		"dhcp/foreign":   {"fleet"},

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -71,6 +72,7 @@ type Batch struct {
 
 	// What the function for the runtime's poller works with: it is made once.
 	done  func(fd uintptr) bool
+	waits bool // for room in the kernel
 	begin int
 	n     int
 	errno syscall.Errno
@@ -191,11 +193,16 @@ func (b *Batch) Add(packet []byte, to netip.AddrPort, from netip.Addr, ifindex i
 	b.filled++
 }
 
-// Write writes the packets that were added. One that the kernel refuses does
-// not keep the others back. It returns how many failed, and the last error.
-func (b *Batch) Write(c *Conn) (failed int, last error) {
+// Write writes the packets that were added, and waits for room in the kernel.
+// One that the kernel refuses does not keep the others back. It returns how
+// many failed, and the last error.
+func (b *Batch) Write(c *Conn) (failed int, last error) { return b.WriteWithin(c, 0) }
+
+// WriteWithin is Write that waits for so long at most (0: for ever): then the
+// packets that there is no room for have failed.
+func (b *Batch) WriteWithin(c *Conn, wait time.Duration) (failed int, last error) {
 	for b.begin = 0; b.begin < b.filled; {
-		if err := c.raw.Write(b.done); err != nil { // closed
+		if err := b.try(c, wait); err != nil { // closed, or too late
 			failed, last = failed+b.filled-b.begin, err
 			break
 		}
@@ -212,6 +219,21 @@ func (b *Batch) Write(c *Conn) (failed int, last error) {
 	return failed, last
 }
 
+// try writes what there is room for. The time begins when there is none: on a
+// busy machine it could be over before the first attempt.
+func (b *Batch) try(c *Conn, wait time.Duration) error {
+	b.waits = wait == 0
+	if err := c.raw.Write(b.done); err != nil || b.errno != syscall.EAGAIN {
+		return err
+	}
+	if err := c.udp.SetWriteDeadline(time.Now().Add(wait)); err != nil {
+		return err
+	}
+	b.waits = true
+	err := c.raw.Write(b.done)
+	return errors.Join(err, c.udp.SetWriteDeadline(time.Time{}))
+}
+
 func (b *Batch) send(fd uintptr) bool {
 	for {
 		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&b.headers[b.begin])), uintptr(b.filled-b.begin), unix.MSG_DONTWAIT, 0, 0)
@@ -219,7 +241,7 @@ func (b *Batch) send(fd uintptr) bool {
 			continue
 		}
 		b.n, b.errno = int(n), errno
-		return errno != syscall.EAGAIN
+		return errno != syscall.EAGAIN || !b.waits
 	}
 }
 

@@ -1,16 +1,21 @@
 package mmsg
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rackstage/provision/internal/netns"
 )
 
-func socket(t *testing.T) (*Conn, netip.AddrPort) {
+func socket(t *testing.T, addr string) (*Conn, netip.AddrPort) {
 	t.Helper()
-	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(addr)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,8 +28,8 @@ func socket(t *testing.T) (*Conn, netip.AddrPort) {
 }
 
 func TestPacketsArriveWithWhereTheyCameFromAndTo(t *testing.T) {
-	a, from := socket(t)
-	b, to := socket(t)
+	a, from := socket(t, "127.0.0.1")
+	b, to := socket(t, "127.0.0.1")
 	w, r := NewWriter(10), NewReader(4, 100)
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
@@ -57,8 +62,8 @@ func TestPacketsArriveWithWhereTheyCameFromAndTo(t *testing.T) {
 }
 
 func TestOneRefusedPacketDoesNotKeepTheOthersBack(t *testing.T) {
-	a, _ := socket(t)
-	b, to := socket(t)
+	a, _ := socket(t, "127.0.0.1")
+	b, to := socket(t, "127.0.0.1")
 	w, r := NewWriter(5), NewReader(5, 100)
 	for i := range 5 {
 		packet := []byte("fine")
@@ -79,8 +84,53 @@ func TestOneRefusedPacketDoesNotKeepTheOthersBack(t *testing.T) {
 	}
 }
 
+// Packets to an address that nobody has stay in the socket until ARP gives up.
+func TestPacketsThatThereIsNoRoomForAreGivenUpInTime(t *testing.T) {
+	if !netns.Inside(t) {
+		return
+	}
+	for _, args := range [][]string{
+		{"link", "add", "here0", "type", "veth", "peer", "name", "there0"}, {"addr", "add", "192.0.2.1/24", "dev", "here0"},
+		{"link", "set", "there0", "up"}, {"link", "set", "here0", "up"},
+	} {
+		if err := netns.IP(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, _ := socket(t, "0.0.0.0")
+	if err := a.udp.SetWriteBuffer(1); err != nil { // as little as there is
+		t.Fatal(err)
+	}
+	b, to := socket(t, "127.0.0.1")
+	w, r := NewWriter(100), NewReader(5, 100)
+	fill := func(n int, to netip.AddrPort) {
+		for range n {
+			w.Add(make([]byte, 100), to, netip.Addr{}, 0)
+		}
+	}
+	fill(100, netip.MustParseAddrPort("192.0.2.2:68"))
+	began := time.Now()
+	failed, err := w.WriteWithin(a, 20*time.Millisecond)
+	if failed == 0 || failed == 100 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("WriteWithin = %d, %v, want some of 100 and a time-out", failed, err)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if err := a.udp.SetWriteBuffer(1 << 20); err != nil {
+		t.Fatal(err)
+	}
+	fill(2, to)
+	if failed, err := w.WriteWithin(a, 20*time.Millisecond); failed != 0 || err != nil {
+		t.Errorf("then WriteWithin = %d, %v, although there is room", failed, err)
+	}
+	if n, err := r.Read(b); n == 0 || err != nil {
+		t.Errorf("Read = %d, %v", n, err)
+	}
+}
+
 func TestAClosedSocketEndsARead(t *testing.T) {
-	a, _ := socket(t)
+	a, _ := socket(t, "127.0.0.1")
 	done := make(chan error)
 	go func() {
 		_, err := NewReader(1, 100).Read(a)
@@ -93,8 +143,8 @@ func TestAClosedSocketEndsARead(t *testing.T) {
 }
 
 func TestReadingAndWritingTakeNoMemory(t *testing.T) {
-	a, from := socket(t)
-	b, to := socket(t)
+	a, from := socket(t, "127.0.0.1")
+	b, to := socket(t, "127.0.0.1")
 	w, r := NewWriter(2), NewReader(2, 100)
 	packet := []byte("hello")
 	n := testing.AllocsPerRun(100, func() {
