@@ -119,13 +119,38 @@ func (r *Relay) refresh(ctx context.Context) error {
 	if err := r.learn(*s, tag); err != nil {
 		return err
 	}
-	if err := writeJSON(filepath.Join(r.o.StateDir, snapshotFile), kept{Tag: tag, Snapshot: *s}); err != nil {
-		return err
+	select { // one that was not kept yet is out of date
+	case <-r.keeping:
+	default:
 	}
+	r.keeping <- kept{Tag: tag, Snapshot: *s}
 	if first {
 		return r.link.report(ctx, r.reportNow(nil)) // now that we know where we are
 	}
 	return nil
+}
+
+// keepSnapshots writes to disk what the server says, for the next start. The
+// server hears of us meanwhile, however slow or full the disk is.
+func (r *Relay) keepSnapshots(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case k := <-r.keeping:
+			r.keepSnapshot(ctx, k)
+		case <-ctx.Done():
+		}
+	}
+	select {
+	case k := <-r.keeping:
+		r.keepSnapshot(ctx, k)
+	default:
+	}
+}
+
+func (r *Relay) keepSnapshot(ctx context.Context, k kept) {
+	if err := writeJSON(filepath.Join(r.o.StateDir, snapshotFile), k); err != nil {
+		r.o.Log.WarnContext(ctx, "what the server knows is not kept: after a start without it, an older state counts", "err", err)
+	}
 }
 
 func (r *Relay) learn(s api.RelaySnapshot, tag string) error {

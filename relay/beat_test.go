@@ -1,9 +1,13 @@
 package relay
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rackstage/provision/api"
 )
@@ -51,5 +55,32 @@ func TestALongListOfFilesIsReportedInParts(t *testing.T) {
 	r.putBack(first)
 	if got := len(r.seen); got != maxSeen {
 		t.Errorf("%d files wait, want %d", got, maxSeen)
+	}
+}
+
+func TestWhatTheServerKnowsIsKeptBesideTheBeats(t *testing.T) {
+	s := farSnapshot()
+	r := behind(t, func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == api.PathRelaySnapshot {
+			_ = json.NewEncoder(w).Encode(s)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(struct{}{})
+	})
+	r.o.StateDir = filepath.Join(t.TempDir(), "later") // there is no writing to it yet
+	for _, name := range []string{"old", "new"} {
+		s.Name, r.learned = name, time.Time{}
+		if err := r.beat(t.Context()); err != nil {
+			t.Errorf("the server counts as away: %v", err)
+		}
+	}
+	if err := os.Mkdir(r.o.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	r.keepSnapshots(ended)
+	if got, err := readSnapshot(r.o.StateDir); err != nil || got.Snapshot.Name != "new" {
+		t.Errorf("kept is %q, %v; want the last", got.Snapshot.Name, err)
 	}
 }

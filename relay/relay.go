@@ -59,6 +59,7 @@ type Relay struct {
 	away    atomic.Bool
 	removed atomic.Bool // the server refuses us
 	known   atomic.Pointer[knowledge]
+	keeping chan kept // the last snapshot, until it is on disk
 	learned time.Time // when the server was last asked what it knows; of the beating alone
 	places  atomic.Pointer[[]port]
 	served  atomic.Int64 // bytes given to machines
@@ -93,7 +94,7 @@ func Open(ctx context.Context, o Options) (*Relay, error) {
 	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state folder: %w", err)
 	}
-	r := &Relay{o: o, granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]asked{}}
+	r := &Relay{o: o, granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]asked{}, keeping: make(chan kept, 1)}
 	if err := r.identify(ctx); err != nil {
 		return nil, err
 	}
@@ -223,6 +224,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
 	group.Go(func() error { return r.relayDHCP6(ctx, doors.dhcp6) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
+	group.Go(func() error { r.keepSnapshots(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })
 	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.advertised, r.o.Log) })
 	return group.Wait()

@@ -262,7 +262,7 @@ func relayOf(t *testing.T, r *labRack) api.Relay {
 	t.Helper()
 	begin := time.Now()
 	var relay api.Relay
-	until(t, 10*time.Second, "a report of the relay", func(ctx context.Context) (bool, error) {
+	until(t, 30*time.Second, "a report of the relay", func(ctx context.Context) (bool, error) {
 		list, err := r.client.Relays(ctx)
 		if err != nil || len(list) != 1 || list[0].Seen == nil {
 			return false, err
