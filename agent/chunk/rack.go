@@ -51,7 +51,14 @@ type Rack struct {
 
 	mu     sync.Mutex
 	fed    map[string][]string // by chunk: members that got it from us, the last ones
-	failed map[string]time.Time
+	failed map[string]failure
+}
+
+// A failure is why a peer is left alone: how often it failed in a row, and
+// until when.
+type failure struct {
+	times int
+	until time.Time
 }
 
 // members are the nodes of the rack as of now.
@@ -66,12 +73,13 @@ type RackStats struct{ FromServer, FromPeers, ToPeers int64 }
 type rackCounters struct{ fromServer, fromPeers, toPeers atomic.Int64 }
 
 const (
-	askPeers  = 2               // how many are asked before the server
-	peerWait  = time.Minute     // for one chunk of a peer, which may have to get it first
-	peerPause = 5 * time.Minute // one that failed is left alone so long
-	sendsMost = 4               // so many peers are fed at once; the others wait, or are sent on
-	askedMost = 8 * api.MaxRackPeers
-	fedMost   = 8 // so many are remembered that got a chunk from us
+	askPeers   = 2               // how many are asked before the server
+	peerWait   = time.Minute     // for one chunk of a peer, which may have to get it first
+	firstPause = 2 * time.Second // one that failed is left alone so long, then twice as long
+	peerPause  = 5 * time.Minute // at most, and at once if it hangs or what it sends is wrong
+	sendsMost  = 4               // so many peers are fed at once; the others wait, or are sent on
+	askedMost  = 8 * api.MaxRackPeers
+	fedMost    = 8 // so many are remembered that got a chunk from us
 
 	headerSelf = "X-Rack-Self" // who asks, as the members know it
 	headerHop  = "X-Rack-Hop"  // "1" and up: was sent on so often; hopInsist: was sent on in vain
@@ -90,7 +98,7 @@ func NewRack(server *Fetcher, ix api.ImageIndex, keep int64) *Rack {
 	scope, end := context.WithCancel(context.Background())
 	r := &Rack{
 		server: server, chunks: make(map[string]api.Chunk, len(ix.Chunks)), kept: newKept(keep), scope: scope, end: end,
-		sending: make(chan struct{}, sendsMost), fed: map[string][]string{}, failed: map[string]time.Time{},
+		sending: make(chan struct{}, sendsMost), fed: map[string][]string{}, failed: map[string]failure{},
 		client: &http.Client{
 			Transport: &http.Transport{
 				DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
@@ -167,7 +175,7 @@ func (r *Rack) ranked(m *members, id string) []string {
 	now := time.Now()
 	r.mu.Lock()
 	for _, p := range m.all {
-		if until, ok := r.failed[p]; ok && now.Before(until) {
+		if now.Before(r.failed[p].until) {
 			continue
 		}
 		sum := sha256.Sum256([]byte(id + " " + p))
@@ -241,7 +249,10 @@ func (r *Rack) fromPeer(ctx context.Context, m *members, peer string, c api.Chun
 	if next != "" {
 		err = errBusy // it did not want to
 	}
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil:
+		r.praise(asked)
+	case ctx.Err() == nil:
 		r.blame(asked, err)
 	}
 	return err
@@ -294,12 +305,36 @@ func (r *Rack) read(body io.Reader, c api.Chunk, p []byte) error {
 }
 
 // blame leaves a peer alone for a while, unless it has merely nothing for us
-// or too much to do.
+// or too much to do. At first that is not long: one that has not heard of us
+// yet hangs up on us, and whoever leaves it alone asks somebody else to get
+// from the server what it has.
 func (r *Rack) blame(peer string, err error) {
 	if err == nil || errors.Is(err, errMissing) || errors.Is(err, errBusy) {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.failed[peer] = time.Now().Add(peerPause)
+	f := r.failed[peer]
+	if time.Now().Before(f.until) {
+		return // for what it was asked before
+	}
+	pause := min(firstPause<<min(f.times, 10), peerPause)
+	if errors.Is(err, errCorrupt) || hung(err) {
+		pause = peerPause
+	}
+	r.failed[peer] = failure{f.times + 1, time.Now().Add(pause)}
+}
+
+// hung reports whether a peer took our request and our time.
+func hung(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	timeout, late := errors.AsType[net.Error](err)
+	return late && timeout.Timeout() && (!ok || op.Op != "dial")
+}
+
+// praise forgets that a peer failed before.
+func (r *Rack) praise(peer string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.failed, peer)
 }

@@ -5,15 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rackstage/provision/api"
@@ -350,6 +353,46 @@ func TestNodesFindEachOtherThroughTheServer(t *testing.T) {
 	everybody(t, im, nodes)
 	if sent := im.sent.Load(); sent > im.packed*11/10 {
 		t.Errorf("the server sent %d bytes to 2 nodes, the image has %d", sent, im.packed)
+	}
+}
+
+func TestAPeerIsLeftAloneForAsLongAsItDeserves(t *testing.T) {
+	tests := map[string]struct {
+		err   error
+		after []time.Duration // pauses, one after the other
+	}{
+		"it hangs up":            {io.EOF, []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second}},
+		"it is not reached":      {&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, []time.Duration{2 * time.Second, 4 * time.Second}},
+		"it hangs":               {context.DeadlineExceeded, []time.Duration{5 * time.Minute, 5 * time.Minute}},
+		"it sends what is wrong": {errCorrupt, []time.Duration{5 * time.Minute}},
+		"it has nothing for us":  {errMissing, []time.Duration{0, 0}},
+		"it has too much to do":  {errBusy, []time.Duration{0}},
+		"it has fed us":          {nil, []time.Duration{0}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := NewRack(New(nil, 1, nil), api.ImageIndex{}, 1)
+				defer r.Close()
+				both := &members{all: []string{"a:1"}}
+				for i, want := range tt.after {
+					r.blame("a:1", tt.err)
+					r.blame("a:1", tt.err) // of a request at the same time
+					began := time.Now()
+					for len(r.ranked(both, "chunk")) == 0 {
+						time.Sleep(time.Second)
+					}
+					if got := time.Since(began); got != want {
+						t.Errorf("after failure %d it is left alone for %v, want %v", i+1, got, want)
+					}
+				}
+				r.blame("a:1", io.EOF)
+				r.praise("a:1")
+				if len(r.failed) != 0 {
+					t.Error("it has fed us since, and its failures count")
+				}
+			})
+		})
 	}
 }
 
