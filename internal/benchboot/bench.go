@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -84,11 +85,7 @@ func (b *bench) peer(program string) (peer, error) {
 		if info, err := os.Stat(p); err == nil && info.Mode()&0o111 != 0 {
 			libs, _ := filepath.Glob(filepath.Join(root, "usr/lib/*-linux-gnu"))
 			more, _ := filepath.Glob(filepath.Join(root, "lib/*-linux-gnu"))
-			env := "LD_LIBRARY_PATH="
-			for _, l := range append(libs, more...) {
-				env += l + ":"
-			}
-			return peer{p, []string{env}}, nil
+			return peer{p, []string{"LD_LIBRARY_PATH=" + strings.Join(append(libs, more...), ":")}}, nil
 		}
 	}
 	p, err := exec.LookPath(program)
@@ -110,6 +107,15 @@ var errGone = errors.New("gone")
 func poll(ctx context.Context, limit time.Duration, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	err := pollUntil(ctx.Done(), try)
+	if err != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	return nil
+}
+
+// pollUntil is poll for what is done after Ctrl-C too.
+func pollUntil[T any](over <-chan T, try func() error) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -118,8 +124,8 @@ func poll(ctx context.Context, limit time.Duration, try func() error) error {
 			return err
 		}
 		select {
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
+		case <-over:
+			return err
 		case <-tick.C:
 		}
 	}

@@ -47,7 +47,7 @@ func (b *bench) preloaded(ctx context.Context, leases int) (dir string, err erro
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, s.Close()) }() //nolint:contextcheck // nothing ends the closing early
 	batch := make([]fleet.Lease, 0, 4096)
 	expires := time.Now().Add(time.Hour)
 	for i := range leases {

@@ -39,7 +39,7 @@ const dhcpSite = `subnets:
 `
 
 func startProvision(ctx context.Context, l *link, dir string) (*process, error) {
-	st, err := l.provision(ctx, "", dir, dhcpSite, "")
+	st, err := l.provision(ctx, dir, dhcpSite)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func startKea(ctx context.Context, l *link, dir string) (*process, error) {
 		return nil, err
 	}
 	env := append(p.env, "KEA_PIDFILE_DIR="+dir, "KEA_LOCKFILE_DIR=none", "KEA_DHCP_DATA_DIR="+dir)
-	return l.start(ctx, "", env, p.path, "-c", file)
+	return l.start(ctx, env, p.path, "-c", file)
 }
 
 // dhcpd syncs its lease file before each ACK. Its pool is small: it keeps free
@@ -89,7 +89,7 @@ subnet 10.0.0.0 netmask 255.0.0.0 {
 			return nil, err
 		}
 	}
-	return l.start(ctx, "", p.env, p.path, "-f", "-4", "-q", "-user", "root", "-group", "root",
+	return l.start(ctx, p.env, p.path, "-f", "-4", "-q", "-user", "root", "-group", "root",
 		"-cf", file, "-lf", leases, "-pf", filepath.Join(dir, "pid"), serverIface)
 }
 
@@ -103,5 +103,5 @@ func startDnsmasq(ctx context.Context, l *link, dir string) (*process, error) {
 		--no-ping --dhcp-authoritative --dhcp-lease-max=10000000 --dhcp-leasefile=%[1]s/leases --pid-file=%[1]s/pid --quiet-dhcp --interface=%[2]s
 		--dhcp-range=10.1.0.0,10.99.255.255,255.0.0.0,1h --dhcp-option=option:router,10.0.0.1 --dhcp-option=option:dns-server,10.0.0.1
 		--domain=bench.example`, dir, serverIface))
-	return l.start(ctx, "", p.env, append([]string{p.path}, args...)...)
+	return l.start(ctx, p.env, append([]string{p.path}, args...)...)
 }

@@ -68,7 +68,7 @@ func (b *bench) feed(ctx context.Context, nodes int) (r fed, err error) {
 	if err != nil {
 		return r, err
 	}
-	server, err := l.start(ctx, "", nil, self, "feed-server", dir, filepath.Join(b.build, "state"), strconv.Itoa(nodes))
+	server, err := l.start(ctx, nil, self, "feed-server", dir, filepath.Join(b.build, "state"), strconv.Itoa(nodes))
 	if err != nil {
 		return r, err
 	}
@@ -151,9 +151,7 @@ func (l *link) rack(ctx context.Context, nodes int) (names []string, err error) 
 func removeNamespaces(names []string) error {
 	var errs []error
 	for _, ns := range names {
-		if out, err := exec.Command("ip", "netns", "delete", ns).CombinedOutput(); err != nil {
-			errs = append(errs, fmt.Errorf("ip netns delete %s: %w: %s", ns, err, out))
-		}
+		errs = append(errs, deleteNamespace(ns))
 	}
 	return errors.Join(errs...)
 }

@@ -49,7 +49,7 @@ func feedLoad(ctx context.Context, raw json.RawMessage) (any, error) {
 	chunks := chunk.New([]string{"http://" + dhcpServerAddr.Addr().String() + api.PathChunks}, 4, nil)
 	defer chunks.Close()
 	rack := chunk.NewRack(chunks, index, feedMemory)
-	defer rack.Share(ctx, index.Digest, tell, log).Leave()
+	defer rack.Share(ctx, index.Digest, tell, log).Leave() //nolint:contextcheck // the server is told after the end too
 	w := disk.Writer{Target: &forgetful{size: index.Size + 1<<20}, Chunks: rack, Workers: 4}
 	err = w.Write(ctx, index)
 	return rack.Stats(), err

@@ -56,7 +56,7 @@ func feedServer(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	server, err := httpd.New(httpd.Options{
+	server, err := httpd.New(httpd.Options{ //nolint:contextcheck // its handlers have the contexts of their requests
 		Log: slog.New(slog.DiscardHandler), Engine: installing{}, Authority: authority, Images: feedImages{store}, BootDir: dir, TLS: secure,
 	})
 	if err != nil {

@@ -72,7 +72,7 @@ func (b *bench) hall(ctx context.Context, state fleet.State) (*hall, error) {
 		})
 		leases = append(leases, fleet.Lease{Addr: hallAddr(n), MAC: mac, Subnet: "bench", State: fleet.LeaseBound, Expires: now.Add(2 * time.Hour)})
 	}
-	err = errors.Join(db.Save(ctx, fleet.Change{Nodes: nodes}), db.SaveLeases(ctx, leases), db.Close())
+	err = errors.Join(db.Save(ctx, fleet.Change{Nodes: nodes}), db.SaveLeases(ctx, leases), db.Close()) //nolint:contextcheck // nothing ends the closing early
 	return &hall{dir, state}, err
 }
 

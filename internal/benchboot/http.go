@@ -186,7 +186,7 @@ func makeBig(dir string, size int64) error {
 }
 
 func (l *link) startProvisionHTTP(ctx context.Context, dir string) (*process, error) {
-	st, err := l.provision(ctx, "", dir, hallSite, "")
+	st, err := l.provision(ctx, dir, hallSite)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ http {
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
-	return l.start(ctx, "", p.env, p.path, "-p", dir, "-c", file)
+	return l.start(ctx, p.env, p.path, "-p", dir, "-c", file)
 }
 
 // httpUp waits until the file was fetched once.

@@ -76,13 +76,16 @@ func (l *link) close() error {
 	if l.wire != nil {
 		l.wire.close()
 	}
-	var errs []error
-	for _, ns := range []string{l.server, l.client} {
-		if out, err := exec.Command("ip", "netns", "delete", ns).CombinedOutput(); err != nil && !strings.Contains(string(out), "No such file") {
-			errs = append(errs, fmt.Errorf("ip netns delete %s: %w: %s", ns, err, out))
-		}
+	return errors.Join(deleteNamespace(l.server), deleteNamespace(l.client))
+}
+
+// deleteNamespace takes one away, if there is such a one.
+func deleteNamespace(ns string) error {
+	out, err := exec.Command("ip", "netns", "delete", ns).CombinedOutput() //nolint:noctx // after Ctrl-C too
+	if err != nil && !strings.Contains(string(out), "No such file") {
+		return fmt.Errorf("ip netns delete %s: %w: %s", ns, err, out)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // load runs a load in the clients' namespace, on its core, and reads what it

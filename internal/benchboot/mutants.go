@@ -87,7 +87,7 @@ func mutantsLoad(ctx context.Context, raw json.RawMessage) (any, error) {
 			if len(a.Packets[p]) == 0 {
 				return nil, fmt.Errorf("no packets of %s", p)
 			}
-			w.send(p, mutant(random, a.Packets[p]))
+			w.send(ctx, p, mutant(random, a.Packets[p]))
 		}
 		if i%(a.Mutants/tries) != 0 {
 			continue
@@ -146,7 +146,7 @@ func (w *mutantWires) close() {
 var allServers6 = &net.UDPAddr{IP: net.ParseIP("ff02::1:2"), Port: 547, Zone: clientIface}
 
 // send lets one mutant go. What the kernel does not take is no matter.
-func (w *mutantWires) send(protocol string, b []byte) {
+func (w *mutantWires) send(ctx context.Context, protocol string, b []byte) {
 	w.next++
 	switch protocol {
 	case "dhcp4":
@@ -160,7 +160,7 @@ func (w *mutantWires) send(protocol string, b []byte) {
 	case "tftp":
 		w.sendTFTP(w.tftp[w.next%len(w.tftp)], b)
 	case "http":
-		w.sendHTTP(b)
+		w.sendHTTP(ctx, b)
 	}
 }
 
@@ -178,8 +178,10 @@ func (w *mutantWires) sendTFTP(c *net.UDPConn, b []byte) {
 }
 
 // sendHTTP sends a request on a connection of its own, and hangs up.
-func (w *mutantWires) sendHTTP(b []byte) {
-	conn, err := net.DialTimeout("tcp4", netip.AddrPortFrom(w.Server, 80).String(), time.Second)
+func (w *mutantWires) sendHTTP(ctx context.Context, b []byte) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp4", netip.AddrPortFrom(w.Server, 80).String())
 	if err != nil {
 		return
 	}

@@ -137,7 +137,7 @@ func startMutants(d *drill) error {
 	if err := os.WriteFile(filepath.Join(boot, mutantFile), make([]byte, mutantFileSize), 0o644); err != nil {
 		return err
 	}
-	st, err := d.l.provision(d.Context(), "", d.state, mutantSite, "")
+	st, err := d.l.provision(d.Context(), d.state, mutantSite)
 	if err == nil {
 		d.p = st.process
 	}

@@ -24,12 +24,9 @@ type process struct {
 	err   error // valid when ended is closed
 }
 
-// start runs a server in the server's namespace, pinned to its core (cpus as
-// taskset wants them; "" for the one core), counted by a cgroup of its own.
-func (l *link) start(ctx context.Context, cpus string, env []string, argv ...string) (*process, error) {
-	if cpus == "" {
-		cpus = strconv.Itoa(serverCPU)
-	}
+// start runs a server in the server's namespace, pinned to its core,
+// counted by a cgroup of its own.
+func (l *link) start(ctx context.Context, env []string, argv ...string) (*process, error) {
 	group, err := newCgroup(filepath.Base(argv[0]))
 	if err != nil {
 		return nil, err
@@ -37,7 +34,7 @@ func (l *link) start(ctx context.Context, cpus string, env []string, argv ...str
 	// The shell enters the cgroup and becomes the server: a child that is forked
 	// before would not be counted.
 	script := `echo $$ > "$1" && shift && exec "$@"`
-	args := append([]string{"-c", script, "sh", group.procs(), "ip", "netns", "exec", l.server, "taskset", "-c", cpus}, argv...)
+	args := append([]string{"-c", script, "sh", group.procs(), "ip", "netns", "exec", l.server, "taskset", "-c", strconv.Itoa(serverCPU)}, argv...)
 	p := &process{cmd: exec.CommandContext(ctx, "sh", args...), group: group, said: &tail{}, ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -81,7 +78,7 @@ func (p *process) stop() error {
 
 // kill ends all that is in the cgroup at once, as a power cut would.
 func (p *process) kill() error {
-	err := poll(context.Background(), 5*time.Second, func() error {
+	err := pollUntil(time.After(5*time.Second), func() error {
 		pids, err := p.group.pids()
 		if err != nil || len(pids) == 0 {
 			return err
@@ -148,7 +145,7 @@ func (g *cgroup) pids() ([]int, error) {
 		return nil, err
 	}
 	var pids []int
-	for _, f := range strings.Fields(string(b)) {
+	for f := range strings.FieldsSeq(string(b)) {
 		pid, err := strconv.Atoi(f)
 		if err != nil {
 			return nil, err
@@ -160,7 +157,7 @@ func (g *cgroup) pids() ([]int, error) {
 
 // remove waits a little: the last process may still be on its way out.
 func (g *cgroup) remove() error {
-	return poll(context.Background(), 5*time.Second, func() error { return os.Remove(g.dir) })
+	return pollUntil(time.After(5*time.Second), func() error { return os.Remove(g.dir) })
 }
 
 func usageV1(dir string) (time.Duration, error) {

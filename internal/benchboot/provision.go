@@ -15,8 +15,8 @@ type station struct {
 }
 
 // provision starts it with a site.yaml. In state, which may hold something
-// already, it keeps what it keeps. Lines of config come on top of provision.yaml.
-func (l *link) provision(ctx context.Context, cpus, state, site, config string) (*station, error) {
+// already, it keeps what it keeps.
+func (l *link) provision(ctx context.Context, state, site string) (*station, error) {
 	program, err := l.b.program("provision")
 	if err != nil {
 		return nil, err
@@ -29,14 +29,14 @@ listen:
   http: ":80"
   https: ":8443"
   socket: %[1]s/provision.sock
-%[3]s`, state, serverIface, config)
+`, state, serverIface)
 	file := filepath.Join(state, "provision.yaml")
 	for name, text := range map[string]string{file: conf, filepath.Join(state, "site.yaml"): site} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			return nil, err
 		}
 	}
-	p, err := l.start(ctx, cpus, nil, program, "serve", "--config", file)
+	p, err := l.start(ctx, nil, program, "serve", "--config", file)
 	if err != nil {
 		return nil, err
 	}

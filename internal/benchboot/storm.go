@@ -87,7 +87,7 @@ func (b *bench) storm(ctx context.Context, nodes int) (r stormed, err error) {
 	if err := os.Symlink(filepath.Join(b.build, "state", "boot"), filepath.Join(dir, "boot")); err != nil {
 		return r, err
 	}
-	st, err := l.provision(ctx, "", dir, stormSite, "")
+	st, err := l.provision(ctx, dir, stormSite)
 	if err != nil {
 		return r, err
 	}

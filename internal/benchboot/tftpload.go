@@ -126,7 +126,7 @@ func (f *fetcher) run() (fetched, error) {
 	}
 	now := begin
 	for len(f.clients) > 0 && (f.Transfers > 0 || now.Before(end)) {
-		f.out.Write(f.conn)
+		f.flush()
 		_ = f.udp.SetReadDeadline(now.Add(20 * time.Millisecond))
 		n, err := f.in.Read(f.conn)
 		now = time.Now()
@@ -191,10 +191,14 @@ func (f *fetcher) send(c *fetch) {
 		to = netip.AddrPortFrom(f.Server, 69)
 	}
 	if f.out.Full() {
-		f.out.Write(f.conn)
+		f.flush()
 	}
 	f.out.Add(c.last, to, c.addr, 0)
 }
+
+// flush writes what was sent. What the kernel refuses is lost on the way, as
+// packets are, and asked for again.
+func (f *fetcher) flush() { _, _ = f.out.Write(f.conn) }
 
 // ack acknowledges what a client has.
 func (f *fetcher) ack(c *fetch) {
@@ -246,9 +250,9 @@ func (f *fetcher) granted(c *fetch, b []byte) {
 func (f *fetcher) data(c *fetch, n uint16, body []byte, now time.Time) {
 	f.res.Packets++
 	ahead := int16(n - uint16(c.have)) //nolint:gosec // block numbers wrap
-	switch {
-	case ahead == 1:
-	case ahead == 0: // the ACK was lost
+	switch ahead {
+	case 1:
+	case 0: // the ACK was lost
 		f.res.Repeats++
 		f.ack(c)
 		return

@@ -38,7 +38,7 @@ func startProvisionTFTP(ctx context.Context, l *link, dir string) (*process, err
 	if err := os.Symlink(filepath.Join(dir, "boot"), filepath.Join(state, "boot")); err != nil {
 		return nil, err
 	}
-	st, err := l.provision(ctx, "", state, tftpSite, "")
+	st, err := l.provision(ctx, state, tftpSite)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func startHPA(ctx context.Context, l *link, dir string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.start(ctx, "", p.env, p.path, "-L", "-u", "root", "--address", "10.0.0.1:69", "--secure", filepath.Join(dir, "boot"))
+	return l.start(ctx, p.env, p.path, "-L", "-u", "root", "--address", "10.0.0.1:69", "--secure", filepath.Join(dir, "boot"))
 }
 
 // dnsmasq has a descriptor for each transfer and serves 50 at once, unless
@@ -65,7 +65,7 @@ func startDnsmasqTFTP(ctx context.Context, l *link, dir string) (*process, error
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return nil, err
 	}
-	return l.start(ctx, "", p.env, "prlimit", fmt.Sprintf("--nofile=%d", files.Max), p.path, "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root",
+	return l.start(ctx, p.env, "prlimit", fmt.Sprintf("--nofile=%d", files.Max), p.path, "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root",
 		"--pid-file="+filepath.Join(dir, "pid"), "--listen-address=10.0.0.1", "--bind-interfaces", "--enable-tftp",
 		"--tftp-root="+filepath.Join(dir, "boot"), "--tftp-max=10000")
 }
