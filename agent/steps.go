@@ -73,7 +73,7 @@ func (in *installer) write(ctx context.Context, s *api.Step, progress func(int, 
 	chunks := chunk.New(order.Chunks, workers, slowly(in.log))
 	defer chunks.Close()
 	rack := chunk.NewRack(chunks, index, chunk.Memory())
-	defer rack.Share(ctx, order.Digest, in.tellRack, in.log).Leave()
+	defer rack.Share(ctx, order.Digest, in.tellRack, in.log).Leave() //nolint:contextcheck // the server is told after the end too
 	w := disk.Writer{Target: target, Chunks: rack, Workers: workers, Progress: func(done int64) {
 		progress(int(done*100/index.Size), fmt.Sprintf("%d of %d MiB", done>>20, index.Size>>20))
 	}}

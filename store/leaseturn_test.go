@@ -41,7 +41,7 @@ func mergedBefore(t *testing.T, s *Store) (n int) {
 	seen, done := make(chan error, 1), make(chan error, 1)
 	go func() {
 		seen <- s.inTransaction(t.Context(), func(tx *sql.Tx) error {
-			return tx.QueryRow("SELECT count(*) FROM leases").Scan(&n) //nolint:noctx // short
+			return tx.QueryRow("SELECT count(*) FROM leases").Scan(&n)
 		})
 	}()
 	waiting(t, db, 1)

@@ -380,7 +380,7 @@ func TestAPeerIsLeftAloneForAsLongAsItDeserves(t *testing.T) {
 					r.blame("a:1", tt.err) // of a request at the same time
 					began := time.Now()
 					for len(r.ranked(both, "chunk")) == 0 {
-						time.Sleep(time.Second)
+						<-time.After(time.Second)
 					}
 					if got := time.Since(began); got != want {
 						t.Errorf("after failure %d it is left alone for %v, want %v", i+1, got, want)

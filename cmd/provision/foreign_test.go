@@ -57,7 +57,7 @@ func TestAnotherServerIsNamedAndKeepsSubnetsFromBeingArmed(t *testing.T) {
 	p.await(time.Minute, "alarms", "list",
 		"10.77.0.254 on subnet rack another DHCP server answers, "+mac+" on rack0, offers 10.77.0.1", "turn that server off",
 		local+" on subnet rack6 another DHCP server answers, "+mac+" on rack0, DUID 000")
-	first := alarmOn(t, r, local+" on subnet rack6")
+	first := alarmOn(t.Context(), t, r, local+" on subnet rack6")
 	if out, _ := p.says("subnets", "list", "-o", "wide"); !has(out, "observe", "✗ 10.77.0.254", "✗ "+local, local+" (router)", mac+" on rack0", "offers 10.77.0.1", "offers fd77::20") {
 		t.Errorf("subnets list does not name it:\n%s", out)
 	}
@@ -76,18 +76,18 @@ func TestAnotherServerIsNamedAndKeepsSubnetsFromBeingArmed(t *testing.T) {
 	if out, code := p.says("apply", "-f", armed, "-y", "--force-dhcp"); code != exitOK {
 		t.Errorf("arming by force: exit code %d\n%s", code, out)
 	}
-	p.await(time.Minute, "alarms", "list", "E-RA-ROGUE", local+" on subnet rack6 another router's advertisements are against what this server serves, it lets machines make addresses of fd77::/64, where slaac is off")
-	p.await(time.Minute, "subnets", "list", "full", "✗ "+local+" (router)")
-	until(t, time.Minute, "the alarm is raised again", func(context.Context) (bool, error) {
-		return alarmOn(t, r, local+" on subnet rack6").Count > first.Count, nil
+	p.await(time.Minute, "alarms", "E-RA-ROGUE", local+" on subnet rack6 another router's advertisements are against what this server serves, it lets machines make addresses of fd77::/64, where slaac is off")
+	p.await(time.Minute, "subnets", "full", "✗ "+local+" (router)")
+	until(t, time.Minute, "the alarm is raised again", func(ctx context.Context) (bool, error) {
+		return alarmOn(ctx, t, r, local+" on subnet rack6").Count > first.Count, nil
 	})
-	if again := alarmOn(t, r, local+" on subnet rack6"); !again.Since.Equal(first.Since) {
+	if again := alarmOn(t.Context(), t, r, local+" on subnet rack6"); !again.Since.Equal(first.Since) {
 		t.Errorf("the alarm stands since %s, want all the time since %s", again.Since, first.Since)
 	}
 
 	stop()
 	begin := time.Now()
-	p.await(2*time.Minute, "alarms", "list", "no alarms")
+	p.await(2*time.Minute, "alarms", "no alarms")
 	t.Logf("no alarms %s after it has stopped", time.Since(begin).Round(time.Second))
 	if out, _ := p.says("subnets", "list"); has(out, "✗") {
 		t.Errorf("it is still named:\n%s", out)
@@ -111,7 +111,7 @@ func checkExhausted(t *testing.T, p operator) {
 	if out, err := asksForAddress(t, p.r).CombinedOutput(); err == nil {
 		t.Errorf("the second machine got an address:\n%s", out)
 	}
-	p.await(30*time.Second, "alarms", "list", "E-DHCP-POOL-EXHAUSTED", "subnet rack no address is free, no address for 52:54:00:78:00:99", "add a range to the subnet in site.yaml")
+	p.await(30*time.Second, "alarms", "E-DHCP-POOL-EXHAUSTED", "subnet rack no address is free, no address for 52:54:00:78:00:99", "add a range to the subnet in site.yaml")
 	if out, code := p.says("doctor", "net"); code != exitFailed || !has(out, "✗ E-DHCP-POOL-EXHAUSTED no address is free: subnet rack", "fix: add a range to the subnet") {
 		t.Errorf("doctor, exit code %d:\n%s", code, out)
 	}
@@ -131,7 +131,12 @@ type operator struct {
 
 func (p operator) says(args ...string) (out string, code int) {
 	p.t.Helper()
-	cmd := exec.CommandContext(p.t.Context(), p.r.program, append(args, "--server", "unix:"+p.r.socket())...) //nolint:gosec // ours
+	return p.saysWithin(p.t.Context(), args...)
+}
+
+func (p operator) saysWithin(ctx context.Context, args ...string) (out string, code int) {
+	p.t.Helper()
+	cmd := exec.CommandContext(ctx, p.r.program, append(args, "--server", "unix:"+p.r.socket())...) //nolint:gosec // ours
 	both, err := cmd.CombinedOutput()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		p.t.Fatal(err)
@@ -139,17 +144,17 @@ func (p operator) says(args ...string) (out string, code int) {
 	return strings.Join(strings.Fields(string(both)), " "), cmd.ProcessState.ExitCode()
 }
 
-// await repeats a command of two words until it says all of these.
-func (p operator) await(limit time.Duration, noun, verb string, words ...string) {
+// await lists things of a kind until the list has all of these words.
+func (p operator) await(limit time.Duration, noun string, words ...string) {
 	p.t.Helper()
 	last := ""
 	p.t.Cleanup(func() {
 		if p.t.Failed() && !has(last, words...) {
-			p.t.Logf("%s %s said, without %q:\n%s", noun, verb, words, last)
+			p.t.Logf("%s list said, without %q:\n%s", noun, words, last)
 		}
 	})
-	until(p.t, limit, noun+" "+verb, func(context.Context) (bool, error) {
-		last, _ = p.says(noun, verb, "-o", "wide")
+	until(p.t, limit, noun+" list", func(ctx context.Context) (bool, error) {
+		last, _ = p.saysWithin(ctx, noun, "list", "-o", "wide")
 		return has(last, words...), nil
 	})
 }
@@ -219,9 +224,9 @@ func cardOf(t *testing.T, r *labRack) (mac, local string) {
 	return cards[0].Address, local
 }
 
-func alarmOn(t *testing.T, r *labRack, on string) api.Alarm {
+func alarmOn(ctx context.Context, t *testing.T, r *labRack, on string) api.Alarm {
 	t.Helper()
-	alarms, err := r.client.Alarms(t.Context())
+	alarms, err := r.client.Alarms(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

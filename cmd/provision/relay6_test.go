@@ -50,16 +50,16 @@ func TestARealClientOfIPv6BehindOurRelay(t *testing.T) {
 	if addr := c.lease(); !farRange6.Contains(addr) {
 		t.Errorf("dhclient was given %v, want an address of the range", addr)
 	}
-	until(t, 10*time.Second, "the relay's advertisement", func(context.Context) (bool, error) {
-		routes, err := c.run("ip", "-6", "route", "show", "fd78::/64", "proto", "kernel")
-		more, err2 := c.run("ip", "-6", "route", "show", "fd78::/64", "proto", "ra")
+	until(t, 10*time.Second, "the relay's advertisement", func(ctx context.Context) (bool, error) {
+		routes, err := c.run(ctx, "ip", "-6", "route", "show", "fd78::/64", "proto", "kernel")
+		more, err2 := c.run(ctx, "ip", "-6", "route", "show", "fd78::/64", "proto", "ra")
 		return strings.Contains(routes+more, "fd78::/64"), errors.Join(err, err2)
 	})
-	script, err := c.run("curl", "-sSf", "-m", "20", "http://[fd78::1]/boot/ipxe?mac=52-54-00-78-00-09&platform=efi&arch=x86_64")
+	script, err := c.run(t.Context(), "curl", "-sSf", "-m", "20", "http://[fd78::1]/boot/ipxe?mac=52-54-00-78-00-09&platform=efi&arch=x86_64")
 	if err != nil || !strings.Contains(script, "http://[fd78::1]/boot/vmlinuz") {
 		t.Errorf("the script does not name the relay: %v\n%s", err, script)
 	}
-	if size, err := c.run("curl", "-sSf", "-m", "20", "-o", "/dev/null", "-w", "%{size_download}", "http://[fd78::1]/boot/snponly.efi"); err != nil || len(size) < 6 {
+	if size, err := c.run(t.Context(), "curl", "-sSf", "-m", "20", "-o", "/dev/null", "-w", "%{size_download}", "http://[fd78::1]/boot/snponly.efi"); err != nil || len(size) < 6 {
 		t.Errorf("the loader has %s bytes, %v", size, err)
 	}
 	if u := relayOf(t, r).Usage; u.Relayed < 2 || u.Unsent+u.Strangers != 0 {
@@ -118,15 +118,15 @@ func newClient6(t *testing.T, r *labRack) client6 {
 			}) //nolint:gosec // our own
 		}
 	}
-	until(t, 10*time.Second, "a link-local address", func(context.Context) (bool, error) {
-		out, err := c.run("ip", "-6", "address", "show", "dev", "nic0", "scope", "link")
+	until(t, 10*time.Second, "a link-local address", func(ctx context.Context) (bool, error) {
+		out, err := c.run(ctx, "ip", "-6", "address", "show", "dev", "nic0", "scope", "link")
 		return strings.Contains(out, "fe80::") && !strings.Contains(out, "tentative"), err
 	})
 	return c
 }
 
-func (c client6) run(argv ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 40*time.Second)
+func (c client6) run(ctx context.Context, argv ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", c.ns}, argv...)...).CombinedOutput() //nolint:gosec // of this test
 	return string(out), err
@@ -140,7 +140,7 @@ func (c client6) lease() netip.Addr {
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil { //nolint:gosec // it is run
 		c.t.Fatal(err)
 	}
-	out, err := c.run("timeout", "30", "dhclient", "-6", "-1", "-v", "-cf", "/dev/null", "-lf", filepath.Join(c.dir, "leases"),
+	out, err := c.run(c.t.Context(), "timeout", "30", "dhclient", "-6", "-1", "-v", "-cf", "/dev/null", "-lf", filepath.Join(c.dir, "leases"),
 		"-pf", filepath.Join(c.dir, "pid"), "-sf", script, "nic0")
 	c.t.Cleanup(func() { // it goes on as a daemon
 		raw, err := os.ReadFile(filepath.Join(c.dir, "pid"))

@@ -41,9 +41,9 @@ func option6(code byte, value ...byte) []byte {
 	return append([]byte{0, code, byte(len(value) >> 8), byte(len(value))}, value...)
 }
 
-// address6 is an association with an address.
-func address6(addr string, valid byte) []byte {
-	a := append(netip.MustParseAddr(addr).AsSlice(), 0, 0, 0, 0, 0, 0, 0, valid)
+// address6 is an association with an address, which is valid for so many seconds.
+func address6(valid byte) []byte {
+	a := append(netip.MustParseAddr("fd77::77").AsSlice(), 0, 0, 0, 0, 0, 0, 0, valid)
 	return option6(optIANA, append(make([]byte, 12), option6(optIAAddr, a...)...)...)
 }
 
@@ -71,15 +71,15 @@ func TestWhatIsSaidByIPv6(t *testing.T) {
 		want        sighting
 		full, proxy bool
 	}{
-		"an offer": {said6(advertise6, address6("fd77::77", 60)...), sighting{DUID: duid, Addr: netip.MustParseAddr("fd77::77"), Bits: 128}, true, false},
+		"an offer": {said6(advertise6, address6(60)...), sighting{DUID: duid, Addr: netip.MustParseAddr("fd77::77"), Bits: 128}, true, false},
 		"an offer with something to boot": {
-			said6(advertise6, append(address6("fd77::77", 60), url...)...),
+			said6(advertise6, append(address6(60), url...)...),
 			sighting{DUID: duid, Addr: netip.MustParseAddr("fd77::77"), Bits: 128, File: "tftp://[fd77::2]/evil[2J.efi"},
 			true, false,
 		},
 		"something to boot alone":    {said6(reply6, url...), sighting{DUID: duid, File: "tftp://[fd77::2]/evil[2J.efi"}, false, true},
 		"options alone":              {said6(reply6), sighting{DUID: duid}, false, false},
-		"an address that is over":    {said6(reply6, address6("fd77::77", 0)...), sighting{DUID: duid}, false, false},
+		"an address that is over":    {said6(reply6, address6(0)...), sighting{DUID: duid}, false, false},
 		"an association that is cut": {said6(reply6, option6(optIANA, 1, 2, 3)...), sighting{DUID: duid}, false, false},
 		"a router": {
 			advertised(0xc0, 1800, prefix6("fd77::/64", 0x80), prefix6("fd78::1/64", 0xc0)),
@@ -228,7 +228,7 @@ func TestWhoBelongsWhereByIPv6(t *testing.T) {
 	gate := func(n *fleet.Subnet) { n.Router = netip.MustParseAddr("fd77::1") }
 	gateFar := func(n *fleet.Subnet) { n.Router = netip.MustParseAddr("fd77::fe") }
 	rack4 := fleet.Subnet{Name: "rack4", CIDR: netip.MustParsePrefix("10.77.0.0/24"), Mode: fleet.Full}
-	offer := said6(advertise6, address6("fd77::77", 60)...)
+	offer := said6(advertise6, address6(60)...)
 	url := option6(optBootURL, []byte("http://x/y.efi")...)
 	home, own := prefix6("fd77::/64", 0x80), prefix6("fd77::/64", 0xc0)
 	const server, proxy, router = "E-DHCP-ROGUE", "E-DHCP-ROGUE-PROXY", "E-RA-ROGUE"
@@ -257,7 +257,7 @@ func TestWhoBelongsWhereByIPv6(t *testing.T) {
 		"a network that is wider than ours":            {rack6(fleet.Full), advertised(0x80, 0, prefix6("fd77::/48", 0x80)), router},
 		"a router that is known":                       {rack6(fleet.Full, known), advertised(0, 1800, own), ""},
 		"a server where IPv4 alone is declared":        {rack4, offer, ""},
-		"it, and has machines boot":                    {rack4, said6(advertise6, append(address6("fd77::77", 60), url...)...), server},
+		"it, and has machines boot":                    {rack4, said6(advertise6, append(address6(60), url...)...), server},
 		"a router where IPv4 alone is declared":        {rack4, advertised(0, 1800, own), ""},
 		"a network that is not declared: nobody minds": {fleet.Subnet{Name: "far", CIDR: netip.MustParsePrefix("fd99::/64"), Mode: fleet.Full}, offer, ""},
 	}
@@ -289,7 +289,7 @@ func TestARouterThatMendsItsWaysIsNoAlarm(t *testing.T) {
 	if got := s.board[on]; !strings.Contains(got, "it does not tell machines to ask DHCPv6: 52:54:00:9a:11:07 on eno3, default router for 30m0s") {
 		t.Fatalf("alarms %q", s.board)
 	}
-	s.hear6(t, said6(advertise6, address6("fd77::77", 60)...), true) // a server at the same address is another matter
+	s.hear6(t, said6(advertise6, address6(60)...), true) // a server at the same address is another matter
 	s.hear6(t, advertised(0x80, 1800, prefix6("fd77::/64", 0x80)), true)
 	if got := s.board.names(); !slices.Equal(got, []string{"E-DHCP-ROGUE " + otherAddr.String() + " on subnet rack6"}) {
 		t.Errorf("alarms %q, want that about the server alone", got)
@@ -309,7 +309,7 @@ func TestServersOfIPv6BehindRelaysAreKnownByTheirDUID(t *testing.T) {
 	if got := s.board[on]; !strings.Contains(got, "clients took its offers") {
 		t.Errorf("alarms %v, want what clients say", s.board)
 	}
-	s.hear6(t, said6(advertise6, address6("fd77::77", 60)...), true)
+	s.hear6(t, said6(advertise6, address6(60)...), true)
 	s.ChosenDUID(duid, "rack6")
 	if got := s.Servers(); len(got) != 1 || got[0].MAC == "" || s.board[on] != "" {
 		t.Errorf("Servers = %+v, want it once, as it was heard; alarms %q", got, s.board)
@@ -326,7 +326,7 @@ func TestAnswersAreHeardInAFlood(t *testing.T) {
 	s := newStreet6(rack6(fleet.Full))
 	s.client = fleet.MAC(client6.String())
 	wire := &tap{family: families[1], net: rack6Net}
-	answer := said6(advertise6, address6("fd77::77", 60)...)
+	answer := said6(advertise6, address6(60)...)
 	forged := bytes.Replace(answer, client6, net.HardwareAddr{2, 0, 0, 0, 0, 6}, 1)
 	copy(forged[etherLen+8:], netip.MustParseAddr("fe80::bad").AsSlice())
 	var room rooms
@@ -359,7 +359,7 @@ func TestAFloodOfRoutersIsBounded(t *testing.T) {
 		r.Server = netip.AddrFrom16([16]byte{0xfe, 0x80, 14: byte(i >> 8), 15: byte(i)})
 		s.table.note(rack6Net, r, true)
 	}
-	s.hear6(t, said6(advertise6, address6("fd77::77", 60)...), false)
+	s.hear6(t, said6(advertise6, address6(60)...), false)
 	if got := len(s.Servers()); got != maxServers+1 || s.board["E-DHCP-ROGUE "+otherAddr.String()+" on subnet rack6"] == "" {
 		t.Errorf("%d are remembered, want %d routers and the server", got, maxServers)
 	}
@@ -374,7 +374,7 @@ func FuzzReplies6(f *testing.F) {
 			}
 		}
 	}
-	f.Add(said6(advertise6, address6("fd77::77", 60)...))
+	f.Add(said6(advertise6, address6(60)...))
 	f.Add(advertised(0xc0, 1800, prefix6("fd77::/64", 0x80)))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		s, err := parseReply6(raw)

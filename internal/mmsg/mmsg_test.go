@@ -90,8 +90,10 @@ func TestPacketsThatThereIsNoRoomForAreGivenUpInTime(t *testing.T) {
 		return
 	}
 	for _, args := range [][]string{
-		{"link", "add", "here0", "type", "veth", "peer", "name", "there0"}, {"addr", "add", "192.0.2.1/24", "dev", "here0"},
-		{"link", "set", "there0", "up"}, {"link", "set", "here0", "up"},
+		{"link", "add", "here0", "type", "veth", "peer", "name", "there0"},
+		{"addr", "add", "192.0.2.1/24", "dev", "here0"},
+		{"link", "set", "there0", "up"},
+		{"link", "set", "here0", "up"},
 	} {
 		if err := netns.IP(args...); err != nil {
 			t.Fatal(err)
