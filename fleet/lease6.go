@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -16,4 +18,19 @@ type Lease6 struct {
 	Side    bool // of a firmware's own IP stack, beside its boot client's
 	State   LeaseState
 	Expires time.Time
+}
+
+// Client names who has the lease: by the MAC address of its card, or by its
+// DUID when nothing told that.
+func (l Lease6) Client() string {
+	return cmp.Or(string(l.MAC), "the DUID "+l.DUID)
+}
+
+// A HeldError says that a lease was not stored, because another client holds
+// the address.
+type HeldError struct{ Stands, Refused Lease6 }
+
+// Error names both clients.
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("%s holds it until %s, and %s was refused it", e.Stands.Client(), e.Stands.Expires.Format(time.RFC3339), e.Refused.Client())
 }

@@ -8,21 +8,17 @@ import (
 	"fmt"
 	"hash/crc32"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
 
-const (
-	insertLeases6 = "INSERT OR REPLACE INTO leases6 (addr, subnet, duid, iaid, mac, side, state, expires, sum) VALUES "
-	leaseValues6  = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-
-// leasesPerInsert is how many leases go into one statement. More gain nothing:
-// the driver looks up each argument among all of them.
-const leasesPerInsert = 8
+// insertLease6 stores a lease, unless another client holds its address: until it
+// says that its lease is over, or that ends. It also takes the place of the one
+// that the same client had on this subnet.
+const insertLease6 = `INSERT OR REPLACE INTO leases6 (addr, subnet, duid, iaid, mac, side, state, expires, sum)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS (
+	SELECT 1 FROM leases6 WHERE addr = ?1 AND state = 'bound' AND expires > ?10 AND (duid <> ?3 OR iaid <> ?4))`
 
 type leaseRow6 struct {
 	Addr    []byte `gorm:"primaryKey"`
@@ -40,39 +36,51 @@ func (leaseRow6) TableName() string { return "leases6" }
 
 // SaveLeases6 stores IPv6 leases in one transaction; when it returns nil they
 // are all on the disk. A lease takes the place of the one that its address
-// had, and a bound one of the one that its DUID and IAID had on the subnet.
+// had, and a bound one of the one that its DUID and IAID had on the subnet. It
+// takes no address away from another client, whose lease has to end first: then
+// nothing is stored, and there is a [fleet.HeldError] in the error.
 func (s *Store) SaveLeases6(ctx context.Context, leases []fleet.Lease6) error {
-	rows := make([]leaseRow6, 0, len(leases))
 	for _, l := range leases {
 		if !l.Addr.Is6() || l.Addr.Is4In6() || l.Addr.Zone() != "" {
 			return fleet.Invalidf("lease "+l.Addr.String(), "", errors.New("not an IPv6 address"))
 		}
-		rows = append(rows, toLeaseRow6(l))
 	}
-	db, err := s.write.DB()
-	if err != nil {
-		return s.fault("save leases", err)
-	}
-	return s.fault("save leases", insertAll6(ctx, db, rows))
+	return s.fault("save leases", s.inTransaction(ctx, func(tx *sql.Tx) error { return s.insertAll6(context.WithoutCancel(ctx), tx, leases) }))
 }
 
-func insertAll6(ctx context.Context, db *sql.DB, rows []leaseRow6) error {
-	tx, err := db.BeginTx(ctx, nil)
+func (s *Store) insertAll6(ctx context.Context, tx *sql.Tx, leases []fleet.Lease6) error {
+	insert, err := tx.PrepareContext(ctx, insertLease6)
 	if err != nil {
 		return err
 	}
-	steady := context.WithoutCancel(ctx)
-	for some := range slices.Chunk(rows, leasesPerInsert) {
-		args := make([]any, 0, len(some)*strings.Count(leaseValues6, "?"))
-		for _, r := range some {
-			args = append(args, r.Addr, r.Subnet, r.DUID, r.IAID, r.MAC, r.Side, r.State, r.Expires, r.Sum)
+	defer insert.Close()
+	now := toNano(s.leases.now())
+	for _, l := range leases {
+		r := toLeaseRow6(l)
+		res, err := insert.ExecContext(ctx, r.Addr, r.Subnet, r.DUID, r.IAID, r.MAC, r.Side, r.State, r.Expires, r.Sum, now)
+		if err != nil {
+			return err
 		}
-		values := strings.Repeat(", "+leaseValues6, len(some))[len(", "):]
-		if _, err := tx.ExecContext(steady, insertLeases6+values, args...); err != nil {
-			return errors.Join(err, tx.Rollback())
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, held6(ctx, tx, l))
 		}
 	}
-	return tx.Commit()
+	return nil
+}
+
+// held6 is the error for a lease of an address that another client holds.
+func held6(ctx context.Context, tx *sql.Tx, refused fleet.Lease6) error {
+	stands := fleet.Lease6{Addr: refused.Addr, State: fleet.LeaseBound}
+	var expires int64
+	row := tx.QueryRowContext(ctx, "SELECT subnet, duid, iaid, mac, side, expires FROM leases6 WHERE addr = ?", refused.Addr.AsSlice())
+	if err := row.Scan(&stands.Subnet, &stands.DUID, &stands.IAID, &stands.MAC, &stands.Side, &expires); err != nil {
+		return err
+	}
+	stands.Expires = fromNano(expires)
+	return &fleet.Error{
+		Kind: fleet.Conflict, Code: fleet.CodeLeaseTwice, Op: "lease", On: refused.Addr.String(),
+		Err: &fleet.HeldError{Stands: stands, Refused: refused}, Hint: "see who has it: provision leases list",
+	}
 }
 
 // Leases6 returns all IPv6 leases, in order of address.

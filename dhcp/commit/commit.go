@@ -121,7 +121,7 @@ func (q *Queue[R, L]) save(ctx context.Context, group []R) {
 		all = q.o.Leases(all, &group[i])
 	}
 	err := q.o.Save(ctx, q.lastOfEach(all))
-	refused := fleet.KindOf(err) == fleet.Invalid
+	refused := fleet.KindOf(err) == fleet.Invalid || fleet.KindOf(err) == fleet.Conflict
 	if half := len(group) / 2; refused && half > 0 {
 		q.save(ctx, group[:half])
 		q.save(ctx, group[half:])

@@ -62,6 +62,9 @@ func (d *disk) save(_ context.Context, leases []lease) error {
 		if l.who == "bad" {
 			return fleet.Invalidf("lease", "", errors.New("no good"))
 		}
+		if l.who == "held" {
+			return &fleet.Error{Kind: fleet.Conflict, Err: errors.New("another has it")}
+		}
 	}
 	for _, l := range leases {
 		d.saved = append(d.saved, l.who)
@@ -96,8 +99,8 @@ func namesOf(answers []promise) (names []string) {
 func TestOnlyTheAnswerWithARefusedLeaseIsLost(t *testing.T) {
 	d := &disk{}
 	q := d.queue(1)
-	q.Commit(t.Context(), []promise{d.promise("a", "1"), d.promise("b", "2", "bad"), d.promise("c", "3", "4"), d.promise("d", "5"), d.promise("e", "6")})
-	if got := strings.Join(d.sent, "") + " without " + strings.Join(d.spared, ""); got != "acde without b" {
+	q.Commit(t.Context(), []promise{d.promise("a", "1"), d.promise("b", "2", "bad"), d.promise("c", "3", "4"), d.promise("d", "5"), d.promise("e", "6"), d.promise("f", "held")})
+	if got := strings.Join(d.sent, "") + " without " + strings.Join(d.spared, ""); got != "acde without bf" {
 		t.Errorf("sent %s", got)
 	}
 	if got := strings.Join(d.saved, ""); got != "13456" {

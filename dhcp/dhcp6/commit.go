@@ -45,7 +45,9 @@ func (s *Server) salvage(unstored []reply, send func([]reply)) {
 	for _, r := range unstored {
 		left := time.Duration(math.MaxInt64)
 		for _, l := range r.before {
-			left = min(left, l.Expires.Sub(now))
+			if left = min(left, l.Expires.Sub(now)); !s.book.has(l) {
+				left = 0 // the disk knows of another holder
+			}
 		}
 		if r.meanwhile == nil || left < leastSalvage {
 			s.stats.unsaved.Add(1)

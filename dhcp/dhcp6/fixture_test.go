@@ -53,6 +53,7 @@ type ledgerFile struct {
 	mu    sync.Mutex
 	saved []fleet.Lease6
 	full  bool
+	now   func() time.Time
 }
 
 // Leases6 returns the last lease of each address.
@@ -72,8 +73,27 @@ func (f *ledgerFile) SaveLeases6(_ context.Context, leases []fleet.Lease6) error
 	if f.full {
 		return errors.New("no space left on device")
 	}
-	f.saved = append(f.saved, leases...)
+	all := slices.Clone(f.saved)
+	for _, l := range leases {
+		if stands, ok := f.holder(all, l); ok {
+			return &fleet.Error{Kind: fleet.Conflict, Err: &fleet.HeldError{Stands: stands, Refused: l}}
+		}
+		all = append(slices.DeleteFunc(all, func(o fleet.Lease6) bool { // one client has one address on a subnet
+			return o.State == fleet.LeaseBound && l.State == fleet.LeaseBound && o.Addr != l.Addr && clientOf(o).key() == clientOf(l).key() && o.Subnet == l.Subnet
+		}), l)
+	}
+	f.saved = all
 	return nil
+}
+
+// holder returns the lease of another client who holds an address.
+func (f *ledgerFile) holder(all []fleet.Lease6, l fleet.Lease6) (stands fleet.Lease6, ok bool) {
+	for _, o := range all {
+		if o.Addr == l.Addr {
+			stands = o
+		}
+	}
+	return stands, stands.State == fleet.LeaseBound && stands.Expires.After(f.now()) && clientOf(stands).key() != clientOf(l).key()
 }
 
 func (f *ledgerFile) ForgetLeases6(context.Context, time.Time) error { return nil }
@@ -117,6 +137,7 @@ func newBench(tb testing.TB, subnets ...fleet.Subnet) *bench {
 		subnets = []fleet.Subnet{rack6(), remote6()}
 	}
 	b := &bench{notes: &notes{}, file: &ledgerFile{}, nodes: nodes{}, clock: start}
+	b.file.now = func() time.Time { return b.clock }
 	s, err := New(Options{
 		Subnets: subnets, Nodes: b.nodes, Leases: b.file, Observer: b.notes, Alarms: b.notes,
 		ServerID: [16]byte{1, 2, 3}, Now: func() time.Time { return b.clock },

@@ -43,7 +43,7 @@ func serveUntil(t *testing.T, addr string, o Options) (*Server, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Interfaces, o.Nodes, o.Leases = []string{"s0"}, nodes{}, &ledgerFile{}
+	o.Interfaces, o.Nodes, o.Leases = []string{"s0"}, nodes{}, &ledgerFile{now: time.Now}
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ func (s *Server) Import(ctx context.Context, leases []fleet.Lease6, subnet strin
 		Ready: s.ready,
 		Addr:  func(l *fleet.Lease6) netip.Addr { return l.Addr },
 		Who: func(l *fleet.Lease6) (key, name string) {
-			return fmt.Sprint(l.Subnet, " ", l.DUID, " ", l.IAID), speaker(*l)
+			return fmt.Sprint(l.Subnet, " ", l.DUID, " ", l.IAID), l.Client()
 		},
 		Check: func(l *fleet.Lease6) string { return s.mayImport(l, subnet, now) },
 		Claim: func(l *fleet.Lease6, hold bool) string {
@@ -29,11 +29,6 @@ func (s *Server) Import(ctx context.Context, leases []fleet.Lease6, subnet strin
 		},
 		Keep: s.keepNow,
 	}.Import(ctx, leases, dryRun)
-}
-
-// speaker names whose a lease is.
-func speaker(l fleet.Lease6) string {
-	return cmp.Or(string(l.MAC), "the DUID "+l.DUID)
 }
 
 // mayImport completes a lease with its subnet and what its DUID says, or says
@@ -83,7 +78,7 @@ func (b *book) claim(lease fleet.Lease6, known, hold bool) (why string) {
 		}
 	}
 	if p := l.byIA[c.key()]; p != nil && p.addr != lease.Addr && p.isOf(c, now) {
-		return fmt.Sprintf("%s has %s", speaker(lease), p.addr)
+		return fmt.Sprintf("%s has %s", lease.Client(), p.addr)
 	}
 	if hold {
 		p := l.place(lease.Addr)
@@ -104,5 +99,5 @@ func (p *place) heldBy(now time.Time) string {
 	if h.duid == "" {
 		return "somebody who did not get it from here" // declined
 	}
-	return speaker(fleet.Lease6{MAC: h.mac, DUID: h.duid})
+	return fleet.Lease6{MAC: h.mac, DUID: h.duid}.Client()
 }

@@ -63,7 +63,7 @@ func (s *Server) outOfAddresses(sc scene) {
 		code = fleet.CodeUnknownShare
 	}
 	if code != "" {
-		s.alarms.Raise(code, u.On(), "no address for "+speaker(fleet.Lease6{MAC: sc.mac, DUID: sc.duid.hex()}))
+		s.alarms.Raise(code, u.On(), "no address for "+fleet.Lease6{MAC: sc.mac, DUID: sc.duid.hex()}.Client())
 	}
 }
 
