@@ -87,19 +87,19 @@ func (s *Server) refuse(sc *scene, why refusal) (reply, bool) {
 // look finds the network, our address on it, the client and its plan. It fails
 // for networks that we do not serve.
 func (s *Server) look(sc *scene) refusal {
-	prefixes, isServed := s.ifaces.addrs(sc.ifindex)
+	l, isServed := s.links.Get(sc.ifindex)
 	switch {
 	case !isServed:
 		return refusedNetwork
-	case s.ifaces.own(sc.relay):
+	case s.links.Own(sc.relay):
 		return refusedLoop
 	}
-	n, why := s.networkFor(sc, prefixes)
+	n, why := s.networkFor(sc, l.Prefixes)
 	if n == nil {
 		return why
 	}
 	var ok bool
-	if sc.server, ok = s.serverFor(&sc.query, n, prefixes); !ok {
+	if sc.server, ok = s.serverFor(&sc.query, n, l.Prefixes); !ok {
 		return refusedNetwork
 	}
 	sc.name = sc.server
@@ -214,17 +214,17 @@ func isOn(prefixes []netip.Prefix, a netip.Addr) bool {
 // address that the client says it has, and that address is on none of our
 // wires.
 func (s *Server) throughRouter(q *query) bool {
-	if q.from.Addr() != q.client || !s.ifaces.own(q.to) {
+	if q.from.Addr() != q.client || !s.links.Own(q.to) {
 		return false
 	}
-	_, _, near := s.ifaces.near(q.client)
+	_, near := s.links.Near(q.client)
 	return !near
 }
 
 // serverFor returns our address to send from: the one it wrote to, else ours
 // on its own network or another of its wire, else any of the interface.
 func (s *Server) serverFor(q *query, n *network, prefixes []netip.Prefix) (netip.Addr, bool) {
-	if s.ifaces.own(q.to) {
+	if s.links.Own(q.to) {
 		return q.to, true
 	}
 	for _, p := range prefixes {
@@ -320,7 +320,7 @@ func (s *Server) request(sc *scene) (reply, bool) {
 
 // isForAnother reports whether a message names another server (option 54).
 func (s *Server) isForAnother(sc *scene) bool {
-	return sc.chosen.IsValid() && sc.chosen != sc.name && !s.ifaces.own(sc.chosen)
+	return sc.chosen.IsValid() && sc.chosen != sc.name && !s.links.Own(sc.chosen)
 }
 
 // selecting: the client takes our offer. After a restart we have forgotten

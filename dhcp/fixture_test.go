@@ -15,6 +15,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"go.uber.org/goleak"
 
+	"github.com/rackstage/provision/dhcp/links"
 	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
 )
@@ -172,9 +173,8 @@ func (ts *testServer) start(subnets ...fleet.Subnet) {
 		ts.t.Fatal(err)
 	}
 	own := netip.MustParsePrefix("10.77.0.1/24")
-	s.ifaces.byIdx = map[int][]netip.Prefix{testIfindex: {own}}
-	s.ifaces.owners = map[netip.Addr]bool{own.Addr(): true}
-	s.book.reconfigure(s.ifaces.all())
+	s.links.Put(links.Link{Index: testIfindex, Prefixes: []netip.Prefix{own}})
+	s.book.reconfigure(s.links.Owned())
 	if _, err := s.load(ts.t.Context()); err != nil {
 		ts.t.Fatal(err)
 	}

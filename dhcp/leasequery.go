@@ -22,12 +22,12 @@ const (
 // client identifier. Only relays that a subnet which we serve names are told:
 // the answer says who is on a network.
 func (s *Server) leaseQuery(sc *scene) (reply, bool) {
-	prefixes, isServed := s.ifaces.addrs(sc.ifindex)
+	l, isServed := s.links.Get(sc.ifindex)
 	var ok bool
-	if sc.server, ok = s.serverFor(&sc.query, &network{}, prefixes); !isServed || !ok {
+	if sc.server, ok = s.serverFor(&sc.query, &network{}, l.Prefixes); !isServed || !ok {
 		return s.refuseQuery(refusedNetwork)
 	}
-	if s.ifaces.own(sc.relay) {
+	if s.links.Own(sc.relay) {
 		return s.refuseQuery(refusedLoop)
 	}
 	if !s.nets.Load().asking[sc.relay] {

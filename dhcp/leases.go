@@ -90,7 +90,7 @@ func (s *Server) mayImport(l fleet.Lease, subnet string, now time.Time) (name, w
 		return "", "on subnet " + n.Name
 	case l.Addr == n.CIDR.Addr() || l.Addr == broadcastOf(n.CIDR):
 		return "", "not an address of a machine"
-	case l.Addr == n.Router || l.Addr == n.Server || s.ifaces.own(l.Addr):
+	case l.Addr == n.Router || l.Addr == n.Server || s.links.Own(l.Addr):
 		return "", "the address of the router, or of this server"
 	}
 	return n.Name, ""

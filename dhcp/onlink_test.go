@@ -7,6 +7,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/rackstage/provision/dhcp/links"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -109,7 +110,7 @@ func TestALeaseIsGivenUpOnItsOwnNetwork(t *testing.T) {
 // wire, and not through a router by another.
 func TestWhatIsOnAnotherWireOfOursDoesNotComeThroughARouter(t *testing.T) {
 	ts := newTestServer(t, rackSubnet(fleet.Full), farSubnet())
-	ts.ifaces.byIdx[testIfindex+1] = []netip.Prefix{netip.MustParsePrefix("10.88.0.2/24")}
+	ts.links.Put(ts.links.All()[0], links.Link{Index: testIfindex + 1, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.88.0.2/24")}})
 	ts.leaseFar(macA)
 	if got, _ := ts.put(packet(macA, inform, has("10.88.0.10")).ToBytes(), byUnicast("10.88.0.10")); got != nil {
 		t.Errorf("answer = %v to one that is plugged in elsewhere", got)
@@ -125,7 +126,9 @@ func TestWhatIsOnAnotherWireOfOursDoesNotComeThroughARouter(t *testing.T) {
 func TestAnAddressNamesANetworkOfTheSameWire(t *testing.T) {
 	second := farSubnet()
 	ts := newTestServer(t, rackSubnet(fleet.Full), second)
-	ts.ifaces.byIdx[testIfindex] = append(ts.ifaces.byIdx[testIfindex], netip.MustParsePrefix("10.88.0.2/24"))
+	l := ts.links.All()[0]
+	l.Prefixes = append(l.Prefixes, netip.MustParsePrefix("10.88.0.2/24"))
+	ts.links.Put(l)
 	got, r := ts.put(packet(macB, inform, has("10.88.0.50")).ToBytes(), byBroadcast())
 	if kindOf(got) != ack || got.SubnetMask().String() != "ffffff00" || r.from.String() != "10.88.0.2" || r.to.String() != "10.88.0.50:68" {
 		t.Errorf("answer = %v from %s to %s", got, r.from, r.to)

@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -61,17 +62,11 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Nodes == nil || o.Leases == nil {
 		return o, errors.New("dhcp: options need Nodes and Leases")
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Observer == nil {
-		o.Observer = nobody{}
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Observer = cmp.Or[Observer](o.Observer, nobody{})
+	o.Alarms = cmp.Or[Alarms](o.Alarms, nobody{})
 	if o.Quirk == nil {
 		o.Quirk = func(pxe.Request, fleet.Node) fleet.Quirk { return fleet.Quirk{} }
-	}
-	if o.Alarms == nil {
-		o.Alarms = nobody{}
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -118,7 +118,7 @@ func (p *prober) run(ctx context.Context) {
 // restock asks addresses ahead of the clients that will get them.
 func (p *prober) restock(asked map[netip.Addr][]*probe) {
 	near := func(n *network) bool {
-		_, _, ok := p.s.ifaces.near(n.CIDR.Addr())
+		_, ok := p.s.links.Near(n.CIDR.Addr())
 		return ok
 	}
 	for _, w := range p.s.book.restock(near) {
@@ -150,8 +150,8 @@ func (w *probe) repeats(other *probe) bool {
 
 func (p *prober) send(w *probe) {
 	w.sent++
-	index, card, near := p.s.ifaces.near(w.addr)
-	p.wire.ask(w.addr, index, card, near)
+	l, near := p.s.links.Near(w.addr)
+	p.wire.ask(w.addr, l.Index, l.Hardware, near)
 }
 
 // turn asks again where nobody has answered yet, and lets go what has waited

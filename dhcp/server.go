@@ -14,16 +14,16 @@ import (
 
 	"github.com/rackstage/provision/dhcp/alarm"
 	"github.com/rackstage/provision/dhcp/foreign"
+	"github.com/rackstage/provision/dhcp/links"
 	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
-	"github.com/rackstage/provision/internal/repeat"
 )
 
 // A Server answers DHCP requests.
 type Server struct {
 	o      Options
 	stats  counters
-	ifaces *interfaces
+	links  *links.Table
 	book   *book
 	watch  *foreign.Watch
 	nets   atomic.Pointer[networks] // what is declared
@@ -42,7 +42,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o: o, ifaces: &interfaces{names: slices.Clone(o.Interfaces)}, book: newBook(o.Now),
+		o: o, links: links.New(o.Interfaces, netip.Addr.Is4), book: newBook(o.Now),
 		alarms: alarm.New(o.Alarms, o.Now, quietTime), ready: make(chan struct{}),
 	}
 	s.nets.Store(newNetworks(o.Subnets, o.Pools))
@@ -63,7 +63,7 @@ func (s *Server) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
 // SetSubnets changes what is served, from the next packet on. Leases stay.
 func (s *Server) SetSubnets(subnets []fleet.Subnet) {
 	s.declare(func() { s.o.Subnets = slices.Clone(subnets) })
-	s.book.configure(s.nets.Load().sorted, s.ifaces.all())
+	s.book.configure(s.nets.Load().sorted, s.links.Owned())
 	s.watch.SetSubnets(subnets)
 }
 
@@ -81,9 +81,6 @@ func (s *Server) declare(change func()) {
 	s.nets.Store(newNetworks(s.o.Subnets, s.o.Pools))
 }
 
-// refreshEvery is how soon a new address of an interface is noticed.
-const refreshEvery = 5 * time.Second
-
 // quietTime is how long an alarm stands after its cause was seen.
 const quietTime = time.Minute
 
@@ -94,10 +91,9 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // Run loads the leases, listens, and answers until ctx is done. It fails when
 // it cannot listen or a socket breaks.
 func (s *Server) Run(ctx context.Context) error {
-	if _, err := s.ifaces.refresh(); err != nil {
+	if err := s.refresh(); err != nil {
 		return fmt.Errorf("read addresses of interfaces: %w", err)
 	}
-	s.book.reconfigure(s.ifaces.all())
 	leases, err := s.load(ctx)
 	if err != nil {
 		return err
@@ -116,6 +112,15 @@ func (s *Server) Run(ctx context.Context) error {
 	defer proxy.close()
 	s.o.Log.InfoContext(ctx, "dhcp server started", "leases", leases)
 	return s.serve(ctx, main, proxy)
+}
+
+// refresh reads the addresses of our interfaces.
+func (s *Server) refresh() error {
+	if _, err := s.links.Refresh(); err != nil {
+		return err
+	}
+	s.book.reconfigure(s.links.Owned())
+	return nil
 }
 
 // load reads the leases, and returns how many there were.
@@ -143,7 +148,7 @@ func (s *Server) serve(ctx context.Context, main, proxy *socket) error {
 		g.Go(func() error { return s.loop(ctx, sock, c) })
 		g.Go(func() error { <-ctx.Done(); sock.close(); return nil })
 	}
-	g.Go(func() error { s.watchInterfaces(ctx); return nil })
+	g.Go(func() error { s.links.Follow(ctx, s.o.Log, s.book.reconfigure); return nil })
 	g.Go(func() error { usage.Watch(ctx, s.alarms, s.book.use); return nil })
 	g.Go(func() error { return s.watch.Run(ctx) })
 	return g.Wait()
@@ -161,17 +166,6 @@ func (s *Server) startProber(ctx context.Context, g *errgroup.Group, send func([
 	g.Go(func() error { w.listen(ctx); return nil })
 	g.Go(func() error { <-ctx.Done(); return w.close() })
 	return nil
-}
-
-func (s *Server) watchInterfaces(ctx context.Context) {
-	repeat.Every(ctx, refreshEvery, func() {
-		switch changed, err := s.ifaces.refresh(); {
-		case err != nil:
-			s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
-		case changed:
-			s.book.reconfigure(s.ifaces.all())
-		}
-	})
 }
 
 // loop reads packets in batches and answers them. An answer that needs a lease

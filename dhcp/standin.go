@@ -52,14 +52,6 @@ func (t *StandIn) Refresh() error {
 	return t.s.refresh()
 }
 
-func (s *Server) refresh() error {
-	if _, err := s.ifaces.refresh(); err != nil {
-		return err
-	}
-	s.book.reconfigure(s.ifaces.all())
-	return nil
-}
-
 // An Answer is a packet on its way out.
 type Answer struct {
 	Packet []byte

@@ -28,7 +28,7 @@ func (s *Server) Blind() error { return s.watch.Blind() }
 
 func (s *Server) newWatch() *foreign.Watch {
 	return foreign.New(foreign.Options{
-		Networks: s.networks, Own: s.ifaces.own, DUID: hex.EncodeToString(s.o.DUID), Silent: true, Alarms: s.o.Alarms, Log: s.o.Log, Now: s.o.Now, Every: s.o.ForeignEvery,
+		Networks: s.networks, Own: s.links.Own, DUID: hex.EncodeToString(s.o.DUID), Silent: true, Alarms: s.o.Alarms, Log: s.o.Log, Now: s.o.Now, Every: s.o.ForeignEvery,
 	})
 }
 
@@ -44,9 +44,9 @@ func (s *Server) ChosenDUID(duid []byte, subnet string) { s.watch.ChosenDUID(dui
 // between containers.
 func (s *Server) networks() []foreign.Network {
 	var list []foreign.Network
-	for index := range s.ifaces.byIndex() {
-		n, ok := foreign.NetworkOf(index)
-		if ok && (len(s.ifaces.names) > 0 || slices.ContainsFunc(n.Addrs, s.isDeclared)) {
+	for _, l := range s.links.All() {
+		n, ok := foreign.NetworkOf(l.Index)
+		if ok && (len(s.o.Interfaces) > 0 || slices.ContainsFunc(n.Addrs, s.isDeclared)) {
 			list = append(list, n)
 		}
 	}
@@ -64,7 +64,7 @@ func (s *Server) isDeclared(ours netip.Prefix) bool {
 // noteForeign notes that a client chose another server. Everybody on its
 // network hears that.
 func (s *Server) noteForeign(sc *scene) {
-	if sc.kind != dhcpv4.MessageTypeRequest || !sc.chosen.IsValid() || sc.chosen == sc.name || s.ifaces.own(sc.chosen) {
+	if sc.kind != dhcpv4.MessageTypeRequest || !sc.chosen.IsValid() || sc.chosen == sc.name || s.links.Own(sc.chosen) {
 		return
 	}
 	s.stats.foreign.Add(1)

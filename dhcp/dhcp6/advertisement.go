@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/rackstage/provision/dhcp/links"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -89,12 +90,12 @@ func lifetimeOf(body []byte) (time.Duration, bool) {
 // the zero advertisement, as a courtesy: iPXE asks for routers on every card
 // and waits 13 to 16 seconds when nobody answers, although it got its IPv4
 // address long ago.
-func advertisementFor(l link, subnets []fleet.Subnet) (a advertisement, courtesy, ok bool) {
+func advertisementFor(l links.Link, subnets []fleet.Subnet) (a advertisement, courtesy, ok bool) {
 	for _, n := range subnets {
 		if n.Mode != fleet.Full && n.Mode != fleet.Reserved || !n.CIDR.IsValid() {
 			continue // we say nothing at all where we only observe
 		}
-		if !containsAny(n.CIDR, l.prefixes) {
+		if !containsAny(n.CIDR, l.Prefixes) {
 			continue
 		}
 		if n.CIDR.Addr().Is4() {
@@ -102,14 +103,14 @@ func advertisementFor(l link, subnets []fleet.Subnet) (a advertisement, courtesy
 			continue
 		}
 		ok = true
-		a.managed, a.hardware = true, l.hardware
+		a.managed, a.hardware = true, l.Hardware
 		a.subnets = append(a.subnets, n)
 		a.dns = append(a.dns, n.DNS...)
 		if n.MTU > 0 {
 			a.mtu = n.MTU
 		}
 		// A default router only where site.yaml says so, and the address is ours.
-		if n.Router.IsValid() && (l.own(n.Router) || n.Router == l.local) {
+		if n.Router.IsValid() && (l.Own(n.Router) || n.Router == l.Local) {
 			a.lifetime = routerLife
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv6"
 	"github.com/insomniacslk/dhcp/iana"
 
+	"github.com/rackstage/provision/dhcp/links"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe"
 )
@@ -79,8 +80,8 @@ func (s *Server) answer(q *query) (reply, bool) {
 // scene finds the subnet, our address on it, the node and its plan. It fails
 // for networks that we do not serve.
 func (s *Server) scene(q *query) (scene, bool) {
-	l, served := s.links.get(q.ifindex)
-	if !served || s.links.own(q.from.Addr().WithZone("")) {
+	l, served := s.links.Get(q.ifindex)
+	if !served || s.links.Own(q.from.Addr().WithZone("")) {
 		return scene{}, false // not our interface, or our own relay: a loop
 	}
 	sc := scene{query: q}
@@ -116,15 +117,15 @@ func (s *Server) isKnown(mac fleet.MAC) bool {
 
 // subnetFor finds the network that the client is on: as its relay says, or as
 // the addresses of the interface say.
-func (s *Server) subnetFor(q *query, l link) (fleet.Subnet, bool) {
+func (s *Server) subnetFor(q *query, l links.Link) (fleet.Subnet, bool) {
 	if q.relay != nil {
 		return s.behindRelay(q, l)
 	}
 	return s.subnetOn(l)
 }
 
-func (s *Server) subnetOn(l link) (fleet.Subnet, bool) {
-	for _, p := range l.prefixes {
+func (s *Server) subnetOn(l links.Link) (fleet.Subnet, bool) {
+	for _, p := range l.Prefixes {
 		if n, ok := s.book.subnetOf(p.Addr()); ok {
 			return n, true
 		}
@@ -134,12 +135,12 @@ func (s *Server) subnetOn(l link) (fleet.Subnet, bool) {
 
 // serverFor returns the address that boot files are fetched from: the declared
 // one, ours on the client's own network, or any IPv6 one of the interface.
-func (s *Server) serverFor(n fleet.Subnet, l link) netip.Addr {
+func (s *Server) serverFor(n fleet.Subnet, l links.Link) netip.Addr {
 	if n.Server.IsValid() {
 		return n.Server
 	}
 	var any netip.Addr
-	for _, p := range l.prefixes {
+	for _, p := range l.Prefixes {
 		if n.CIDR.Contains(p.Addr()) {
 			return p.Addr()
 		}

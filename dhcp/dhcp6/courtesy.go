@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rackstage/provision/dhcp/links"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/repeat"
 )
@@ -29,7 +30,7 @@ func Courtesy(ctx context.Context, interfaces []string, served func() []fleet.Su
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { s.keep(ctx, nameRouter, s.route); return nil })
 	g.Go(func() error {
-		repeat.Every(ctx, refreshEvery, func() {
+		repeat.Every(ctx, links.RefreshEvery, func() {
 			if err := s.beCourteous(served()); err != nil {
 				s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
 			}
@@ -42,14 +43,14 @@ func Courtesy(ctx context.Context, interfaces []string, served func() []fleet.Su
 // beCourteous declares what is served, and every IPv4 network of our
 // interfaces, so that there is something to be polite about.
 func (s *Server) beCourteous(served []fleet.Subnet) error {
-	if _, err := s.links.refresh(); err != nil {
+	if _, err := s.links.Refresh(); err != nil {
 		return err
 	}
 	subnets := slices.Clone(served)
-	for _, l := range s.links.all() {
-		for _, p := range l.prefixes {
+	for _, l := range s.links.All() {
+		for _, p := range l.Prefixes {
 			if p.Addr().Is4() {
-				subnets = append(subnets, fleet.Subnet{Name: l.name, CIDR: p.Masked(), Mode: fleet.Reserved})
+				subnets = append(subnets, fleet.Subnet{Name: l.Name, CIDR: p.Masked(), Mode: fleet.Reserved})
 			}
 		}
 	}

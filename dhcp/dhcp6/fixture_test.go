@@ -153,12 +153,8 @@ func newBench(tb testing.TB, subnets ...fleet.Subnet) *bench {
 // wire puts the server on its network.
 func (b *bench) wire() {
 	s := b.Server
-	s.links.byIdx = map[int]link{rackIndex: {
-		index: rackIndex, name: "rack0", hardware: []byte{2, 0, 0, 0, 0, 1}, local: localIP,
-		prefixes: []netip.Prefix{netip.PrefixFrom(serverIP, 64), netip.MustParsePrefix("10.77.0.1/24")},
-	}}
-	s.links.owners = map[netip.Addr]bool{serverIP: true}
-	s.book.reconfigure(s.links.owned())
+	s.links.Put(theLink())
+	s.book.reconfigure(s.links.Owned())
 }
 
 // restart makes a server that knows what is on disk only.

@@ -1,6 +1,7 @@
 package dhcp6
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -66,18 +67,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Nodes == nil || o.Leases == nil {
 		return o, errors.New("dhcp6: options need Nodes and Leases")
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Observer == nil {
-		o.Observer = nobody{}
-	}
-	if o.Alarms == nil {
-		o.Alarms = nobody{}
-	}
-	if o.Others == nil {
-		o.Others = nobody{}
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Observer = cmp.Or[Observer](o.Observer, nobody{})
+	o.Alarms = cmp.Or[Alarms](o.Alarms, nobody{})
+	o.Others = cmp.Or[Others](o.Others, nobody{})
 	if o.Quirk == nil {
 		o.Quirk = func(pxe.Request, fleet.Node) fleet.Quirk { return fleet.Quirk{} }
 	}

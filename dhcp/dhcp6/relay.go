@@ -11,6 +11,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 
+	"github.com/rackstage/provision/dhcp/links"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -82,7 +83,7 @@ func (q *query) believed(n fleet.Subnet) []hop {
 // own wire is served through the relays that its subnet names only. Whoever is
 // on our wire may wrap what it sends (as RFC 6221 has switches do), and is
 // answered as if it had not.
-func (s *Server) behindRelay(q *query, l link) (fleet.Subnet, bool) {
+func (s *Server) behindRelay(q *query, l links.Link) (fleet.Subnet, bool) {
 	local, isLocal := s.subnetOn(l)
 	at := slices.IndexFunc(q.hops, func(h hop) bool { return h.link.IsValid() })
 	n, ok := local, isLocal

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv6"
+
+	"github.com/rackstage/provision/dhcp/links"
 )
 
 var (
@@ -98,13 +100,13 @@ func (r *router) prepare() error {
 // for IPv4 only, nothing is sent unasked.
 func (r *router) tick(now time.Time) {
 	wanted := make(map[int]bool)
-	for _, l := range r.s.links.all() {
+	for _, l := range r.s.links.All() {
 		a, courtesy, ok := advertisementFor(l, r.s.declared())
-		if !ok || !l.local.IsValid() {
+		if !ok || !l.Local.IsValid() {
 			continue
 		}
-		wanted[l.index] = true
-		if w := r.wire(l.index); !courtesy && !now.Before(w.next) {
+		wanted[l.Index] = true
+		if w := r.wire(l.Index); !courtesy && !now.Before(w.next) {
 			w.next = now.Add(advertiseEvery)
 			r.send(l, a, &net.IPAddr{IP: allNodes.AsSlice()})
 		}
@@ -129,9 +131,9 @@ func (r *router) wire(index int) *wire {
 // resign says that we are no router any more, where we were the default one
 // (RFC 4861 §6.2.5): hosts take another at once, not in half an hour.
 func (r *router) resign() {
-	for _, l := range r.s.links.all() {
+	for _, l := range r.s.links.All() {
 		a, _, ok := advertisementFor(l, r.s.declared())
-		if ok && a.lifetime > 0 && l.local.IsValid() {
+		if ok && a.lifetime > 0 && l.Local.IsValid() {
 			a.lifetime = 0
 			r.send(l, a, &net.IPAddr{IP: allNodes.AsSlice()})
 		}
@@ -140,7 +142,7 @@ func (r *router) resign() {
 
 // hear takes a message of a neighbour.
 func (r *router) hear(b []byte, index int, from net.Addr, now time.Time) {
-	l, served := r.s.links.get(index)
+	l, served := r.s.links.Get(index)
 	if !served || !r.joined[index] {
 		return
 	}
@@ -153,29 +155,29 @@ func (r *router) hear(b []byte, index int, from net.Addr, now time.Time) {
 
 // hearRouter notes that somebody else advertises: where we would do it as a
 // courtesy only, we say nothing more.
-func (r *router) hearRouter(l link, body []byte, from net.Addr, now time.Time) {
+func (r *router) hearRouter(l links.Link, body []byte, from net.Addr, now time.Time) {
 	ip, ok := from.(*net.IPAddr)
 	if !ok {
 		return
 	}
 	addr := addrOf(ip.IP)
 	life, ok := lifetimeOf(body)
-	if !ok || addr == l.local || !addr.IsLinkLocalUnicast() {
+	if !ok || addr == l.Local || !addr.IsLinkLocalUnicast() {
 		return
 	}
 	r.s.stats.foreignRouters.Add(1)
-	w := r.wire(l.index)
+	w := r.wire(l.Index)
 	if now.After(w.foreign) {
-		r.s.o.Log.Info("another router advertises", "iface", l.name, "addr", addr)
+		r.s.o.Log.Info("another router advertises", "iface", l.Name, "addr", addr)
 	}
 	w.foreign = now.Add(max(life, foreignLeast))
 }
 
 // solicited answers who asks for routers: straight, or to everybody when it
 // has no address yet.
-func (r *router) solicited(l link, from net.Addr, now time.Time) {
+func (r *router) solicited(l links.Link, from net.Addr, now time.Time) {
 	a, courtesy, ok := advertisementFor(l, r.s.declared())
-	w := r.wire(l.index)
+	w := r.wire(l.Index)
 	if !ok || courtesy && now.Before(w.foreign) {
 		return
 	}
@@ -194,11 +196,11 @@ func (r *router) solicited(l link, from net.Addr, now time.Time) {
 	r.send(l, a, to)
 }
 
-func (r *router) send(l link, a advertisement, to net.Addr) {
+func (r *router) send(l links.Link, a advertisement, to net.Addr) {
 	m := icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: a.body()}}
 	raw, err := m.Marshal(nil) // the kernel fills in the checksum
 	if err == nil {
-		_, err = r.p.WriteTo(raw, &ipv6.ControlMessage{HopLimit: 255, IfIndex: l.index, Src: l.local.AsSlice()}, to)
+		_, err = r.p.WriteTo(raw, &ipv6.ControlMessage{HopLimit: 255, IfIndex: l.Index, Src: l.Local.AsSlice()}, to)
 	}
 	if err != nil {
 		r.s.stats.sendError.Add(1)

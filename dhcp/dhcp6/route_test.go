@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rackstage/provision/dhcp/links"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -16,10 +17,10 @@ func rack4(mode fleet.DHCPMode) fleet.Subnet {
 }
 
 // theLink has both families.
-func theLink() link {
-	return link{
-		index: rackIndex, hardware: []byte{2, 0, 0, 0, 0, 1}, local: localIP,
-		prefixes: []netip.Prefix{netip.PrefixFrom(serverIP, 64), netip.MustParsePrefix("10.77.0.1/24")},
+func theLink() links.Link {
+	return links.Link{
+		Index: rackIndex, Name: "rack0", Hardware: []byte{2, 0, 0, 0, 0, 1}, Local: localIP,
+		Prefixes: []netip.Prefix{netip.PrefixFrom(serverIP, 64), netip.MustParsePrefix("10.77.0.1/24")},
 	}
 }
 

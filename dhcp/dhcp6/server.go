@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/dhcp/alarm"
+	"github.com/rackstage/provision/dhcp/links"
 	"github.com/rackstage/provision/dhcp/usage"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/repeat"
@@ -24,7 +25,7 @@ type Server struct {
 	o      Options
 	id     []byte // our DUID
 	stats  counters
-	links  *links
+	links  *links.Table
 	book   *book
 	ready  chan struct{} // closed when the leases are loaded
 	alarms *alarm.Board
@@ -46,7 +47,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o: o, id: DUID(o.ServerID), links: &links{names: slices.Clone(o.Interfaces)},
+		o: o, id: DUID(o.ServerID), links: links.New(o.Interfaces, bothFamilies),
 		book: newBook(o.Now), ready: make(chan struct{}), moved: make(chan struct{}),
 		alarms: alarm.New(o.Alarms, o.Now, fleet.AlarmHold),
 		gate:   throttle.NewGate[source](gateBurst, gateEvery),
@@ -71,7 +72,7 @@ func (s *Server) SetSubnets(subnets []fleet.Subnet) {
 	close(s.moved)
 	s.moved = make(chan struct{})
 	s.subnetMu.Unlock()
-	s.book.configure(subnets, s.links.owned())
+	s.book.configure(subnets, s.links.Owned())
 	s.forgetRelays()
 }
 
@@ -81,8 +82,8 @@ func (s *Server) declared() []fleet.Subnet {
 	return s.subnets
 }
 
-// refreshEvery is how soon a new address of an interface is noticed.
-const refreshEvery = 5 * time.Second
+// bothFamilies: advertisements depend on IPv4 addresses too.
+func bothFamilies(netip.Addr) bool { return true }
 
 // Ready is closed once the leases are loaded: before that nobody knows which
 // machine has which address.
@@ -96,17 +97,17 @@ const (
 // Run loads the leases, listens, and answers until ctx is done. It fails when
 // it cannot load them. As long as it cannot listen it tries again.
 func (s *Server) Run(ctx context.Context) error {
-	if _, err := s.links.refresh(); err != nil {
+	if _, err := s.links.Refresh(); err != nil {
 		return fmt.Errorf("read addresses of interfaces: %w", err)
 	}
-	s.book.reconfigure(s.links.owned())
+	s.book.reconfigure(s.links.Owned())
 	if err := s.load(ctx); err != nil {
 		return err
 	}
 	close(s.ready)
 
 	var g errgroup.Group
-	g.Go(func() error { s.followLinks(ctx); return nil })
+	g.Go(func() error { s.links.Follow(ctx, s.o.Log, s.book.reconfigure); return nil })
 	g.Go(func() error { usage.Watch(ctx, s.alarms, s.book.use); return nil })
 	g.Go(func() error { s.forget(ctx); return nil })
 	g.Go(func() error { s.keep(ctx, nameDHCP, s.serve); return nil })
@@ -150,24 +151,12 @@ func (s *Server) serve(ctx context.Context) error {
 	return err
 }
 
-// followLinks notices interfaces and their addresses, as they come and go.
-func (s *Server) followLinks(ctx context.Context) {
-	repeat.Every(ctx, refreshEvery, func() {
-		switch changed, err := s.links.refresh(); {
-		case err != nil:
-			s.o.Log.WarnContext(ctx, "interfaces not read", "err", err)
-		case changed:
-			s.book.reconfigure(s.links.owned())
-		}
-	})
-}
-
 // follow keeps the socket in the multicast groups of our interfaces.
 func (s *Server) follow(ctx context.Context, sock *socket) {
 	join := func() {
 		wanted := make(map[int]bool)
-		for _, l := range s.links.all() {
-			wanted[l.index] = l.local.IsValid() // without one there is no IPv6 on it
+		for _, l := range s.links.All() {
+			wanted[l.Index] = l.Local.IsValid() // without one there is no IPv6 on it
 		}
 		sock.joined.follow(sock.batch, wanted, allServers, allSiteServers)
 	}

@@ -50,7 +50,7 @@ func TestStrangersTakeNothingFromNodes(t *testing.T) {
 		"at once":                             {func(*bench) {}, 0},
 		"after their leases ended":            {later, 5},
 		"after other subnets came":            {func(b *bench) { b.SetSubnets(served) }, 0},
-		"after an address of ours came":       {func(b *bench) { b.book.reconfigure(b.links.owned()) }, 0},
+		"after an address of ours came":       {func(b *bench) { b.book.reconfigure(b.links.Owned()) }, 0},
 		"after the subnet went and came back": {func(b *bench) { b.SetSubnets(served[1:]); b.SetSubnets(served) }, 0},
 		"after a restart":                     {func(b *bench) { b.restart(t) }, 0},
 		"after a restart, later":              {func(b *bench) { b.restart(t); later(b) }, 5},
