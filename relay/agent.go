@@ -10,27 +10,42 @@ import (
 
 // relayDHCP carries DHCP packets until ctx is done.
 func (r *Relay) relayDHCP(ctx context.Context, s *socket) error {
+	return carryDHCP(ctx, s.read, func(m message) { r.pass(s, m) })
+}
+
+// carryDHCP passes packets of either family on as they come, until ctx is done.
+func carryDHCP(ctx context.Context, read func([]byte) (message, error), pass func(message)) error {
 	buf := make([]byte, 2048)
 	for {
-		m, err := s.read(buf)
+		m, err := read(buf)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // we closed it
 		case err != nil:
 			return fmt.Errorf("read DHCP packets: %w", err)
 		}
-		r.pass(s, m)
+		pass(m)
 	}
+}
+
+// sent counts a packet that could not be sent.
+func (r *Relay) sent(err error) bool {
+	if err != nil {
+		r.stats.unsent.Add(1)
+		r.o.Log.Debug("dhcp packet not passed on", "err", err)
+	}
+	return err == nil
 }
 
 // pass decides what one packet is, by the way that it came.
 func (r *Relay) pass(s *socket, m message) {
-	if len(m.packet) < atCookie {
+	p := packet(m.packet)
+	if len(p) < atCookie {
 		r.stats.malformed.Add(1)
 		return
 	}
 	from, ours := r.portByIndex(m.index)
-	switch op := m.packet.op(); {
+	switch op := p.op(); {
 	case op == bootRequest && ours && from.addr.IsValid():
 		r.fromMachine(s, m, from)
 	case op == bootReply:
@@ -57,12 +72,9 @@ func (r *Relay) fromMachine(s *socket, m message, from port) {
 }
 
 func (r *Relay) toServer(s *socket, p packet, from port) {
-	if err := s.send(p, r.rules.server, from.addr.Addr(), 0); err != nil {
-		r.stats.unsent.Add(1)
-		r.o.Log.Debug("dhcp packet not passed on", "err", err)
-		return
+	if r.sent(s.send(p, r.rules.server, from.addr.Addr(), 0)) {
+		r.stats.relayed.Add(1)
 	}
-	r.stats.relayed.Add(1)
 }
 
 func (r *Relay) fromServer(s *socket, m message) {
@@ -70,16 +82,14 @@ func (r *Relay) fromServer(s *socket, m message) {
 	if !ok || r.ownTransaction(d.packet) {
 		return
 	}
-	if err := s.send(d.packet, d.to, d.port.addr.Addr(), d.port.index); err != nil {
-		r.stats.unsent.Add(1)
-	}
+	r.sent(s.send(d.packet, d.to, d.port.addr.Addr(), d.port.index))
 }
 
 // standIn answers in the place of a server that is away: nodes that are known
 // get the address that they have.
 func (r *Relay) standIn(s *socket, m message) {
 	k := r.known.Load()
-	if k == nil || r.removed.Load() || m.packet.giaddr().IsValid() {
+	if k == nil || r.removed.Load() || packet(m.packet).giaddr().IsValid() {
 		return // whoever is behind another relay has to wait
 	}
 	a, ok := k.stand.Answer(m.packet, m.index, m.from, m.to)
@@ -88,15 +98,13 @@ func (r *Relay) standIn(s *socket, m message) {
 	}
 	if a.Leased.IsValid() {
 		r.mu.Lock()
-		r.granted[fleet.MAC(hardware(m.packet.mac()))] = a.Leased
+		r.granted[fleet.MAC(hardware(packet(m.packet).mac()))] = a.Leased
 		r.rounds = 0
 		r.mu.Unlock()
 	}
-	if err := s.send(a.Packet, a.To, a.From, a.Index); err != nil {
-		r.stats.unsent.Add(1)
-		return
+	if r.sent(s.send(a.Packet, a.To, a.From, a.Index)) {
+		r.stats.away.Add(1)
 	}
-	r.stats.away.Add(1)
 }
 
 func hardware(mac [6]byte) string {

@@ -3,8 +3,6 @@ package relay
 import (
 	"net/netip"
 	"time"
-
-	"github.com/rackstage/provision/internal/throttle"
 )
 
 const (
@@ -12,86 +10,65 @@ const (
 	serverPort6 = 547
 )
 
-// rules6 say what becomes of a DHCPv6 packet (RFC 8415 §19).
-type rules6 struct {
-	server  netip.AddrPort // invalid: it has no IPv6, and nothing is relayed
-	chained bool           // other relays behind us are believed
-	rates   *throttle.Throttle[netip.Addr]
-	asked   *recent[netip.Addr] // whom an answer may be for
-	stats   *stats
-}
+// rules6 say what becomes of a DHCPv6 packet (RFC 8415 §19). A machine is known
+// by the address that it asks from.
+type rules6 struct{ guard[netip.Addr] }
 
 func newRules6(server netip.AddrPort, chained bool, now func() time.Time, st *stats) *rules6 {
-	return &rules6{server: server, chained: chained, rates: throttle.New[netip.Addr](maxMACs, macBurst, macRate, now), asked: newRecent[netip.Addr](now), stats: st}
+	return &rules6{newGuard[netip.Addr](server, chained, now, st)}
 }
 
-// up makes of a packet that came in on a port the one that goes to the server.
-// link is our address there.
-func (r *rules6) up(p packet6, from netip.Addr, at port, link netip.Addr, ours func(netip.Addr) bool) (packet6, bool) {
+// admit says whether a packet, which came in on a port, goes any further.
+func (r *rules6) admit(p packet6, from netip.Addr, at port, ours func(netip.Addr) bool) bool {
 	r.stats.requests.Add(1)
-	hops, passed := byte(0), false
 	switch {
 	case len(p) < leastPacket6, len(p) > mostPacket-atOptions6-8-len(at.name), !from.Is6(), from.IsMulticast(), from.IsUnspecified():
 	case p.kind() == typeForward6 && len(p) < atOptions6:
 	case ours(from), p.kind() == typeForward6 && p.hops() >= mostHops6:
-		r.stats.looped.Add(1)
-		return nil, false
+		return r.refuse(&r.stats.looped)
 	case p.kind() == typeForward6 && !r.chained:
 		// Who does wants to be taken for a client of another port.
-		r.stats.foreignInfo.Add(1)
-		return nil, false
-	case p.kind() == typeForward6:
-		hops, passed = p.hops()+1, true
-	default:
-		passed = fromClient6[p.kind()]
+		return r.refuse(&r.stats.foreignInfo)
+	case p.kind() == typeForward6, fromClient6[p.kind()]:
+		return r.mayAsk(from)
 	}
-	if !passed {
-		r.stats.malformed.Add(1)
-		return nil, false
-	}
-	if !r.rates.Allow(from) {
-		r.stats.rate.Add(1)
-		return nil, false
-	}
-	r.asked.add(from)
-	return wrap(p, link, from, hops, at.name), true
+	return r.refuse(&r.stats.malformed)
 }
 
-// A delivery6 is a server's message on its way to a machine, or to a relay
-// behind us.
-type delivery6 struct {
-	packet packet6
-	to     netip.AddrPort
-	port   port
+// up makes of a packet that came in on a port the one that goes to the server.
+// link is our address there.
+func (r *rules6) up(p packet6, from netip.Addr, at port, link netip.Addr) packet6 {
+	hops := byte(0)
+	if p.kind() == typeForward6 {
+		hops = p.hops() + 1
+	}
+	r.asked.add(from)
+	return wrap(p, link, from, hops, at.name)
 }
 
 // down opens a server's message. It fails for whatever is none of ours: the
 // network of the server is not ours to trust.
-func (r *rules6) down(p packet6, from netip.AddrPort, portOf func(link netip.Addr) (port, bool)) (delivery6, bool) {
-	if from != r.server {
-		r.stats.stranger.Add(1)
-		return delivery6{}, false
+func (r *rules6) down(p packet6, from netip.AddrPort, portOf func(link netip.Addr) (port, bool)) (d delivery[packet6], ok bool) {
+	if !r.isServer(from) {
+		return d, false
 	}
-	e, ok := unwrap(p)
-	at, known := port{}, false
-	if ok {
-		at, known = portOf(e.link)
+	e, whole := unwrap(p)
+	if whole {
+		d.port, ok = portOf(e.link)
 	}
-	d := delivery6{packet: e.message, port: at}
+	d.packet = e.message
 	switch {
-	case !known, e.iface != nil && string(e.iface) != at.name, !at.near(e.peer):
+	case !ok, e.iface != nil && string(e.iface) != d.port.name, !d.port.near(e.peer):
 	case e.message.kind() == typeAnswer6 && r.chained:
 		d.to = netip.AddrPortFrom(e.peer, serverPort6)
 	case e.message.kind() == typeAdvertise6, e.message.kind() == typeReply6: // no RECONFIGURE: the server never speaks first
 		d.to = netip.AddrPortFrom(e.peer, clientPort6)
 	}
 	if !d.to.IsValid() {
-		r.stats.malformed.Add(1)
-		return delivery6{}, false
+		return d, r.refuse(&r.stats.malformed)
 	}
-	if !r.asked.has(e.peer) {
-		r.stats.stranger.Add(1) // nobody here asked
-		return delivery6{}, false
+	if !r.hasAsked(e.peer) {
+		return d, false
 	}
 	r.stats.replied.Add(1)
 	return d, true

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -24,6 +23,14 @@ func testRules6(chained bool) *rules6 {
 	r.asked.add(machine6)
 	r.asked.add(netip.MustParseAddr("fd78::50"))
 	return r
+}
+
+// passUp is what goes to the server of a packet, if anything does.
+func (r *rules6) passUp(p packet6, from netip.Addr) (packet6, bool) {
+	if !r.admit(p, from, port6, isLink6) {
+		return nil, false
+	}
+	return r.up(p, from, port6, link6), true
 }
 
 func isLink6(a netip.Addr) bool { return a == link6 }
@@ -77,7 +84,7 @@ func TestWhatIsPassedUpOfDHCPv6(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := testRules6(tt.chained)
-			out, ok := r.up(tt.packet, tt.from, port6, link6, isLink6)
+			out, ok := r.passUp(tt.packet, tt.from)
 			if ok != tt.want || r.stats.refused() == 1 == tt.want {
 				t.Fatalf("up = %v, %d refused, want %v", ok, r.stats.refused(), tt.want)
 			}
@@ -143,14 +150,14 @@ func TestOneMachineCannotCostTheOthersTheirDHCPv6(t *testing.T) {
 	r := testRules6(false)
 	passed := 0
 	for range 10_000 {
-		if _, ok := r.up(solicit, machine6, port6, link6, isLink6); ok {
+		if _, ok := r.passUp(solicit, machine6); ok {
 			passed++
 		}
 	}
 	if passed > macBurst+macRate || r.stats.rate.Load() != int64(10_000-passed) {
 		t.Errorf("%d of 10,000 packets of one machine passed, want %d", passed, macBurst)
 	}
-	if _, ok := r.up(solicit, netip.MustParseAddr("fe80::b"), port6, link6, isLink6); !ok {
+	if _, ok := r.passUp(solicit, netip.MustParseAddr("fe80::b")); !ok {
 		t.Error("another machine was refused")
 	}
 }
@@ -158,31 +165,17 @@ func TestOneMachineCannotCostTheOthersTheirDHCPv6(t *testing.T) {
 // clientPackets6 returns what machines sent in a capture, with who sent it.
 func clientPackets6(tb testing.TB, name string) (packets []packet6, from []netip.Addr) {
 	tb.Helper()
-	b, err := os.ReadFile(name)
-	if err != nil || len(b) < 24 {
-		tb.Fatalf("%s: %v", name, err)
-	}
-	for b = b[24:]; len(b) >= 16; {
-		n := int(binary.LittleEndian.Uint32(b[8:]))
-		if n > len(b)-16 {
-			break
-		}
-		frame := b[16 : 16+n]
+	for _, frame := range frames(tb, name) {
 		if len(frame) > 62 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == 17 && binary.BigEndian.Uint16(frame[56:]) == serverPort6 {
-			packets, from = append(packets, bytes.Clone(frame[62:])), append(from, netip.AddrFrom16([16]byte(frame[22:])))
+			packets, from = append(packets, frame[62:]), append(from, netip.AddrFrom16([16]byte(frame[22:])))
 		}
-		b = b[16+n:]
 	}
 	return packets, from
 }
 
 func captures6(tb testing.TB) []string {
 	tb.Helper()
-	names, err := filepath.Glob("../dhcp/dhcp6/testdata/*.pcap")
-	if err != nil || len(names) < 2 {
-		tb.Fatalf("captures: %q, %v", names, err)
-	}
-	return names
+	return capturesIn(tb, "../dhcp/dhcp6/testdata", 2)
 }
 
 func TestRealFirmwareOfIPv6IsRelayedWithoutLoss(t *testing.T) {
@@ -192,7 +185,7 @@ func TestRealFirmwareOfIPv6IsRelayedWithoutLoss(t *testing.T) {
 		for i, p := range packets {
 			count++
 			r := testRules6(false)
-			up, ok := r.up(p, from[i], port6, link6, isLink6)
+			up, ok := r.passUp(p, from[i])
 			if !ok {
 				t.Errorf("%s: packet %x was refused", filepath.Base(name), p)
 				continue
@@ -222,7 +215,7 @@ func FuzzWhateverComesOfDHCPv6WhatLeavesIsWhole(f *testing.F) {
 	f.Add([]byte(forwarded(3)), true)
 	f.Fuzz(func(t *testing.T, raw []byte, chained bool) {
 		r, before := testRules6(chained), bytes.Clone(raw)
-		if up, ok := r.up(raw, machine6, port6, link6, isLink6); ok {
+		if up, ok := r.passUp(raw, machine6); ok {
 			e, whole := unwrap(append(packet6{typeAnswer6}, up[1:]...))
 			if !whole || !bytes.Equal(e.message, raw) || e.peer != machine6 || e.link != link6 || up.hops() > mostHops6 || len(up) > mostPacket {
 				t.Errorf("up: %x", up)

@@ -256,6 +256,22 @@ func TestOneMachineCannotCostTheOthers(t *testing.T) {
 // clientPackets returns what machines sent in a capture.
 func clientPackets(tb testing.TB, name string) (packets []packet) {
 	tb.Helper()
+	for _, frame := range frames(tb, name) {
+		if len(frame) > 42 && frame[12] == 8 && frame[13] == 0 && frame[23] == 17 && binary.BigEndian.Uint16(frame[36:]) == dhcpPort {
+			packets = append(packets, frame[42:])
+		}
+	}
+	return packets
+}
+
+func captures(tb testing.TB) []string {
+	tb.Helper()
+	return capturesIn(tb, "../dhcp/testdata", 8)
+}
+
+// frames returns the Ethernet frames of a capture.
+func frames(tb testing.TB, name string) (list [][]byte) {
+	tb.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil || len(b) < 24 {
 		tb.Fatalf("%s: %v", name, err)
@@ -265,19 +281,16 @@ func clientPackets(tb testing.TB, name string) (packets []packet) {
 		if n > len(b)-16 {
 			break
 		}
-		frame := b[16 : 16+n]
-		if len(frame) > 42 && frame[12] == 8 && frame[13] == 0 && frame[23] == 17 && binary.BigEndian.Uint16(frame[36:]) == 67 {
-			packets = append(packets, bytes.Clone(frame[42:]))
-		}
+		list = append(list, bytes.Clone(b[16:16+n]))
 		b = b[16+n:]
 	}
-	return packets
+	return list
 }
 
-func captures(tb testing.TB) []string {
+func capturesIn(tb testing.TB, dir string, least int) []string {
 	tb.Helper()
-	names, err := filepath.Glob("../dhcp/testdata/*.pcap")
-	if err != nil || len(names) < 8 {
+	names, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
+	if err != nil || len(names) < least {
 		tb.Fatalf("captures: %q, %v", names, err)
 	}
 	return names

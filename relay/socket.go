@@ -24,19 +24,32 @@ type socket struct {
 }
 
 func listenDHCP(ctx context.Context) (*socket, error) {
-	pc, err := new(net.ListenConfig).ListenPacket(ctx, "udp4", fmt.Sprintf("0.0.0.0:%d", dhcpPort))
+	conn, err := listenUDP(ctx, "udp4", dhcpPort)
 	if err != nil {
-		return nil, taken("udp", dhcpPort, err)
+		return nil, err
+	}
+	s := &socket{conn: conn, p: ipv4.NewPacketConn(conn)}
+	if err := s.p.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", dhcpPort, err), conn.Close())
+	}
+	return s, nil
+}
+
+// listenUDP opens a port on all interfaces, of one family, with room for what
+// comes at once.
+func listenUDP(ctx context.Context, network string, port int) (*net.UDPConn, error) {
+	pc, err := new(net.ListenConfig).ListenPacket(ctx, network, fmt.Sprintf(":%d", port))
+	if err != nil {
+		return nil, taken("udp", port, err)
 	}
 	conn, ok := pc.(*net.UDPConn)
 	if !ok {
 		return nil, errors.Join(errors.New("listen for DHCP: no UDP socket"), pc.Close())
 	}
-	s := &socket{conn: conn, p: ipv4.NewPacketConn(conn)}
-	if err := errors.Join(s.p.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true), sockbuf.Grow(conn)); err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", dhcpPort, err), conn.Close())
+	if err := sockbuf.Grow(conn); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare UDP %d: %w", port, err), conn.Close())
 	}
-	return s, nil
+	return conn, nil
 }
 
 func listenTFTP(ctx context.Context, at netip.Addr) (net.PacketConn, error) {
@@ -52,12 +65,22 @@ func taken(network string, port int, err error) error {
 	return porthold.CannotListen(network, port, "stop it: a relay needs the ports of DHCP, TFTP and its server", err)
 }
 
-// A message is a packet as the socket gives it.
+// A message is a packet of either family as the socket gives it.
 type message struct {
-	packet packet
-	from   netip.AddrPort
+	packet []byte
+	from   netip.AddrPort // without a zone
 	to     netip.Addr
 	index  int
+}
+
+// addrPortOf is an address as the socket gives it, without its zone.
+func addrPortOf(a net.Addr) netip.AddrPort {
+	udp, ok := a.(*net.UDPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := udp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }
 
 // read waits for a packet. The packet is good until the next one is read.
@@ -66,11 +89,7 @@ func (s *socket) read(buf []byte) (message, error) {
 	if err != nil {
 		return message{}, err
 	}
-	m := message{packet: buf[:n]}
-	if udp, ok := from.(*net.UDPAddr); ok {
-		ap := udp.AddrPort()
-		m.from = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
+	m := message{packet: buf[:n], from: addrPortOf(from)}
 	if cm != nil {
 		m.index = cm.IfIndex
 		m.to, _ = netip.AddrFromSlice(cm.Dst.To4())
