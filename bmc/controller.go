@@ -22,6 +22,7 @@ type Options struct {
 	Interval time.Duration // pause between two conversations with one BMC; 500 ms
 	Timeout  time.Duration // for one conversation; 10 s
 	Settle   time.Duration // how long a change may take to become true; 60 s
+	Pulse    time.Duration // between two questions to a BMC whose console is open; 20 s
 	Dial     Dial          // how to reach BMCs; the host's own network when nil
 	Log      *slog.Logger
 }
@@ -48,6 +49,9 @@ func New(o Options) *Controller {
 	}
 	if o.Settle <= 0 {
 		o.Settle = time.Minute
+	}
+	if o.Pulse <= 0 {
+		o.Pulse = 20 * time.Second
 	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext

@@ -1,11 +1,13 @@
 package bmc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	bmclib "github.com/bmc-toolbox/bmclib/v2/bmc"
@@ -24,7 +26,10 @@ type driver struct {
 	suites []types.CipherSuiteID // to be tried in this order
 	dial   Dial
 
+	level types.PrivilegeLevel // to sign in with; 0: sessionLevel
+
 	client *client.Client
+	conn   *ear
 	suite  types.CipherSuiteID // the one that worked
 	err    error
 }
@@ -91,8 +96,10 @@ func (d *driver) login(ctx context.Context, suite types.CipherSuiteID) (err erro
 	if err != nil {
 		return fmt.Errorf("make client: %w", err)
 	}
+	conn.client = c
+	level := cmp.Or(d.level, sessionLevel)
 	c.WithUDPProxy(socket{conn}).WithTimeout(resendLogin).WithRetry(resends).
-		WithCipherSuiteID(suite).WithMaxPrivilegeLevel(sessionLevel)
+		WithCipherSuiteID(suite).WithMaxPrivilegeLevel(level)
 	if _, err := c.OpenSession(ctx); err != nil {
 		return fmt.Errorf("open session: %w", conn.status(err))
 	}
@@ -104,10 +111,10 @@ func (d *driver) login(ctx context.Context, suite types.CipherSuiteID) (err erro
 	}
 	// Some BMCs carry out an order as often as they get it, one after the
 	// other, and switching takes a second or two.
-	d.client, d.suite = c.WithTimeout(resendOrder), suite
-	if _, err := c.SetSessionPrivilegeLevel(ctx, sessionLevel); err != nil {
+	d.client, d.conn, d.suite = c.WithTimeout(resendOrder), conn, suite
+	if _, err := c.SetSessionPrivilegeLevel(ctx, level); err != nil {
 		_ = d.hangUp(ctx) // what went wrong before says more
-		return fmt.Errorf("become operator: %w", privilege(err))
+		return fmt.Errorf("become %s: %w", strings.ToLower(level.String()), privilege(err))
 	}
 	return nil
 }

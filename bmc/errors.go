@@ -25,6 +25,11 @@ var (
 	ErrRejected = errors.New("the BMC refuses the command")
 	ErrBusy     = errors.New("the BMC is still busy with something else of ours")
 	ErrNoEffect = errors.New("the BMC said yes, and nothing happened")
+
+	ErrNoConsole    = errors.New("the BMC gives no serial console over LAN")
+	ErrConsoleRight = errors.New("the BMC's user may not open the console")
+	ErrConsoleHeld  = errors.New("somebody else has the console open")
+	ErrConsoleTaken = errors.New("somebody else took the console")
 )
 
 // advice is what people get for each of them.
@@ -44,6 +49,10 @@ var advice = []struct {
 	{ErrBusy, fleet.Conflict, "E-BMC-BUSY", "wait until the other change of this node is done"},
 	{ErrNoEffect, fleet.Conflict, "E-BMC-NO-EFFECT", "try once more; if it stays so, restart the BMC"},
 	{ErrRejected, fleet.Unreachable, "E-BMC-REJECTED", "look at the BMC's own log"},
+	{ErrNoConsole, fleet.Unreachable, "E-SOL-DISABLED", "switch on serial over LAN in the BMC's settings, for its user too"},
+	{ErrConsoleRight, fleet.Denied, "E-SOL-DENIED", "allow the BMC's user serial over LAN, or lower the privilege that it demands"},
+	{ErrConsoleHeld, fleet.Conflict, "E-SOL-HELD", "have them leave it, or take it from them: provision console --take"},
+	{ErrConsoleTaken, fleet.Conflict, "E-SOL-TAKEN", "ask who else works on the machine, or take it back: provision console --take"},
 }
 
 // trouble makes of a failure what a person can act on.
@@ -134,6 +143,37 @@ const (
 	codeNoPrivilege = 0xd4
 	codeTimeout     = 0xc3
 )
+
+// Completion codes of Activate Payload, IPMI 2.0 table 24-2. Deactivate Payload
+// says with the first one that there is nothing to deactivate.
+const (
+	codeActive          = 0x80
+	codePayloadDisabled = 0x81
+	codeActivations     = 0x82
+	codeUnknownCommand  = 0xc1
+)
+
+// completion is the BMC's word on a command; 0 when it said nothing else.
+func completion(err error) types.CompletionCode {
+	code, ok := errors.AsType[*types.ResponseError](err)
+	if !ok {
+		return 0
+	}
+	return code.CompletionCode()
+}
+
+// nameOfActivation translates what Activate Payload alone says so.
+func nameOfActivation(err error) error {
+	switch completion(err) {
+	case codePayloadDisabled, codeUnknownCommand:
+		return fmt.Errorf("%w (%v)", ErrNoConsole, err)
+	case codeNoPrivilege:
+		return fmt.Errorf("%w (%v)", ErrConsoleRight, err)
+	case codeActive, codeActivations:
+		return fmt.Errorf("%w (%v)", ErrConsoleHeld, err)
+	}
+	return err
+}
 
 func nameOfCompletion(code types.CompletionCode) error {
 	switch code {

@@ -18,6 +18,7 @@ type gate struct {
 	mu    sync.Mutex
 	ended time.Time           // the last conversation
 	suite types.CipherSuiteID // known to work; 0: none yet
+	owner uint32              // of the console, when we had it last: our session
 }
 
 func newGate() *gate {
@@ -68,6 +69,14 @@ func (g *gate) learn(suite types.CipherSuiteID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.suite = suite
+}
+
+// owned remembers our session that has the console, and returns the one before.
+func (g *gate) owned(session uint32) (before uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before, g.owner = g.owner, session
+	return before
 }
 
 func pause(ctx context.Context, d time.Duration) error {

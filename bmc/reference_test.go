@@ -63,11 +63,18 @@ const referencePassword = "AnotherSecret123"
 
 func startReference(t *testing.T) (ours.Target, *chassis) {
 	t.Helper()
+	target, c, _ := startReferenceWith(t, func(*mock.HAL) {}, func(*bmc.BMC) {})
+	return target, c
+}
+
+func startReferenceWith(t *testing.T, equip func(*mock.HAL), admit func(*bmc.BMC)) (ours.Target, *chassis, *bmc.BMC) {
+	t.Helper()
 	conn, err := udp.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	below := mock.New()
+	equip(below)
 	h := hardware{below, &chassis{ChassisHAL: below.Chassis()}}
 	b := bmc.New(bmc.DeviceInfo{IPMIVersion: 0x20}, [16]byte{1}, h, bmc.WithClock(clock.Real))
 	user, err := b.Users.Add(2, "admin")
@@ -77,6 +84,7 @@ func startReference(t *testing.T) (ours.Target, *chassis) {
 	user.SetPassword([]byte(referencePassword))
 	user.Enabled = true
 	user.ChannelAccess[1] = bmc.UserChannelAccess{MaxPrivilege: bmc.PrivilegeLevelOperator, Enabled: true}
+	admit(b)
 	s := server.NewServer(b, conn)
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -86,7 +94,7 @@ func startReference(t *testing.T) (ours.Target, *chassis) {
 		_ = s.Close()
 		wg.Wait()
 	})
-	return ours.Target{Address: conn.LocalAddr().String(), Username: "admin", Password: referencePassword}, h.chassis
+	return ours.Target{Address: conn.LocalAddr().String(), Username: "admin", Password: referencePassword}, h.chassis, b
 }
 
 func TestTheReferenceBMCKeepsTheContract(t *testing.T) {

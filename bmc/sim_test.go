@@ -25,6 +25,12 @@ type sim struct {
 
 func startSim(t *testing.T) *sim {
 	t.Helper()
+	return startSimWith(t, "")
+}
+
+// startSimWith starts one with a further line of configuration.
+func startSimWith(t *testing.T, line string) *sim {
+	t.Helper()
 	if _, err := exec.LookPath("ipmi_sim"); err != nil {
 		t.Fatalf("%v; install it with: apt-get install -y openipmi", err)
 	}
@@ -39,7 +45,7 @@ func startSim(t *testing.T) *sim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	filled := strings.NewReplacer("@PORT@", port, "@HOOK@", hook, "@DIR@", s.dir, "@PASSWORD@", simPassword).Replace(string(conf))
+	filled := strings.NewReplacer("@PORT@", port, "@HOOK@", hook, "@DIR@", s.dir, "@PASSWORD@", simPassword, "@LINE@", line).Replace(string(conf))
 	for name, text := range map[string]string{"lan.conf": filled, "power": "0", "boot": "none", "fault": "none"} {
 		s.write(t, name, text)
 	}

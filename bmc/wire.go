@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bougou/go-ipmi/pkg/client"
 	"github.com/bougou/go-ipmi/pkg/types"
 )
 
@@ -60,15 +61,20 @@ func isIPMI(b []byte) bool {
 	return len(b) >= shortest && b[0] == 0x06 && b[3] == 0x07
 }
 
-// An ear is a connection that remembers the last datagram that came in.
+// An ear is a connection that remembers the last datagram that came in, and
+// passes over those that go-ipmi would panic at.
 type ear struct {
 	net.Conn
-	mu   sync.Mutex
-	last []byte
+	client *client.Client // nil: nobody reads what comes in yet
+	mu     sync.Mutex
+	last   []byte
 }
 
 func (e *ear) Read(b []byte) (int, error) {
 	n, err := e.Conn.Read(b)
+	for err == nil && !e.readable(b[:n]) {
+		n, err = e.Conn.Read(b)
+	}
 	if n > 0 {
 		e.mu.Lock()
 		e.last = append(e.last[:0], b[:n]...)
@@ -76,6 +82,27 @@ func (e *ear) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// readable tries whether go-ipmi can read a datagram. Anybody can send one in a
+// BMC's name, and what does not decrypt makes the library panic, in a goroutine
+// of its own.
+func (e *ear) readable(b []byte) (yes bool) {
+	if e.client == nil {
+		return true
+	}
+	defer func() { yes = recover() == nil }()
+	_ = e.client.ParseRmcpResponse(context.Background(), b, types.Command{}, nothing{}) // whoever waits for it will see what is wrong
+	return true
+}
+
+// nothing is an answer whose content does not matter.
+type nothing struct{}
+
+// Unpack reads nothing.
+func (nothing) Unpack([]byte) error { return nil }
+
+// Format says nothing.
+func (nothing) Format() string { return "" }
 
 // Where the status of an RMCP+ handshake message stands: RMCP header (4),
 // session header (12), tag (1).
