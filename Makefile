@@ -75,7 +75,7 @@ bench-boot:
 # but the program.
 run-bench-boot: build $(if $(findstring -only,$(BENCH)),$(if $(findstring storm,$(BENCH))$(findstring feed,$(BENCH)),images),images)
 	go build -o $(BUILD)/tools/benchboot ./internal/benchboot
-	$(SUDO) $(BUILD)/tools/benchboot $(BENCH) $(BUILD)
+	$(SUDO) $(BUILD)/tools/benchboot -results $(BUILD)/bench-boot.json $(BENCH) $(BUILD)
 
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT  := mvdan.cc/gofumpt@v0.12.0

@@ -21,6 +21,8 @@ type bench struct {
 	build  string    // where the program, the peers and the results are
 	dir    string    // for temporary files; gone at the end
 	log    io.Writer // what is going on, for people
+
+	results string // file
 }
 
 const (
@@ -41,18 +43,34 @@ func (b *bench) say(format string, args ...any) {
 }
 
 // alternate calls do for each name in each round: forwards in one round,
-// backwards in the next, so that nobody is always the first.
-func (b *bench) alternate(ctx context.Context, names []string, do func(round int, name string) error) error {
-	order := slices.Clone(names)
-	for round := range b.rounds {
+// backwards in the next, so that nobody is always the first. Who is missing or
+// fails is left out from then on; the others go on. It returns why somebody is
+// missing.
+func (b *bench) alternate(ctx context.Context, rounds int, names []string, do func(round int, name string) error) (missing map[string]string, err error) {
+	order, missing := slices.Clone(names), map[string]string{}
+	var errs []error
+	for round := range rounds {
 		for _, name := range order {
-			if err := errors.Join(ctx.Err(), do(round, name)); err != nil {
-				return fmt.Errorf("round %d, %s: %w", round+1, name, err)
+			if missing[name] != "" {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return missing, errors.Join(append(errs, err)...)
+			}
+			err := do(round, name)
+			var absent *missingError
+			switch {
+			case errors.As(err, &absent):
+				missing[name] = err.Error()
+			case err != nil:
+				missing[name] = fmt.Sprintf("%s failed in round %d", name, round+1)
+				b.say("%s: %v", missing[name], err)
+				errs = append(errs, fmt.Errorf("round %d, %s: %w", round+1, name, err))
 			}
 		}
 		slices.Reverse(order)
 	}
-	return nil
+	return missing, errors.Join(errs...)
 }
 
 // tempDir makes a folder that is gone when the bench ends.

@@ -12,17 +12,16 @@ import (
 type dhcpServer struct {
 	name  string
 	start func(ctx context.Context, l *link, dir string) (*process, error)
-	brief bool // it is measured for a short time only: its pool would be used up, or it gets slower with each lease
 }
 
 // Ours is first. Its leases are on stable storage before an ACK leaves; what
 // the others do is in their comments.
 func dhcpServers() []dhcpServer {
 	return []dhcpServer{
-		{"provision", startProvision, false},
-		{"kea-memfile", startKea, false},
-		{"dhcpd", startDhcpd, true},
-		{"dnsmasq", startDnsmasq, true},
+		{"provision", startProvision},
+		{"kea-memfile", startKea},
+		{"dhcpd", startDhcpd},
+		{"dnsmasq", startDnsmasq},
 	}
 }
 

@@ -32,19 +32,21 @@ const feedReady = "ready"
 func feedSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	nodes := max(4, b.scale(50))
 	var share, seconds []float64
+	var fault error
 	for round := range min(b.rounds, 2) {
 		r, err := b.feed(ctx, nodes)
 		if err != nil {
-			return nil, err
+			fault = fmt.Errorf("round %d: %w", round+1, err)
+			break
 		}
 		b.say("rack feed, round %d: %d nodes in %.0f s; server sent %.0f MiB, nodes got %.0f MiB", round+1, nodes, r.seconds, r.sent/(1<<20), r.got/(1<<20))
 		share, seconds = append(share, r.sent/r.got), append(seconds, r.seconds)
 	}
 	name := fmt.Sprintf("feed-%d", nodes)
 	return []figure.Figure{
-		{Name: name + "-server-share", Unit: "sent/got", Aim: "<=0.05", Rounds: share},
+		{Name: name + "-server-share", What: fmt.Sprintf("image bytes sent by the server / got by %d nodes of a rack", nodes), Unit: "sent/got", Aim: "<=0.05", Rounds: share},
 		{Name: name + "-time", Unit: "s", Rounds: seconds},
-	}, nil
+	}, fault
 }
 
 type fed struct{ sent, got, seconds float64 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,7 +27,7 @@ type getArgs struct {
 	For     time.Duration
 	Each    int    // requests of a client before another one, from another address, takes its place; 0: it stays
 	Lease   bool   // a client asks from its own address
-	Most    int    // clients that there are in all, where they are known; 0: any number
+	Most    int    // clients that there are in all; when each has asked, the load is over. 0: any number
 	Want    string // is in the first answer to each client; "": anything
 	Whole   bool   // a body is thrown away as it comes, and not read
 }
@@ -53,10 +54,11 @@ func httpLoad(ctx context.Context, raw json.RawMessage) (any, error) {
 	var mu sync.Mutex
 	var sum got
 	var all sync.WaitGroup
+	var next atomic.Int64
 	begin := time.Now()
-	for i := range a.Clients {
+	for range a.Clients {
 		all.Go(func() {
-			g := &getter{getArgs: a, number: i, trash: make([]byte, 1<<20)}
+			g := &getter{getArgs: a, next: &next, trash: make([]byte, 1<<20)}
 			g.run(ctx)
 			mu.Lock()
 			defer mu.Unlock()
@@ -80,32 +82,31 @@ func httpLoad(ctx context.Context, raw json.RawMessage) (any, error) {
 type getter struct {
 	getArgs
 	got
-	number int // of the client, counted on by Clients
-	trash  []byte
+	next  *atomic.Int64 // number of the client that takes the place of one
+	trash []byte
 }
 
 func (g *getter) run(ctx context.Context) {
 	end, _ := ctx.Deadline()
 	over := func() bool { return ctx.Err() != nil || !time.Now().Before(end) } // the timer of ctx may be late
 	for !over() {
-		if err := g.visit(ctx); err != nil && !over() {
+		number := g.next.Add(1) - 1
+		if g.Most > 0 && number >= int64(g.Most) {
+			return
+		}
+		if err := g.visit(ctx, uint32(number)); err != nil && !over() { //nolint:gosec // a count
 			g.Failed++
 			g.Why = err.Error()
 			if g.Failed > 1000 {
 				return
 			}
 		}
-		g.number += g.Clients
 	}
 }
 
-// visit is one connection.
-func (g *getter) visit(ctx context.Context) error {
+// visit is one connection of the client with a number.
+func (g *getter) visit(ctx context.Context, n uint32) error {
 	d := net.Dialer{Timeout: 5 * time.Second}
-	n := uint32(g.number)
-	if g.Most > 0 && g.number >= g.Most {
-		return fmt.Errorf("more than %d machines are needed", g.Most)
-	}
 	if g.Lease {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(hallAddr(n), 0))
 	}

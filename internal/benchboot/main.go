@@ -6,7 +6,8 @@
 // that of the load ([link]), pinned to one core, in a cgroup that counts its
 // CPU ([process]); the load runs on another core. Servers take turns, A B C and
 // then C B A ([bench.alternate]), fresh each time, and a round's ratios are
-// taken within the round.
+// taken within the round. The median of those is the figure; the table at the
+// end says how far they are apart.
 //
 // What is measured are sections, one file each. To add one, write a function
 // like dhcpSection and put it into the table below. A load that has to run in
@@ -25,10 +26,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rackstage/provision/internal/figure"
 )
@@ -55,6 +59,12 @@ func sections() []section {
 // plan returns what is going to be measured, and says so: beside whom, and
 // without whom. What a section needs has to be there before any of them begins.
 func (b *bench) plan(only []string) ([]section, error) {
+	if runtime.NumCPU() <= max(serverCPU, loadCPU) {
+		return nil, errors.New("there has to be a core for the server and one for the load")
+	}
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		b.say("the machine should have nothing else to do; its load before: %.14s", load)
+	}
 	var chosen []section
 	for _, s := range sections() {
 		if len(only) > 0 && !slices.Contains(only, s.name) {
@@ -126,6 +136,11 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	unlock, err := alone()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if b.dir, err = os.MkdirTemp("", "benchboot"); err != nil {
 		return err
 	}
@@ -156,9 +171,23 @@ func (b *bench) measure(ctx context.Context, chosen []section, out io.Writer) er
 		}
 		b.say("%s took %s", s.name, time.Since(began).Round(time.Second))
 	}
-	name := filepath.Join(b.build, "bench-boot.json")
-	b.say("all took %s; every round is in %s", time.Since(begin).Round(time.Second), name)
-	return errors.Join(append(errs, figure.Save(name, all))...)
+	fmt.Fprintln(out)
+	short, err := figure.Table(out, all)
+	b.say("all took %s; %d aims are not reached; every round is in %s", time.Since(begin).Round(time.Second), short, b.results)
+	return errors.Join(append(errs, err, figure.Save(b.results, all))...)
+}
+
+// alone sees to it that no other benchmark runs on this machine, whichever
+// checkout it belongs to.
+func alone() (unlock func(), err error) {
+	f, err := os.OpenFile("/run/lock/provision-benchboot", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another benchmark is running (%s is locked): %w", f.Name(), err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 func parseFlags(args []string) (b *bench, only []string, limit time.Duration, err error) {
@@ -167,6 +196,7 @@ func parseFlags(args []string) (b *bench, only []string, limit time.Duration, er
 	sections := flags.String("only", "", "measure these `sections` only, separated by commas")
 	flags.IntVar(&b.rounds, "rounds", 5, "rounds of each figure")
 	flags.BoolVar(&b.quick, "quick", false, "short rounds: an indication, not a figure")
+	flags.StringVar(&b.results, "results", "bench-boot.json", "`file` for every round of each figure")
 	flags.BoolVar(&b.keep, "keep", false, "say what the servers log")
 	flags.DurationVar(&limit, "limit", time.Hour, "end after this `time`, whatever is left to do")
 	if err := flags.Parse(args); err != nil {

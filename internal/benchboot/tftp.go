@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -46,7 +47,7 @@ func (b *bench) tftpCases() []tftpCase {
 		{"loss-w16", ms, 0.005, big(16, 4, max(4, b.scale(40)), 0), []string{"provision"}},
 		{"loss-lockstep", ms, 0.005, big(1, 4, max(4, b.scale(12)), 0), []string{"provision", "dnsmasq"}},
 		{"1000", 0, 0, fetchArgs{File: "small.bin", Size: tftpSmall, Block: 1428, Window: 1, Clients: 1000, For: max(secs(8), 3*time.Second)}, nil},
-		{"alone", 0, 0, big(1, 1, 0, secs(3)), nil},
+		{"alone", 0, 0, big(1, 1, 0, max(secs(3), 2*time.Second)), nil},
 	}
 }
 
@@ -66,12 +67,13 @@ func tftpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 		}
 	}
 	results := tftpResults{rounds: map[string][]tftpRound{}, missing: map[string]string{}}
+	var errs []error
 	for _, c := range b.tftpCases() {
 		if err := b.tftpCase(ctx, c, dir, results); err != nil {
-			return results.figures(), fmt.Errorf("%s: %w", c.name, err)
+			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
 		}
 	}
-	return results.figures(), nil
+	return results.figures(), errors.Join(errs...)
 }
 
 // A tftpRound is what one server did in one round.
@@ -95,17 +97,9 @@ func (b *bench) tftpCase(ctx context.Context, c tftpCase, dir string, results tf
 			names = append(names, s.name)
 		}
 	}
-	return b.alternate(ctx, names, func(round int, name string) error {
-		if results.missing[name] != "" {
-			return nil
-		}
+	missing, err := b.alternate(ctx, b.rounds, names, func(round int, name string) error {
 		r, err := b.tftpRound(ctx, c, start[name], dir)
-		var absent *missingError
-		switch {
-		case errors.As(err, &absent):
-			results.missing[name] = err.Error()
-			return nil
-		case err != nil:
+		if err != nil {
 			return err
 		}
 		b.say("tftp %s, round %d, %s: %.1f MB/s, %.2f CPU s/GB, p50 %.3f p99 %.3f s, %d done, %d failed, %d wrong, window %d, %d of %d packets repeated",
@@ -113,6 +107,8 @@ func (b *bench) tftpCase(ctx context.Context, c tftpCase, dir string, results tf
 		results.rounds[c.name+" "+name] = append(results.rounds[c.name+" "+name], r)
 		return nil
 	})
+	maps.Copy(results.missing, missing)
+	return err
 }
 
 // tftpRound starts a server afresh and has clients load from it.
@@ -182,9 +178,12 @@ func (t tftpResults) figures() []figure.Figure {
 		}
 		return values
 	}
-	make := func(name, c, unit, aim, peer string, value func(tftpRound) float64) figure.Figure {
+	make := func(name, c, what, unit, aim, peer string, value func(tftpRound) float64) figure.Figure {
+		if peer != "" {
+			what += " / " + peer
+		}
 		return figure.Figure{
-			Name: "tftp-" + name, Unit: unit, Aim: aim, Rounds: of(c+" provision", value),
+			Name: "tftp-" + name, What: "TFTP " + what, Unit: unit, Aim: aim, Rounds: of(c+" provision", value),
 			Peer: peer, PeerRounds: of(c+" "+peer, value), Missing: t.missing[peer],
 		}
 	}
@@ -192,20 +191,23 @@ func (t tftpResults) figures() []figure.Figure {
 	cpu := func(r tftpRound) float64 { return r.cpu }
 	p50 := func(r tftpRound) float64 { return r.P50 }
 	return []figure.Figure{
-		make("w16-1ms", "w16-1ms", "MB/s", ">=10x", "tftpd-hpa", rate),
-		make("w64-1ms", "w64-1ms", "MB/s", ">=20x", "tftpd-hpa", rate),
-		make("loss-w16-p50", "loss-w16", "s", "<=0.2", "", p50),
-		make("loss-lockstep", "loss-lockstep", "s", "<=0.5x", "dnsmasq", p50),
-		make("1000", "1000", "MB/s", ">=3x", "tftpd-hpa", rate),
-		make("1000-cpu", "1000", "s/GB", "<=0.5x", "tftpd-hpa", cpu),
-		make("1000-dnsmasq", "1000", "MB/s", ">=0.9x", "dnsmasq", rate),
-		make("alone", "alone", "MB/s", ">=1x", "tftpd-hpa", rate),
-		{Name: "tftp-failed", Unit: "transfers", Aim: "<=0", Rounds: t.failed()},
+		make("w16-1ms", "w16-1ms", "1 MiB, 1 ms, windowsize 16", "MB/s", ">=10x", "tftpd-hpa", rate),
+		make("w64-1ms", "w64-1ms", "1 MiB, 1 ms, windowsize 64", "MB/s", ">=20x", "tftpd-hpa", rate),
+		make("loss-w16-p50", "loss-w16", "1 MiB, 0.5 % loss, windowsize 16, p50", "s", "<=0.2", "", p50),
+		make("loss-lockstep", "loss-lockstep", "1 MiB, 0.5 % loss, lock-step, p50", "s", "<=0.5x", "dnsmasq", p50),
+		make("1000", "1000", "1,000 clients, lock-step", "MB/s", ">=3x", "tftpd-hpa", rate),
+		make("1000-cpu", "1000", "1,000 clients, CPU per byte", "s/GB", "<=0.5x", "tftpd-hpa", cpu),
+		make("1000-dnsmasq", "1000", "1,000 clients, lock-step", "MB/s", ">=0.9x", "dnsmasq", rate),
+		make("alone", "alone", "one client, lock-step", "MB/s", ">=1x", "tftpd-hpa", rate),
+		{Name: "tftp-failed", What: "TFTP transfers that failed or brought something else", Unit: "transfers", Aim: "<=0", Rounds: t.failed()},
 	}
 }
 
 // failed counts the transfers of ours that failed, or brought another content.
 func (t tftpResults) failed() []float64 {
+	if len(t.rounds) == 0 {
+		return nil
+	}
 	total := 0
 	for key, rounds := range t.rounds {
 		if !strings.HasSuffix(key, " provision") {

@@ -4,7 +4,7 @@
 //	FIGURE <name> <value> <unit> <ratio>x <peer> aim <aim> OK|SHORT
 //
 // with "-" for ratio and peer where there is no peer. The value is the median
-// of all rounds. The ratio is the median of the ratios of each round, since
+// of all rounds, or the worst where the aim is for each. The ratio is the median of the ratios of each round, since
 // only what ran side by side can be compared.
 package figure
 
@@ -28,6 +28,9 @@ type Figure struct {
 	Peer       string    `json:"peer,omitempty"`        // what it is compared with
 	PeerRounds []float64 `json:"peer_rounds,omitempty"` // of the peer, in the same rounds
 	Missing    string    `json:"missing,omitempty"`     // why there is no peer
+
+	What string `json:"what,omitempty"` // in the words of a [Table]; "": the name says it
+	Each bool   `json:"each,omitempty"` // the aim is for each round: one that misses it is not made good by the others
 }
 
 // Median returns the median, 0 of nothing.
@@ -36,39 +39,68 @@ func Median(values []float64) float64 {
 		return 0
 	}
 	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
+	half := len(sorted) / 2
+	if len(sorted)%2 == 0 {
+		return (sorted[half-1] + sorted[half]) / 2
+	}
+	return sorted[half]
 }
 
 // Ratio returns the median of the rounds' ratios to the peer; ok is false
 // without a peer.
 func (f Figure) Ratio() (ratio float64, ok bool) {
-	var ratios []float64
+	ratios := f.ratios()
+	return Median(ratios), len(ratios) > 0
+}
+
+func (f Figure) ratios() (ratios []float64) {
 	for i, v := range f.Rounds[:min(len(f.Rounds), len(f.PeerRounds))] {
 		if f.PeerRounds[i] != 0 {
 			ratios = append(ratios, v/f.PeerRounds[i])
 		}
 	}
-	return Median(ratios), len(ratios) > 0
+	return ratios
 }
+
+// value is what is held against the aim; ok is false when there is nothing.
+func (f Figure) value() (v float64, ok bool) {
+	values := f.compared()
+	if len(values) == 0 {
+		return 0, false
+	}
+	switch {
+	case f.Each && strings.HasPrefix(f.Aim, "<="):
+		return slices.Max(values), true
+	case f.Each:
+		return slices.Min(values), true
+	}
+	return Median(values), true
+}
+
+// compared are the rounds' ratios or values, as the aim wants it.
+func (f Figure) compared() []float64 {
+	if f.isRatio() {
+		return f.ratios()
+	}
+	return f.Rounds
+}
+
+func (f Figure) isRatio() bool { return strings.HasSuffix(f.Aim, "x") }
 
 // Verdict is OK, SHORT, or "-" for a ratio that could not be taken.
 func (f Figure) Verdict() string {
 	if f.Aim == "" {
 		return "OK"
 	}
-	got, limit := Median(f.Rounds), f.Aim
-	if of, isRatio := strings.CutSuffix(f.Aim, "x"); isRatio {
-		ratio, ok := f.Ratio()
-		if !ok {
-			return "-"
-		}
-		got, limit = ratio, of
+	got, ok := f.value()
+	if !ok && f.isRatio() {
+		return "-"
 	}
-	want, err := strconv.ParseFloat(strings.TrimLeft(limit, "<>="), 64)
+	want, err := strconv.ParseFloat(strings.Trim(f.Aim, "<>=x"), 64)
 	switch {
-	case err != nil, len(f.Rounds) == 0,
-		strings.HasPrefix(limit, "<=") && got > want,
-		strings.HasPrefix(limit, ">=") && got < want:
+	case err != nil, !ok,
+		strings.HasPrefix(f.Aim, "<=") && got > want,
+		strings.HasPrefix(f.Aim, ">=") && got < want:
 		return "SHORT"
 	}
 	return "OK"
@@ -83,7 +115,11 @@ func (f Figure) String() string {
 	if f.Aim != "" {
 		aim = f.Aim
 	}
-	line := fmt.Sprintf("FIGURE %s %s %s %s %s aim %s %s", f.Name, plain(Median(f.Rounds)), f.Unit, ratio, peer, aim, f.Verdict())
+	value := Median(f.Rounds)
+	if f.Each && !f.isRatio() {
+		value, _ = f.value()
+	}
+	line := fmt.Sprintf("FIGURE %s %s %s %s %s aim %s %s", f.Name, plain(value), f.Unit, ratio, peer, aim, f.Verdict())
 	if f.Missing != "" {
 		line += " (" + f.Missing + ")"
 	}

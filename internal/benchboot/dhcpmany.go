@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/figure"
+	"github.com/rackstage/provision/store"
+)
+
+// preloaded makes a state folder with so many leases in it.
+func (b *bench) preloaded(ctx context.Context, leases int) (dir string, err error) {
+	if dir, err = b.tempDir("preloaded"); err != nil {
+		return "", err
+	}
+	s, err := store.Open(ctx, filepath.Join(dir, "provision.db"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }() //nolint:contextcheck // nothing ends the closing early
+	batch := make([]fleet.Lease, 0, 4096)
+	expires := time.Now().Add(time.Hour)
+	for i := range leases {
+		mac := clientMAC(1<<30 + uint32(i))
+		batch = append(batch, fleet.Lease{
+			Addr: netip.AddrFrom4([4]byte{10, byte(1 + i>>16), byte(i >> 8), byte(i)}), Subnet: "bench",
+			MAC: fleet.MAC(net.HardwareAddr(mac[:]).String()), State: fleet.LeaseBound, Expires: expires,
+		})
+		if len(batch) == cap(batch) || i == leases-1 {
+			if err := s.SaveLeases(ctx, batch); err != nil {
+				return "", err
+			}
+			batch = batch[:0]
+		}
+	}
+	return dir, s.MergeLeases(ctx)
+}
+
+// A leaseBench compares the server with few leases and with a million, and sees
+// how soon it is back with that many: after a clean end, and after a crash
+// under load.
+type leaseBench struct {
+	*bench
+	state                         map[string]string // folders by number of leases
+	few, many, clean, work, crash figure.Figure
+}
+
+func (b *bench) manyLeases(ctx context.Context) ([]figure.Figure, error) {
+	lb := &leaseBench{
+		bench: b, state: map[string]string{},
+		few: figure.Figure{Name: "dhcp-cpu-1k-leases", Unit: "us/exch"},
+		many: figure.Figure{
+			Name: "dhcp-cpu-1m-leases", What: "DHCP CPU per exchange: 1,000,000 leases / 1,000", Unit: "us/exch", Aim: "<=1.2x", Peer: "1k-leases",
+		},
+		clean: figure.Figure{Name: "dhcp-restart-1m-leases", What: "DHCP restart with 1,000,000 leases", Unit: "s", Aim: "<=3"},
+		work:  figure.Figure{Name: "dhcp-restart-1m-leases-cpu", Unit: "s"},
+		crash: figure.Figure{Name: "dhcp-crash-1m-leases", What: "the same after kill -9 under load", Unit: "s", Aim: "<=3"},
+	}
+	for name, leases := range map[string]int{"1k": 1000, "1m": 1_000_000} {
+		dir, err := b.preloaded(ctx, leases)
+		if err != nil {
+			return nil, err
+		}
+		lb.state[name] = dir
+	}
+	_, err := b.alternate(ctx, b.rounds, []string{"1k", "1m"}, func(round int, name string) error {
+		err := lb.round(ctx, round, name)
+		if err != nil || name == "1k" {
+			return err
+		}
+		return lb.afterCrash(ctx, round)
+	})
+	lb.many.PeerRounds = lb.few.Rounds
+	return []figure.Figure{lb.few, lb.many, lb.clean, lb.work, lb.crash}, err
+}
+
+// round starts the server with leases that are all in its database.
+func (b *leaseBench) round(ctx context.Context, round int, name string) error {
+	dir, err := b.copied(b.state[name])
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	ours := dhcpServer{name: "provision", start: startProvision}
+	r, up, err := b.dhcpRun(ctx, ours, dir, exchangeArgs{InFlight: 256, For: b.measured(ours), FirstClient: 1 << 20})
+	if err != nil {
+		return err
+	}
+	b.say("dhcp with %s leases, round %d: up in %.2f s (CPU %.2f s), %.0f/s, %.1f us CPU, p99 %.1f ms, %s", name, round+1, up.took.Seconds(), up.cpu.Seconds(), r.rate(), r.cpu, r.P99, r.merged)
+	if name == "1k" {
+		b.few.Rounds = append(b.few.Rounds, r.cpu)
+		return nil
+	}
+	b.many.Rounds = append(b.many.Rounds, r.cpu)
+	b.clean.Rounds = append(b.clean.Rounds, up.took.Seconds())
+	b.work.Rounds = append(b.work.Rounds, up.cpu.Seconds())
+	return nil
+}
+
+// afterCrash kills the server with a million leases in the middle of a load,
+// and sees how soon the next one answers with what the first has left. The load
+// ends before that one starts.
+func (b *leaseBench) afterCrash(ctx context.Context, round int) (err error) {
+	l, err := b.newLink(ctx, "d", dhcpServerAddr, dhcpRelayAddr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	dir, err := b.copied(b.state["1m"])
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	given, err := l.killedUnderLoad(ctx, dir)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	p, err := startProvision(ctx, l, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	up, err := l.whenUp(ctx, p, began)
+	if err != nil {
+		return err
+	}
+	b.crash.Rounds = append(b.crash.Rounds, up.took.Seconds())
+	b.say("dhcp after kill -9 under load, round %d: %d more leases, up in %.2f s (CPU %.2f s)", round+1, given, up.took.Seconds(), up.cpu.Seconds())
+	return nil
+}
+
+// killedUnderLoad leaves in a state folder what a server leaves that is killed
+// while clients come. It says how many leases those got.
+func (l *link) killedUnderLoad(ctx context.Context, dir string) (given int, err error) {
+	p, err := startProvision(ctx, l, dir)
+	if err != nil {
+		return 0, err
+	}
+	if err := l.dhcpUp(ctx, p); err != nil {
+		return 0, errors.Join(err, p.kill())
+	}
+	a := exchangeArgs{Server: dhcpServerAddr.Addr(), Relay: dhcpRelayAddr.Addr(), InFlight: 256, For: 4 * time.Second, FirstClient: 1 << 20}
+	var r exchanged
+	loaded := make(chan error, 1)
+	go func() { loaded <- l.load(ctx, a.For+30*time.Second, "dhcp", a, &r) }()
+	middle := time.NewTimer(a.For / 2)
+	defer middle.Stop()
+	<-middle.C
+	err = errors.Join(p.kill(), <-loaded)
+	return r.Done, err
+}
+
+// copied copies a state folder.
+func (b *bench) copied(state string) (dir string, err error) {
+	if dir, err = b.tempDir("leases"); err != nil {
+		return "", err
+	}
+	err = os.CopyFS(dir, os.DirFS(state))
+	syscall.Sync() // or the server's first sync has to wait for our copy
+	return dir, err
+}
