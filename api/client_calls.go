@@ -57,9 +57,9 @@ func (c *Client) Approve(ctx context.Context, ref string) (n Node, err error) {
 
 // Power switches a node, or asks for its status, and returns "on", "off" or
 // "unknown".
-func (c *Client) Power(ctx context.Context, ref, op string) (string, error) {
+func (c *Client) Power(ctx context.Context, ref string, r PowerRequest) (string, error) {
 	var reply PowerReply
-	err := c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/power", nil, PowerRequest{Op: op}, &reply)
+	err := c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/power", nil, r, &reply)
 	return reply.State, err
 }
 

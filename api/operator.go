@@ -47,6 +47,7 @@ type Node struct {
 	Failure   *Failure          `json:"failure,omitempty"`
 	Run       string            `json:"run,omitempty"`
 	BMC       string            `json:"bmc"` // address only
+	Power     *PowerPath        `json:"power,omitempty"`
 	Approved  bool              `json:"approved"`
 	Inventory Inventory         `json:"inventory"`
 	Image     string            `json:"image,omitempty"`
@@ -173,13 +174,33 @@ type PhaseTime struct {
 
 // PowerRequest switches a node.
 type PowerRequest struct {
-	Op string `json:"op"` // on off cycle status pxe-next
+	Op       string `json:"op"`                 // on off soft cycle reset nmi status pxe-next disk-next cdrom-next setup-next http-next
+	Firmware string `json:"firmware,omitempty"` // bios, uefi: what shall boot; nothing: what the node has
+	URL      string `json:"url,omitempty"`      // for http-next
+	Persist  bool   `json:"persist,omitempty"`  // from now on, not for the next boot only
+	Reason   string `json:"reason,omitempty"`   // for the record
 }
 
 // RescueRequest puts a node into the rescue system, or back into what it was.
 type RescueRequest struct {
 	End     bool `json:"end,omitempty"`
 	Restart bool `json:"restart,omitempty"` // by its BMC, at once
+}
+
+// PowerPath is how a node is switched.
+type PowerPath struct {
+	Driver      string `json:"driver,omitempty"` // nothing: no probe has chosen one yet
+	Wanted      string `json:"wanted,omitempty"` // what the site says
+	Address     string `json:"address,omitempty"`
+	Username    string `json:"username,omitempty"`
+	CipherSuite int    `json:"cipher_suite,omitempty"` // IPMI
+	System      string `json:"system,omitempty"`       // Redfish
+	Login       string `json:"login,omitempty"`        // Redfish: basic, session
+	Pin         string `json:"pin,omitempty"`          // hex SHA-256 of the TLS certificate
+	NewPin      string `json:"new_pin,omitempty"`      // of another one that it shows, and that waits to be accepted
+	PDU         string `json:"pdu,omitempty"`
+	Outlets     []int  `json:"outlets,omitempty"`
+	Quirks      string `json:"quirks,omitempty"` // profile
 }
 
 // PowerReply is the power state after it, read back from the BMC.

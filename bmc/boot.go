@@ -2,7 +2,9 @@ package bmc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 
 	"github.com/bougou/go-ipmi/pkg/types"
 )
@@ -12,8 +14,11 @@ type Device string
 
 // The devices that can be asked for.
 const (
-	PXE  Device = "pxe"
-	Disk Device = "disk"
+	PXE   Device = "pxe"
+	Disk  Device = "disk"
+	CDROM Device = "cdrom"
+	Setup Device = "bios"      // the firmware's setup
+	HTTP  Device = "uefi_http" // a URL, by UEFI HTTP boot
 )
 
 // A Mode is the kind of firmware that shall do it.
@@ -28,16 +33,29 @@ const (
 // A Boot is an override of what a machine boots.
 type Boot struct {
 	Device Device
-	Mode   Mode // UEFI when empty
-	Once   bool // for the next boot only
+	Mode   Mode   // UEFI when empty
+	Once   bool   // for the next boot only
+	URL    string // for HTTP; empty: what DHCP says
 }
 
 func (b Boot) check() error {
-	if b.Device != PXE && b.Device != Disk {
-		return fmt.Errorf("unknown boot device %q: want pxe or disk", b.Device)
+	switch b.Device {
+	case PXE, Disk, CDROM, Setup, HTTP:
+	default:
+		return fmt.Errorf("unknown boot device %q: want pxe, disk, cdrom, bios or uefi_http", b.Device)
 	}
 	if b.Mode != UEFI && b.Mode != BIOS && b.Mode != "" {
 		return fmt.Errorf("unknown boot mode %q: want uefi or bios", b.Mode)
+	}
+	if b.Device == HTTP && b.Mode == BIOS {
+		return errors.New("HTTP boot is of UEFI; this is a BIOS")
+	}
+	if b.URL == "" {
+		return nil
+	}
+	u, err := url.Parse(b.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || b.Device != HTTP {
+		return fmt.Errorf("boot URL %q: want http://… or https://… with the device uefi_http", b.URL)
 	}
 	return nil
 }
@@ -49,15 +67,17 @@ func (c *Controller) SetNextBoot(ctx context.Context, t Target, b Boot) error {
 	if err := b.check(); err != nil {
 		return invalid(op, t, err)
 	}
-	return c.change(ctx, op, t, func(ctx context.Context, g *gate) error {
-		return c.converge(ctx, t, g, func(ctx context.Context, s *session, order bool) (bool, error) {
+	return c.change(ctx, op, t, func(ctx context.Context) error {
+		return c.converge(ctx, t, func(ctx context.Context, l line, order bool) (bool, error) {
 			if order {
-				if _, err := s.facade.SetBootDevice(ctx, string(b.Device), !b.Once, b.Mode != BIOS); err != nil {
+				if err := l.setBoot(ctx, b); err != nil {
 					return false, err
 				}
 			}
-			flags, err := s.drv.bootFlags(ctx)
-			return b.agrees(flags), err
+			if t.Quirks.BootUnreadable {
+				return true, nil
+			}
+			return l.boots(ctx, b)
 		})
 	})
 }
@@ -66,7 +86,7 @@ func (c *Controller) SetNextBoot(ctx context.Context, t Target, b Boot) error {
 // that keeps the device alone, as ipmi_sim does, never sets the flag "valid":
 // then mode and duration, which it cannot show, are not held against it.
 func (b Boot) agrees(f types.BootOptionParam_BootFlags) bool {
-	if f.BootDeviceSelector != selectors[string(b.Device)] {
+	if f.BootDeviceSelector != selectors[b.Device] {
 		return false
 	}
 	if !f.BootFlagsValid {

@@ -18,7 +18,7 @@ import (
 // Write are the line. It is safe for one reader and many writers.
 type Console struct {
 	target  Target
-	drv     *driver
+	drv     *ipmiSession
 	owner   uint32 // our session that has the console, or had it last; 0: the BMC does not tell
 	bitRate int    // between BMC and machine; 0: not known
 
@@ -62,18 +62,15 @@ const (
 // of the machine are not kept waiting while it is open.
 func (c *Controller) OpenConsole(ctx context.Context, t Target, o ConsoleOptions) (*Console, error) {
 	const op = "open console of"
-	g, err := c.gate(t)
-	if err != nil {
+	if err := t.valid(); err != nil {
 		return nil, invalid(op, t, err)
 	}
-	if err := c.admit(ctx, g); err != nil {
+	g := c.gate(t)
+	if err := c.admit(ctx, t, g); err != nil {
 		return nil, trouble(op, t, err)
 	}
 	defer c.leave(g)
-	timeout := c.o.Timeout
-	if t.Timeout > 0 {
-		timeout = t.Timeout
-	}
+	timeout := c.timeout(t)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout))
 	defer cancel()
 	console, err := c.openConsole(ctx, t, g, o)
@@ -88,22 +85,21 @@ func (c *Controller) OpenConsole(ctx context.Context, t Target, o ConsoleOptions
 func (c *Controller) openConsole(ctx context.Context, t Target, g *gate, o ConsoleOptions) (*Console, error) {
 	var err error
 	before := g.owned(0)
-	for _, level := range []types.PrivilegeLevel{sessionLevel, types.PrivilegeLevelAdministrator} {
-		d := &driver{target: t, suites: g.suites(t.CipherSuite), dial: c.o.Dial, level: level}
-		if openErr := d.Open(ctx); openErr != nil {
+	for _, level := range []types.PrivilegeLevel{operator, administrator} {
+		d, openErr := c.signIn(ctx, t, level)
+		if openErr != nil {
 			if err == nil { // else the first refusal says more
 				err = openErr
 			}
 			return nil, err
 		}
-		g.learn(d.suite)
 		console := &Console{target: t, drv: d, owner: before}
 		if err = classify(console.activate(ctx, o)); err == nil {
 			g.owned(console.owner)
 			console.start(c.o.Pulse)
 			return console, nil
 		}
-		_ = d.hangUp(ctx) // what went wrong before says more
+		d.hangUp(ctx) // what went wrong before says more
 		if !errors.Is(err, ErrConsoleRight) {
 			return nil, err
 		}
@@ -282,5 +278,5 @@ func (c *Console) bye(orderly bool) {
 	if orderly {
 		_, _ = c.drv.client.DeactivatePayload(ctx, &transport.DeactivatePayloadRequest{PayloadType: types.PayloadTypeSOL, PayloadInstance: solInstance})
 	}
-	_ = c.drv.hangUp(ctx) // the session ends by itself when it is not heard
+	c.drv.hangUp(ctx) // the session ends by itself when it is not heard
 }

@@ -5,13 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
 	"sync"
 	"time"
-
-	"github.com/bmc-toolbox/bmclib/v2"
-	"github.com/go-logr/logr"
-	"github.com/jacobweinstock/registrar"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -33,7 +28,7 @@ type Controller struct {
 	slots chan struct{}
 
 	mu    sync.Mutex
-	gates map[string]*gate // by address
+	gates map[string]*gate // by [Target.key]
 }
 
 // New makes a controller.
@@ -63,12 +58,8 @@ func New(o Options) *Controller {
 }
 
 // gate returns the gate of a BMC. There are as many as BMCs were ever asked.
-func (c *Controller) gate(t Target) (*gate, error) {
-	host, port, err := t.hostPort()
-	if err != nil {
-		return nil, err
-	}
-	key := net.JoinHostPort(host, strconv.Itoa(port))
+func (c *Controller) gate(t Target) *gate {
+	key := t.key()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g, ok := c.gates[key]
@@ -76,26 +67,19 @@ func (c *Controller) gate(t Target) (*gate, error) {
 		g = newGate()
 		c.gates[key] = g
 	}
-	return g, nil
+	return g
 }
 
-// A session is one conversation with a BMC that knows us.
-type session struct {
-	facade *bmclib.Client
-	drv    *driver
-}
-
-// talk has one conversation. It returns in time even when a library below does
-// not; the BMC's gate and our slot stay taken until that one has given up too.
-func talk[T any](ctx context.Context, c *Controller, t Target, g *gate, f func(context.Context, *session) (T, error)) (T, error) {
+// guard lets f have one conversation with a BMC. It returns in time even when
+// a library below f does not; the BMC's gate and our slot stay taken until
+// that one has given up too.
+func guard[T any](ctx context.Context, c *Controller, t Target, f func(context.Context) (T, error)) (T, error) {
 	var none T
-	if err := c.admit(ctx, g); err != nil {
+	g := c.gate(t)
+	if err := c.admit(ctx, t, g); err != nil {
 		return none, err
 	}
-	timeout := c.o.Timeout
-	if t.Timeout > 0 {
-		timeout = t.Timeout
-	}
+	timeout := c.timeout(t)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout))
 	type result struct {
 		value T
@@ -105,7 +89,7 @@ func talk[T any](ctx context.Context, c *Controller, t Target, g *gate, f func(c
 	go func() {
 		defer cancel()
 		defer c.leave(g)
-		value, err := converse(ctx, c, t, g, f)
+		value, err := f(ctx)
 		done <- result{value, err}
 	}()
 	select {
@@ -121,14 +105,21 @@ func talk[T any](ctx context.Context, c *Controller, t Target, g *gate, f func(c
 	}
 }
 
+func (c *Controller) timeout(t Target) time.Duration {
+	if t.Timeout > 0 {
+		return t.Timeout
+	}
+	return c.o.Timeout
+}
+
 // admit waits for the BMC to be free and rested, and for a slot.
-func (c *Controller) admit(ctx context.Context, g *gate) error {
+func (c *Controller) admit(ctx context.Context, t Target, g *gate) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.o.Settle, ErrBusy)
 	defer cancel()
 	if err := take(ctx, g.talks); err != nil {
 		return err
 	}
-	err := g.rest(ctx, c.o.Interval)
+	err := g.rest(ctx, max(c.o.Interval, t.Quirks.Interval))
 	if err == nil {
 		err = take(ctx, c.slots)
 	}
@@ -143,43 +134,58 @@ func (c *Controller) leave(g *gate) {
 	g.leave()
 }
 
-// converse signs in, lets f speak, and signs off.
-func converse[T any](ctx context.Context, c *Controller, t Target, g *gate, f func(context.Context, *session) (T, error)) (none T, err error) {
-	d := &driver{target: t, suites: g.suites(t.CipherSuite), dial: c.o.Dial}
-	registry := registrar.NewRegistry()
-	registry.Register(driverName, driverProtocol, driverFeatures, nil, d)
-	// bmclib needs the account for drivers that it makes by itself: none here.
-	facade := bmclib.NewClient(t.Address, "", "", bmclib.WithRegistry(registry), bmclib.WithLogger(logr.Discard()),
-		bmclib.WithPerProviderTimeout(max(t.Timeout, c.o.Timeout)))
-	if err := facade.Open(ctx); err != nil {
-		g.learn(0)
-		return none, d.reason(ctx, err)
-	}
-	defer func() { _ = facade.Close(ctx) }() // a session that is lost ends by itself
-	g.learn(d.suite)
-	value, err := f(ctx, &session{facade: facade, drv: d})
-	if err != nil {
-		return none, d.reason(ctx, err)
-	}
-	return value, nil
+// A line is an open conversation with what switches a machine.
+type line interface {
+	power(ctx context.Context) (fleet.PowerState, error)
+	order(ctx context.Context, a action) error
+	setBoot(ctx context.Context, b Boot) error
+	boots(ctx context.Context, b Boot) (bool, error) // whether b is what is set
+	hangUp(ctx context.Context)
 }
 
-// reason returns the driver's own error in place of bmclib's text, and the
-// reason for the deadline in place of the deadline.
-func (d *driver) reason(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
+// An action is an order about the power, without any reading back.
+type action string
+
+const (
+	turnOn   action = "on"
+	turnOff  action = "off"
+	softOff  action = "soft"
+	reset    action = "reset"
+	diagnose action = "nmi"
+)
+
+// talk has one conversation by the target's driver.
+func talk[T any](ctx context.Context, c *Controller, t Target, f func(context.Context, line) (T, error)) (T, error) {
+	return guard(ctx, c, t, func(ctx context.Context) (none T, err error) {
+		l, err := c.open(ctx, t)
+		if err != nil {
+			return none, reason(ctx, err)
+		}
+		defer l.hangUp(ctx)
+		value, err := f(ctx, l)
+		if err != nil {
+			return none, reason(ctx, err)
+		}
+		return value, nil
+	})
+}
+
+// open signs in by the target's driver.
+func (c *Controller) open(ctx context.Context, t Target) (line, error) {
+	switch t.Driver {
+	case fleet.DriverIPMI, "":
+		return c.openLibrary(ctx, t)
+	case fleet.DriverRedfish:
+		return c.openSystem(ctx, t)
+	default:
+		return nil, fmt.Errorf("%w: driver %q", ErrUnsupported, t.Driver)
+	}
+}
+
+// reason names an error; when time was up it says what for.
+func reason(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	case d.err != nil:
-		return d.err
 	}
-	return err
-}
-
-func (s *session) power(ctx context.Context) (fleet.PowerState, error) {
-	state, err := s.facade.GetPowerState(ctx)
-	if err != nil {
-		return fleet.PowerIsUnknown, err
-	}
-	return fleet.PowerState(state), nil
+	return classify(err)
 }

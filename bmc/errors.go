@@ -15,16 +15,21 @@ import (
 // What can be wrong with a BMC. Every error of this package that is not about
 // its caller is one of these, for errors.Is.
 var (
-	ErrNoAnswer = errors.New("the BMC does not answer")
-	ErrNoRoute  = errors.New("there is no way to the BMC's address")
-	ErrClosed   = errors.New("nothing listens for IPMI there")
-	ErrLogin    = errors.New("the BMC does not know this user name with this password")
-	ErrDenied   = errors.New("the BMC's user may not do that")
-	ErrCipher   = errors.New("the BMC offers no cipher suite that we accept")
-	ErrSessions = errors.New("the BMC has no session left")
-	ErrRejected = errors.New("the BMC refuses the command")
-	ErrBusy     = errors.New("the BMC is still busy with something else of ours")
-	ErrNoEffect = errors.New("the BMC said yes, and nothing happened")
+	ErrNoAnswer    = errors.New("the BMC does not answer")
+	ErrHangs       = errors.New("the BMC takes the connection and then says nothing")
+	ErrNoRoute     = errors.New("there is no way to the BMC's address")
+	ErrClosed      = errors.New("nothing listens at the BMC's address and port")
+	ErrLogin       = errors.New("the BMC does not know this user name with this password")
+	ErrDenied      = errors.New("the BMC's user may not do that")
+	ErrCipher      = errors.New("the BMC offers no cipher suite that we accept")
+	ErrSessions    = errors.New("the BMC has no session left")
+	ErrRejected    = errors.New("the BMC refuses the command")
+	ErrUnsupported = errors.New("the BMC cannot do that")
+	ErrBusy        = errors.New("the BMC is still busy with something else of ours")
+	ErrNoEffect    = errors.New("the BMC said yes, and nothing happened")
+	ErrPin         = errors.New("the BMC shows another TLS certificate than before")
+	ErrNotProbed   = errors.New("the BMC's TLS certificate was never looked at")
+	ErrSeveral     = errors.New("several machines are behind this BMC, and none is known to be this one")
 
 	ErrNoConsole    = errors.New("the BMC gives no serial console over LAN")
 	ErrConsoleRight = errors.New("the BMC's user may not open the console")
@@ -32,27 +37,32 @@ var (
 	ErrConsoleTaken = errors.New("somebody else took the console")
 )
 
-// advice is what people get for each of them.
+// advice is what people get for each of them. What to do stands in the table
+// of diagnoses.
 var advice = []struct {
 	err  error
 	kind fleet.Kind
 	code fleet.Code
-	hint string
 }{
-	{ErrNoAnswer, fleet.Unreachable, "E-BMC-TIMEOUT", "see that the BMC has power and a cable, and that its address is right"},
-	{ErrNoRoute, fleet.Unreachable, "E-BMC-ROUTE", "see that this server has an address in the BMC's network, or a route to it"},
-	{ErrClosed, fleet.Unreachable, "E-BMC-CLOSED", "switch on IPMI over LAN in the BMC's settings"},
-	{ErrLogin, fleet.Denied, "E-BMC-LOGIN", "correct the BMC's user name or password"},
-	{ErrDenied, fleet.Denied, "E-BMC-DENIED", "give the BMC's user the privilege OPERATOR on the LAN channel"},
-	{ErrCipher, fleet.Unreachable, "E-BMC-CIPHER", "allow cipher suite 17, or 3, in the BMC's settings"},
-	{ErrSessions, fleet.Unreachable, "E-BMC-SESSIONS", "close other programs' sessions with the BMC, or wait some minutes"},
-	{ErrBusy, fleet.Conflict, "E-BMC-BUSY", "wait until the other change of this node is done"},
-	{ErrNoEffect, fleet.Conflict, "E-BMC-NO-EFFECT", "try once more; if it stays so, restart the BMC"},
-	{ErrRejected, fleet.Unreachable, "E-BMC-REJECTED", "look at the BMC's own log"},
-	{ErrNoConsole, fleet.Unreachable, "E-SOL-DISABLED", "switch on serial over LAN in the BMC's settings, for its user too"},
-	{ErrConsoleRight, fleet.Denied, "E-SOL-DENIED", "allow the BMC's user serial over LAN, or lower the privilege that it demands"},
-	{ErrConsoleHeld, fleet.Conflict, "E-SOL-HELD", "have them leave it, or take it from them: provision console --take"},
-	{ErrConsoleTaken, fleet.Conflict, "E-SOL-TAKEN", "ask who else works on the machine, or take it back: provision console --take"},
+	{ErrHangs, fleet.Unreachable, fleet.CodeBMCHangs},
+	{ErrNoAnswer, fleet.Unreachable, fleet.CodeBMCTimeout},
+	{ErrNoRoute, fleet.Unreachable, fleet.CodeBMCRoute},
+	{ErrClosed, fleet.Unreachable, fleet.CodeBMCClosed},
+	{ErrLogin, fleet.Denied, fleet.CodeBMCLogin},
+	{ErrDenied, fleet.Denied, fleet.CodeBMCDenied},
+	{ErrCipher, fleet.Unreachable, fleet.CodeBMCCipher},
+	{ErrSessions, fleet.Unreachable, fleet.CodeBMCSessions},
+	{ErrBusy, fleet.Conflict, fleet.CodeBMCBusy},
+	{ErrNoEffect, fleet.Conflict, fleet.CodeBMCNoEffect},
+	{ErrPin, fleet.Denied, fleet.CodeBMCPin},
+	{ErrNotProbed, fleet.Conflict, fleet.CodeBMCNotProbed},
+	{ErrSeveral, fleet.Conflict, fleet.CodeBMCSeveral},
+	{ErrUnsupported, fleet.Conflict, fleet.CodeBMCUnsupported},
+	{ErrRejected, fleet.Unreachable, fleet.CodeBMCRejected},
+	{ErrNoConsole, fleet.Unreachable, fleet.CodeSOLDisabled},
+	{ErrConsoleRight, fleet.Denied, fleet.CodeSOLDenied},
+	{ErrConsoleHeld, fleet.Conflict, fleet.CodeSOLHeld},
+	{ErrConsoleTaken, fleet.Conflict, fleet.CodeSOLTaken},
 }
 
 // trouble makes of a failure what a person can act on.
@@ -70,7 +80,8 @@ func trouble(op string, t Target, err error) error {
 	}
 	for _, a := range advice {
 		if errors.Is(err, a.err) {
-			e.Kind, e.Code, e.Hint = a.kind, a.code, a.hint+"; "+check
+			e.Kind, e.Code = a.kind, a.code
+			e.Hint = fleet.Diagnose(string(a.code)).FixFor(t.name()) + "; " + check
 			return e
 		}
 	}

@@ -1,6 +1,7 @@
 package bmc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -12,13 +13,10 @@ import (
 // Power asks whether a machine is on.
 func (c *Controller) Power(ctx context.Context, t Target) (fleet.PowerState, error) {
 	const op = "read power of"
-	g, err := c.gate(t)
-	if err != nil {
+	if err := t.valid(); err != nil {
 		return fleet.PowerIsUnknown, invalid(op, t, err)
 	}
-	state, err := talk(ctx, c, t, g, func(ctx context.Context, s *session) (fleet.PowerState, error) {
-		return s.power(ctx)
-	})
+	state, err := talk(ctx, c, t, func(ctx context.Context, l line) (fleet.PowerState, error) { return l.power(ctx) })
 	if err != nil {
 		return fleet.PowerIsUnknown, trouble(op, t, err)
 	}
@@ -27,15 +25,15 @@ func (c *Controller) Power(ctx context.Context, t Target) (fleet.PowerState, err
 
 // PowerOn switches a machine on and returns when it is.
 func (c *Controller) PowerOn(ctx context.Context, t Target) error {
-	return c.change(ctx, "power on", t, func(ctx context.Context, g *gate) error {
-		return c.reach(ctx, t, g, fleet.PowerIsOn)
+	return c.change(ctx, "power on", t, func(ctx context.Context) error {
+		return c.reach(ctx, t, turnOn, fleet.PowerIsOn)
 	})
 }
 
 // PowerOff switches a machine off, whatever it is doing, and returns when it is.
 func (c *Controller) PowerOff(ctx context.Context, t Target) error {
-	return c.change(ctx, "power off", t, func(ctx context.Context, g *gate) error {
-		return c.reach(ctx, t, g, fleet.PowerIsOff)
+	return c.change(ctx, "power off", t, func(ctx context.Context) error {
+		return c.reach(ctx, t, turnOff, fleet.PowerIsOff)
 	})
 }
 
@@ -43,25 +41,25 @@ func (c *Controller) PowerOff(ctx context.Context, t Target) error {
 // BMC's own cycle is never used: repeated too early it ends in "off", and some
 // refuse it when the machine is off already.
 func (c *Controller) PowerCycle(ctx context.Context, t Target) error {
-	return c.change(ctx, "power cycle", t, func(ctx context.Context, g *gate) error {
-		if err := c.reach(ctx, t, g, fleet.PowerIsOff); err != nil {
+	return c.change(ctx, "power cycle", t, func(ctx context.Context) error {
+		if err := c.reach(ctx, t, turnOff, fleet.PowerIsOff); err != nil {
 			return err
 		}
-		return c.reach(ctx, t, g, fleet.PowerIsOn)
+		return c.reach(ctx, t, turnOn, fleet.PowerIsOn)
 	})
 }
 
 // change does something to a machine, one at a time.
-func (c *Controller) change(ctx context.Context, op string, t Target, f func(context.Context, *gate) error) error {
-	g, err := c.gate(t)
-	if err != nil {
+func (c *Controller) change(ctx context.Context, op string, t Target, f func(context.Context) error) error {
+	if err := t.valid(); err != nil {
 		return invalid(op, t, err)
 	}
+	g := c.gate(t)
 	if err := c.queue(ctx, g); err != nil {
 		return trouble(op, t, err)
 	}
 	defer func() { <-g.changes }()
-	return trouble(op, t, f(ctx, g))
+	return trouble(op, t, f(ctx))
 }
 
 // queue waits for the change before ours, at most as long as that may take.
@@ -73,16 +71,16 @@ func (c *Controller) queue(ctx context.Context, g *gate) error {
 }
 
 // reach brings the power to a state.
-func (c *Controller) reach(ctx context.Context, t Target, g *gate, want fleet.PowerState) error {
-	return c.converge(ctx, t, g, func(ctx context.Context, s *session, order bool) (bool, error) {
-		state, err := s.power(ctx)
+func (c *Controller) reach(ctx context.Context, t Target, a action, want fleet.PowerState) error {
+	return c.converge(ctx, t, func(ctx context.Context, l line, order bool) (bool, error) {
+		state, err := l.power(ctx)
 		if err != nil || state == want || !order {
 			return state == want, err
 		}
-		if _, err := s.facade.SetPowerState(ctx, string(want)); err != nil {
+		if err := l.order(ctx, a); err != nil {
 			return false, err
 		}
-		state, err = s.power(ctx)
+		state, err = l.power(ctx)
 		return state == want, err
 	})
 }
@@ -98,14 +96,14 @@ const (
 
 // A step looks whether something is as it shall be, gives the order first or
 // in between when told to, and reports whether it is so now.
-type step func(ctx context.Context, s *session, order bool) (bool, error)
+type step func(ctx context.Context, l line, order bool) (bool, error)
 
 // converge repeats a step, in conversations of their own, until it reports
 // that all is as it shall be. Before the BMC has let us in once, an error is
 // final: a dead one is named soon. After that it may fall silent for a while,
 // as some do when the power changes.
-func (c *Controller) converge(ctx context.Context, t Target, g *gate, f step) error {
-	ctx, cancel := context.WithTimeout(ctx, c.o.Settle)
+func (c *Controller) converge(ctx context.Context, t Target, f step) error {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(t.Quirks.Settle, c.o.Settle))
 	defer cancel()
 	var (
 		in           atomic.Bool // f may still run after its conversation has been given up
@@ -116,9 +114,9 @@ func (c *Controller) converge(ctx context.Context, t Target, g *gate, f step) er
 	)
 	for {
 		order := !time.Now().Before(next)
-		done, err := talk(ctx, c, t, g, func(ctx context.Context, s *session) (bool, error) {
+		done, err := talk(ctx, c, t, func(ctx context.Context, l line) (bool, error) {
 			in.Store(true)
-			return f(ctx, s, order)
+			return f(ctx, l, order)
 		})
 		if done {
 			return nil

@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // A Password is one that shows itself to nobody who prints, logs or encodes it.
@@ -34,27 +38,75 @@ func (Password) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // A Target is one BMC, and how to sign in to it.
 type Target struct {
-	Node        string // what people call the machine; the address when empty
-	Address     string // host, or host:port
-	Username    string
-	Password    Password
-	CipherSuite int           // the one that [Controller.Probe] found; below 1: not known yet
-	Timeout     time.Duration // for one conversation; the controller's when zero
+	Node     string          // what people call the machine; the address when empty
+	Driver   fleet.BMCDriver // IPMI when empty; of no matter to [Controller.Probe] then
+	Address  string          // host, or host:port
+	Ports    fleet.BMCPorts
+	Username string
+	Password Password
+	Timeout  time.Duration // for one conversation; the controller's when zero
+	Quirks   fleet.BMCQuirks
+
+	CipherSuite int    // IPMI: the one that [Controller.Probe] found; below 1: not known yet
+	System      string // Redfish: path of the system; "" when there is one only
+	BasicAuth   bool   // Redfish: sign in with each request
+	Pin         string // hex SHA-256 of the TLS certificate; nothing but a probe goes without
+
+	UUID, Serial string // of the machine: tell its system from others behind the same BMC
+	Outlets      fleet.PDUOutlets
+	Wake         Wake
 }
 
-// ipmiPort is where BMCs listen for RMCP.
-const ipmiPort = 623
+// A Wake is where magic packets go.
+type Wake struct {
+	MACs []string
+	To   []netip.AddrPort // broadcast addresses of the machine's subnet
+}
+
+const (
+	ipmiPort  = 623 // where BMCs listen for RMCP
+	httpsPort = 443
+)
 
 func (t Target) hostPort() (string, int, error) {
+	host, port, err := t.at(t.Ports.IPMI, ipmiPort)
+	if err != nil {
+		return "", 0, err
+	}
+	return host, port, t.check()
+}
+
+// valid finds what no BMC need be asked about.
+func (t Target) valid() error {
+	switch {
+	case !t.Driver.SignsIn():
+		return nil
+	case t.Driver == "", t.Driver == fleet.DriverIPMI, t.Driver == fleet.DriverIPMITool:
+		_, _, err := t.hostPort()
+		return err
+	}
+	_, _, err := t.at(t.Ports.HTTPS, httpsPort)
+	return err
+}
+
+// at returns host and port of a service: its own port, or else that of the
+// address, or else the usual one.
+func (t Target) at(own, usual int) (string, int, error) {
 	host, port, err := net.SplitHostPort(t.Address)
 	if err != nil {
-		return t.Address, ipmiPort, t.check(t.Address)
+		host, port = strings.Trim(t.Address, "[]"), strconv.Itoa(usual)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
 		return "", 0, fmt.Errorf("port %q is not a number from 1 to 65535", port)
 	}
-	return host, int(n), t.check(host)
+	if host == "" {
+		return "", 0, fmt.Errorf("it has no address")
+	}
+	if own > 0 {
+		return host, own, nil
+	}
+	return host, int(n), nil
 }
 
 // The longest name and password that IPMI 2.0 can carry.
@@ -63,16 +115,27 @@ const (
 	maxPassword = 20
 )
 
-func (t Target) check(host string) error {
+func (t Target) check() error {
 	switch {
-	case host == "":
-		return fmt.Errorf("it has no address")
 	case len(t.Username) > maxUsername:
 		return fmt.Errorf("the user name is longer than %d bytes", maxUsername)
 	case len(t.Password) > maxPassword:
 		return fmt.Errorf("the password is longer than %d bytes", maxPassword)
 	}
 	return nil
+}
+
+// key says which BMC it is: conversations with the same one are never held at
+// the same time.
+func (t Target) key() string {
+	outlets := ""
+	if t.Driver == fleet.DriverPDU {
+		outlets = fmt.Sprint(t.Outlets.Outlets)
+	}
+	if t.Address == "" { // Wake-on-LAN, a person
+		return "machine " + t.Node
+	}
+	return fmt.Sprintf("%s %d %d %s", t.Address, t.Ports.IPMI, t.Ports.HTTPS, outlets)
 }
 
 func (t Target) name() string {

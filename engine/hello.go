@@ -92,7 +92,7 @@ func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.No
 // poweredOn reports whether the node boots because its run switched it on: who
 // says hello later, or was not switched on by us, may be anybody.
 func (e *Engine) poweredOn(n fleet.Node) bool {
-	if n.Run == "" || n.State != fleet.Installing || n.BMC.Address == "" {
+	if n.Run == "" || n.State != fleet.Installing || !n.BMC.Usable() {
 		return false
 	}
 	r, _ := e.world.run(n.Run)
@@ -155,11 +155,8 @@ func (e *Engine) classify(t *tx, n *fleet.Node) {
 	}
 	// The address is what the machine says: nobody who has not been approved
 	// gets to see us sign in.
-	if addr := n.Inventory.BMC.Address; n.Approved && addr != "" && r.BMC.Username != "" {
-		if n.BMC.Address != addr {
-			n.BMC.CipherSuite = -1
-		}
-		n.BMC.Address, n.BMC.Username, n.BMC.SealedPassword = addr, r.BMC.Username, r.BMC.SealedPassword
+	if n.Approved && r.BMC.Usable() {
+		n.BMC = n.BMC.Under(r.BMC, n.Inventory.BMC.Address)
 	}
 }
 

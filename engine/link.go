@@ -226,7 +226,7 @@ func standby(n fleet.Node, s fleet.Session) *fleet.Step {
 	if !s.Installed && n.State == fleet.Rescue {
 		return &fleet.Step{ID: "rescue/" + s.BootID, Kind: fleet.StepReboot}
 	}
-	if s.Installed || n.Run != "" || n.State != fleet.Ready || n.BMC.Address == "" {
+	if s.Installed || n.Run != "" || n.State != fleet.Ready || !n.BMC.Usable() || n.BMC.Via() == fleet.DriverManual {
 		return nil
 	}
 	return &fleet.Step{ID: "standby/" + s.BootID, Kind: fleet.StepPowerOff}

@@ -58,35 +58,6 @@ func readmit(t *tx, n *fleet.Node, actor string) {
 	t.event(fleet.EventAccess, *n, actor, "let out of quarantine")
 }
 
-// Power switches a node, or says how it is switched. A node that a run works
-// on is left to the run.
-func (e *Engine) Power(ctx context.Context, actor, ref string, op fleet.PowerOp) (fleet.PowerState, error) {
-	n, err := e.Node(ref)
-	if err != nil {
-		return fleet.PowerIsUnknown, err
-	}
-	if n.BMC.Address == "" {
-		return fleet.PowerIsUnknown, &fleet.Error{
-			Kind: fleet.Conflict, Code: "E-BMC-NONE", Op: "power " + string(op), On: "node " + n.Title(), Err: errors.New("it has no BMC that we can sign in to"),
-			Hint: "give its rule bmc: {username, password_file} in site.yaml and boot it once",
-		}
-	}
-	if n.Run != "" && op != fleet.PowerStatus {
-		return fleet.PowerIsUnknown, &fleet.Error{
-			Kind: fleet.Conflict, Code: "E-RUN-ACTIVE", Op: "power " + string(op), On: "node " + n.Title(), Err: fmt.Errorf("run %s works on it", n.Run),
-			Hint: "wait for the run: provision runs watch " + string(n.Run),
-		}
-	}
-	state, err := e.Options.Power.Switch(ctx, n, op)
-	if err != nil || op == fleet.PowerStatus {
-		return state, err
-	}
-	return state, e.update(ctx, func(t *tx) error {
-		t.event(fleet.EventPower, n, actor, "power "+string(op))
-		return nil
-	})
-}
-
 // Apply makes site the declared world and returns what that changes. With
 // dryRun it only says so. Discovered machines are looked at again, because
 // rules may have come for them.

@@ -6,22 +6,22 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// A Prober signs in to a node's BMC for the first time and finds out which
-// IPMI cipher suite it speaks.
+// A Prober signs in to a node's BMC for the first time. It returns what the
+// node's BMC is to be from then on: driver, cipher suite, certificate.
 type Prober interface {
-	Probe(ctx context.Context, n fleet.Node) (cipherSuite int, err error)
+	Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error)
 }
 
 // probe looks at the BMC of a node that just enrolled, once, beside
 // everything else. A BMC that refuses us is an event: the operator learns of
 // it now, and not when the first run fails.
 func (e *Engine) probe(n fleet.Node) {
-	if e.Prober == nil || n.BMC.Address == "" || n.BMC.CipherSuite > 0 {
+	if e.Prober == nil || !n.BMC.Usable() || n.BMC.Driver != "" {
 		return
 	}
 	e.runs.Go(func() {
 		ctx := e.running
-		suite, refusal := e.Prober.Probe(ctx, n)
+		found, refusal := e.Prober.Probe(ctx, n)
 		if ctx.Err() != nil {
 			return
 		}
@@ -34,7 +34,7 @@ func (e *Engine) probe(n fleet.Node) {
 				t.event(fleet.EventUnexpected, now, "engine", "BMC "+now.BMC.Address+": "+fleet.CleanText(refusal.Error()))
 				return nil //nolint:nilerr // the refusal is what is recorded
 			}
-			now.BMC.CipherSuite = suite
+			now.BMC = found
 			t.put(now)
 			return nil
 		})

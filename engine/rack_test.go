@@ -121,11 +121,11 @@ func (r *rack) engine() *Engine {
 }
 
 // Switch implements Power.
-func (r *rack) Switch(_ context.Context, n fleet.Node, op fleet.PowerOp) (fleet.PowerState, error) {
+func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.PowerState, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.machines[n.MAC]
-	switch op {
+	switch o.Op {
 	case fleet.PXENext:
 		m.pxeNext = true
 	case fleet.PowerCycle, fleet.PowerOn:

@@ -13,7 +13,7 @@ import (
 // waits in the ramdisk. Otherwise it gets there when it starts the next time.
 func (e *Engine) Rescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error) {
 	n, err := e.enterRescue(ctx, actor, ref, false)
-	if err != nil || !restart || n.BMC.Address == "" {
+	if err != nil || !restart || !n.BMC.Usable() {
 		return n, err
 	}
 	return n, e.restart(ctx, actor, n, fleet.PXENext)
@@ -76,13 +76,13 @@ func (e *Engine) EndRescue(ctx context.Context, actor, ref string, restart bool)
 	if err != nil {
 		return found, err
 	}
-	if found, err = e.leaveRescue(ctx, actor, found.ID); err != nil || !restart || found.BMC.Address == "" {
+	if found, err = e.leaveRescue(ctx, actor, found.ID); err != nil || !restart || !found.BMC.Usable() {
 		return found, err
 	}
 	if !found.System.InstalledAt.IsZero() {
 		return found, e.restart(ctx, actor, found, fleet.DiskNext)
 	}
-	_, err = e.Power(ctx, actor, string(found.ID), fleet.PowerOff)
+	_, err = e.Power(ctx, actor, string(found.ID), fleet.PowerOrder{Op: fleet.PowerOff, Reason: "rescue ended"})
 	return found, err
 }
 
@@ -120,7 +120,7 @@ func (e *Engine) leaveRescue(ctx context.Context, actor string, id fleet.NodeID)
 func (e *Engine) restart(ctx context.Context, actor string, n fleet.Node, device fleet.PowerOp) error {
 	before := e.session(n.ID)
 	for _, op := range []fleet.PowerOp{device, fleet.PowerCycle} {
-		if _, err := e.Power(ctx, actor, string(n.ID), op); err != nil {
+		if _, err := e.Power(ctx, actor, string(n.ID), fleet.PowerOrder{Op: op, Reason: "rescue"}); err != nil {
 			return err
 		}
 	}

@@ -38,15 +38,15 @@ func (j job) power(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n.BMC.Address == "" {
+	if !n.BMC.Usable() {
 		return j.withoutBMC(ctx, n)
 	}
 	// Whoever was in the ramdisk is about to be switched off.
 	before := j.e.session(j.node)
-	if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PXENext); err != nil {
+	if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerOrder{Op: fleet.PXENext}); err != nil {
 		return err
 	}
-	if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerCycle); err != nil {
+	if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerOrder{Op: fleet.PowerCycle}); err != nil {
 		return err
 	}
 	l := j.e.links.of(j.node)
@@ -286,11 +286,11 @@ func (j job) firstBoot(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
 	}
-	if rn.Attempt > 1 && n.BMC.Address != "" {
-		if _, err := j.e.Options.Power.Switch(ctx, n, fleet.DiskNext); err != nil {
+	if rn.Attempt > 1 && n.BMC.Usable() && n.BMC.Via().SetsBoot() {
+		if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerOrder{Op: fleet.DiskNext}); err != nil {
 			return err
 		}
-		if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerCycle); err != nil {
+		if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerOrder{Op: fleet.PowerCycle}); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,9 @@
 package fleet
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A Diagnosis is a kind of trouble that we know: what it is, and what to do.
 // The table of them is what the console, `provision doctor`, error codes and
@@ -57,12 +60,12 @@ var diagnoses = []Diagnosis{
 }
 
 // Diagnoses returns the table, in a fixed order.
-func Diagnoses() []Diagnosis { return append([]Diagnosis(nil), diagnoses...) }
+func Diagnoses() []Diagnosis { return slices.Concat(diagnoses, bmcDiagnoses) }
 
 // Diagnose returns the diagnosis with this code. One that nobody knows has
 // the code as its title and no fix.
 func Diagnose(code string) Diagnosis {
-	for _, d := range diagnoses {
+	for _, d := range Diagnoses() {
 		if d.Code == code {
 			return d
 		}

@@ -83,14 +83,6 @@ type Failure struct {
 	Hint  string
 }
 
-// A BMC is how a node's power is reached.
-type BMC struct {
-	Address        string // host or host:port; "" when the node has none
-	Username       string
-	SealedPassword string // sealed by access; never in clear in here
-	CipherSuite    int    // IPMI cipher suite found at enrolment; -1 when unknown
-}
-
 // A System is what was last installed on a node.
 type System struct {
 	Image       ImageName

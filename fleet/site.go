@@ -78,14 +78,6 @@ type Match struct {
 	MinMemoryMiB     int
 }
 
-// BMCAccess is how to sign in to the BMCs of the machines that a rule
-// matches. The password itself stays in its file, sealed once it is read.
-type BMCAccess struct {
-	Username       string
-	PasswordFile   string
-	SealedPassword string // filled in by whoever read the file
-}
-
 // Pool returns the pool with this name.
 func (s Site) Pool(name PoolName) (Pool, bool) {
 	for _, p := range s.Pools {

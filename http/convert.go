@@ -28,10 +28,28 @@ func fromNode(n fleet.Node) api.Node {
 		ID: string(n.ID), Name: n.Name, MAC: string(n.MAC), UUID: n.UUID, Addr: addrText(n.Addr), Place: fromPlace(n.Place), Trust: int(n.Trust),
 		Stage: string(n.Stage), Pool: string(n.Pool), Role: string(n.Role), Labels: n.Labels,
 		State: string(n.State), Phase: string(n.Phase), Progress: n.Progress, Failure: fromFailure(n.Failure),
-		Run: string(n.Run), BMC: n.BMC.Address, Approved: n.Approved, Inventory: fromInventory(n.Inventory),
+		Run: string(n.Run), BMC: n.BMC.Address, Power: fromBMC(n.BMC), Approved: n.Approved, Inventory: fromInventory(n.Inventory),
 		Image: string(n.System.Image), Digest: n.System.Digest, Cluster: n.Member.Cluster, Member: n.Member.NodeID,
 		Rescue: fromStay(n.Rescue), FirstSeen: n.FirstSeen, LastSeen: n.LastSeen, Revision: n.Revision,
 	}
+}
+
+// fromBMC leaves out the password.
+func fromBMC(b fleet.BMC) *api.PowerPath {
+	if !b.Usable() {
+		return nil
+	}
+	p := &api.PowerPath{
+		Driver: string(b.Via()), Wanted: string(b.Wanted), Address: b.Address, Username: b.Username, CipherSuite: max(b.CipherSuite, 0),
+		System: b.System, Pin: b.Pin, NewPin: b.NewPin, PDU: b.Outlets.Model, Outlets: b.Outlets.Outlets, Quirks: b.Quirks.Profile,
+	}
+	if b.Via() == fleet.DriverRedfish {
+		p.Login = "session"
+		if b.BasicAuth {
+			p.Login = "basic"
+		}
+	}
+	return p
 }
 
 func fromStay(s fleet.Stay) *api.Rescue {

@@ -182,11 +182,11 @@ func (e *rackEngine) EndRescue(_ context.Context, actor, ref string, _ bool) (fl
 	return n, nil
 }
 
-func (e *rackEngine) Power(_ context.Context, _, ref string, op fleet.PowerOp) (fleet.PowerState, error) {
+func (e *rackEngine) Power(_ context.Context, _, ref string, o fleet.PowerOrder) (fleet.PowerState, error) {
 	if _, err := e.Node(ref); err != nil {
 		return "", err
 	}
-	if op == fleet.PowerOn {
+	if o.Op == fleet.PowerOn {
 		return "", &fleet.Error{
 			Kind: fleet.Unreachable, Code: "E-BMC-TIMEOUT", Op: "power on", On: "node " + ref, Err: errors.New("no answer from 10.77.1.11"),
 			Hint: "check the BMC's address and cable",

@@ -105,7 +105,9 @@ func (s *Server) approveNode(ctx context.Context, in *nodeRef) (*reply[api.Node]
 }
 
 func (s *Server) powerNode(ctx context.Context, in *powerNode) (*reply[api.PowerReply], error) {
-	state, err := s.o.Engine.Power(ctx, actorOf(ctx), in.Ref, fleet.PowerOp(in.Body.Op))
+	state, err := s.o.Engine.Power(ctx, actorOf(ctx), in.Ref, fleet.PowerOrder{
+		Op: fleet.PowerOp(in.Body.Op), Firmware: in.Body.Firmware, URL: in.Body.URL, Persist: in.Body.Persist, Reason: fleet.CleanText(in.Body.Reason),
+	})
 	if err != nil {
 		return nil, err
 	}

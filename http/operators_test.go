@@ -25,7 +25,7 @@ func TestWhatTheCommandLineAsks(t *testing.T) {
 	check("version", v.Version == "1.2.3", v, err)
 	n, err := c.Node(ctx, "prd-1")
 	check("node", n.MAC == "52:54:00:00:00:01" && n.Inventory.Disks != nil, n, err)
-	power, err := c.Power(ctx, "prd-1", "status")
+	power, err := c.Power(ctx, "prd-1", api.PowerRequest{Op: "status"})
 	check("power", power == "off", power, err)
 	pools, err := c.Pools(ctx)
 	check("pools", len(pools) == 1 && pools[0].Nodes["active"] == 1 && pools[0].Image == "debian-12", pools, err)

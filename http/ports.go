@@ -35,7 +35,7 @@ type Nodes interface {
 	Nodes() []fleet.Node
 	Node(ref string) (fleet.Node, error)
 	Approve(ctx context.Context, actor, ref string) (fleet.Node, error)
-	Power(ctx context.Context, actor, ref string, op fleet.PowerOp) (fleet.PowerState, error)
+	Power(ctx context.Context, actor, ref string, o fleet.PowerOrder) (fleet.PowerState, error)
 	Rescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
 	EndRescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
 }

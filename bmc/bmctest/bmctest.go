@@ -110,7 +110,7 @@ func testNextBoot(t *testing.T, s Subject) {
 
 func testAccount(t *testing.T, s Subject) {
 	found, err := controller().Probe(t.Context(), s.Target)
-	want := bmc.Found{CipherSuite: s.CipherSuite, Power: fleet.PowerIsOff}
+	want := bmc.Found{Driver: fleet.DriverIPMI, CipherSuite: s.CipherSuite, Power: fleet.PowerIsOff}
 	if err != nil || found != want {
 		t.Errorf("Probe = %+v, %v, want %+v", found, err, want)
 	}

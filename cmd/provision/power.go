@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rackstage/provision/api"
 )
 
 // powerOps are the operations of `provision power`.
@@ -65,7 +67,7 @@ func (a *app) power(ctx context.Context, srv server, op string, refs []string, f
 	var results []powerResult
 	var failed []error
 	for _, ref := range refs {
-		state, err := srv.Power(ctx, ref, op)
+		state, err := srv.Power(ctx, ref, api.PowerRequest{Op: op})
 		r := powerResult{Node: ref, State: state}
 		if err != nil {
 			failed = append(failed, err)

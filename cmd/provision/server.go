@@ -21,7 +21,7 @@ type server interface {
 	AllNodes(ctx context.Context, query string) ([]api.Node, error)
 	Node(ctx context.Context, ref string) (api.Node, error)
 	Approve(ctx context.Context, ref string) (api.Node, error)
-	Power(ctx context.Context, ref, op string) (string, error)
+	Power(ctx context.Context, ref string, r api.PowerRequest) (string, error)
 	Rescue(ctx context.Context, ref string, r api.RescueRequest) (api.Node, error)
 	Pools(ctx context.Context) ([]api.Pool, error)
 	Plan(ctx context.Context, pool string) (api.Plan, error)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ type bmcPower struct {
 }
 
 func (p bmcPower) target(n fleet.Node) (bmc.Target, error) {
+	if n.BMC.SealedPassword == "" { // a person, a magic packet
+		return targetOf(n, ""), nil
+	}
 	password, err := p.sealer.Open(n.BMC.SealedPassword, bmcSecret)
 	if err != nil {
 		return bmc.Target{}, &fleet.Error{
@@ -29,33 +33,44 @@ func (p bmcPower) target(n fleet.Node) (bmc.Target, error) {
 			Hint: "apply site.yaml again, so that the password is read from its file",
 		}
 	}
+	return targetOf(n, bmc.Password(password)), nil
+}
+
+func targetOf(n fleet.Node, password bmc.Password) bmc.Target {
+	b := n.BMC
 	return bmc.Target{
-		Node: n.Title(), Address: n.BMC.Address, Username: n.BMC.Username,
-		Password: bmc.Password(password), CipherSuite: n.BMC.CipherSuite,
-	}, nil
+		Node: n.Title(), Driver: b.Via(), Address: b.Address, Ports: b.Ports, Username: b.Username, Password: password,
+		Quirks: b.Quirks, CipherSuite: b.CipherSuite, System: b.System, BasicAuth: b.BasicAuth, Pin: b.Pin,
+		UUID: n.UUID, Serial: n.Inventory.Serial, Outlets: b.Outlets,
+	}
 }
 
 // Probe implements engine.Prober.
-func (p bmcPower) Probe(ctx context.Context, n fleet.Node) (int, error) {
+func (p bmcPower) Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
+	b := n.BMC
 	t, err := p.target(n)
 	if err != nil {
-		return 0, err
+		return b, err
 	}
+	t.Driver = b.Wanted
 	found, err := p.bmc.Probe(ctx, t)
-	return found.CipherSuite, err
+	if err != nil {
+		return b, err
+	}
+	b.Driver, b.CipherSuite, b.System, b.BasicAuth, b.Pin, b.NewPin = found.Driver, found.CipherSuite, found.System, found.BasicAuth, found.Pin, ""
+	return b, nil
 }
 
 // Switch implements engine.Power.
-func (p bmcPower) Switch(ctx context.Context, n fleet.Node, op fleet.PowerOp) (fleet.PowerState, error) {
+func (p bmcPower) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.PowerState, error) {
 	t, err := p.target(n)
 	if err != nil {
 		return fleet.PowerIsUnknown, err
 	}
-	mode := bmc.UEFI
-	if n.Inventory.Firmware == "bios" {
-		mode = bmc.BIOS
+	if o.Op.SetsBoot() {
+		return fleet.PowerIsUnknown, p.bmc.SetNextBoot(ctx, t, nextBoot(n, o))
 	}
-	switch op {
+	switch o.Op {
 	case fleet.PowerStatus:
 		return p.bmc.Power(ctx, t)
 	case fleet.PowerOn:
@@ -64,12 +79,22 @@ func (p bmcPower) Switch(ctx context.Context, n fleet.Node, op fleet.PowerOp) (f
 		return fleet.PowerIsOff, p.bmc.PowerOff(ctx, t)
 	case fleet.PowerCycle:
 		return fleet.PowerIsOn, p.bmc.PowerCycle(ctx, t)
-	case fleet.PXENext:
-		return fleet.PowerIsUnknown, p.bmc.SetNextBoot(ctx, t, bmc.Boot{Device: bmc.PXE, Mode: mode, Once: true})
-	case fleet.DiskNext:
-		return fleet.PowerIsUnknown, p.bmc.SetNextBoot(ctx, t, bmc.Boot{Device: bmc.Disk, Mode: mode, Once: true})
+	default:
+		return fleet.PowerIsUnknown, fleet.Invalidf("power operation "+string(o.Op), "see: provision power --help", errors.New("unknown"))
 	}
-	return fleet.PowerIsUnknown, fleet.Invalidf("power operation "+string(op), "use on, off, cycle, status or pxe-next", errors.New("unknown"))
+}
+
+// nextBoot is what an order about the next boot asks of the BMC. The firmware
+// is that of the node, unless the order says otherwise.
+func nextBoot(n fleet.Node, o fleet.PowerOrder) bmc.Boot {
+	devices := map[fleet.PowerOp]bmc.Device{
+		fleet.PXENext: bmc.PXE, fleet.DiskNext: bmc.Disk, fleet.CDROMNext: bmc.CDROM, fleet.SetupNext: bmc.Setup, fleet.HTTPNext: bmc.HTTP,
+	}
+	b := bmc.Boot{Device: devices[o.Op], Mode: bmc.UEFI, Once: !o.Persist, URL: o.URL}
+	if cmp.Or(o.Firmware, n.Inventory.Firmware) == "bios" {
+		b.Mode = bmc.BIOS
+	}
+	return b
 }
 
 // sealBMCPasswords reads the password files that the rules name and seals

@@ -1,0 +1,131 @@
+package bmc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/client"
+	"github.com/bougou/go-ipmi/pkg/types"
+)
+
+const (
+	resendLogin = time.Second // as ipmitool does
+	resendOrder = 3 * time.Second
+	resends     = 9 // the conversation's deadline comes first
+	closeWithin = 2 * time.Second
+
+	operator      = types.PrivilegeLevelOperator // enough for power and boot device
+	administrator = types.PrivilegeLevelAdministrator
+)
+
+// An ipmiSession is one that a BMC has opened for us.
+type ipmiSession struct {
+	client *client.Client
+	conn   *ear
+	suite  types.CipherSuiteID // the one that worked
+}
+
+// hangUp ends the session. A BMC has few, and keeps a lost one for a minute.
+func (s *ipmiSession) hangUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+	defer cancel()
+	_ = s.client.Close(ctx) // a session that is lost ends by itself
+}
+
+// talkIPMI has one conversation in IPMI, signed in at a level of privilege. It
+// passes the BMC's gate, has our deadline, and ends the session.
+func talkIPMI[T any](ctx context.Context, c *Controller, t Target, level types.PrivilegeLevel, f func(context.Context, *client.Client) (T, error)) (T, error) {
+	return guard(ctx, c, t, func(ctx context.Context) (none T, err error) {
+		s, err := c.signIn(ctx, t, level)
+		if err != nil {
+			return none, reason(ctx, err)
+		}
+		defer s.hangUp(ctx)
+		value, err := f(ctx, s.client)
+		if err != nil {
+			return none, reason(ctx, err)
+		}
+		return value, nil
+	})
+}
+
+// signIn opens a session with the first cipher suite that the BMC accepts.
+// Who calls it is inside the BMC's gate, and hangs up.
+func (c *Controller) signIn(ctx context.Context, t Target, level types.PrivilegeLevel) (*ipmiSession, error) {
+	err := ErrCipher
+	g := c.gate(t)
+	for _, suite := range g.suites(t.CipherSuite) {
+		var s *ipmiSession
+		s, err = c.login(ctx, t, suite, level)
+		if err == nil {
+			g.learn(suite)
+			return s, nil
+		}
+		if err = classify(err); !errors.Is(err, ErrCipher) {
+			break
+		}
+	}
+	g.learn(0)
+	return nil, err
+}
+
+// login goes through the handshake of IPMI 2.0 step by step. go-ipmi's own
+// Connect does the same and folds the steps' errors into text, which leaves a
+// wrong password, a wrong cipher suite and a full BMC looking alike.
+func (c *Controller) login(ctx context.Context, t Target, suite types.CipherSuiteID, level types.PrivilegeLevel) (_ *ipmiSession, err error) {
+	host, port, err := t.hostPort()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.o.Dial(ctx, "udp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	conn := &ear{Conn: raw}
+	defer func() {
+		if err != nil {
+			conn.Close()
+		}
+	}()
+	if err := greet(ctx, conn); err != nil {
+		return nil, fmt.Errorf("greet: %w", err)
+	}
+	ipmi, err := client.NewClient(host, port, t.Username, string(t.Password))
+	if err != nil {
+		return nil, fmt.Errorf("make client: %w", err)
+	}
+	conn.client = ipmi
+	ipmi.WithUDPProxy(socket{conn}).WithTimeout(resendLogin).WithRetry(resends).
+		WithCipherSuiteID(suite).WithMaxPrivilegeLevel(level)
+	if _, err := ipmi.OpenSession(ctx); err != nil {
+		return nil, fmt.Errorf("open session: %w", conn.status(err))
+	}
+	if _, err := ipmi.RAKPMessage1(ctx); err != nil {
+		return nil, fmt.Errorf("authenticate: %w", conn.status(err))
+	}
+	if _, err := ipmi.RAKPMessage3(ctx); err != nil {
+		return nil, fmt.Errorf("authenticate: %w", conn.status(err))
+	}
+	// Some BMCs carry out an order as often as they get it, one after the
+	// other, and switching takes a second or two.
+	session := &ipmiSession{client: ipmi.WithTimeout(resendOrder), conn: conn, suite: suite}
+	if _, err := ipmi.SetSessionPrivilegeLevel(ctx, level); err != nil {
+		session.hangUp(ctx) // what went wrong before says more
+		return nil, fmt.Errorf("become %s: %w", strings.ToLower(level.String()), privilege(err))
+	}
+	return session, nil
+}
+
+// privilege translates what only this one command says so: above the limit of
+// the user or of the channel.
+func privilege(err error) error {
+	if _, ok := errors.AsType[*types.ResponseError](err); ok {
+		return fmt.Errorf("%w (%v)", ErrDenied, err)
+	}
+	return err
+}

@@ -1,0 +1,299 @@
+package bmc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stmcginnis/gofish"
+)
+
+// A redfish is one conversation with a Redfish service: one connection, one
+// login, and the end of it. What bmclib and gofish do not do right goes through
+// get, patch and post; for the rest there is gofish's view of the service,
+// over the same connection and login.
+type redfish struct {
+	target  Target
+	client  *http.Client
+	base    string // "https://10.0.9.14"
+	tls     *guardian
+	token   string            // of the session; "" signs in with each request
+	session string            // path of the session that we have to end
+	etags   map[string]string // by path, of what was read last
+	service *gofish.Service
+}
+
+const (
+	rootPath  = "/redfish/v1/"
+	largest   = 4 << 20 // of an answer
+	connectIn = 4 * time.Second
+	dieIn     = 2 * time.Second // to end a session
+)
+
+// talkRedfish has one conversation with a Redfish service, signed in. It
+// passes the BMC's gate, has our deadline, and ends the session.
+func talkRedfish[T any](ctx context.Context, c *Controller, t Target, f func(context.Context, *redfish) (T, error)) (T, error) {
+	return guard(ctx, c, t, func(ctx context.Context) (none T, err error) {
+		r, err := c.openRedfish(ctx, t)
+		if err != nil {
+			return none, reason(ctx, err)
+		}
+		defer r.hangUp(ctx)
+		value, err := f(ctx, r)
+		if err != nil {
+			return none, reason(ctx, err)
+		}
+		return value, nil
+	})
+}
+
+// openRedfish signs in to a service whose certificate is pinned.
+func (c *Controller) openRedfish(ctx context.Context, t Target) (*redfish, error) {
+	if t.Pin == "" {
+		return nil, ErrNotProbed
+	}
+	r, err := c.newRedfish(t)
+	if err != nil {
+		return nil, err
+	}
+	if !t.BasicAuth {
+		if err := r.login(ctx); err != nil {
+			r.hangUp(ctx)
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// newRedfish makes a conversation in which nothing was said yet.
+func (c *Controller) newRedfish(t Target) (*redfish, error) {
+	host, port, err := t.at(t.Ports.HTTPS, httpsPort)
+	if err != nil {
+		return nil, err
+	}
+	g := &guardian{pin: t.Pin}
+	at := net.JoinHostPort(host, strconv.Itoa(port))
+	transport := &http.Transport{
+		TLSClientConfig: g.config(), TLSHandshakeTimeout: connectIn, MaxConnsPerHost: 1, DisableCompression: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeoutCause(ctx, connectIn, ErrNoAnswer)
+			defer cancel()
+			conn, err := c.o.Dial(ctx, network, at)
+			if err != nil && errors.Is(context.Cause(ctx), ErrNoAnswer) {
+				return nil, ErrNoAnswer
+			}
+			return conn, err
+		},
+	}
+	r := &redfish{target: t, base: "https://" + at, tls: g, etags: map[string]string{}}
+	r.client = &http.Client{Transport: &signer{r, transport}, CheckRedirect: r.redirected}
+	return r, nil
+}
+
+// redirected lets a service send us to another of its own paths only: our
+// password goes along.
+func (r *redfish) redirected(req *http.Request, via []*http.Request) error {
+	if req.URL.Scheme+"://"+req.URL.Host != r.base || len(via) > 3 {
+		return fmt.Errorf("%w: it sends us to %s", ErrRejected, req.URL.Host)
+	}
+	return nil
+}
+
+// A signer puts the login into each request, and keeps the connection: gofish
+// would open a new one for each.
+type signer struct {
+	r    *redfish
+	next *http.Transport
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s *signer) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.Close = false
+	req.Header.Set("OData-Version", "4.0")
+	switch {
+	case s.r.token != "":
+		req.Header.Set("X-Auth-Token", s.r.token)
+	case s.r.target.BasicAuth:
+		req.SetBasicAuth(s.r.target.Username, string(s.r.target.Password))
+	}
+	res, err := s.next.RoundTrip(req)
+	if err == nil {
+		res.Body = &bounded{res.Body, largest}
+	}
+	return res, err
+}
+
+// A bounded body ends with an error where it gets too long.
+type bounded struct {
+	io.ReadCloser
+	left int64
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("%w: its answer is longer than %d MiB", ErrRejected, largest>>20)
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// gofish returns gofish's view of the service. It ends with the conversation.
+func (r *redfish) gofish(ctx context.Context) (*gofish.Service, error) {
+	if r.service == nil {
+		api, err := gofish.ConnectContext(ctx, gofish.ClientConfig{Endpoint: r.base, HTTPClient: r.client})
+		if err != nil {
+			return nil, err
+		}
+		r.service = api.Service
+	}
+	return r.service, nil
+}
+
+// get reads a resource into v, and remembers its ETag.
+func (r *redfish) get(ctx context.Context, path string, v any) error {
+	res, err := r.send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	if tag := res.header.Get("ETag"); tag != "" {
+		r.etags[path] = tag
+	}
+	if err := json.Unmarshal(res.body, v); err != nil {
+		return fmt.Errorf("%w: what it says of %s is no JSON of that kind (%v)", ErrRejected, path, err)
+	}
+	return nil
+}
+
+// patch changes a resource. When it was read in this conversation and had an
+// ETag, it has to be as it was then.
+func (r *redfish) patch(ctx context.Context, path string, body any) error {
+	_, err := r.send(ctx, http.MethodPatch, path, body)
+	return err
+}
+
+// post calls an action or adds to a collection. It returns where the new
+// resource or the task is: "" when the service does not say.
+func (r *redfish) post(ctx context.Context, path string, body any) (location string, err error) {
+	res, err := r.send(ctx, http.MethodPost, path, body)
+	if err != nil {
+		return "", err
+	}
+	return localPath(res.header.Get("Location")), nil
+}
+
+// remove deletes a resource.
+func (r *redfish) remove(ctx context.Context, path string) error {
+	_, err := r.send(ctx, http.MethodDelete, path, nil)
+	return err
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// send sends a request and reads all of its answer. What is not 2xx becomes
+// one of this package's errors.
+func (r *redfish) send(ctx context.Context, method, path string, body any) (answer, error) {
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") {
+		return answer{}, fmt.Errorf("%w: it names a path %.64q", ErrRejected, path)
+	}
+	var payload io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return answer{}, fmt.Errorf("encode request: %w", err)
+		}
+		payload = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, r.base+path, payload)
+	if err != nil {
+		return answer{}, fmt.Errorf("%w: it names a path %.64q", ErrRejected, path)
+	}
+	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if tag := r.etags[path]; tag != "" && method == http.MethodPatch {
+		req.Header.Set("If-Match", tag)
+	}
+	res, err := r.client.Do(req)
+	if err != nil {
+		return answer{}, fmt.Errorf("%s %s: %w", method, path, r.silence(err))
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		return answer{}, fmt.Errorf("%s %s: %w", method, path, r.silence(err))
+	}
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		return answer{}, fmt.Errorf("%s %s: %w", method, path, newStatusError(res.StatusCode, raw))
+	}
+	return answer{res.StatusCode, res.Header, raw}, nil
+}
+
+// silence tells a BMC that took our connection and says nothing from one that
+// is not there.
+func (r *redfish) silence(err error) error {
+	var timeout net.Error
+	if r.tls.seen != "" && errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("%w (%v)", ErrHangs, err)
+	}
+	return err
+}
+
+// login opens a session.
+func (r *redfish) login(ctx context.Context) error {
+	path := r.sessions(ctx)
+	res, err := r.send(ctx, http.MethodPost, path, map[string]string{"UserName": r.target.Username, "Password": string(r.target.Password)})
+	if err != nil {
+		return sessionError(err)
+	}
+	r.token = res.header.Get("X-Auth-Token")
+	r.session = localPath(res.header.Get("Location"))
+	if r.token == "" {
+		return fmt.Errorf("%w: it opens a session without a token", ErrRejected)
+	}
+	return nil
+}
+
+// sessions returns where sessions are made: all services that we know of have
+// them here, which saves reading the root each time.
+func (r *redfish) sessions(context.Context) string { return rootPath + "SessionService/Sessions" }
+
+// hangUp ends the session: a BMC has few.
+func (r *redfish) hangUp(ctx context.Context) {
+	if r.session != "" {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dieIn)
+		defer cancel()
+		_ = r.remove(ctx, r.session) // a session that is lost ends by itself
+	}
+	r.token, r.session = "", ""
+	r.client.CloseIdleConnections()
+}
+
+// CloseIdleConnections implements what [http.Client] looks for.
+func (s *signer) CloseIdleConnections() { s.next.CloseIdleConnections() }
+
+// localPath returns the path of a link that a service gave: some give a whole
+// URL, and its host is none of our business.
+func localPath(link string) string {
+	u, err := url.Parse(link)
+	if err != nil || !strings.HasPrefix(u.Path, "/") {
+		return ""
+	}
+	return u.Path
+}

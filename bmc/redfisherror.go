@@ -1,0 +1,93 @@
+package bmc
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A statusError is what a Redfish service answers when it does not do what it
+// was asked.
+type statusError struct {
+	status  int
+	message string // of its own, cleaned
+	ids     string // of its messages
+}
+
+// Error says what the service said.
+func (e *statusError) Error() string {
+	text := fmt.Sprintf("%d %s", e.status, strings.ToLower(http.StatusText(e.status)))
+	if e.message != "" {
+		text += ": " + e.message
+	}
+	return text
+}
+
+const longestMessage = 300
+
+func newStatusError(status int, body []byte) *statusError {
+	var said struct {
+		Error struct {
+			Message  string `json:"message"`
+			Extended []struct {
+				MessageID string `json:"MessageId"`
+				Message   string `json:"Message"`
+			} `json:"@Message.ExtendedInfo"`
+		} `json:"error"`
+	}
+	e := &statusError{status: status}
+	if json.Unmarshal(body, &said) != nil { // many answer with a page of HTML
+		return e
+	}
+	e.message = said.Error.Message
+	for _, x := range said.Error.Extended[:min(len(said.Error.Extended), 8)] {
+		e.ids += " " + x.MessageID
+		if x.Message != "" {
+			e.message = x.Message
+		}
+	}
+	e.message = fleet.CleanText(e.message)
+	e.message = strings.ToValidUTF8(e.message[:min(len(e.message), longestMessage)], "")
+	return e
+}
+
+// Is gives the status its name in this package.
+func (e *statusError) Is(target error) bool { return target == e.name() }
+
+func (e *statusError) name() error {
+	switch {
+	case strings.Contains(e.ids, "SessionLimitExceeded") || strings.Contains(e.ids, "RAC0218"):
+		return ErrSessions
+	case strings.Contains(e.ids, "InsufficientPrivilege"):
+		return ErrDenied
+	}
+	switch e.status {
+	case http.StatusUnauthorized:
+		return ErrLogin
+	case http.StatusForbidden:
+		return ErrDenied
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return ErrUnsupported
+	}
+	return ErrRejected
+}
+
+// sessionError reads what a service answers to a login. Its Forbidden and Bad
+// Request are about the account, and its overload about sessions.
+func sessionError(err error) error {
+	e, ok := errors.AsType[*statusError](err)
+	if !ok || e.name() == ErrSessions {
+		return err
+	}
+	switch e.status {
+	case http.StatusForbidden, http.StatusBadRequest, http.StatusUnauthorized:
+		return fmt.Errorf("%w (%v)", ErrLogin, err)
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		return fmt.Errorf("%w (%v)", ErrSessions, err)
+	}
+	return err
+}

@@ -1,0 +1,152 @@
+package fleet
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// A BMCDriver is a way to switch a machine.
+type BMCDriver string
+
+// The drivers.
+const (
+	DriverIPMI       BMCDriver = "ipmi"       // IPMI 2.0 over LAN
+	DriverIPMITool   BMCDriver = "ipmitool"   // the same by the program ipmitool
+	DriverRedfish    BMCDriver = "redfish"    // any Redfish service
+	DriverDell       BMCDriver = "dell"       // iDRAC
+	DriverSupermicro BMCDriver = "supermicro" // X11 to X13
+	DriverOpenBMC    BMCDriver = "openbmc"
+	DriverASRockRack BMCDriver = "asrockrack"
+	DriverAMT        BMCDriver = "amt"    // Intel AMT
+	DriverPDU        BMCDriver = "pdu"    // the outlets that the machine is plugged into
+	DriverWOL        BMCDriver = "wol"    // Wake-on-LAN; a person switches off
+	DriverManual     BMCDriver = "manual" // a person switches
+)
+
+// BMCDrivers returns all drivers, those that a probe may choose first.
+func BMCDrivers() []BMCDriver {
+	return []BMCDriver{
+		DriverRedfish, DriverIPMI, DriverIPMITool, DriverDell, DriverSupermicro, DriverOpenBMC, DriverASRockRack, DriverAMT,
+		DriverPDU, DriverWOL, DriverManual,
+	}
+}
+
+// SignsIn reports whether the driver needs an account.
+func (d BMCDriver) SignsIn() bool { return d != DriverWOL && d != DriverManual }
+
+// SetsBoot reports whether the driver can say what a machine boots next.
+// Where it cannot, the firmware's own order has to begin with the network.
+func (d BMCDriver) SetsBoot() bool {
+	return d != DriverWOL && d != DriverManual && d != DriverPDU
+}
+
+// Web reports whether the driver speaks HTTPS, whose certificate is pinned.
+func (d BMCDriver) Web() bool {
+	return slices.Contains([]BMCDriver{DriverRedfish, DriverDell, DriverSupermicro, DriverOpenBMC, DriverASRockRack}, d)
+}
+
+// A BMC is how a node's power is reached: by its baseboard controller, mostly.
+type BMC struct {
+	Wanted  BMCDriver // what the site says; "" lets a probe choose
+	Driver  BMCDriver // in use; "" until a probe has chosen one
+	Address string    // host or host:port; "" when the node has none. Of the PDU, for DriverPDU
+	Ports   BMCPorts
+
+	Username       string
+	SealedPassword string // sealed by access; never in clear in here
+
+	CipherSuite int    // IPMI cipher suite found at enrolment; below 1 when unknown
+	System      string // Redfish: path of the system that is this node
+	BasicAuth   bool   // Redfish: sign in with each request, without a session
+	Pin         string // hex SHA-256 of the TLS certificate that it has; "" when none was seen
+	NewPin      string // of another one that it shows now, which nobody has accepted yet
+
+	Outlets PDUOutlets
+	Quirks  BMCQuirks
+}
+
+// BMCPorts are the ports of a BMC that are not the usual ones.
+type BMCPorts struct {
+	IPMI  int // 0: the port in the address, or 623
+	HTTPS int // 0: the port in the address, or 443
+}
+
+// PDUOutlets say where a machine is plugged into a PDU.
+type PDUOutlets struct {
+	Model   string // a row of the drivers' table: "apc", "raritan"
+	Outlets []int  // counted from 1; a machine with two supplies has two
+}
+
+// BMCQuirks are how a BMC differs from what its standard says. The drivers obey
+// them. The zero value is a BMC without any.
+type BMCQuirks struct {
+	Profile string // that they come from, for people
+
+	Interval time.Duration // pause between two conversations; the controller's when zero
+	Settle   time.Duration // how long a change may take; the controller's when zero
+
+	BootByIPMI     bool          // Redfish: the boot device is set by IPMI
+	BootUnreadable bool          // the boot device cannot be read back
+	BootNoMode     bool          // the boot device is read back without UEFI or BIOS
+	OnceIsForEver  bool          // "once" is read back as "always"
+	NoSoft         bool          // does not ask the system to shut down
+	NoReset        bool          // cannot reset: off and on instead
+	PowerLags      time.Duration // reads the old power state for so long after a change
+}
+
+// Via returns the driver in use, also for what was stored before there was a
+// choice. It is "" when nobody has looked yet.
+func (b BMC) Via() BMCDriver {
+	switch {
+	case b.Driver != "":
+		return b.Driver
+	case b.Wanted != "":
+		return b.Wanted
+	case b.CipherSuite > 0:
+		return DriverIPMI
+	}
+	return ""
+}
+
+// Usable reports whether there is a way to switch the node.
+func (b BMC) Usable() bool { return b.Address != "" || b.Via() != "" && !b.Via().SignsIn() }
+
+// BMCAccess is how to reach the BMCs of the machines that a rule matches. The
+// password itself stays in its file, sealed once it is read.
+type BMCAccess struct {
+	Driver         BMCDriver // "" lets a probe choose
+	Address        string    // "" is what the machine says
+	Ports          BMCPorts
+	CipherSuite    int // 0 lets a probe choose
+	Username       string
+	PasswordFile   string
+	SealedPassword string // filled in by whoever read the file
+	Outlets        PDUOutlets
+}
+
+// Usable reports whether the rule says enough to switch a machine.
+func (a BMCAccess) Usable() bool {
+	return a.Username != "" || a.Driver == DriverPDU || a.Driver != "" && !a.Driver.SignsIn()
+}
+
+// Under returns the BMC as a rule has it, whose machine says that its BMC is
+// at an address. What was found out about another BMC is forgotten.
+func (b BMC) Under(a BMCAccess, said string) BMC {
+	addr := cmp.Or(a.Address, said)
+	if a.Driver != "" && !a.Driver.SignsIn() {
+		addr = ""
+	}
+	if a.Driver == "" && addr == "" {
+		return b
+	}
+	if b.Address != addr || b.Wanted != a.Driver || b.Ports != a.Ports {
+		b = BMC{CipherSuite: -1, Quirks: b.Quirks}
+	}
+	if a.CipherSuite > 0 {
+		b.CipherSuite = a.CipherSuite
+	}
+	b.Address, b.Wanted, b.Ports, b.Outlets = addr, a.Driver, a.Ports, a.Outlets
+	b.Username, b.SealedPassword = a.Username, a.SealedPassword
+	return b
+}

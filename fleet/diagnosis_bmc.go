@@ -1,0 +1,49 @@
+package fleet
+
+// Codes of diagnoses of BMCs.
+const (
+	CodeBMCTimeout     = "E-BMC-TIMEOUT"
+	CodeBMCHangs       = "E-BMC-HANGS"
+	CodeBMCRoute       = "E-BMC-ROUTE"
+	CodeBMCClosed      = "E-BMC-CLOSED"
+	CodeBMCLogin       = "E-BMC-LOGIN"
+	CodeBMCDenied      = "E-BMC-DENIED"
+	CodeBMCCipher      = "E-BMC-CIPHER"
+	CodeBMCSessions    = "E-BMC-SESSIONS"
+	CodeBMCBusy        = "E-BMC-BUSY"
+	CodeBMCNoEffect    = "E-BMC-NO-EFFECT"
+	CodeBMCRejected    = "E-BMC-REJECTED"
+	CodeBMCUnsupported = "E-BMC-UNSUPPORTED"
+	CodeBMCPin         = "E-BMC-PIN"
+	CodeBMCNotProbed   = "E-BMC-NOT-PROBED"
+	CodeBMCSeveral     = "E-BMC-SEVERAL"
+
+	CodeSOLDisabled = "E-SOL-DISABLED"
+	CodeSOLDenied   = "E-SOL-DENIED"
+	CodeSOLHeld     = "E-SOL-HELD"
+	CodeSOLTaken    = "E-SOL-TAKEN"
+)
+
+// bmcDiagnoses are about the BMC of a node; {on} is the node.
+var bmcDiagnoses = []Diagnosis{
+	{CodeBMCTimeout, "the BMC does not answer", "see that the BMC of {on} has power and a cable, and that its address is right"},
+	{CodeBMCHangs, "the BMC takes connections and says nothing", "restart the BMC of {on}: pull its power, or press its reset button"},
+	{CodeBMCRoute, "there is no way to the BMC", "see that this server has an address in the network of the BMC of {on}, or a route to it"},
+	{CodeBMCClosed, "nothing listens at the BMC's port", "switch on IPMI over LAN, or Redfish, in the settings of the BMC of {on}"},
+	{CodeBMCLogin, "the BMC does not know our account", "correct user name or password of the BMC of {on}"},
+	{CodeBMCDenied, "the BMC's account may not do that", "give the BMC's user of {on} the privilege OPERATOR on the LAN channel"},
+	{CodeBMCCipher, "the BMC offers no cipher suite that we accept", "allow cipher suite 17, or 3, in the settings of the BMC of {on}"},
+	{CodeBMCSessions, "the BMC has no session left", "close other programs' sessions with the BMC of {on}, or wait some minutes"},
+	{CodeBMCBusy, "the BMC is busy with another order of ours", "wait until the other change of {on} is done"},
+	{CodeBMCNoEffect, "the BMC says yes and does nothing", "try once more with {on}; if it stays so, restart the BMC"},
+	{CodeBMCRejected, "the BMC refuses the order", "look at the log of the BMC of {on}"},
+	{CodeBMCUnsupported, "the BMC cannot do that", "do it by hand at {on}, or choose another driver for it in site.yaml"},
+	{CodeBMCPin, "the BMC shows another TLS certificate than before", "if you have renewed it: provision bmc accept {on}; if not, somebody stands between this server and the BMC"},
+	{CodeBMCNotProbed, "the BMC was never looked at", "look at it: provision bmc probe {on}"},
+	{CodeBMCSeveral, "several machines are behind this BMC", "say which of them it is: provision bmc probe {on} --system PATH"},
+
+	{CodeSOLDisabled, "the BMC gives no serial console over LAN", "switch on serial over LAN in the settings of the BMC of {on}, for its user too"},
+	{CodeSOLDenied, "the BMC's user may not open the console", "allow the BMC's user of {on} serial over LAN, or lower the privilege that it demands"},
+	{CodeSOLHeld, "somebody else has the console open", "have them leave it, or take it from them: provision console --take {on}"},
+	{CodeSOLTaken, "somebody else took the console", "ask who else works on the machine, or take it back: provision console --take {on}"},
+}
