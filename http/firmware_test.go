@@ -232,12 +232,12 @@ func TestOthersAreServedWithinASecond(t *testing.T) {
 
 func TestConnectionsAreCappedAndCounted(t *testing.T) {
 	addr, s := serveFirmware(t)
-	for range connsPerAddr + 10 {
+	for range bootsPerAddr + 10 {
 		dial(t, addr, "127.0.0.5")
 	}
 	quick(t, addr)
-	if c := s.BootStats(); c.ConnsOfAddress != 10 {
-		t.Errorf("%d connections refused, want 10: %+v", c.ConnsOfAddress, c)
+	if c := s.BootStats(); c.ConnsGaveWay != 10 {
+		t.Errorf("%d connections of an address gave way to others of it, want 10: %+v", c.ConnsGaveWay, c)
 	}
 }
 
@@ -276,7 +276,9 @@ func TestMachinesThatStandStillAreLetGo(t *testing.T) {
 				if took := time.Since(begin); took < tt.after || took > tt.after+2*time.Second {
 					t.Errorf("let go after %s, want %s", took, tt.after)
 				}
-				if diff := cmp.Diff(tt.want, s.BootStats()); diff != "" {
+				got := s.BootStats()
+				got.Conns = 0 // net/http may still wait for the machine to hang up
+				if diff := cmp.Diff(tt.want, got); diff != "" {
 					t.Errorf("counted (-want +got):\n%s", diff)
 				}
 				cancel()

@@ -10,13 +10,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/throttle"
 )
 
@@ -36,6 +39,7 @@ const (
 	maxHeaders   = 64 << 10
 	bootHeaders  = 8 << 10 // firmware says little
 	connsPerAddr = 128
+	bootsPerAddr = 1024 // a hall may be behind one router that translates addresses
 	connsInAll   = 20_000
 	drainTime    = 5 * time.Second
 
@@ -87,6 +91,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 
 func (s *Server) httpServer(handler http.Handler, d door) *http.Server {
 	keeper := throttle.NewDoorkeeper(connsPerAddr, connsInAll)
+	keeper.Subnets(s.isDeclared)
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTime,
@@ -131,6 +136,11 @@ func drain(ctx context.Context, server *http.Server) error {
 		return server.Close() // polls that are still held: their agents ask again
 	}
 	return nil
+}
+
+// isDeclared reports whether an address is of a network where we boot machines.
+func (s *Server) isDeclared(addr netip.Addr) bool {
+	return slices.ContainsFunc(s.o.Engine.Site().Subnets, func(n fleet.Subnet) bool { return n.CIDR.Contains(addr.WithZone("")) })
 }
 
 // caDigest is the fingerprint that agents pin: of the certificate itself.

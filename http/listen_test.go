@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/api"
+
+	"github.com/rackstage/provision/internal/throttle"
 )
 
 // dial connects from a given loopback address ("": any).
@@ -57,18 +59,23 @@ func run(t *testing.T, s *Server, l Listeners) {
 
 func TestSlowClientsCostThemselvesOnly(t *testing.T) {
 	s, _ := newTestServer(t)
+	s.bootDoor = throttle.NewDoorkeeper(connsPerAddr, connsInAll)
 	l := listen(t)
 	run(t, s, Listeners{Boot: []net.Listener{l}})
-	cut := 0
+	var all []net.Conn
 	for range 2 * connsPerAddr {
 		conn := dial(t, l.Addr().String(), "127.0.0.2")
 		fmt.Fprint(conn, "GET /boot/vmlinuz HTTP/1.1\r\nX-Slow: ") // and then nothing
+		all = append(all, conn)
+	}
+	cut := 0
+	for _, conn := range all {
 		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			cut++
 		}
 	}
-	if cut < connsPerAddr/2 {
+	if cut != connsPerAddr {
 		t.Errorf("%d of %d slow connections of one address were cut, want all beyond %d", cut, 2*connsPerAddr, connsPerAddr)
 	}
 	begin := time.Now()

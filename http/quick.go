@@ -163,7 +163,7 @@ func (d *quickDoor) talk(c *countedConn, place *throttle.Place) (goesOn bool) {
 		if err != nil {
 			return false
 		}
-		place.Busy()
+		place.Busy(time.Now())
 		for rest := buf.in[:n]; len(rest) > 0; {
 			query, size, ok := parseQuick(rest)
 			if !ok {

@@ -142,8 +142,9 @@ func New(o Options) (*Server, error) {
 		tunnels:   newTunnels(),
 		closing:   make(chan struct{}),
 		customs:   newCustoms(),
-		bootDoor:  throttle.NewDoorkeeper(connsPerAddr, connsInAll),
+		bootDoor:  throttle.NewDoorkeeper(bootsPerAddr, connsInAll),
 	}
+	s.bootDoor.Subnets(s.isDeclared)
 	s.spare.New = func() any { return new(scriptBuffer) }
 	if s.links, err = openLinks(o.PrivateDir, o.Now); err != nil {
 		return nil, err

@@ -20,10 +20,13 @@ type Stats struct {
 	TicketsRefused  int64 // too many of one address
 	OthersNamed     int64 // requests that named another machine than the one that holds the address
 	LinksRefused    int64 // used up, expired, of another address, or made up
-	ConnsOfAddress  int64 // connections refused: too many of one address
-	ConnsInAll      int64 // connections refused: too many, and none of them idle
+	ConnsOfAddress  int64 // connections refused: too many of one address, or of 64 bits of IPv6, and all of them of use
+	ConnsInAll      int64 // connections refused: too many, and all of them of use
 	ConnsGaveWay    int64 // idle connections closed for new ones when there were too many
+	ConnsPushedOut  int64 // busy ones, too: of machines that did not take their answer, or held far more than others
 	Panics          int64
+
+	Conns int64 `metric:"gauge"` // that there are now
 }
 
 type counters struct {
@@ -37,11 +40,13 @@ type counters struct {
 func (s *Server) BootStats() Stats {
 	c := &s.counts
 	ofAddr, inAll := s.bootDoor.Refused()
+	gaveWay, pushedOut := s.bootDoor.GaveWay()
 	return Stats{
 		Requests: c.requests.Load(), Files: c.files.Load(), Chunks: c.chunks.Load(), Scripts: c.scripts.Load(), Links: c.links.Load(),
 		NotFound: c.notFound.Load(), OthersNamed: c.othersNamed.Load(), BadMethods: c.badMethods.Load(), BadRequests: c.badRequests.Load(), HeadersTooLarge: c.headersTooLarge.Load(),
 		SlowHeaders: c.slowHeaders.Load(), IdleClosed: c.idleClosed.Load(), StalledReaders: c.stalledReaders.Load(),
 		TicketsRefused: c.ticketsRefused.Load(), LinksRefused: c.linksRefused.Load(),
-		ConnsOfAddress: ofAddr, ConnsInAll: inAll, ConnsGaveWay: s.bootDoor.GaveWay(), Panics: c.panics.Load(),
+		ConnsOfAddress: ofAddr, ConnsInAll: inAll, ConnsGaveWay: gaveWay, ConnsPushedOut: pushedOut, Panics: c.panics.Load(),
+		Conns: int64(s.bootDoor.Held()),
 	}
 }

@@ -61,6 +61,8 @@ func (r *Relay) openDoors(ctx context.Context) (_ *doors, err error) {
 		open: map[netip.Addr]*door{}, failed: map[netip.Addr]bool{},
 		files: throttle.NewDoorkeeper(connsPerAddr, connsInAll), agents: throttle.NewDoorkeeper(agentsPerAddr, agentsInAll),
 	}
+	d.files.Subnets(everyAddress)
+	d.agents.Subnets(everyAddress)
 	defer func() {
 		if err != nil {
 			d.close()
@@ -76,6 +78,9 @@ func (r *Relay) openDoors(ctx context.Context) (_ *doors, err error) {
 	}
 	return d, r.openNew(ctx, d)
 }
+
+// everyAddress is of a network of machines: a relay is where they are.
+func everyAddress(netip.Addr) bool { return true }
 
 // close closes what is open; nothing of it may be served yet.
 func (d *doors) close() {

@@ -47,7 +47,7 @@ func (r *Relay) carryAgents(ctx context.Context, l net.Listener, keeper *throttl
 			_ = conn.Close()
 			continue
 		}
-		place.Busy() // what goes on in a tunnel is not seen from here
+		place.Busy(time.Now()) // what goes on in a tunnel is not seen from here
 		all.Go(func() {
 			defer keeper.Release(conn)
 			defer conn.Close()

@@ -74,7 +74,7 @@ var rules = archtest.Rules{
 		"internal/throttle":  {},        // rates and connections of each peer
 	},
 	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/netns"},
-	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "internal/throttle", "http/bootfile"},
+	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "http/bootfile"},
 	OnlyIn: map[string][]string{
 		"github.com/labstack/echo/v4":      {"http"},
 		"github.com/danielgtaylor/huma/v2": {"http"},

@@ -1,7 +1,6 @@
 package throttle
 
 import (
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -10,12 +9,17 @@ import (
 	"time"
 )
 
-// A Doorkeeper closes new connections of an address that holds too many
-// already: slow clients cost themselves, not the others. When there are too many
-// in all, one that has been idle for long gives way to the new one.
+// A Doorkeeper sees to it that one host cannot fill a door. Each source (an IPv4
+// address, or the 64 bits of IPv6 that one host has to itself) has so many places
+// at most. Where its own are used up, or all are, a connection that is of no use
+// gives way to the new one: who is idle, or does not take the answer that it asked
+// for; and at last one of a source that holds far more than its share. What
+// firmware asks for it takes as fast as it can.
 type Doorkeeper struct {
-	perAddr int
-	inAll   int
+	perSource int
+	inAll     int
+	isSubnet  func(netip.Addr) bool // see [Doorkeeper.Subnets]
+	look      func(net.Conn) (answer, bool)
 
 	places sync.Map // of net.Conn to *Place: read for each request, without a lock
 
@@ -24,7 +28,7 @@ type Doorkeeper struct {
 	peers map[netip.Addr]*peer
 	rows  [][]*peer // by how many places they hold
 
-	refusedOfAddr, refusedInAll, gaveWay int64
+	refusedOfAddr, refusedInAll, gaveWay, pushedOut int64
 }
 
 // A Place is what an admitted connection holds. It is idle at first.
@@ -32,7 +36,7 @@ type Place struct {
 	conn  net.Conn
 	peer  *peer
 	index int          // in the places of its peer
-	idle  atomic.Int64 // since when, as Unix time in ns; 0: it is busy
+	since atomic.Int64 // Unix time in ns: idle since then; below 0: busy since then
 }
 
 type peer struct {
@@ -41,13 +45,31 @@ type peer struct {
 	index  int // in its row
 }
 
-// NewDoorkeeper returns one that admits so many connections of one address, and
+// NewDoorkeeper returns one that admits so many connections of one source, and
 // of all together.
-func NewDoorkeeper(perAddr, inAll int) *Doorkeeper {
-	return &Doorkeeper{perAddr: perAddr, inAll: inAll, peers: map[netip.Addr]*peer{}, rows: make([][]*peer, perAddr+1)}
+func NewDoorkeeper(perSource, inAll int) *Doorkeeper {
+	return &Doorkeeper{
+		perSource: perSource, inAll: inAll, isSubnet: func(netip.Addr) bool { return false }, look: answerOn,
+		peers: map[netip.Addr]*peer{}, rows: make([][]*peer, perSource+1),
+	}
 }
 
-// Refused returns how many connections were closed because their address held
+// Subnets tells which IPv6 addresses are of networks where many machines share
+// 64 bits: there each address is a source. It is for the time before the first
+// connection.
+func (d *Doorkeeper) Subnets(contain func(netip.Addr) bool) { d.isSubnet = contain }
+
+// sourceOf returns under which address a connection is counted.
+func (d *Doorkeeper) sourceOf(conn net.Conn) netip.Addr {
+	ap, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	addr := ap.Addr().Unmap()
+	if !addr.Is6() || addr.IsLinkLocalUnicast() || addr.IsLoopback() || d.isSubnet(addr) {
+		return addr
+	}
+	return netip.PrefixFrom(addr.WithZone(""), 64).Masked().Addr()
+}
+
+// Refused returns how many connections were closed because their source held
 // too many, and because there were too many in all.
 func (d *Doorkeeper) Refused() (ofAddr, inAll int64) {
 	d.mu.Lock()
@@ -55,18 +77,26 @@ func (d *Doorkeeper) Refused() (ofAddr, inAll int64) {
 	return d.refusedOfAddr, d.refusedInAll
 }
 
-// GaveWay returns how many idle connections were closed for new ones.
-func (d *Doorkeeper) GaveWay() int64 {
+// GaveWay returns how many connections were closed for new ones: idle ones, and
+// busy ones.
+func (d *Doorkeeper) GaveWay() (idle, busy int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.gaveWay
+	return d.gaveWay, d.pushedOut
 }
 
-// Busy notes that a request is in progress: the connection does not give way.
-func (p *Place) Busy() { p.idle.Store(0) }
+// Held returns how many connections there are.
+func (d *Doorkeeper) Held() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.held
+}
+
+// Busy notes that a request is in progress.
+func (p *Place) Busy(now time.Time) { p.since.Store(-now.UnixNano()) }
 
 // Idle notes that the connection waits for a request from now on.
-func (p *Place) Idle(now time.Time) { p.idle.Store(now.UnixNano()) }
+func (p *Place) Idle(now time.Time) { p.since.Store(now.UnixNano()) }
 
 // Watch is a hook for http.Server.ConnState.
 func (d *Doorkeeper) Watch(conn net.Conn, state http.ConnState) {
@@ -82,7 +112,7 @@ func (d *Doorkeeper) Watch(conn net.Conn, state http.ConnState) {
 		d.Release(conn)
 	case http.StateActive:
 		if p, ok := d.places.Load(conn); ok {
-			p.(*Place).Busy() //nolint:forcetypeassert // nothing else is in it
+			p.(*Place).Busy(time.Now()) //nolint:forcetypeassert // nothing else is in it
 		}
 	case http.StateIdle:
 		if p, ok := d.places.Load(conn); ok {
@@ -94,33 +124,45 @@ func (d *Doorkeeper) Watch(conn net.Conn, state http.ConnState) {
 // Admit returns the place of a connection that may stay: the same one, however
 // often it is asked; nil when it may not.
 func (d *Doorkeeper) Admit(conn net.Conn) *Place {
-	ap, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	p, away := d.admit(conn, ap.Addr().Unmap())
+	p, away := d.admit(conn, d.sourceOf(conn))
 	if away != nil {
-		_ = rawConn(away.conn).Close() // who waits for its requests gets to know, and releases it
+		away.leave()
 	}
 	return p
 }
 
-func (d *Doorkeeper) admit(conn net.Conn, addr netip.Addr) (p, away *Place) {
+func (d *Doorkeeper) admit(conn net.Conn, from netip.Addr) (p, away *Place) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if p, in := d.places.Load(conn); in {
 		return p.(*Place), nil //nolint:forcetypeassert // nothing else is in it
 	}
-	if of := d.peers[addr]; of != nil && len(of.places) >= d.perAddr {
-		d.refusedOfAddr++
-		return nil, nil
-	}
-	if d.held >= d.inAll {
-		if away = d.longestIdle(); away == nil {
+	switch of := d.peers[from]; {
+	case of != nil && len(of.places) >= d.perSource:
+		if away = d.uselessOf(of); away == nil {
+			d.refusedOfAddr++
+			return nil, nil
+		}
+	case d.held >= d.inAll:
+		if away = d.useless(of); away == nil {
 			d.refusedInAll++
 			return nil, nil
 		}
-		d.gaveWay++
+	}
+	if away != nil {
+		d.count(away)
 		d.remove(away)
 	}
-	return d.add(conn, addr), away
+	return d.add(conn, from), away
+}
+
+// count counts a place that is taken away; the caller holds mu.
+func (d *Doorkeeper) count(away *Place) {
+	if away.since.Load() < 0 {
+		d.pushedOut++
+		return
+	}
+	d.gaveWay++
 }
 
 // Release counts a connection out; one that was not counted in is no matter.
@@ -179,42 +221,4 @@ func (d *Doorkeeper) leaveRow(of *peer) {
 	(*row)[of.index], last.index = last, of.index
 	(*row)[len(*row)-1] = nil
 	*row = (*row)[:len(*row)-1]
-}
-
-// looks is how many places of each row are looked at, about: who makes us search
-// often does not make us search long.
-const looks = 128
-
-// longestIdle returns the place that gives way: the one that has been idle
-// longest, of the addresses that hold most. Of very many that hold as many as
-// each other, any few do. It is nil when all are busy. The caller holds mu.
-func (d *Doorkeeper) longestIdle() (found *Place) {
-	since := int64(0)
-	for n := len(d.rows) - 1; n > 0 && found == nil; n-- {
-		row := d.rows[n]
-		if len(row) == 0 {
-			continue
-		}
-		first := rand.IntN(len(row)) //nolint:gosec // no secret
-		for i := 0; i < len(row) && i*n < looks; i++ {
-			for _, p := range row[(first+i)%len(row)].places {
-				if s := p.idle.Load(); s != 0 && (found == nil || s < since) {
-					found, since = p, s
-				}
-			}
-		}
-	}
-	return found
-}
-
-// rawConn is the connection below: to close one of TLS in good order takes
-// time.
-func rawConn(conn net.Conn) net.Conn {
-	for {
-		above, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			return conn
-		}
-		conn = above.NetConn()
-	}
 }
