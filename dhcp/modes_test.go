@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/golden"
 )
 
 // Every mode answers every kind of client as it was reviewed: who gets an
@@ -44,7 +45,7 @@ func TestEachModeAnswersAsReviewed(t *testing.T) {
 			}
 		}
 	}
-	compare(t, filepath.Join("testdata", "modes.golden"), got.String())
+	golden.Check(t, filepath.Join("testdata", "modes.golden"), got.String())
 }
 
 func onProxyPort() arrival {

@@ -2,65 +2,34 @@ package dhcp
 
 import (
 	"bytes"
-	"encoding/binary"
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"unicode"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/golden"
+	"github.com/rackstage/provision/internal/pcap"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 // clientPackets returns the DHCP packets that clients sent in a capture.
-func clientPackets(tb testing.TB, name string) [][]byte {
+func clientPackets(tb testing.TB, name string) (packets [][]byte) {
 	tb.Helper()
-	b, err := os.ReadFile(name)
+	all, err := pcap.Packets(name)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var order binary.ByteOrder = binary.LittleEndian
-	if len(b) < 24 || order.Uint32(b) != 0xa1b2c3d4 && order.Uint32(b) != 0xa1b23c4d {
-		tb.Fatalf("%s is no pcap file", name)
-	}
-	var packets [][]byte
-	for b = b[24:]; len(b) >= 16; {
-		n := int(order.Uint32(b[8:]))
-		if n > len(b)-16 {
-			tb.Fatalf("%s is cut off", name)
+	for _, p := range all {
+		if port := p.To.Port(); !p.TCP && p.To.Addr().Is4() && (port == serverPort || port == proxyPort) {
+			packets = append(packets, p.Data)
 		}
-		if p := toServer(b[16 : 16+n]); p != nil {
-			packets = append(packets, p)
-		}
-		b = b[16+n:]
 	}
 	return packets
-}
-
-// toServer returns the payload of an Ethernet frame with UDP over IPv4 to
-// port 67 or 4011.
-func toServer(frame []byte) []byte {
-	if len(frame) < 42 || binary.BigEndian.Uint16(frame[12:]) != 0x0800 || frame[23] != 17 {
-		return nil
-	}
-	udp := frame[14+int(frame[14]&15)*4:]
-	if len(udp) < 8 {
-		return nil
-	}
-	port, length := binary.BigEndian.Uint16(udp[2:]), int(binary.BigEndian.Uint16(udp[4:]))
-	if (port != serverPort && port != proxyPort) || length < 8 || length > len(udp) {
-		return nil
-	}
-	return udp[8:length]
 }
 
 func captures(tb testing.TB) []string {
@@ -118,7 +87,7 @@ func TestCapturedFirmwareIsAnsweredAsReviewed(t *testing.T) {
 				fmt.Fprintf(&got, "== %s ==\n", how)
 				replay(t, &got, packets, fleet.DHCPMode(mode), fleet.State(state))
 			}
-			compare(t, filepath.Join("testdata", title+".golden"), got.String())
+			golden.Check(t, filepath.Join("testdata", title+".golden"), got.String())
 		})
 	}
 }
@@ -148,22 +117,6 @@ func replay(t *testing.T, w *strings.Builder, packets [][]byte, mode fleet.DHCPM
 		if ts.Stats().Panics > 0 {
 			t.Fatalf("packet %d made us panic", i)
 		}
-	}
-}
-
-func compare(t *testing.T, golden, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("answers differ from %s (-want +got):\n%s", golden, diff)
 	}
 }
 

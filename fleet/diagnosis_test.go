@@ -1,14 +1,12 @@
 package fleet
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "rewrite docs/diagnoses.md")
+	"github.com/rackstage/provision/internal/golden"
+)
 
 // The page in docs is the table, and nothing else.
 func TestTheDocumentIsTheTable(t *testing.T) {
@@ -30,15 +28,7 @@ What the server finds wrong by itself: an alarm stands for as long as its cause 
 		seen[d.Code] = true
 		fmt.Fprintf(&want, "| %s | %s | %s |\n", d.Code, d.Title, strings.ReplaceAll(d.Fix, "|", "\\|"))
 	}
-	const name = "../docs/diagnoses.md"
-	if *update {
-		if err := os.WriteFile(name, []byte(want.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, err := os.ReadFile(name); err != nil || string(got) != want.String() {
-		t.Errorf("%s is not as the table says (go test ./fleet -update): %v", name, err)
-	}
+	golden.Check(t, "../docs/diagnoses.md", want.String())
 }
 
 func TestADiagnosisThatNobodyKnowsHasItsCode(t *testing.T) {

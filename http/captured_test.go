@@ -1,55 +1,31 @@
 package http
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/rackstage/provision/internal/golden"
+	"github.com/rackstage/provision/internal/pcap"
 )
 
 // capturedRequests returns the heads of the HTTP requests in a capture, one
 // string each.
 func capturedRequests(tb testing.TB, name string) (heads []string) {
 	tb.Helper()
-	b, err := os.ReadFile(name)
+	packets, err := pcap.Packets(name)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for b = b[24:]; len(b) >= 16; {
-		n := int(binary.LittleEndian.Uint32(b[8:]))
-		if head, whole, _ := bytes.Cut(tcpPayload(b[16:16+n]), []byte("\r\n\r\n")); whole != nil {
-			heads = append(heads, string(head))
+	for _, p := range packets {
+		head, whole := strings.CutSuffix(string(p.Data), "\r\n\r\n")
+		if whole && p.TCP && (strings.HasPrefix(head, "GET ") || strings.HasPrefix(head, "HEAD ")) {
+			heads = append(heads, head)
 		}
-		b = b[16+n:]
 	}
 	return heads
-}
-
-// tcpPayload returns what an Ethernet frame with TCP holds, if that is the
-// beginning of a request.
-func tcpPayload(frame []byte) []byte {
-	if len(frame) < 74 {
-		return nil
-	}
-	var tcp []byte
-	switch etherType := binary.BigEndian.Uint16(frame[12:]); {
-	case etherType == 0x0800 && frame[23] == 6:
-		tcp = frame[14+int(frame[14]&15)*4:]
-	case etherType == 0x86dd && frame[20] == 6:
-		tcp = frame[54:]
-	default:
-		return nil
-	}
-	data := tcp[min(len(tcp), int(tcp[12]>>4)*4):]
-	if !bytes.HasPrefix(data, []byte("GET ")) && !bytes.HasPrefix(data, []byte("HEAD ")) {
-		return nil
-	}
-	return data
 }
 
 // What firmware, iPXE, shim and GRUB ask by HTTP, word for word, is answered:
@@ -77,17 +53,5 @@ func TestCapturedRequestsAreAnsweredAsReviewed(t *testing.T) {
 			fmt.Fprintf(&got, "  %s: %s\n", line, status)
 		}
 	}
-	const golden = "testdata/captured.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("answers (-want +got):\n%s", diff)
-	}
+	golden.Check(t, "testdata/captured.golden", got.String())
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/golden"
 )
 
 func TestProblemPages(t *testing.T) {
@@ -51,7 +52,7 @@ func TestProblemPages(t *testing.T) {
 				t.Errorf("status in body %v, in header %d", p["status"], got.Code)
 			}
 			pretty, _ := json.MarshalIndent(p, "", "  ")
-			golden(t, "problems/"+name+".json", string(pretty)+"\n")
+			golden.Check(t, "testdata/problems/"+name+".json", string(pretty)+"\n")
 		})
 	}
 }

@@ -1,12 +1,11 @@
 package ipxescripts
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/rackstage/provision/internal/golden"
 )
 
 func loadGRUB(tb testing.TB) *GRUB {
@@ -68,19 +67,7 @@ func TestGRUBScriptsAreAsReviewed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", name+".cfg")
-			if *update {
-				if err := os.WriteFile(golden, got, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("script differs (-want +got):\n%s", diff)
-			}
+			golden.Check(t, filepath.Join("testdata", name+".cfg"), string(got))
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package ipxescripts
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,10 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/rackstage/provision/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func load(tb testing.TB) *Scripts {
 	tb.Helper()
@@ -68,19 +65,7 @@ func TestScriptsAreAsReviewed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", name+".ipxe")
-			if *update {
-				if err := os.WriteFile(golden, got, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("script differs (-want +got):\n%s", diff)
-			}
+			golden.Check(t, filepath.Join("testdata", name+".ipxe"), string(got))
 		})
 	}
 }

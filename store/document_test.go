@@ -3,15 +3,13 @@ package store_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write testdata anew")
 
 // The documents in a database have the field names of package fleet. Whoever
 // renames or removes a field there needs a migration first, and then a new
@@ -31,7 +29,7 @@ func TestOldDocumentsAreStillRead(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join("testdata", "0001", name+".json")
-			if *update {
+			if golden.Updating() {
 				write(t, file, tt.wrote)
 			}
 			old, err := os.ReadFile(file)

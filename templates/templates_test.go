@@ -2,21 +2,17 @@ package templates
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func example() Data {
 	return DataFor(
@@ -41,19 +37,7 @@ func TestEveryFamilyRendersAsReviewed(t *testing.T) {
 				for _, f := range seed {
 					fmt.Fprintf(&got, "-- %s %o --\n%s", f.Path, f.Mode, f.Data)
 				}
-				golden := filepath.Join(family, "testdata", name+".txt")
-				if *update {
-					if err := os.WriteFile(golden, got.Bytes(), 0o600); err != nil {
-						t.Fatal(err)
-					}
-				}
-				want, err := os.ReadFile(golden)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if diff := cmp.Diff(string(want), got.String()); diff != "" {
-					t.Errorf("seed differs (-want +got):\n%s", diff)
-				}
+				golden.Check(t, filepath.Join(family, "testdata", name+".txt"), got.String())
 				for _, odd := range []string{"<no value>", "map[", "%!"} {
 					if strings.Contains(got.String(), odd) {
 						t.Errorf("seed contains %q", odd)

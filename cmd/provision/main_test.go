@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -17,9 +16,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
-)
 
-var update = flag.Bool("update", false, "rewrite golden files")
+	"github.com/rackstage/provision/internal/golden"
+)
 
 func TestMain(m *testing.M) {
 	testscript.Main(leakFree{m}, map[string]func(){"provision": main})
@@ -46,7 +45,7 @@ func TestCommandLine(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
-		UpdateScripts:       *update,
+		UpdateScripts:       golden.Updating(),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"fake": fakeServer,
 			"code": exitsWith,
@@ -156,22 +155,4 @@ func (f *fake) record(r *http.Request) {
 	defer log.Close()
 	body, _ := io.ReadAll(bufio.NewReader(r.Body))
 	fmt.Fprintf(log, "%s %s %s\n", r.Method, r.URL.Path, body)
-}
-
-// golden compares got with a file in testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update, then look at the diff)\n--- got\n%s\n--- want\n%s", path, got, want)
-	}
 }

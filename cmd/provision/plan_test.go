@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/internal/golden"
 )
 
 func rackPlan() api.Plan {
@@ -27,11 +28,11 @@ func rackPlan() api.Plan {
 func TestPlanTellsClassesReasonsAndDisks(t *testing.T) {
 	var out strings.Builder
 	writePlan(&out, rackPlan(), planStyle{server: "https://pxe.example:8443"})
-	golden(t, "plan.golden", out.String())
+	golden.Check(t, "testdata/plan.golden", out.String())
 }
 
 func TestPlanWideNamesEveryNode(t *testing.T) {
 	var out strings.Builder
 	writePlan(&out, rackPlan(), planStyle{wide: true, approved: true})
-	golden(t, "plan-wide.golden", out.String())
+	golden.Check(t, "testdata/plan-wide.golden", out.String())
 }

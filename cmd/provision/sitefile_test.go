@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/golden"
 )
 
 func TestTheExampleSiteIsWhatItSays(t *testing.T) {
@@ -65,7 +66,7 @@ func TestBrokenSitesAreShownWithLineArrowAndSuggestion(t *testing.T) {
 			if got := fleet.KindOf(err); got != fleet.Invalid {
 				t.Errorf("kind %q, want %q", got, fleet.Invalid)
 			}
-			golden(t, filepath.Join("broken", name+".golden"), err.Error()+"\n")
+			golden.Check(t, filepath.Join("testdata", "broken", name+".golden"), err.Error()+"\n")
 		})
 	}
 }

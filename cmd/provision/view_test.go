@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/internal/golden"
 )
 
 var nineOClock = time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)
@@ -30,7 +31,7 @@ func rackRun() api.Run {
 }
 
 func TestFrameShowsWhatFailedFirstAndWhatIsUnderWay(t *testing.T) {
-	golden(t, "frame.golden", strings.Join(frame(rackRun(), 5*time.Minute, at(152*time.Second), 100), "\n")+"\n")
+	golden.Check(t, "testdata/frame.golden", strings.Join(frame(rackRun(), 5*time.Minute, at(152*time.Second), 100), "\n")+"\n")
 }
 
 func TestFrameOfAFullRackStaysSmall(t *testing.T) {
@@ -91,7 +92,7 @@ func TestPlainProgressTellsEachChangeOnce(t *testing.T) {
 	v.note("", at(113*time.Second))
 	v.update(rackRun(), at(141*time.Second))
 	v.finish(rackRun(), at(150*time.Second), 1)
-	golden(t, "plain.golden", out.String())
+	golden.Check(t, "testdata/plain.golden", out.String())
 }
 
 func TestBarIsFullOnlyAtTheEnd(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 func FuzzHandle(f *testing.F) {
 	for _, name := range captures(f) {
 		for _, p := range clientPackets(f, name) {
-			f.Add(p.payload, true)
-			f.Add(p.payload, false)
+			f.Add(p.Data, true)
+			f.Add(p.Data, false)
 		}
 	}
 	for _, v := range []voice{uefi, ipxe, agent, linux} {

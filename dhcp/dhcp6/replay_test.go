@@ -2,62 +2,30 @@ package dhcp6
 
 import (
 	"bytes"
-	"encoding/binary"
-	"flag"
 	"fmt"
-	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv6"
+
+	"github.com/rackstage/provision/internal/golden"
+	"github.com/rackstage/provision/internal/pcap"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// A captured packet is what a client sent to UDP 547.
-type captured struct {
-	from    netip.Addr
-	payload []byte
-}
-
-func clientPackets(tb testing.TB, name string) []captured {
+// clientPackets returns what clients sent to servers in a capture.
+func clientPackets(tb testing.TB, name string) (packets []pcap.Packet) {
 	tb.Helper()
-	b, err := os.ReadFile(name)
+	all, err := pcap.Packets(name)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	order := binary.LittleEndian
-	if len(b) < 24 || order.Uint32(b) != 0xa1b2c3d4 && order.Uint32(b) != 0xa1b23c4d {
-		tb.Fatalf("%s is no pcap file", name)
-	}
-	var packets []captured
-	for b = b[24:]; len(b) >= 16; {
-		n := int(order.Uint32(b[8:]))
-		if n > len(b)-16 {
-			tb.Fatalf("%s is cut off", name)
-		}
-		if p, ok := toServer(b[16 : 16+n]); ok {
+	for _, p := range all {
+		if !p.TCP && p.To.Addr().Is6() && p.To.Port() == serverPort {
 			packets = append(packets, p)
 		}
-		b = b[16+n:]
 	}
 	return packets
-}
-
-// toServer reads an Ethernet frame with UDP over IPv6.
-func toServer(frame []byte) (captured, bool) {
-	if len(frame) < 62 || binary.BigEndian.Uint16(frame[12:]) != 0x86dd || frame[20] != 17 {
-		return captured{}, false
-	}
-	udp := frame[54:]
-	length := int(binary.BigEndian.Uint16(udp[4:]))
-	if binary.BigEndian.Uint16(udp[2:]) != serverPort || length < 8 || length > len(udp) {
-		return captured{}, false
-	}
-	return captured{netip.AddrFrom16([16]byte(frame[22:38])), udp[8:length]}, true
 }
 
 func captures(tb testing.TB) []string {
@@ -127,13 +95,13 @@ func TestCapturedFirmwareIsAnsweredAsReviewed(t *testing.T) {
 			given := map[[4]byte]*dhcpv6.OptIAAddress{}
 			var got bytes.Buffer
 			for _, p := range clientPackets(t, name) {
-				raw := readdress(t, b, p.payload, given)
-				q, err := parseQuery(raw, direct(p.from))
+				raw := readdress(t, b, p.Data, given)
+				q, err := parseQuery(raw, direct(p.From.Addr()))
 				if err != nil {
 					t.Fatal(err)
 				}
 				fmt.Fprintf(&got, "%s from %s, firmware %q arch %d, uuid %s\n", q.msg.MessageType, q.mac, q.boot.Firmware, q.boot.Arch, q.boot.UUID)
-				answer := b.ask(t, raw, direct(p.from))
+				answer := b.ask(t, raw, direct(p.From.Addr()))
 				got.WriteString(show(answer))
 				if m, ok := answer.(*dhcpv6.Message); ok {
 					for _, o := range m.Options.IANA() {
@@ -143,19 +111,7 @@ func TestCapturedFirmwareIsAnsweredAsReviewed(t *testing.T) {
 					}
 				}
 			}
-			golden := strings.TrimSuffix(name, ".pcap") + ".golden"
-			if *update {
-				if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got.String()); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			golden.Check(t, strings.TrimSuffix(name, ".pcap")+".golden", got.String())
 		})
 	}
 }

@@ -6,26 +6,20 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/net/bpf"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/pcap"
 )
 
-// frames reads a capture (pcap, Ethernet, little-endian).
-func frames(tb testing.TB, name string) (all [][]byte) {
+func frames(tb testing.TB, name string) [][]byte {
 	tb.Helper()
-	raw, err := os.ReadFile(name)
-	if err != nil || len(raw) < 24 {
-		tb.Fatalf("read capture %s: %v", name, err)
-	}
-	for raw = raw[24:]; len(raw) >= 16; {
-		n := int(binary.LittleEndian.Uint32(raw[8:]))
-		all = append(all, raw[16:16+n])
-		raw = raw[16+n:]
+	all, err := pcap.Frames(name)
+	if err != nil {
+		tb.Fatal(err)
 	}
 	return all
 }

@@ -65,7 +65,9 @@ var rules = archtest.Rules{
 		"internal/bench":     {"internal/figure"}, // the figures of `make bench`
 		"internal/benchboot": {"..."},             // the figures of `make bench-boot`
 		"internal/figure":    {},
+		"internal/golden":    {},        // what a test made, beside what was reviewed
 		"internal/firewall":  {},        // what the kernel would drop
+		"internal/pcap":      {},        // captures of real machines
 		"internal/porthold":  {"fleet"}, // who holds a port
 		"internal/mmsg":      {},        // many packets in one system call
 		"internal/netns":     {},        // network namespaces for tests
@@ -73,7 +75,7 @@ var rules = archtest.Rules{
 		"internal/sockbuf":   {},        // room for packets
 		"internal/throttle":  {},        // rates and connections of each peer
 	},
-	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/netns"},
+	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/golden", "internal/netns"},
 	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "http/bootfile"},
 	OnlyIn: map[string][]string{
 		"github.com/labstack/echo/v4":      {"http"},

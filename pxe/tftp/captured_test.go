@@ -2,17 +2,14 @@ package tftp
 
 import (
 	"encoding/binary"
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/rackstage/provision/internal/golden"
+	"github.com/rackstage/provision/internal/pcap"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // captures returns the captures of real firmware that the packages for DHCP
 // have, with what it asks by TFTP in them.
@@ -26,51 +23,26 @@ func captures(tb testing.TB) []string {
 	return append(four, six...)
 }
 
-// clientPackets returns the TFTP packets that clients sent in captures.
-func clientPackets(tb testing.TB, names ...string) (packets [][]byte) {
+// clientPackets returns the requests, ACKs and ERRORs that clients sent in
+// captures.
+func clientPackets(tb testing.TB, names ...string) (sent [][]byte) {
 	tb.Helper()
 	for _, name := range names {
-		b, err := os.ReadFile(name)
+		packets, err := pcap.Packets(name)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		for b = b[24:]; len(b) >= 16; {
-			n := int(binary.LittleEndian.Uint32(b[8:]))
-			if p := tftpPayload(b[16 : 16+n]); p != nil {
-				packets = append(packets, p)
+		for _, p := range packets {
+			if p.TCP || len(p.Data) < 4 {
+				continue
 			}
-			b = b[16+n:]
+			switch op, port := binary.BigEndian.Uint16(p.Data), p.To.Port(); {
+			case op == opRRQ && port == Port, (op == opACK || op == opERROR) && port > 1023:
+				sent = append(sent, p.Data)
+			}
 		}
 	}
-	return packets
-}
-
-// tftpPayload returns what an Ethernet frame with UDP holds, if that is a
-// request, an ACK or an ERROR.
-func tftpPayload(frame []byte) []byte {
-	if len(frame) < 46 {
-		return nil
-	}
-	var udp []byte
-	switch binary.BigEndian.Uint16(frame[12:]) {
-	case 0x0800:
-		if frame[23] == 17 {
-			udp = frame[14+int(frame[14]&15)*4:]
-		}
-	case 0x86dd:
-		if frame[20] == 17 && len(frame) >= 66 {
-			udp = frame[54:]
-		}
-	}
-	if len(udp) < 12 {
-		return nil
-	}
-	port, data := binary.BigEndian.Uint16(udp[2:]), udp[8:]
-	switch op := binary.BigEndian.Uint16(data); {
-	case op == opRRQ && port == Port, (op == opACK || op == opERROR) && port > 1023:
-		return data[:binary.BigEndian.Uint16(udp[4:])-8]
-	}
-	return nil
+	return sent
 }
 
 // What each firmware and loader asks for, in which blocks and windows, is in
@@ -98,17 +70,5 @@ func TestRequestsOfRealFirmwareAreGrantedAsReviewed(t *testing.T) {
 			got.WriteString("\n")
 		}
 	}
-	const golden = "testdata/requests.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("requests (-want +got):\n%s", diff)
-	}
+	golden.Check(t, "testdata/requests.golden", got.String())
 }
