@@ -64,6 +64,10 @@ type BMC struct {
 
 	Outlets PDUOutlets
 	Quirks  BMCQuirks
+
+	Own      bool       // we made its password: rules do not replace it
+	Next     BMCAccount // an account that it may have got from us, and that is not proven yet; zero for none
+	Findings []Finding  // what somebody should see to
 }
 
 // BMCPorts are the ports of a BMC that are not the usual ones.
@@ -113,13 +117,16 @@ func (b BMC) Via() BMCDriver {
 func (b BMC) Usable() bool { return b.Address != "" || b.Via() != "" && !b.Via().SignsIn() }
 
 // BMCAccess is how to reach the BMCs of the machines that a rule matches. The
-// password itself stays in its file, sealed once it is read.
+// password itself stays in its file, sealed once it is read. Without one, an
+// account with a password of ours is made on each BMC, by the agent on the
+// machine.
 type BMCAccess struct {
+	Keep           bool      // no account is ever made or changed there
 	Driver         BMCDriver // "" lets a probe choose
 	Address        string    // "" is what the machine says
 	Ports          BMCPorts
-	CipherSuite    int // 0 lets a probe choose
-	Username       string
+	CipherSuite    int    // 0 lets a probe choose
+	Username       string // without a password: of the account that is made; "": [OwnUser]
 	PasswordFile   string
 	SealedPassword string // filled in by whoever read the file
 	Outlets        PDUOutlets

@@ -37,6 +37,18 @@ const (
 	CodeTFTPUnheard   = "E-TFTP-UNHEARD"
 )
 
+// Codes of diagnoses of BMCs and of what is kept secret.
+const (
+	CodeBMCEnrol      = "E-BMC-ENROL"
+	CodeBMCNoAddress  = "E-BMC-NO-ADDRESS"
+	CodeBMCPassword   = "E-BMC-PASSWORD"
+	CodeBMCStranger   = "E-BMC-STRANGER"
+	CodeBMCCipherZero = "E-BMC-CIPHER-ZERO"
+	CodeBMCAnonymous  = "E-BMC-ANONYMOUS"
+	CodeBMCFactory    = "E-BMC-FACTORY"
+	CodeSealKey       = "E-SEAL-KEY"
+)
+
 var diagnoses = []Diagnosis{
 	{CodeRogueDHCP, "another DHCP server answers", "turn that server off, or stand beside it with mode: proxy (IPv4 only), or add it to known_dhcp in site.yaml: {on}"},
 	{CodeRogueProxy, "another proxyDHCP server gives boot information", "turn its boot service off, or add it to the subnet's known_dhcp in site.yaml: {on}"},
@@ -56,6 +68,14 @@ var diagnoses = []Diagnosis{
 	{CodeTFTPUnheard, "machines ask for boot files by TFTP, and no packet of an answer is ever acknowledged", "let UDP from this server's high ports pass the firewall between it and the machines, or set tftp.single_port: true in provision.yaml: {on}"},
 	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders (for 32-bit UEFI there is none: set such a machine to BIOS): {on}"},
 	{CodeBootFile, "a file that machines are told to load is missing", "put it into the folder that the detail names (kernel and ramdisk come from provision images build debian-12), or take it out of site.yaml: {on}"},
+	{CodeBMCEnrol, "no account of ours could be made on a BMC; what it had before stands", "see what the detail names, then boot the machine from the network once more; or give its rule an account in site.yaml, bmc: {username, password_file}, or bmc: {enrol: false} to leave the BMC alone: {on}"},
+	{CodeBMCNoAddress, "a BMC has no LAN address", "plug in its network port and let it ask for an address by DHCP, or set one in its setup, then boot the machine from the network once more: {on}"},
+	{CodeBMCPassword, "it is not known which of two passwords a BMC has; both are kept", "see that the BMC answers, then: provision bmc rotate NODE; if it takes neither, reset its account by hand and boot the machine from the network: {on}"},
+	{CodeBMCStranger, "a BMC got an address and none of our accounts lets us in, or nobody knows its machine", "add what it came with to bmc_accounts in site.yaml, or boot its machine from the network once: {on}"},
+	{CodeBMCCipherZero, "a BMC accepts cipher suite 0: whoever knows a user name is let in without a password", "switch cipher suite 0 off in the BMC's settings (ipmitool lan set 1 cipher_privs), and keep its network to this server: {on}"},
+	{CodeBMCAnonymous, "a BMC lets in users without a name", "disable user 1, the one without a name, in the BMC's settings: {on}"},
+	{CodeBMCFactory, "a BMC still takes a password that it came with", "change or disable that account in the BMC's settings: {on}"},
+	{CodeSealKey, "secrets are sealed with a key that is missing", "put the key back that the detail names, or set those secrets again: {on}"},
 	{CodeNoBootHTTPS, "boot_url: https is declared and cannot be given, so that machines get plain HTTP", "set listen.boot_https in provision.yaml and restart the server, or, behind a relay, write boot_url: http: {on}"},
 }
 

@@ -9,6 +9,7 @@ type Site struct {
 	Rules    []Rule
 	Scripts  []Script
 	Quirks   []Quirk // the first that fits counts
+	Factory  []FactoryAccount
 
 	Menu      bool // every machine shows the boot menu
 	IPXEShell bool // the menu offers iPXE's own shell, which can load anything from anywhere

@@ -15,6 +15,7 @@ const (
 	StepSeed      StepKind = "seed"       // write identity and first-boot data
 	StepBootEntry StepKind = "boot_entry" // make the firmware boot from the disk
 	StepReboot    StepKind = "reboot"     // restart from the disk
+	StepBMC       StepKind = "bmc"        // make an account on the machine's BMC
 
 	StepDocker StepKind = "docker" // one request to the local Docker engine
 	StepJoin   StepKind = "join"   // redeem a ticket and join the cluster
@@ -30,6 +31,7 @@ type Step struct {
 	Seed   *SeedOrder
 	Docker *DockerRequest
 	Join   *JoinTicket
+	BMC    *BMCOrder
 }
 
 // A DiskOrder says which disk is planned. An agent that does not find exactly
@@ -112,6 +114,7 @@ type StepReport struct {
 	Failure  Failure
 	Docker   *DockerResponse
 	Joined   *Joined
+	BMC      *BMCReport
 }
 
 // A Session is one start of an agent: of the ramdisk, or of the service on

@@ -45,6 +45,7 @@ type Subnet struct {
 	SLAAC        bool // IPv6: machines may make addresses of their own too; our router advertisements say so
 	BOOTP        bool // clients that are too old for DHCP get addresses of the ranges too
 	Menu         bool // its machines show the boot menu
+	OOB          bool // BMCs get their addresses here: they are looked at, and given passwords of ours
 
 	// Other DHCP servers, and IPv6 routers, that belong there. No IPv4 one: in
 	// mode proxy the first that answers, otherwise nobody.

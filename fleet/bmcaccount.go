@@ -1,0 +1,98 @@
+package fleet
+
+import (
+	"slices"
+	"strings"
+)
+
+// OwnUser is the name of the accounts that we make on BMCs, unless a rule
+// says another.
+const OwnUser = "provision"
+
+// A BMCAccount is a user of a BMC at an address.
+type BMCAccount struct {
+	Address        string // host or host:port
+	Username       string
+	SealedPassword string // sealed by access; never in clear in here
+}
+
+// A Finding is something about a BMC that somebody should see to. It stands
+// until a later look does not find it any more.
+type Finding struct {
+	Code   string // of a [Diagnosis]
+	Detail string // what was seen, one line; hostile text
+}
+
+// Findings of BMCs: those that a look over the network finds, and those that
+// come of making and changing accounts.
+var lookedFor = []string{CodeBMCCipherZero, CodeBMCAnonymous, CodeBMCFactory}
+
+// WithFinding returns the BMC with one finding of this code.
+func (b BMC) WithFinding(code, detail string) BMC {
+	b = b.WithoutFindings(code)
+	b.Findings = append(b.Findings, Finding{code, CleanText(detail)})
+	return b
+}
+
+// WithoutFindings returns the BMC without findings of these codes.
+func (b BMC) WithoutFindings(codes ...string) BMC {
+	b.Findings = slices.DeleteFunc(slices.Clone(b.Findings), func(f Finding) bool { return slices.Contains(codes, f.Code) })
+	return b
+}
+
+// Looked returns the BMC with what a look over the network has found, in the
+// place of what an earlier one did.
+func (b BMC) Looked(found []Finding) BMC {
+	b = b.WithoutFindings(lookedFor...)
+	for _, f := range found {
+		b = b.WithFinding(f.Code, f.Detail)
+	}
+	return b
+}
+
+// Candidate returns the BMC as it would be with an account in the place of
+// its own: to be tried, never to be stored before.
+func (b BMC) Candidate(a BMCAccount) BMC {
+	b.Username, b.SealedPassword = a.Username, a.SealedPassword
+	if a.Address != "" && a.Address != b.Address {
+		b.Address, b.CipherSuite = a.Address, -1
+	}
+	return b
+}
+
+// A FactoryAccount is what BMCs of a kind come with. It is tried on BMCs that
+// get an address of a subnet with oob: true, once, and replaced where it works.
+type FactoryAccount struct {
+	Vendor         string // contained in what its Redfish service calls its vendor, ignoring case
+	MACPrefix      string // start of the MAC address of the BMC's LAN port, or all of it
+	Serial         string // contained in the host name that it asks for an address with, ignoring case
+	Username       string
+	PasswordFile   string
+	SealedPassword string // filled in by whoever read the file
+}
+
+// Fits reports whether an account may be tried on a BMC.
+func (a FactoryAccount) Fits(vendor string, mac MAC, hostname string) bool {
+	return containsFold(vendor, a.Vendor) &&
+		strings.HasPrefix(string(mac), strings.ToLower(a.MACPrefix)) &&
+		containsFold(hostname, a.Serial)
+}
+
+// A BMCOrder says which account an agent shall make on its machine's BMC.
+type BMCOrder struct {
+	Username string
+	Password Secret
+}
+
+// A BMCReport is what an agent found of its machine's BMC, and made there.
+type BMCReport struct {
+	Slot         int    // of the account
+	Channel      int    // of the LAN port
+	Address      string // of the LAN port; "" when it has none
+	Source       string // of the address: "static", "dhcp", "bios", "other"
+	MAC          MAC
+	Manufacturer int // IANA enterprise number
+	Product      int
+	Firmware     string
+	Users        int // accounts that are enabled
+}
