@@ -34,6 +34,24 @@ func readPrivate(name string) ([]byte, error) {
 	return raw, nil
 }
 
+// readGiven reads a file of keys that somebody else looks after. systemd lets
+// a service's user read its credentials by an ACL, which shows as the group's
+// right to read.
+func readGiven(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err == nil && info.Mode().Perm()&0o037 != 0 {
+		err = fmt.Errorf("others may read it: mode %04o", info.Mode().Perm())
+	}
+	if err != nil {
+		return nil, keyFault(name, "give the file that the server was told to take its keys from, readable by its user only", err)
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return nil, keyFault(name, "", err)
+	}
+	return raw, nil
+}
+
 // writePrivate writes a file that only we may read, whole or not at all,
 // and it is on the disk when it returns.
 func writePrivate(name string, data []byte) error {

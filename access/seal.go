@@ -1,12 +1,12 @@
 package access
 
 import (
+	"cmp"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,9 +28,10 @@ import (
 // node's row must not open. That takes authenticated additional data, which
 // age does not have. Its nonces are 192 bits long and can be random.
 type Sealer struct {
-	file string
-	mu   sync.Mutex
-	keys []sealKey // the last one seals, all of them open
+	file  string // that new keys are added to
+	given string // file of keys that somebody else looks after; "" for none
+	mu    sync.Mutex
+	keys  []sealKey // the last one seals, all of them open
 }
 
 type sealKey struct {
@@ -62,7 +63,28 @@ func OpenSealer(dir string) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, s.parse(string(raw))
+	return s, s.parse(s.file, string(raw))
+}
+
+// OpenSealerWith reads the keys from a file that somebody else looks after,
+// such as a systemd credential. Those in seal.key in the directory, if there is
+// one, open what was sealed before.
+func OpenSealerWith(dir, given string) (*Sealer, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, keyFault(dir, "let the user that runs provision write to the state directory", err)
+	}
+	s := &Sealer{file: filepath.Join(dir, sealFile), given: given}
+	raw, err := readPrivate(s.file)
+	if err == nil {
+		err = s.parse(s.file, string(raw))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if raw, err = readGiven(given); err != nil {
+		return nil, err
+	}
+	return s, s.parse(given, string(raw))
 }
 
 func refuseNewKey(dir string) error {
@@ -75,16 +97,16 @@ func refuseNewKey(dir string) error {
 }
 
 // parse reads lines of "<id> <base64 of 32 bytes>".
-func (s *Sealer) parse(text string) error {
+func (s *Sealer) parse(file, text string) error {
 	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		id, encoded, _ := strings.Cut(strings.TrimSpace(line), " ")
 		raw, err := base64.RawStdEncoding.DecodeString(encoded)
 		if err != nil || id == "" {
-			return keyFault(s.file, "put the key file back from your backup", fmt.Errorf("line %d is not a key", i+1))
+			return keyFault(file, "put the key file back from your backup", fmt.Errorf("line %d is not a key", i+1))
 		}
 		aead, err := chacha20poly1305.NewX(raw)
 		if err != nil {
-			return keyFault(s.file, "put the key file back from your backup", fmt.Errorf("line %d: a key of %d bytes", i+1, len(raw)))
+			return keyFault(file, "put the key file back from your backup", fmt.Errorf("line %d: a key of %d bytes", i+1, len(raw)))
 		}
 		s.keys = append(s.keys, sealKey{id, aead, raw})
 	}
@@ -96,23 +118,29 @@ func (s *Sealer) parse(text string) error {
 func (s *Sealer) Rotate() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.given != "" {
+		return &fleet.Error{
+			Kind: fleet.Conflict, Code: "E-KEY-GIVEN", Op: "make a new key", On: s.given, Err: errors.New("provision does not write this file"),
+			Hint: "add a line to it, made with: provision secrets new-key; restart the server, then: provision secrets rotate --keep-key",
+		}
+	}
 	old, err := os.ReadFile(s.file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return keyFault(s.file, "", err)
 	}
-	id, key := make([]byte, 4), make([]byte, chacha20poly1305.KeySize)
-	_, _ = rand.Read(id) // never fails since Go 1.24
-	_, _ = rand.Read(key)
-	line := fmt.Sprintf("%x %s\n", id, base64.RawStdEncoding.EncodeToString(key))
+	line := NewKey()
 	if err := writePrivate(s.file, append(old, line...)); err != nil {
 		return err
 	}
-	aead, err := chacha20poly1305.NewX(key)
-	if err != nil {
-		return err
-	}
-	s.keys = append(s.keys, sealKey{hex.EncodeToString(id), aead, key})
-	return nil
+	return s.parse(s.file, line)
+}
+
+// NewKey returns a new key as a line of a key file.
+func NewKey() string {
+	id, key := make([]byte, 4), make([]byte, chacha20poly1305.KeySize)
+	_, _ = rand.Read(id) // never fails since Go 1.24
+	_, _ = rand.Read(key)
+	return fmt.Sprintf("%x %s\n", id, base64.RawStdEncoding.EncodeToString(key))
 }
 
 // Seal seals a value for a place, such as "bmc of n-0123456789". It opens
@@ -150,7 +178,7 @@ func (s *Sealer) Open(sealed, context string) ([]byte, error) {
 	}
 	k, ok := s.key(id)
 	if !ok {
-		return nil, unopened(context, "put the key back into "+s.file, fmt.Errorf("it is sealed with key %.16q, which is not there", id))
+		return nil, unopened(context, "put the key back into "+cmp.Or(s.given, s.file), fmt.Errorf("it is sealed with key %.16q, which is not there", id))
 	}
 	box, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if err != nil || len(box) < k.aead.NonceSize() {
