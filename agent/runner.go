@@ -17,6 +17,7 @@ type outcome struct {
 	text   string
 	docker *api.DockerResponse
 	joined *api.Joined
+	bmc    *api.BMCReport
 	after  func() error // runs when the server has the final report: reboot
 }
 
@@ -107,7 +108,7 @@ func (r *runner) run(ctx context.Context, run *running, s *api.Step) {
 		return
 	}
 	run.report.State, run.report.Progress, run.report.Text = "done", 100, result.text
-	run.report.Docker, run.report.Joined = result.docker, result.joined
+	run.report.Docker, run.report.Joined, run.report.BMC = result.docker, result.joined, result.bmc
 	run.after = result.after
 	r.log.Info("step done", "kind", s.Kind, "step", s.ID, "took", time.Since(begun).Round(time.Millisecond), "text", run.report.Text)
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/rackstage/provision/agent/bmc"
 	"github.com/rackstage/provision/agent/chunk"
 	"github.com/rackstage/provision/agent/disk"
 	"github.com/rackstage/provision/agent/fault"
@@ -32,6 +34,7 @@ func (in *installer) doers() map[string]doer {
 		api.StepSeed:      in.seed,
 		api.StepBootEntry: in.bootEntry,
 		api.StepReboot:    in.down(false),
+		api.StepBMC:       in.bmc,
 		api.StepPowerOff:  in.down(true),
 	}
 }
@@ -137,6 +140,20 @@ func slowly(log *slog.Logger) func(string) {
 		default:
 		}
 	}
+}
+
+// bmc makes an account on the machine's BMC.
+func (in *installer) bmc(ctx context.Context, s *api.Step, _ func(int, string)) (outcome, error) {
+	order, err := need(s.BMC, s)
+	if err != nil {
+		return outcome{}, err
+	}
+	made, err := bmc.EnrolHere(ctx, *order)
+	if err != nil {
+		return outcome{}, err
+	}
+	text := fmt.Sprintf("user %s in slot %d of the BMC, whose address is %s (%s)", order.Username, made.Slot, cmp.Or(made.Address, "none"), made.Source)
+	return outcome{bmc: &made, text: text}, nil
 }
 
 // down switches the machine off or restarts it, once the server knows.

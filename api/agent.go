@@ -68,6 +68,7 @@ const (
 	StepSeed      = "seed"
 	StepBootEntry = "boot_entry"
 	StepReboot    = "reboot"
+	StepBMC       = "bmc"
 
 	StepDocker = "docker"
 	StepJoin   = "join"
@@ -82,6 +83,7 @@ type Step struct {
 	Seed   *SeedOrder     `json:"seed,omitempty"`
 	Docker *DockerRequest `json:"docker,omitempty"`
 	Join   *JoinTicket    `json:"join,omitempty"`
+	BMC    *BMCOrder      `json:"bmc,omitempty"`
 }
 
 // DiskOrder names the planned disk: the agent fails with E-DISK-OTHER before
@@ -162,6 +164,27 @@ type StepReport struct {
 	Text     string          `json:"text,omitempty"`
 	Docker   *DockerResponse `json:"docker,omitempty"`
 	Joined   *Joined         `json:"joined,omitempty"`
+	BMC      *BMCReport      `json:"bmc,omitempty"`
+}
+
+// BMCOrder is an account to be made on the machine's BMC. It is in no file and
+// no log, on either side.
+type BMCOrder struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// BMCReport is what the machine's BMC is, and the account that was made there.
+type BMCReport struct {
+	Slot         int    `json:"slot"`
+	Channel      int    `json:"channel"`
+	Address      string `json:"address,omitempty"`
+	Source       string `json:"source,omitempty"` // static, dhcp, bios, other
+	MAC          string `json:"mac,omitempty"`
+	Manufacturer int    `json:"manufacturer"` // IANA enterprise number
+	Product      int    `json:"product"`
+	Firmware     string `json:"firmware,omitempty"`
+	Users        int    `json:"users"` // other accounts that are enabled
 }
 
 // Joined is what a node says of itself after it joined.

@@ -56,6 +56,12 @@ func toReport(in *api.StepReport) *fleet.StepReport {
 	if in.Joined != nil {
 		out.Joined = &fleet.Joined{ClusterID: fleet.CleanText(in.Joined.ClusterID), NodeID: fleet.CleanText(in.Joined.NodeID)}
 	}
+	if b := in.BMC; b != nil {
+		out.BMC = &fleet.BMCReport{
+			Slot: b.Slot, Channel: b.Channel, Address: fleet.CleanText(b.Address), Source: fleet.CleanText(b.Source), MAC: fleet.MAC(fleet.CleanText(b.MAC)),
+			Manufacturer: b.Manufacturer, Product: b.Product, Firmware: fleet.CleanText(b.Firmware), Users: b.Users,
+		}
+	}
 	return out
 }
 
@@ -83,6 +89,9 @@ func fromStep(in *fleet.Step) *api.Step {
 	}
 	if in.Join != nil {
 		out.Join = &api.JoinTicket{Ticket: in.Join.Secret}
+	}
+	if in.BMC != nil {
+		out.BMC = &api.BMCOrder{Username: in.BMC.Username, Password: string(in.BMC.Password)}
 	}
 	return out
 }

@@ -28,6 +28,12 @@ const (
 	Seed      Code = "E-SEED"       // identity or first-boot data could not be written
 	BootEntry Code = "E-BOOT-ENTRY" // the firmware did not take the boot entry
 
+	BMCAway    Code = "E-BMC-AWAY"    // the machine's own BMC does not answer
+	BMCRefused Code = "E-BMC-REFUSED" // it does not do what an account needs
+	BMCShape   Code = "E-BMC-SHAPE"   // it does not take such a password
+	BMCFull    Code = "E-BMC-FULL"    // it has no room for another user
+	BMCNoLAN   Code = "E-BMC-NO-LAN"  // it has no network port
+
 	DockerAway    Code = "E-DOCKER-AWAY"    // the Docker engine does not answer
 	DockerRefused Code = "E-DOCKER-REFUSED" // the request is not on the short list
 	Join          Code = "E-JOIN"           // the engine did not get into the cluster

@@ -43,6 +43,7 @@ var rules = archtest.Rules{
 		"relay": {"fleet", "api", "dhcp", "dhcp/dhcp6", "dhcp/foreign", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle"},
 
 		"agent":           {"api", "agent/..."},
+		"agent/bmc":       {"api", "agent/fault"},
 		"agent/chunk":     {"api", "agent/fault", "agent/retry"},
 		"agent/disk":      {"api", "agent/fault", "agent/retry"},
 		"agent/docker":    {"api", "agent/fault", "agent/retry"},
