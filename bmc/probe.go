@@ -49,8 +49,11 @@ func (c *Controller) probe(ctx context.Context, t Target) (Found, error) {
 	switch {
 	case t.Driver == "":
 		found, err := c.probeRedfish(ctx, t)
-		if err == nil || !elsewhere(err) {
-			return found, err
+		if err == nil {
+			return found, nil
+		}
+		if !elsewhere(err) {
+			return Found{Driver: fleet.DriverRedfish}, err // who said no
 		}
 		found, second := c.probeIPMI(ctx, t)
 		if errors.Is(second, ErrNoAnswer) || errors.Is(second, ErrClosed) {

@@ -18,7 +18,10 @@ type Options struct {
 	Joiner  Joiner
 	Rotator Rotator
 	Prober  Prober       // nil: BMCs are not looked at before they are needed
+	Vault   Vault        // nil: no accounts are made on BMCs
 	Log     *slog.Logger // nil: silent
+
+	Accounts Accounts // nil: BMCs keep their passwords, and nobody looks for what is wrong with them
 
 	TicketKey []byte // secret that boot tickets are sealed with; nil: a new one, and tickets do not outlive the engine
 
@@ -33,12 +36,15 @@ type Engine struct {
 	links   *links
 	bus     *bus
 	alarms  *alarms
-	places  places // of strangers
+	found   map[alarmKey]string // of BMCs, as it was alarmed last; guarded by alarms.mu
+	places  places              // of strangers
 	sights  chan fleet.Evidence
 	dropped atomic.Int64 // sightings that did not fit into the queue
 	hearing *hearing
-	said    *repeats     // for takeReports alone
-	tooMany atomic.Int64 // sightings of machines that had too many
+
+	enrolments *enrolments
+	said       *repeats     // for takeReports alone
+	tooMany    atomic.Int64 // sightings of machines that had too many
 
 	writing sync.Mutex // held while one change is decided and stored
 
@@ -65,7 +71,9 @@ func New(o Options) *Engine {
 		sights:  make(chan fleet.Evidence, 4096),
 		hearing: newHearing(),
 		said:    newRepeats(),
-		started: make(chan struct{}),
+
+		enrolments: newEnrolments(),
+		started:    make(chan struct{}),
 	}
 }
 
@@ -89,6 +97,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	close(e.started)
+	e.settleAll(ctx)
 	e.takeReports(ctx)
 	e.bus.close()
 	e.runs.Wait()

@@ -155,7 +155,7 @@ func (e *Engine) classify(t *tx, n *fleet.Node) {
 	}
 	// The address is what the machine says: nobody who has not been approved
 	// gets to see us sign in.
-	if n.Approved && r.BMC.Usable() {
+	if n.Approved && r.BMC.Usable() && !n.BMC.Own {
 		n.BMC = n.BMC.Under(r.BMC, n.Inventory.BMC.Address)
 	}
 }

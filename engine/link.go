@@ -80,9 +80,10 @@ func (e *Engine) Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport)
 	}
 	for {
 		n, _ = e.world.node(n.ID)
+		e.enrolBMC(n, s)
 		changed := e.world.watch()
 		step, wake := l.next(s)
-		if step == nil {
+		if step == nil && !e.enrolments.changes(n.ID) {
 			step = standby(n, s)
 		}
 		if step != nil {

@@ -81,6 +81,7 @@ func (e *Engine) takeReports(ctx context.Context) {
 		case <-e.alarms.wake:
 			e.reportAlarms(ctx)
 		case now := <-tick.C:
+			e.alertFindings(now)
 			e.alarms.expire(now)
 		case first := <-e.sights:
 			facts := e.waiting(first, many)

@@ -7,7 +7,8 @@ import (
 )
 
 // A Prober signs in to a node's BMC for the first time. It returns what the
-// node's BMC is to be from then on: driver, cipher suite, certificate.
+// node's BMC is to be from then on: driver, cipher suite, certificate. With an
+// error, the driver is the one that was refused.
 type Prober interface {
 	Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error)
 }

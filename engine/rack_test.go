@@ -103,6 +103,7 @@ type rack struct {
 	formed   int
 	rotated  int
 	members  map[string]bool
+	bmc      *fakeBMC // of all machines; nil: there is nothing to be made on it
 }
 
 func newRack(ctx context.Context, t *testing.T, n int) *rack {
@@ -230,7 +231,7 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 	n, err := e.Hello(ctx, fleet.Hello{Ticket: secret, Key: fleet.HashSecret(boot), Addr: addr, BootID: boot, MAC: m.mac, Placed: true, UUID: string(m.mac), Inventory: fleet.Inventory{
 		Vendor: "QEMU", Serial: string(m.mac), MemoryMiB: 1024,
 		Disks: []fleet.Disk{{ID: "virtio-" + string(m.mac), Serial: string(m.mac), Name: "vda", Bytes: m.diskSize, Holds: m.holds}},
-		BMC:   fleet.InventoryBMC{Present: true, Address: "10.77.1.11"},
+		BMC:   fleet.InventoryBMC{Present: true, Address: bmcAddress},
 	}})
 	if err == nil {
 		m.node = n.ID
@@ -271,6 +272,8 @@ func (m *machine) carryOut(ctx context.Context, e *Engine, s fleet.Step) fleet.S
 		m.powerOff()
 	case fleet.StepDocker:
 		r.Docker = &fleet.DockerResponse{Status: 200, Body: []byte("{}")}
+	case fleet.StepBMC:
+		r = m.rack.bmc.order(r, *s.BMC)
 	case fleet.StepJoin:
 		m.rack.mu.Unlock()
 		order, err := e.RedeemJoin(ctx, m.node, s.Join.Secret)
@@ -338,7 +341,7 @@ func testSite() fleet.Site {
 		Stages:   []fleet.Stage{{Name: "prd"}},
 		Profiles: []fleet.Profile{{Name: "debian", Image: "debian-12"}},
 		Pools:    []fleet.Pool{{Name: "prd", Stage: "prd", Profile: "debian", Cluster: fleet.Swarm, Managers: 1, Trust: fleet.T1}},
-		Rules:    []fleet.Rule{{Name: "rack", Match: fleet.Match{MACPrefix: "52:54:00"}, Pool: "prd", Approve: true, BMC: fleet.BMCAccess{Username: "admin"}}},
+		Rules:    []fleet.Rule{{Name: "rack", Match: fleet.Match{MACPrefix: "52:54:00"}, Pool: "prd", Approve: true, BMC: fleet.BMCAccess{Username: "admin", PasswordFile: "bmc", SealedPassword: "sealed"}}},
 	}
 }
 
@@ -346,7 +349,11 @@ func testSite() fleet.Site {
 func (r *rack) serve(s *memoryStore) (*Engine, func()) { return r.serveOn(r.ctx, s) }
 
 func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
-	e := New(Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, TicketKey: []byte("the key of this rack")})
+	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, TicketKey: []byte("the key of this rack")}
+	if r.bmc != nil {
+		o.Prober, o.Vault, o.Accounts = r.bmc, r.bmc, r.bmc
+	}
+	e := New(o)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {

@@ -134,7 +134,7 @@ type BMCAccess struct {
 
 // Usable reports whether the rule says enough to switch a machine.
 func (a BMCAccess) Usable() bool {
-	return a.Username != "" || a.Driver == DriverPDU || a.Driver != "" && !a.Driver.SignsIn()
+	return a.Username != "" && !a.MakesAccount() || a.Driver == DriverPDU || a.Driver != "" && !a.Driver.SignsIn()
 }
 
 // Under returns the BMC as a rule has it, whose machine says that its BMC is

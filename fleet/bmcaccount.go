@@ -50,14 +50,21 @@ func (b BMC) Looked(found []Finding) BMC {
 	return b
 }
 
-// Candidate returns the BMC as it would be with an account in the place of
-// its own: to be tried, never to be stored before.
+// Candidate returns the BMC as it would be with an account that we made in the
+// place of its own: to be tried, never to be stored before.
 func (b BMC) Candidate(a BMCAccount) BMC {
-	b.Username, b.SealedPassword = a.Username, a.SealedPassword
+	b.Username, b.SealedPassword, b.Own = a.Username, a.SealedPassword, true
 	if a.Address != "" && a.Address != b.Address {
 		b.Address, b.CipherSuite = a.Address, -1
 	}
 	return b
+}
+
+// MakesAccount reports whether accounts with passwords of ours are made on the
+// BMCs of the rule's machines.
+func (a BMCAccess) MakesAccount() bool {
+	noBMC := a.Driver != "" && !a.Driver.SignsIn() || a.Driver == DriverPDU || a.Driver == DriverAMT
+	return !a.Keep && a.PasswordFile == "" && a.SealedPassword == "" && !noBMC
 }
 
 // A FactoryAccount is what BMCs of a kind come with. It is tried on BMCs that

@@ -55,6 +55,7 @@ func (p bmcPower) Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
 	t.Driver = b.Wanted
 	found, err := p.bmc.Probe(ctx, t)
 	if err != nil {
+		b.Driver = found.Driver
 		return b, err
 	}
 	b.Driver, b.CipherSuite, b.System, b.BasicAuth, b.Pin, b.NewPin = found.Driver, found.CipherSuite, found.System, found.BasicAuth, found.Pin, ""

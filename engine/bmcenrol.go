@@ -1,0 +1,318 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// enrolments knows whose BMC is being changed, and which boots of ramdisks
+// have had their turn.
+type enrolments struct {
+	mu   sync.Mutex
+	busy map[fleet.NodeID]bool
+	boot map[fleet.NodeID]string
+}
+
+func newEnrolments() *enrolments {
+	return &enrolments{busy: map[fleet.NodeID]bool{}, boot: map[fleet.NodeID]string{}}
+}
+
+// begin reports whether nobody changes the node's BMC now, and holds it.
+func (s *enrolments) begin(id fleet.NodeID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[id] {
+		return false
+	}
+	s.busy[id] = true
+	return true
+}
+
+// changes reports whether somebody changes the node's BMC: its machine is not
+// to be switched off meanwhile.
+func (s *enrolments) changes(id fleet.NodeID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy[id]
+}
+
+func (s *enrolments) end(id fleet.NodeID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.busy, id)
+}
+
+// turn reports whether this boot of the node's ramdisk has not had its turn
+// yet, and takes it.
+func (s *enrolments) turn(id fleet.NodeID, boot string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[id] || s.boot[id] == boot {
+		return false
+	}
+	s.busy[id], s.boot[id] = true, boot
+	return true
+}
+
+// enrolWithin is for all of an enrolment: the machine may be writing its disk
+// meanwhile, and its agent does one thing at a time.
+const enrolWithin = time.Hour
+
+// enrolBMC makes an account of ours on the BMC of a node whose ramdisk asks for
+// work, where its rule leaves that to us: once in each boot, beside everything
+// else.
+func (e *Engine) enrolBMC(n fleet.Node, s fleet.Session) {
+	if s.Installed || e.Vault == nil || e.Prober == nil || !e.ownsAccount(n) || !e.enrolments.turn(n.ID, s.BootID) {
+		return
+	}
+	e.runs.Go(func() {
+		defer e.endEnrolment(n.ID)
+		ctx, cancel := context.WithTimeout(e.running, enrolWithin)
+		defer cancel()
+		e.enrol(ctx, n.ID)
+	})
+}
+
+// endEnrolment lets go of the node's BMC, and wakes its agent, which may go to
+// standby now.
+func (e *Engine) endEnrolment(id fleet.NodeID) {
+	e.enrolments.end(id)
+	l := e.links.of(id)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed()
+}
+
+// ownsAccount reports whether the account of a node's BMC is our own business.
+// Nobody's BMC is changed who has not been approved, nor where a rule gives an
+// account or says that the BMC is to be left alone.
+func (e *Engine) ownsAccount(n fleet.Node) bool {
+	if !n.Approved || !n.WasApproved() || n.State == fleet.Quarantined || !n.Inventory.BMC.Present {
+		return false
+	}
+	r, ok := e.Site().MatchRule(n)
+	return ok && r.BMC.MakesAccount()
+}
+
+// enrol sees to it that we can sign in to the node's BMC.
+func (e *Engine) enrol(ctx context.Context, id fleet.NodeID) {
+	n, ok := e.world.node(id)
+	if !ok {
+		return
+	}
+	if n.BMC.Own && n.BMC.SealedPassword != "" && e.stillOurs(ctx, n) {
+		e.look(ctx, id)
+		return
+	}
+	report, err := e.makeAccount(ctx, id)
+	if err == nil {
+		err = e.adoptNext(ctx, id, fmt.Sprintf("made by its agent in slot %d", report.Slot))
+	}
+	switch {
+	case ctx.Err() != nil || errors.Is(err, errRestarted):
+		return // the next boot goes on
+	case err != nil:
+		e.find(ctx, id, codeOfEnrolment(err), err)
+		return
+	}
+	e.look(ctx, id)
+}
+
+var errNoAddress = errors.New("the BMC has no LAN address")
+
+func codeOfEnrolment(err error) string {
+	if errors.Is(err, errNoAddress) {
+		return fleet.CodeBMCNoAddress
+	}
+	return fleet.CodeBMCEnrol
+}
+
+// stillOurs reports whether the account that we made before signs in, at the
+// address that the machine says now. Only a BMC that says no is given another
+// password: one that is silent may be back tomorrow.
+func (e *Engine) stillOurs(ctx context.Context, n fleet.Node) bool {
+	at := n.BMC.Candidate(fleet.BMCAccount{
+		Address: cmp.Or(n.Inventory.BMC.Address, n.BMC.Address), Username: n.BMC.Username, SealedPassword: n.BMC.SealedPassword,
+	})
+	err := e.adopt(ctx, n.ID, at, "")
+	if fleet.KindOf(err) == fleet.Denied {
+		return false
+	}
+	if err != nil {
+		e.find(ctx, n.ID, fleet.CodeBMCEnrol, err)
+	}
+	return true
+}
+
+// makeAccount has the node's agent make the account. What it is given is
+// stored before, so that a server which is killed does not lose what a BMC has
+// got; it is used for nothing until it has signed in.
+func (e *Engine) makeAccount(ctx context.Context, id fleet.NodeID) (fleet.BMCReport, error) {
+	for shape := 0; ; shape++ {
+		next, err := e.prepare(ctx, id, shape)
+		if err != nil {
+			return fleet.BMCReport{}, err
+		}
+		report, err := e.orderAccount(ctx, id, next)
+		if fleet.CodeOf(err) == codeShape {
+			continue
+		}
+		if err != nil {
+			return report, err
+		}
+		if report.Address == "" {
+			return report, errNoAddress
+		}
+		return report, e.update(ctx, func(t *tx) error {
+			n, err := t.node(id)
+			if err != nil {
+				return err
+			}
+			n.BMC.Next.Address = report.Address
+			n.Inventory.BMC.Address = report.Address
+			t.put(n)
+			return nil
+		})
+	}
+}
+
+// codeShape is what an agent says when the BMC does not take such a password.
+const codeShape = "E-BMC-SHAPE"
+
+func (e *Engine) orderAccount(ctx context.Context, id fleet.NodeID, next fleet.BMCAccount) (fleet.BMCReport, error) {
+	password, err := e.Vault.Reveal(id, next.SealedPassword)
+	if err != nil {
+		return fleet.BMCReport{}, err
+	}
+	step := fleet.Step{
+		ID:   "bmc/" + fleet.ShortHash(fleet.HashSecret(next.SealedPassword)), // the same after a restart of the server
+		Kind: fleet.StepBMC, BMC: &fleet.BMCOrder{Username: next.Username, Password: password},
+	}
+	done, err := e.do(ctx, id, step, false)
+	if err != nil {
+		return fleet.BMCReport{}, err
+	}
+	if done.BMC == nil {
+		return fleet.BMCReport{}, &fleet.Error{Kind: fleet.Internal, Op: "make BMC account", On: "node " + string(id), Err: errors.New("the agent sent no report")}
+	}
+	return *done.BMC, nil
+}
+
+// prepare returns the account that the node's BMC is to get next: the one that
+// it may have got already, or a new one, which is stored. A shape after the
+// first is tried because the one before was refused.
+func (e *Engine) prepare(ctx context.Context, id fleet.NodeID, shape int) (next fleet.BMCAccount, err error) {
+	sealed := ""
+	if n, ok := e.world.node(id); !ok || shape > 0 || n.BMC.Next.SealedPassword == "" {
+		if sealed, err = e.Vault.NewPassword(id, shape); err != nil {
+			return next, err
+		}
+		if sealed == "" {
+			return next, &fleet.Error{
+				Kind: fleet.Conflict, Code: fleet.CodeBMCEnrol, Op: "make BMC account", On: "node " + string(id),
+				Err: errors.New("the BMC takes none of our passwords"), Hint: "give its rule an account in site.yaml: bmc: {username, password_file}",
+			}
+		}
+	}
+	err = e.update(ctx, func(t *tx) error {
+		n, err := t.node(id)
+		if err != nil {
+			return err
+		}
+		if sealed != "" {
+			n.BMC.Next.SealedPassword = sealed
+		}
+		r, _ := e.Site().MatchRule(n)
+		n.BMC.Next.Username = cmp.Or(r.BMC.Username, fleet.OwnUser)
+		n.BMC.Wanted, n.BMC.Ports = r.BMC.Driver, r.BMC.Ports
+		next = n.BMC.Next
+		t.put(n)
+		return nil
+	})
+	return next, err
+}
+
+// adoptNext signs in with the account that is not proven yet, and makes it the
+// node's.
+func (e *Engine) adoptNext(ctx context.Context, id fleet.NodeID, how string) error {
+	n, ok := e.world.node(id)
+	if !ok {
+		return unknownNode(string(id))
+	}
+	return e.adopt(ctx, id, n.BMC.Candidate(n.BMC.Next), how)
+}
+
+// How often a BMC that has just got a password is asked whether it takes it.
+// Some need a moment; few refusals are so many that a user is locked out.
+const (
+	proofs    = 2
+	proofRest = 5 * time.Second
+)
+
+// adopt signs in as a candidate, and makes that the node's BMC when it works.
+// Otherwise the node keeps what it has. How is for the record; "" when there is
+// nothing new to be told.
+func (e *Engine) adopt(ctx context.Context, id fleet.NodeID, candidate fleet.BMC, how string) error {
+	n, ok := e.world.node(id)
+	if !ok {
+		return unknownNode(string(id))
+	}
+	n.BMC = candidate
+	var err error
+	for try := 1; ; try++ {
+		if candidate, err = e.prove(ctx, n); err == nil {
+			break
+		}
+		if how == "" || try == proofs || ctx.Err() != nil || rest(ctx, proofRest) != nil {
+			return err
+		}
+	}
+	return e.update(ctx, func(t *tx) error {
+		now, err := t.node(id)
+		if err != nil {
+			return err
+		}
+		candidate.Own, candidate.Next = true, fleet.BMCAccount{}
+		candidate.Findings = now.BMC.Findings
+		now.BMC = candidate.WithoutFindings(fleet.CodeBMCEnrol, fleet.CodeBMCNoAddress, fleet.CodeBMCPassword)
+		t.put(now)
+		if how != "" {
+			t.event(fleet.EventAccess, now, "engine", "BMC account "+candidate.Username+" at "+candidate.Address+": "+how+", proven by signing in")
+		}
+		return nil
+	})
+}
+
+// prove signs in to a BMC, and returns it with what that has shown. Where a
+// probe may choose, it takes Redfish first; but there are BMCs whose Redfish
+// has users of its own.
+func (e *Engine) prove(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
+	proven, err := e.Prober.Probe(ctx, n)
+	wanted := n.BMC.Wanted
+	if fleet.KindOf(err) != fleet.Denied || wanted != "" || n.BMC.Driver != "" || proven.Driver != fleet.DriverRedfish {
+		return proven, err
+	}
+	n.BMC.Wanted = fleet.DriverIPMI
+	if proven, second := e.Prober.Probe(ctx, n); second == nil {
+		proven.Wanted = wanted
+		return proven, nil
+	}
+	return proven, err
+}
+
+func rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

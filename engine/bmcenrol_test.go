@@ -1,0 +1,397 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+const bmcAddress = "10.77.1.11"
+
+// A fakeBMC is a BMC with its users, and the vault that its passwords come
+// from: sealed, they begin with "sealed ".
+type fakeBMC struct {
+	mu      sync.Mutex
+	users   map[string]string
+	address string // "" when it has none
+	shape   int    // the first that it takes
+	silent  bool
+	deaf    bool // says yes to a new password, and keeps the old one
+	orders  int
+	logins  int
+	made    int
+	finding []fleet.Finding
+}
+
+func newFakeBMC() *fakeBMC {
+	return &fakeBMC{users: map[string]string{"admin": "factory"}, address: bmcAddress}
+}
+
+// NewPassword implements Vault.
+func (b *fakeBMC) NewPassword(id fleet.NodeID, shape int) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if shape > 1 {
+		return "", nil
+	}
+	b.made++
+	return fmt.Sprintf("sealed %s %d %d", id, b.made, shape), nil
+}
+
+// Reveal implements Vault.
+func (b *fakeBMC) Reveal(id fleet.NodeID, sealed string) (fleet.Secret, error) {
+	plain, ok := strings.CutPrefix(sealed, "sealed ")
+	if !ok || !strings.HasPrefix(plain, string(id)) {
+		return "", errors.New("it does not open")
+	}
+	return fleet.Secret(plain), nil
+}
+
+// order is what the agent does on the machine.
+func (b *fakeBMC) order(r fleet.StepReport, o fleet.BMCOrder) fleet.StepReport {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.orders++
+	if !strings.HasSuffix(string(o.Password), fmt.Sprint(b.shape)) {
+		r.State, r.Failure = fleet.StepFailed, fleet.Failure{Code: codeShape, Text: "not such a password"}
+		return r
+	}
+	b.users[o.Username] = string(o.Password)
+	r.BMC = &fleet.BMCReport{Slot: 5, Channel: 1, Address: b.address, Source: "dhcp"}
+	return r
+}
+
+// Probe implements Prober.
+func (b *fakeBMC) Probe(_ context.Context, n fleet.Node) (fleet.BMC, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.logins++
+	switch {
+	case b.silent || n.BMC.Address != b.address:
+		return n.BMC, &fleet.Error{Kind: fleet.Unreachable, Code: "E-BMC-TIMEOUT", Err: errors.New("no answer")}
+	case strings.TrimPrefix(n.BMC.SealedPassword, "sealed ") != b.users[n.BMC.Username]:
+		return n.BMC, &fleet.Error{Kind: fleet.Denied, Code: "E-BMC-LOGIN", Err: errors.New("wrong password")}
+	}
+	n.BMC.Driver, n.BMC.CipherSuite = fleet.DriverIPMI, 17
+	return n.BMC, nil
+}
+
+// ChangePassword implements Accounts.
+func (b *fakeBMC) ChangePassword(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error {
+	if _, err := b.Probe(ctx, n); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	password := strings.TrimPrefix(next.SealedPassword, "sealed ")
+	if !strings.HasSuffix(password, fmt.Sprint(b.shape)) {
+		return &fleet.Error{Kind: fleet.Conflict, Code: codeShape, Err: errors.New("not such a password")}
+	}
+	if !b.deaf {
+		b.users[next.Username] = password
+	}
+	return nil
+}
+
+// Look implements Accounts.
+func (b *fakeBMC) Look(context.Context, fleet.Node, []fleet.FactoryAccount) ([]fleet.Finding, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.finding, nil
+}
+
+// change is a fault that a test makes.
+func (b *fakeBMC) change(f func(b *fakeBMC)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f(b)
+}
+
+func (b *fakeBMC) ordered() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.orders
+}
+
+// opens reports whether the node's account signs in.
+func (b *fakeBMC) opens(n fleet.Node) bool {
+	_, err := b.Probe(context.Background(), n)
+	return err == nil
+}
+
+// enrolSite leaves the accounts to us.
+func enrolSite(access fleet.BMCAccess) fleet.Site {
+	site := testSite()
+	site.Rules[0].BMC = access
+	return site
+}
+
+// enrolRack is one machine that is switched on once; a minute later all that
+// its BMC is in for is over.
+func enrolRack(t *testing.T, access fleet.BMCAccess, spoil func(b *fakeBMC)) (*rack, *memoryStore) {
+	t.Helper()
+	r := newRack(t.Context(), t, 1)
+	r.bmc = newFakeBMC()
+	r.bmc.change(spoil)
+	return r, &memoryStore{world: fleet.World{Site: enrolSite(access)}}
+}
+
+func (r *rack) press() {
+	r.mu.Lock()
+	for _, m := range r.machines {
+		m.powerOn() //nolint:contextcheck // it outlives the press
+	}
+	r.mu.Unlock()
+	time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+}
+
+func (r *rack) unplug() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.machines {
+		m.powerOff()
+	}
+}
+
+func (s *memoryStore) only(t *testing.T) fleet.Node {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.world.Nodes) != 1 {
+		t.Fatalf("%d nodes, want 1", len(s.world.Nodes))
+	}
+	return s.world.Nodes[0]
+}
+
+func codes(n fleet.Node) (found []string) {
+	for _, f := range n.BMC.Findings {
+		found = append(found, f.Code)
+	}
+	return found
+}
+
+func TestABMCGetsAnAccountOfOursThatSignsIn(t *testing.T) {
+	tests := map[string]struct {
+		access fleet.BMCAccess
+		spoil  func(b *fakeBMC)
+		orders int
+		user   string // "": it got none
+		found  []string
+	}{
+		"where the rule says nothing":                 {fleet.BMCAccess{}, func(*fakeBMC) {}, 1, "provision", nil},
+		"under the name that the rule says":           {fleet.BMCAccess{Username: "ops"}, func(*fakeBMC) {}, 1, "ops", nil},
+		"of another shape when the first is refused":  {fleet.BMCAccess{}, func(b *fakeBMC) { b.shape = 1 }, 2, "provision", nil},
+		"but not where it shall be left alone":        {fleet.BMCAccess{Keep: true}, func(*fakeBMC) {}, 0, "", nil},
+		"but not where the rule gives one":            {fleet.BMCAccess{Username: "admin", PasswordFile: "f", SealedPassword: "factory"}, func(*fakeBMC) {}, 0, "admin", nil},
+		"but not when no shape is taken":              {fleet.BMCAccess{}, func(b *fakeBMC) { b.shape = 9 }, 2, "", []string{fleet.CodeBMCEnrol}},
+		"but not when it has no address":              {fleet.BMCAccess{}, func(b *fakeBMC) { b.address = "" }, 1, "", []string{fleet.CodeBMCNoAddress}},
+		"but not when it does not answer by network":  {fleet.BMCAccess{}, func(b *fakeBMC) { b.silent = true }, 1, "", []string{fleet.CodeBMCEnrol}},
+		"and what else is wrong with it is a finding": {fleet.BMCAccess{}, func(b *fakeBMC) { b.finding = []fleet.Finding{{Code: fleet.CodeBMCCipherZero}} }, 1, "provision", []string{fleet.CodeBMCCipherZero}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, s := enrolRack(t, tt.access, tt.spoil)
+				e, kill := r.serve(s)
+				r.press()
+				n := s.only(t)
+				if got := r.bmc.ordered(); got != tt.orders {
+					t.Errorf("%d orders, want %d", got, tt.orders)
+				}
+				if n.BMC.Username != tt.user || tt.user != "" && !r.bmc.opens(n) || n.BMC.Own != (tt.orders > 0 && tt.user != "") {
+					t.Errorf("the BMC is %+v, want user %q that signs in", n.BMC, tt.user)
+				}
+				if got := codes(n); !slices.Equal(got, tt.found) {
+					t.Errorf("findings %v, want %v", n.BMC.Findings, tt.found)
+				}
+				checkAlarms(t, e, tt.found)
+				r.unplug()
+				kill()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+func checkAlarms(t *testing.T, e *Engine, want []string) {
+	t.Helper()
+	var got []string
+	for _, a := range e.Alarms() {
+		got = append(got, a.Code)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("alarms %v, want %v", got, want)
+	}
+}
+
+// The plug of the server is pulled at each of its writes in turn. In the end
+// the BMC has exactly one account of ours, and it is the one that is stored.
+func TestAnEnrolmentSurvivesAKillAtAnyMoment(t *testing.T) {
+	for cut, cuts := 1, 2; cut < cuts; cut++ {
+		synctest.Test(t, func(t *testing.T) {
+			r, s := enrolRack(t, fleet.BMCAccess{}, func(*fakeBMC) {})
+			died := make(chan struct{})
+			s.onCut, s.pull = func() { close(died) }, cut
+			_, kill := r.serve(s)
+			r.press()
+			select {
+			case <-died:
+				cuts = cut + 2
+			default:
+			}
+			kill()
+			time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: who called the dead server gives up
+			s.mu.Lock()
+			s.pull = 0
+			s.mu.Unlock()
+			_, kill = r.serve(s)
+			time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+			r.press()               // the next boot mends what was not
+			n := s.only(t)
+			if !n.BMC.Own || n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) || len(n.BMC.Findings) > 0 {
+				t.Errorf("killed at write %d: the BMC is %+v", cut, n.BMC)
+			}
+			r.unplug()
+			kill()
+			synctest.Wait()
+		})
+	}
+}
+
+func TestAnAccountThatTheBMCForgotIsMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, s := enrolRack(t, fleet.BMCAccess{}, func(*fakeBMC) {})
+		_, kill := r.serve(s)
+		r.press()
+		r.press() // it is there: nothing is to be made
+		if got := r.bmc.ordered(); got != 1 {
+			t.Errorf("%d orders for one account", got)
+		}
+		r.bmc.change(func(b *fakeBMC) { b.users = map[string]string{}; b.address = "10.77.1.12" }) // reset to what it came with
+		s.mu.Lock()
+		before := s.world.Nodes[0].BMC
+		s.mu.Unlock()
+		r.press()
+		n := s.only(t)
+		if n.BMC.SealedPassword != before.SealedPassword || !slices.Equal(codes(n), []string{fleet.CodeBMCEnrol}) {
+			t.Errorf("at an address that nobody knows: %+v", n.BMC)
+		}
+		r.bmc.change(func(b *fakeBMC) { b.address = bmcAddress })
+		r.press()
+		if n := s.only(t); !r.bmc.opens(n) || len(n.BMC.Findings) > 0 || n.BMC.SealedPassword == before.SealedPassword {
+			t.Errorf("after a reset: %+v", n.BMC)
+		}
+		r.unplug()
+		kill()
+		synctest.Wait()
+	})
+}
+
+// rotationRack is one machine whose BMC has an account of ours.
+func rotationRack(t *testing.T) (*rack, *memoryStore) {
+	t.Helper()
+	r, s := enrolRack(t, fleet.BMCAccess{}, func(*fakeBMC) {})
+	s.world.Nodes = []fleet.Node{{
+		ID: "n-1", MAC: "52:54:00:00:00:01", State: fleet.Ready, Approved: true, Pool: "prd", Stage: "prd", Revision: 1,
+		BMC: fleet.BMC{Address: bmcAddress, Username: "admin", SealedPassword: "factory", CipherSuite: 17},
+	}}
+	return r, s
+}
+
+func TestAPasswordIsRotated(t *testing.T) {
+	tests := map[string]struct {
+		spoil   func(b *fakeBMC)
+		rotated bool
+		code    fleet.Code
+		open    bool // both are kept
+	}{
+		"when all is well":                      {func(*fakeBMC) {}, true, "", false},
+		"to another shape":                      {func(b *fakeBMC) { b.shape = 1 }, true, "", false},
+		"not when no shape is taken":            {func(b *fakeBMC) { b.shape = 9 }, false, "", false},
+		"not when the BMC says yes only":        {func(b *fakeBMC) { b.deaf = true }, false, fleet.CodeBMCPassword, false},
+		"not when the old password is wrong":    {func(b *fakeBMC) { b.users["admin"] = "other" }, false, "E-BMC-LOGIN", false},
+		"perhaps, when the BMC does not answer": {func(b *fakeBMC) { b.silent = true }, false, "E-BMC-TIMEOUT", true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, s := rotationRack(t)
+				r.bmc.change(tt.spoil)
+				e, kill := r.serve(s)
+				_, err := e.RotateBMC(t.Context(), "ada", "n-1")
+				if tt.rotated != (err == nil) || tt.code != "" && fleet.CodeOf(err) != tt.code {
+					t.Errorf("RotateBMC = %v (%s), want rotated %t (%s)", err, fleet.CodeOf(err), tt.rotated, tt.code)
+				}
+				n := s.only(t)
+				if (n.BMC.SealedPassword != "factory") != tt.rotated || tt.rotated && !r.bmc.opens(n) {
+					t.Errorf("the BMC is %+v, rotated %t", n.BMC, tt.rotated)
+				}
+				if (n.BMC.Next.SealedPassword != "") != tt.open {
+					t.Errorf("both are kept: %t, want %t", !tt.open, tt.open)
+				}
+				kill()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// The plug is pulled at each write of a rotation in turn; whoever comes back
+// knows the password.
+func TestARotationSurvivesAKillAtAnyMoment(t *testing.T) {
+	for cut, cuts := 1, 2; cut < cuts; cut++ {
+		synctest.Test(t, func(t *testing.T) {
+			r, s := rotationRack(t)
+			died := make(chan struct{})
+			s.onCut, s.pull = func() { close(died) }, cut
+			e, kill := r.serve(s)
+			_, _ = e.RotateBMC(t.Context(), "ada", "n-1") // what it says does not matter: nobody hears it
+			select {
+			case <-died:
+				cuts = cut + 2
+			default:
+			}
+			kill()
+			time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: who called the dead server gives up
+			s.mu.Lock()
+			s.pull = 0
+			s.mu.Unlock()
+			_, kill = r.serve(s)
+			time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+			if n := s.only(t); n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) {
+				t.Errorf("killed at write %d: the BMC is %+v", cut, n.BMC)
+			}
+			kill()
+			synctest.Wait()
+		})
+	}
+}
+
+func TestAPasswordThatIsNeitherIsAFinding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, s := rotationRack(t)
+		s.world.Nodes[0].BMC.Next = fleet.BMCAccount{Address: bmcAddress, Username: "admin", SealedPassword: "sealed n-1 1 0"}
+		r.bmc.change(func(b *fakeBMC) { b.users["admin"] = "what somebody has set by hand" })
+		e, kill := r.serve(s)
+		time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+		checkAlarms(t, e, []string{fleet.CodeBMCPassword})
+		if n := s.only(t); n.BMC.Next.SealedPassword == "" || n.BMC.SealedPassword != "factory" {
+			t.Errorf("one of the two was forgotten: %+v", n.BMC)
+		}
+		r.bmc.mu.Lock()
+		if r.bmc.logins > 2 {
+			t.Errorf("%d logins: somebody will be locked out", r.bmc.logins)
+		}
+		r.bmc.mu.Unlock()
+		kill()
+		synctest.Wait()
+	})
+}

@@ -1,0 +1,177 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// RotateBMC gives a node's BMC a new password, signs in with it, and only then
+// forgets the one before. Both are kept until one is proven, so that a server
+// that is killed in between finds out which of them it is.
+func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, error) {
+	n, err := e.Node(ref)
+	if err != nil {
+		return n, err
+	}
+	if e.Vault == nil || e.Accounts == nil || n.BMC.Address == "" || n.BMC.SealedPassword == "" {
+		return n, rotateError(n, fleet.Conflict, "E-BMC-NONE", errors.New("it has no BMC account"), "boot it once from the network, or give its rule bmc: {username, password_file}")
+	}
+	if !e.enrolments.begin(n.ID) {
+		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCPassword, errors.New("its account is being changed already"), "wait a minute, then see: provision nodes show "+n.Title())
+	}
+	defer e.endEnrolment(n.ID)
+	ctx, cancel := context.WithTimeout(ctx, rotateWithin)
+	defer cancel()
+	if err := e.settle(ctx, n.ID); err != nil {
+		return n, err
+	}
+	for shape := 0; ; shape++ {
+		err = e.changePassword(ctx, actor, n.ID, shape)
+		if fleet.CodeOf(err) != codeShape {
+			break
+		}
+	}
+	if n, ok := e.world.node(n.ID); ok {
+		return n, err
+	}
+	return n, err
+}
+
+const rotateWithin = 4 * time.Minute
+
+func rotateError(n fleet.Node, kind fleet.Kind, code fleet.Code, err error, hint string) error {
+	return &fleet.Error{Kind: kind, Code: code, Op: "rotate BMC password", On: "node " + n.Title(), Err: err, Hint: hint}
+}
+
+// changePassword gives the BMC a password of a shape.
+func (e *Engine) changePassword(ctx context.Context, actor string, id fleet.NodeID, shape int) error {
+	n, err := e.stageNext(ctx, id, shape)
+	if err != nil {
+		return err
+	}
+	// From here on the BMC may have either, whatever becomes of the answer.
+	refused := e.Accounts.ChangePassword(ctx, n, n.BMC.Next)
+	if fleet.CodeOf(refused) == codeShape || fleet.KindOf(refused) == fleet.Denied {
+		return errors.Join(refused, e.dropNext(ctx, id))
+	}
+	if err := e.settle(ctx, id); err != nil {
+		return errors.Join(refused, err)
+	}
+	now, _ := e.world.node(id)
+	if now.BMC.SealedPassword != n.BMC.Next.SealedPassword {
+		if refused == nil {
+			refused = errors.New("the BMC said yes, and kept the password that it had")
+		}
+		return rotateError(n, fleet.Conflict, fleet.CodeBMCPassword, refused, "try once more; if it stays so, restart the BMC")
+	}
+	return e.update(ctx, func(t *tx) error {
+		n, err := t.node(id)
+		if err != nil {
+			return err
+		}
+		t.event(fleet.EventAccess, n, actor, fmt.Sprintf("password of BMC user %s changed, proven by signing in", n.BMC.Username))
+		return nil
+	})
+}
+
+// stageNext stores the password that the node's BMC is to get.
+func (e *Engine) stageNext(ctx context.Context, id fleet.NodeID, shape int) (staged fleet.Node, err error) {
+	sealed, err := e.Vault.NewPassword(id, shape)
+	if err == nil && sealed == "" {
+		err = errors.New("the BMC takes none of our passwords")
+	}
+	if err != nil {
+		return staged, err
+	}
+	err = e.update(ctx, func(t *tx) error {
+		n, err := t.node(id)
+		if err != nil {
+			return err
+		}
+		n.BMC.Next = fleet.BMCAccount{Address: n.BMC.Address, Username: n.BMC.Username, SealedPassword: sealed}
+		t.put(n)
+		staged = n
+		return nil
+	})
+	return staged, err
+}
+
+func (e *Engine) dropNext(ctx context.Context, id fleet.NodeID) error {
+	return e.update(ctx, func(t *tx) error {
+		n, err := t.node(id)
+		if err != nil {
+			return err
+		}
+		n.BMC.Next = fleet.BMCAccount{}
+		n.BMC = n.BMC.WithoutFindings(fleet.CodeBMCPassword)
+		t.put(n)
+		return nil
+	})
+}
+
+// settle finds out which of two passwords a BMC has, where that is open: the
+// new one, or else the one before. It keeps both while the BMC says neither.
+func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
+	n, ok := e.world.node(id)
+	if !ok {
+		return unknownNode(string(id))
+	}
+	if n.BMC.Next.SealedPassword == "" || n.BMC.Next.Address == "" {
+		return nil
+	}
+	candidate := n
+	candidate.BMC = n.BMC.Candidate(n.BMC.Next)
+	proven, err := e.prove(ctx, candidate)
+	if err == nil {
+		return e.takeNext(ctx, id, proven)
+	}
+	if fleet.KindOf(err) != fleet.Denied || n.BMC.SealedPassword == "" {
+		return err
+	}
+	if _, err := e.prove(ctx, n); err == nil {
+		return e.dropNext(ctx, id)
+	} else if fleet.KindOf(err) != fleet.Denied {
+		return err
+	}
+	err = rotateError(n, fleet.Denied, fleet.CodeBMCPassword, errors.New("the BMC takes neither the old password nor the new one; both are kept"),
+		"reset the account by hand, then boot the machine from the network")
+	e.refine(ctx, id, func(b fleet.BMC) fleet.BMC { return b.WithFinding(fleet.CodeBMCPassword, err.Error()) })
+	return err
+}
+
+func (e *Engine) takeNext(ctx context.Context, id fleet.NodeID, proven fleet.BMC) error {
+	return e.update(ctx, func(t *tx) error {
+		n, err := t.node(id)
+		if err != nil {
+			return err
+		}
+		proven.Own, proven.Next, proven.Findings = true, fleet.BMCAccount{}, n.BMC.Findings
+		n.BMC = proven.WithoutFindings(fleet.CodeBMCEnrol, fleet.CodeBMCNoAddress, fleet.CodeBMCPassword)
+		t.put(n)
+		return nil
+	})
+}
+
+// settleAll finishes what the server was in the middle of when it ended.
+func (e *Engine) settleAll(ctx context.Context) {
+	if e.Prober == nil || e.Vault == nil {
+		return
+	}
+	for _, n := range e.Nodes() {
+		if n.BMC.Next.SealedPassword == "" || n.BMC.Next.Address == "" || !e.enrolments.begin(n.ID) {
+			continue
+		}
+		e.runs.Go(func() { // the prober holds no more at a time than it can
+			defer e.endEnrolment(n.ID)
+			ctx, cancel := context.WithTimeout(ctx, rotateWithin)
+			defer cancel()
+			if err := e.settle(ctx, n.ID); err != nil {
+				e.Log.WarnContext(ctx, "BMC password still open", "node", n.ID, "err", err)
+			}
+		})
+	}
+}
