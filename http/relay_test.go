@@ -1,23 +1,18 @@
 package http
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -181,78 +176,6 @@ func TestWhatSaysThatItIsARelayIsNotBelieved(t *testing.T) {
 	}
 }
 
-func TestTheSnapshotHasTheRelaysOwnNodesOnly(t *testing.T) {
-	s := newRelaySite(t)
-	for i, addr := range []string{"10.78.0.11", "10.79.0.11", "10.78.0.50"} {
-		n := fleet.Node{ID: fleet.NewNodeID(), Name: "web-" + addr[3:5], MAC: fleet.MAC("52:54:00:00:01:0" + string(rune('0'+i))), State: fleet.Active, Addr: netip.MustParseAddr(addr)}
-		s.engine.nodes = append(s.engine.nodes, n)
-	}
-	res, body := s.ask("GET", api.PathRelaySnapshot, "", nil)
-	var got api.RelaySnapshot
-	if err := json.Unmarshal([]byte(body), &got); err != nil {
-		t.Fatalf("%v in %s", err, body)
-	}
-	// 10.78.0.50 is another machine's by now.
-	if len(got.Nodes) != 1 || got.Nodes[0].Addr.String() != "10.78.0.11" || len(got.Subnets) != 1 || got.Subnets[0].Name != "west-boot" {
-		t.Errorf("nodes %+v, subnets %+v", got.Nodes, got.Subnets)
-	}
-	names := map[string]string{}
-	for _, f := range got.Files {
-		names[f.Name] = f.SHA256
-	}
-	if len(names) != 3 || len(names["vmlinuz"]) != 64 {
-		t.Errorf("files %v, want the loader, the kernel and the ramdisk", names)
-	}
-	if status, _ := s.snapshotUnless(res.Header.Get("ETag")); status != http.StatusNotModified {
-		t.Errorf("asked again: status %d, want 304", status)
-	}
-}
-
-// snapshotUnless asks for the snapshot, unless it has this tag.
-func (s *relaySite) snapshotUnless(tag string) (status int, now string) {
-	s.t.Helper()
-	req, _ := http.NewRequestWithContext(s.t.Context(), "GET", s.base+api.PathRelaySnapshot, nil)
-	req.Header.Set("If-None-Match", tag)
-	res, err := s.client.Do(req)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	return res.StatusCode, res.Header.Get("ETag")
-}
-
-func TestASnapshotIsMadeAgainOnlyWhenSomethingHasChanged(t *testing.T) {
-	s := newRelaySite(t)
-	_, tag := s.snapshotUnless("")
-	made := s.engine.listed
-	for range 5 {
-		if status, _ := s.snapshotUnless(tag); status != http.StatusNotModified {
-			t.Fatalf("status %d, want 304", status)
-		}
-	}
-	if s.engine.listed != made {
-		t.Errorf("it was made %d times more for a relay that has it", s.engine.listed-made)
-	}
-	changes := map[string]func(){
-		"a node": func() {
-			s.engine.put(fleet.Node{ID: "n-0000000001", MAC: "52:54:00:00:00:01", State: fleet.Active, Addr: netip.MustParseAddr("10.78.0.19")}, fleet.Event{})
-		},
-		"a boot file": func() {
-			if err := os.WriteFile(filepath.Join(s.dir, "memtest"), []byte("new"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		},
-	}
-	for name, change := range changes {
-		change()
-		status, now := s.snapshotUnless(tag)
-		if status != http.StatusOK || now == tag {
-			t.Errorf("%s is new: status %d, want 200", name, status)
-		}
-		tag = now
-	}
-}
-
 func TestWhoStopsWaitingForABootFileIsLetGo(t *testing.T) {
 	dir := t.TempDir()
 	root, err := os.OpenRoot(dir)
@@ -412,68 +335,5 @@ func TestWhatARelaySeesOnItsOwnSubnetsIsBelieved(t *testing.T) {
 	}
 	if seen := s.engine.evidence(); len(seen) != 1 || seen[0].File != "ipxe.efi" {
 		t.Errorf("evidence %+v, want one fact that names the loader", seen)
-	}
-}
-
-// TestAMachinesOwnTLSGoesThroughATunnel says hello through a relay: the server
-// sees the machine's address, and the machine a certificate for the address
-// that it connected to.
-func TestAMachinesOwnTLSGoesThroughATunnel(t *testing.T) {
-	s := newRelaySite(t)
-	near, far := net.Pipe()
-	req, _ := http.NewRequestWithContext(t.Context(), "POST", s.base+api.PathRelayTunnel, far)
-	req.Header.Set(api.HeaderMachine, "10.78.0.50:4711")
-	req.Header.Set(api.HeaderLocal, "10.78.0.1")
-	res, err := s.client.Do(req)
-	if err != nil || res.StatusCode != 200 {
-		t.Fatalf("tunnel: %v, %v", res, err)
-	}
-	go func() { _, _ = io.Copy(far, res.Body); _ = far.Close() }()
-	agent := newAgentKey(t)
-	raw, _ := json.Marshal(api.HelloRequest{Ticket: "good", BootID: "b", MAC: "52:54:00:00:00:77", CSR: agent.request(t)})
-	inside := &http.Transport{
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			c := tls.Client(near, &tls.Config{RootCAs: s.roots(), ServerName: "10.78.0.1", MinVersion: tls.VersionTLS13})
-			return c, c.HandshakeContext(ctx)
-		},
-	}
-	hello, err := (&http.Client{Transport: inside}).Post("https://10.78.0.1:8443"+api.PathHello, "application/json", bytes.NewReader(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = hello.Body.Close()
-	inside.CloseIdleConnections()
-	_ = near.Close()
-	_ = res.Body.Close()
-	if hello.StatusCode != 200 || len(s.engine.hellos) != 1 || s.engine.hellos[0].Addr.String() != "10.78.0.50" {
-		t.Errorf("status %d, hellos %+v; want one from 10.78.0.50", hello.StatusCode, s.engine.hellos)
-	}
-}
-
-// TestARackOfTunnels holds more tunnels than one connection has streams for.
-func TestARackOfTunnels(t *testing.T) {
-	s := newRelaySite(t)
-	const rack = 200
-	var opened sync.WaitGroup
-	ends := make([]*io.PipeWriter, rack)
-	for i := range rack {
-		body, end := io.Pipe()
-		ends[i] = end
-		opened.Go(func() {
-			req, _ := http.NewRequestWithContext(t.Context(), "POST", s.base+api.PathRelayTunnel, io.NopCloser(body))
-			req.Header.Set(api.HeaderMachine, fmt.Sprintf("10.78.0.%d:4711", 50+i))
-			req.Header.Set(api.HeaderLocal, "10.78.0.1")
-			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body), nil } // as a relay does: nothing of it was read
-			res, err := s.client.Do(req)
-			if err != nil || res.StatusCode != 200 {
-				t.Errorf("tunnel %d: %v, %v", i, res, err)
-				return
-			}
-			t.Cleanup(func() { _ = res.Body.Close() })
-		})
-	}
-	opened.Wait()
-	for _, end := range ends {
-		_ = end.Close()
 	}
 }

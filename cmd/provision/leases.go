@@ -57,18 +57,14 @@ func newLeasesReleaseCmd(a *app) *cobra.Command {
 		Use:   "release ADDRESS",
 		Short: "End the lease of an address; its machine gets another when it renews",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			l, err := srv.ReleaseLease(cmd.Context(), args[0])
+		RunE: a.doing(func(ctx context.Context, srv server, args []string) error {
+			l, err := srv.ReleaseLease(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(a.stdout, "released %s  %s\n", l.Addr, printable(cmp.Or(l.Node, l.MAC)))
 			return nil
-		},
+		}),
 	}
 }
 

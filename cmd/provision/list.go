@@ -58,18 +58,26 @@ func newListCmd[T any](a *app, l lister[T]) *cobra.Command {
 // every format.
 func (a *app) asking(cmd *cobra.Command, do func(ctx context.Context, srv server, args []string, format string) error) *cobra.Command {
 	var format string
+	ask := a.doing(func(ctx context.Context, srv server, args []string) error { return do(ctx, srv, args, format) })
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := checkFormat(format); err != nil {
 			return err
 		}
+		return ask(cmd, args)
+	}
+	addOutput(cmd, &format)
+	return cmd
+}
+
+// doing is what a command does with the server, when its answer is no list.
+func (a *app) doing(do func(ctx context.Context, srv server, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		srv, err := a.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
-		return do(cmd.Context(), srv, args, format)
+		return do(cmd.Context(), srv, args)
 	}
-	addOutput(cmd, &format)
-	return cmd
 }
 
 func (l lister[T]) items(a *app, cmd *cobra.Command, args []string) ([]T, error) {

@@ -21,12 +21,6 @@ func addOutput(cmd *cobra.Command, format *string) {
 	complete(cmd, "output", formats...)
 }
 
-// complete offers fixed values for a flag.
-func complete(cmd *cobra.Command, flag string, values ...string) {
-	// It fails for a flag that does not exist, which every test would show.
-	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-}
-
 func checkFormat(format string) error {
 	if slices.Contains(formats, format) {
 		return nil

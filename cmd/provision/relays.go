@@ -35,8 +35,8 @@ func (a *app) relayListing(relays []api.Relay) listing[api.Relay] {
 			{"SEEN", false, func(r api.Relay) string { return relaySeen(a.now(), r) }},
 			{"VERSION", false, func(r api.Relay) string { return dash(r.Version) }},
 			{"CACHE", false, func(r api.Relay) string { return relayCache(r.Usage) }},
-			{"SERVED", false, func(r api.Relay) string { return relayBytes(r.Usage.Served) }},
-			{"FETCHED", false, func(r api.Relay) string { return relayBytes(r.Usage.Fetched) }},
+			{"SERVED", false, func(r api.Relay) string { return bytesOf(r.Usage.Served) }},
+			{"FETCHED", false, func(r api.Relay) string { return bytesOf(r.Usage.Fetched) }},
 			{"DHCP", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Requests) }},
 			{"REFUSED", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Refused) }},
 			{"ALONE", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Away) }},
@@ -71,18 +71,9 @@ func relaySeen(now time.Time, r api.Relay) string {
 
 func relayCache(u api.RelayUsage) string {
 	if u.CacheLimit == 0 {
-		return "-"
+		return dash("")
 	}
-	return relayBytes(u.CacheBytes) + " of " + relayBytes(u.CacheLimit)
-}
-
-func relayBytes(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	default:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
+	return bytesOf(u.CacheBytes) + " of " + bytesOf(u.CacheLimit)
 }
 
 func newRelaysAddCmd(a *app) *cobra.Command {
@@ -91,15 +82,14 @@ func newRelaysAddCmd(a *app) *cobra.Command {
 		Use: "add NAME --subnet SUBNET[,SUBNET…]", Short: "Add a relay, and print the token that it enrols with, once",
 		Example: "  provision relays add west --subnet west-boot > token",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		PreRunE: func(*cobra.Command, []string) error {
 			if len(subnets) == 0 {
 				return usagef("name the subnets whose machines it speaks for: --subnet west-boot")
 			}
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			added, err := srv.AddRelay(cmd.Context(), api.AddRelay{Name: args[0], Subnets: subnets})
+			return nil
+		},
+		RunE: a.doing(func(ctx context.Context, srv server, args []string) error {
+			added, err := srv.AddRelay(ctx, api.AddRelay{Name: args[0], Subnets: subnets})
 			if err != nil {
 				return err
 			}
@@ -107,7 +97,7 @@ func newRelaysAddCmd(a *app) *cobra.Command {
 			fmt.Fprintf(a.stderr, "good once, until %s. On the relay, with that line in a file:\n  sudo provision relay --server https://SERVER:8443 --token-file FILE --iface IFACE\n",
 				added.Expires.Local().Format(time.DateTime))
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringSliceVar(&subnets, "subnet", nil, "`subnets` whose machines it speaks for")
 	return cmd
@@ -116,16 +106,12 @@ func newRelaysAddCmd(a *app) *cobra.Command {
 func newRelaysRemoveCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NAME", Short: "Take a relay's rights away, at once", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if err := srv.RemoveRelay(cmd.Context(), args[0]); err != nil {
+		RunE: a.doing(func(ctx context.Context, srv server, args []string) error {
+			if err := srv.RemoveRelay(ctx, args[0]); err != nil {
 				return err
 			}
 			fmt.Fprintln(a.stdout, printable("removed relay "+args[0]))
 			return nil
-		},
+		}),
 	}
 }

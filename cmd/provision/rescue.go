@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -24,28 +25,24 @@ agent waits in the ramdisk; otherwise restart it by hand, from the network.`,
   provision nodes rescue prd-7 --end`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeNodes,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			n, err := srv.Node(cmd.Context(), args[0])
+		RunE: a.doing(func(ctx context.Context, srv server, args []string) error {
+			n, err := srv.Node(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			if !later && !end && n.State != "rescue" {
 				question := fmt.Sprintf("Restart %s, which is %s, into the rescue system?", nodeTitle(n), n.State)
-				if err := a.confirm(cmd.Context(), question, "rescue of "+nodeTitle(n), yes); err != nil {
+				if err := a.confirm(ctx, question, "rescue of "+nodeTitle(n), yes); err != nil {
 					return err
 				}
 			}
-			n, err = srv.Rescue(cmd.Context(), args[0], api.RescueRequest{End: end, Restart: !later})
+			n, err = srv.Rescue(ctx, args[0], api.RescueRequest{End: end, Restart: !later})
 			if err != nil {
 				return err
 			}
 			fmt.Fprintln(a.stdout, printable(rescueResult(n, later)))
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&end, "end", false, "make it what it was before")
 	cmd.Flags().BoolVar(&later, "no-restart", false, "leave it running: at its next start")

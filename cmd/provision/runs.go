@@ -134,14 +134,3 @@ func newRunsWatchCmd(a *app) *cobra.Command {
 	addOutput(cmd, &o.format)
 	return cmd
 }
-
-// completeRuns offers the runs of the server to the shell.
-func (a *app) completeRuns(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return a.completeFrom(cmd.Context(), func(ctx context.Context, srv server) (ids []string, err error) {
-		runs, err := srv.Runs(ctx)
-		for _, r := range runs {
-			ids = append(ids, r.ID)
-		}
-		return ids, err
-	})
-}

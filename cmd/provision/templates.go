@@ -53,18 +53,14 @@ NODE is a name, an ID or a MAC address, also of a machine that is not known yet.
   provision templates render 52:54:00:12:34:56 --as menu`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeNodes,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			srv, err := a.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			r, err := srv.Render(cmd.Context(), args[0], as)
+		RunE: a.doing(func(ctx context.Context, srv server, args []string) error {
+			r, err := srv.Render(ctx, args[0], as)
 			if err != nil {
 				return err
 			}
 			a.printRendered(r)
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&as, "as", "ipxe", "`kind`: ipxe (what iPXE gets), menu, custom, local, rescue, grub (what GRUB gets), grub-menu, seed")
 	return cmd

@@ -39,6 +39,11 @@ type exchanged struct {
 
 func (e exchanged) rate() float64 { return float64(e.Done) / e.Seconds }
 
+// dialAsRelay opens a socket that a relay asks a server by.
+func dialAsRelay(relay, server netip.Addr) (*net.UDPConn, error) {
+	return net.DialUDP("udp4", &net.UDPAddr{IP: relay.AsSlice(), Port: 67}, &net.UDPAddr{IP: server.AsSlice(), Port: 67})
+}
+
 // dhcpLoad does four-way exchanges in a closed loop: as soon as one client has
 // its address, the next one asks.
 func dhcpLoad(_ context.Context, raw json.RawMessage) (any, error) {
@@ -46,7 +51,7 @@ func dhcpLoad(_ context.Context, raw json.RawMessage) (any, error) {
 	if err := json.Unmarshal(raw, &a); err != nil {
 		return nil, err
 	}
-	udp, err := net.DialUDP("udp4", &net.UDPAddr{IP: a.Relay.AsSlice(), Port: 67}, &net.UDPAddr{IP: a.Server.AsSlice(), Port: 67})
+	udp, err := dialAsRelay(a.Relay, a.Server)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func floodLoad(_ context.Context, raw json.RawMessage) (any, error) {
 	if err := json.Unmarshal(raw, &a); err != nil {
 		return nil, err
 	}
-	udp, err := net.DialUDP("udp4", &net.UDPAddr{IP: a.Relay.AsSlice(), Port: 67}, &net.UDPAddr{IP: a.Server.AsSlice(), Port: 67})
+	udp, err := dialAsRelay(a.Relay, a.Server)
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func newMutantWires(a mutantsArgs) (w *mutantWires, err error) {
 			w.close()
 		}
 	}()
-	if w.four, err = net.DialUDP("udp4", &net.UDPAddr{IP: a.Relay.AsSlice(), Port: 67}, &net.UDPAddr{IP: a.Server.AsSlice(), Port: 67}); err != nil {
+	if w.four, err = dialAsRelay(a.Relay, a.Server); err != nil {
 		return w, err
 	}
 	if w.six, err = net.ListenUDP("udp6", &net.UDPAddr{Port: 546}); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"net"
 	"net/netip"
 	"time"
 )
@@ -24,7 +23,7 @@ func strangersLoad(_ context.Context, raw json.RawMessage) (any, error) {
 	if err := json.Unmarshal(raw, &a); err != nil {
 		return nil, err
 	}
-	udp, err := net.DialUDP("udp4", &net.UDPAddr{IP: a.Relay.AsSlice(), Port: 67}, &net.UDPAddr{IP: a.Server.AsSlice(), Port: 67})
+	udp, err := dialAsRelay(a.Relay, a.Server)
 	if err != nil {
 		return nil, err
 	}
