@@ -11,15 +11,16 @@ import (
 
 // Options are what an engine works with. Those without a remark must be set.
 type Options struct {
-	Store   Store
-	Power   Power
-	Images  Images
-	Seeds   Seeds
-	Joiner  Joiner
-	Rotator Rotator
-	Prober  Prober       // nil: BMCs are not looked at before they are needed
-	Vault   Vault        // nil: no accounts are made on BMCs
-	Log     *slog.Logger // nil: silent
+	Store    Store
+	Power    Power
+	Images   Images
+	Seeds    Seeds
+	Joiner   Joiner
+	Rotator  Rotator
+	Prober   Prober       // nil: BMCs are not looked at before they are needed
+	Consoles Consoles     // nil: nobody reads them
+	Vault    Vault        // nil: no accounts are made on BMCs
+	Log      *slog.Logger // nil: silent
 
 	Accounts Accounts // nil: BMCs keep their passwords, and nobody looks for what is wrong with them
 

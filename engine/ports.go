@@ -43,6 +43,13 @@ type Joiner interface {
 	Confirm(ctx context.Context, via, n fleet.Node, j fleet.Joined) error
 }
 
+// Consoles knows what machines wrote to their serial consoles.
+type Consoles interface {
+	// LastLines are the last ones, newest last: hostile text without control
+	// characters. It does not wait for anybody.
+	LastLines(node fleet.NodeID, most int) []string
+}
+
 // A Rotator makes the join tokens that were given out worthless.
 type Rotator interface {
 	Rotate(ctx context.Context, via fleet.Node) error

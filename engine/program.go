@@ -224,6 +224,7 @@ func (j job) end(ctx context.Context, phases []phaseWork, at int, cause error) {
 		if cause != nil {
 			state = fleet.RunFailed
 			n.Failure = failure(phases[min(at, len(phases)-1)].phase, n.Phase, cause)
+			n.Failure.Console = j.e.lastWords(n.ID)
 			if fleet.CanFollow(n.State, fleet.Failed) {
 				n.State = fleet.Failed
 			}

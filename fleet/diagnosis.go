@@ -14,6 +14,9 @@ type Diagnosis struct {
 	Fix   string // what to do, one sentence in the imperative; {on} stands for what the alarm is about
 }
 
+// CodeConsoleSpeed is of consoles whose two ends do not agree.
+const CodeConsoleSpeed = "E-SOL-BAUD"
+
 // Codes of diagnoses of the network.
 const (
 	CodeRogueDHCP     = "E-DHCP-ROGUE"
@@ -77,6 +80,7 @@ var diagnoses = []Diagnosis{
 	{CodeBMCFactory, "a BMC still takes a password that it came with", "change or disable that account in the BMC's settings: {on}"},
 	{CodeSealKey, "secrets are sealed with a key that is missing", "put the key back that the detail names, or set those secrets again: {on}"},
 	{CodeNoBootHTTPS, "boot_url: https is declared and cannot be given, so that machines get plain HTTP", "set listen.boot_https in provision.yaml and restart the server, or, behind a relay, write boot_url: http: {on}"},
+	{CodeConsoleSpeed, "a serial console shows garbage: the machine writes at another speed than its BMC reads", "set the same speed in the machine's firmware, its kernel's console= argument and the BMC's serial-over-LAN settings, 115200 if in doubt: {on}"},
 }
 
 // Diagnoses returns the table, in a fixed order.

@@ -81,6 +81,8 @@ type Failure struct {
 	Phase Phase
 	Text  string
 	Hint  string
+
+	Console string // the last lines on its serial console; hostile text without control characters
 }
 
 // A System is what was last installed on a node.

@@ -61,6 +61,7 @@ const (
 	EventFailed     EventType = "node.failed"
 	EventUnexpected EventType = "node.unexpected" // hardware surprised us
 	EventPower      EventType = "node.power"
+	EventConsole    EventType = "node.console" // somebody opened its console, or took the keyboard
 	EventRun        EventType = "run.changed"
 	EventSite       EventType = "site.applied"
 	EventAccess     EventType = "access.changed" // sign-in, approval, denied request

@@ -40,6 +40,8 @@ type Pool struct {
 	Labels   map[string]string
 	Trust    Trust        // the least that a node must prove
 	Options  []DHCPOption // for its nodes, over those of their class and subnet
+
+	RecordConsole bool // always; otherwise while a run works on a node
 }
 
 // A Profile says what a node of a pool becomes.

@@ -33,7 +33,7 @@ it changes anything. --force-dhcp skips that.
 
   stages     name, registry
   profiles   name, image, disk (serial, model, min_gib, max_gib, type, largest), ssh_keys, kernel
-  pools      name, stage, profile, cluster (swarm, none), managers, labels, trust (0, 1, 2)
+  pools      name, stage, profile, cluster (swarm, none), managers, labels, trust (0, 1, 2), console (record)
   subnets    name, cidr, mode (observe, proxy, reserved, full), ranges, router, dns, ntp, domain, lease, server,
              known_dhcp
   rules      name, match (mac, vendor, product, serial, asset_tag, subnet, switch_port, min_memory_mib),

@@ -64,6 +64,7 @@ type poolFile struct {
 	Labels   map[string]string `yaml:"labels"`
 	Trust    int               `yaml:"trust"`   // 0, 1, 2: the least that a node must prove
 	Options  []optionFile      `yaml:"options"` // DHCP options of its nodes
+	Console  string            `yaml:"console"` // record: always, not only while a run works on a node
 }
 
 type ruleFile struct {
@@ -195,9 +196,14 @@ func (r *reader) profile(on string, p profileFile) fleet.Profile {
 	}
 }
 
+const consoleRecord = "record"
+
 func (r *reader) pool(on string, p poolFile) fleet.Pool {
 	if p.Trust < int(fleet.T0) || p.Trust > int(fleet.T2) {
 		r.bad(on+".trust", "use 0 (MAC), 1 (one-use boot ticket) or 2 (TPM)", "unknown trust level %d", p.Trust)
+	}
+	if p.Console != "" && p.Console != consoleRecord {
+		r.bad(on+".console", "write console: record, or leave it out", "unknown policy %q", p.Console)
 	}
 	cluster := fleet.ClusterKind(p.Cluster)
 	if cluster == "" {
@@ -206,6 +212,7 @@ func (r *reader) pool(on string, p poolFile) fleet.Pool {
 	return fleet.Pool{
 		Name: fleet.PoolName(p.Name), Stage: fleet.StageName(p.Stage), Profile: p.Profile,
 		Cluster: cluster, Managers: p.Managers, Labels: p.Labels, Trust: fleet.Trust(p.Trust), Options: r.options(on, p.Options),
+		RecordConsole: p.Console == consoleRecord,
 	}
 }
 

@@ -24,6 +24,7 @@ var rules = archtest.Rules{
 		"image":     {"fleet"},
 		"access":    {"fleet"},
 		"engine":    {"fleet", "internal/throttle"},
+		"console":   {"fleet"},
 
 		"store/sqlite3":  {},
 		"pxe/tftp":       {"internal/porthold"},
