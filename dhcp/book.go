@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"encoding/hex"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -18,6 +19,8 @@ const (
 // A book is all leases, in memory. The disk has what was put; what is only
 // offered is forgotten at a restart, as RFC 2131 allows.
 type book struct {
+	declaring sync.Mutex // held while networks change; taken before mu
+
 	mu      sync.Mutex
 	clock   *clock
 	ledgers []*ledger // by first address of their networks
@@ -36,19 +39,56 @@ func newBook(now func() time.Time) *book {
 	return &book{clock: newClock(now), orphans: make(map[netip.Addr]orphan), silent: make(map[uint32]hwaddr)}
 }
 
-// configure sets the networks. Leases and offers stay, each with the network
-// that its address is in now. A ledger is built anew only when its network's
-// ranges have changed: it may have a million leases, and nobody is answered
-// meanwhile.
-func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
+// configure sets the networks, from the moment on at which it calls then. Leases
+// and offers stay, each with the network that its address is in now. A ledger is
+// built anew only when its network's ranges have changed, and beside the old one:
+// it may have a million leases, and clients are answered meanwhile.
+func (b *book) configure(nets []*network, own map[netip.Addr]bool, then func()) {
+	b.declaring.Lock()
+	defer b.declaring.Unlock()
+	b.declare(nets, own, then)
+}
+
+// reconfigure keeps the networks and sets our own addresses, which are given
+// to nobody.
+func (b *book) reconfigure(own map[netip.Addr]bool) {
+	b.declaring.Lock()
+	defer b.declaring.Unlock()
+	b.mu.Lock()
+	nets := make([]*network, len(b.ledgers))
+	for i, l := range b.ledgers {
+		nets[i] = l.net
+	}
+	b.mu.Unlock()
+	b.declare(nets, own, func() {})
+}
+
+// declare is configure; the caller holds declaring, so that nobody else changes
+// which ledgers there are.
+func (b *book) declare(nets []*network, own map[netip.Addr]bool, then func()) {
+	rebuilds := make(map[netip.Prefix]*rebuild)
+	for _, n := range nets {
+		next := newLedger(n, own, b.clock, b.silent)
+		if l := b.byNet[n.CIDR]; l != nil && !l.hasShelvesOf(next) {
+			r := b.rebuild(l, next)
+			r.run()
+			rebuilds[n.CIDR] = r
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	defer then()
 	old, former := b.ledgers, b.byNet
 	b.ledgers, b.byNet = nil, make(map[netip.Prefix]*ledger, len(nets))
 	for _, n := range nets {
 		l := former[n.CIDR]
-		if l == nil || !l.redeclare(n, own) {
+		switch {
+		case l == nil:
 			l = newLedger(n, own, b.clock, b.silent)
+		case rebuilds[n.CIDR] != nil:
+			l = rebuilds[n.CIDR].finish()
+		default:
+			l.redeclare(n, own)
 		}
 		b.ledgers = append(b.ledgers, l)
 		b.byNet[n.CIDR] = l
@@ -59,25 +99,13 @@ func (b *book) configure(nets []*network, own map[netip.Addr]bool) {
 		b.enter(&o.Lease, o.stranger)
 	}
 	for _, l := range old {
-		if b.byNet[l.net.CIDR] == l {
+		if b.byNet[l.net.CIDR] != nil {
 			continue
 		}
 		for p := range l.byAddr.places() {
 			b.move(l, p)
 		}
 	}
-}
-
-// reconfigure keeps the networks and sets our own addresses, which are given
-// to nobody.
-func (b *book) reconfigure(own map[netip.Addr]bool) {
-	b.mu.Lock()
-	nets := make([]*network, len(b.ledgers))
-	for i, l := range b.ledgers {
-		nets[i] = l.net
-	}
-	b.mu.Unlock()
-	b.configure(nets, own)
 }
 
 // move takes a place over from a ledger that is no more.
@@ -97,6 +125,7 @@ func (b *book) move(old *ledger, p *place) {
 	if sh := l.shelf(np); sh != nil {
 		sh.mark(np, p.stranger)
 	}
+	l.touch(np)
 	np.checked = p.checked
 	if p.offered != (hwaddr{}) {
 		l.hold(np, &client{mac: p.offered, known: !p.stranger}, p.until)
@@ -123,6 +152,7 @@ func (b *book) enter(lease *fleet.Lease, stranger bool) {
 	if sh := l.shelf(p); sh != nil {
 		sh.mark(p, stranger)
 	}
+	l.touch(p)
 }
 
 // ledgerOf returns the ledger that an address is in.
@@ -284,6 +314,7 @@ func (b *book) stored(leases []fleet.Lease, ok bool) {
 			continue
 		}
 		if p := l.at(lease.Addr); p != nil && p.storing > 0 {
+			l.touch(p)
 			p.storing--
 		}
 		if ok {
@@ -293,18 +324,31 @@ func (b *book) stored(leases []fleet.Lease, ok bool) {
 	}
 }
 
-// all returns every lease that there is, in no order.
+// all returns every lease that there is, in no order. There may be a million: the
+// book is locked for a few at a time.
 func (b *book) all() (leases []fleet.Lease) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, l := range b.ledgers {
-		for p := range l.byAddr.places() {
-			if lease := l.lease(p); lease.State != "" {
-				leases = append(leases, lease)
+	ledgers := b.ledgers
+	b.mu.Unlock()
+	for _, l := range ledgers {
+		for _, at := range b.blocksOf(l) {
+			b.mu.Lock()
+			for _, p := range l.byAddr.all[at] {
+				if p != nil && p.lease.state != noLease {
+					leases = append(leases, l.lease(p))
+				}
 			}
+			b.mu.Unlock()
 		}
 	}
 	return leases
+}
+
+// blocksOf returns which blocks of places a ledger has.
+func (b *book) blocksOf(l *ledger) []uint32 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.AppendSeq(make([]uint32, 0, len(l.byAddr.all)), maps.Keys(l.byAddr.all))
 }
 
 // leaseByAddr returns the lease that holds an address now.

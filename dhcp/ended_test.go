@@ -140,7 +140,7 @@ func merge(t *testing.T, db *store.Store) {
 func restarted(t *testing.T, ts *testServer, db *store.Store) *book {
 	t.Helper()
 	b := newBook(func() time.Time { return ts.clock })
-	b.configure(ts.nets.Load().sorted, nil)
+	b.configure(ts.nets.Load().sorted, nil, func() {})
 	if err := db.EachLease(t.Context(), func(l fleet.Lease) { b.load(l, false) }); err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ type ledger struct {
 	names    map[uint32]names  // of the clients of leases, if they have any
 	silent   map[uint32]hwaddr // whose lease of an address the disk has, where it ended and the disk was not told: the book's
 	shelves  []*shelf
+	dirty    map[uint32]struct{} // places that have changed since they were copied; nil: nobody copies
 }
 
 func newLedger(n *network, own map[netip.Addr]bool, c *clock, silent map[uint32]hwaddr) *ledger {
@@ -145,6 +146,9 @@ func (l *ledger) choose(c *client, wanted netip.Addr, now instant) (*place, refu
 			return p, served
 		}
 	}
+	if c.shelf >= len(l.shelves) {
+		return nil, refusedNetwork // classes were declared, or are no more, while the packet was read
+	}
 	sh := l.shelves[c.shelf]
 	room := c.known || sh.strangers < sh.share
 	for _, a := range []netip.Addr{wanted, c.own} {
@@ -171,6 +175,7 @@ func (l *ledger) place(ip uint32, stranger bool, due instant) *place {
 		return p
 	}
 	p := l.byAddr.add(place{ip: ip, index: -1, shelf: l.shelfOf(ip), stranger: stranger, due: due})
+	l.touch(p)
 	if sh := l.shelf(p); sh != nil {
 		sh.add(p)
 	}
@@ -181,6 +186,7 @@ func (l *ledger) reschedule(p *place, at instant) {
 	if p.due == at {
 		return
 	}
+	l.touch(p)
 	p.due = at
 	if sh := l.shelf(p); sh != nil {
 		sh.fix(p)
@@ -195,6 +201,7 @@ func (l *ledger) hold(p *place, c *client, until instant) {
 	if p.offered != c.mac {
 		l.letGo(p)
 	}
+	l.touch(p)
 	if sh := l.shelf(p); sh != nil {
 		sh.mark(p, !c.known)
 	}
@@ -210,6 +217,7 @@ func (l *ledger) letGo(p *place) {
 	if p.offered == (hwaddr{}) {
 		return
 	}
+	l.touch(p)
 	if l.offers[p.offered] == p {
 		delete(l.offers, p.offered)
 	}
@@ -251,6 +259,7 @@ func (l *ledger) put(lease *fleet.Lease, stranger bool) *place {
 
 // enter gives a place another lease, and counts both.
 func (l *ledger) enter(p *place, t tenure, n names) {
+	l.touch(p)
 	if sh := l.shelf(p); sh != nil {
 		sh.inUse.add(p.lease, -1)
 		sh.inUse.add(t, 1)

@@ -7,18 +7,19 @@ import (
 	"slices"
 )
 
-// redeclare goes on as a ledger of what a network is declared as now. It fails
-// when other ranges are: then every place has to be looked at. What it does
-// otherwise takes as long as there are addresses that are set aside, or no more,
-// however many leases there are.
-func (l *ledger) redeclare(n *network, own map[netip.Addr]bool) bool {
+// hasShelvesOf reports whether a ledger has the ranges of another one, so that it
+// can go on. Who asks holds declaring, or mu.
+func (l *ledger) hasShelvesOf(next *ledger) bool {
+	return slices.EqualFunc(l.shelves, next.shelves, func(a, b *shelf) bool { return a.class == b.class && slices.Equal(a.spans, b.spans) })
+}
+
+// redeclare goes on as a ledger of what a network is declared as now, with the
+// ranges that it had. It takes as long as there are addresses that are set aside,
+// or no more, however many leases there are.
+func (l *ledger) redeclare(n *network, own map[netip.Addr]bool) {
 	never, reserved := setAside(n, own)
 	next := &ledger{net: n, never: never, reserved: reserved}
-	shelves := next.newShelves()
-	if !slices.EqualFunc(l.shelves, shelves, func(a, b *shelf) bool { return a.class == b.class && slices.Equal(a.spans, b.spans) }) {
-		return false
-	}
-	for i, sh := range shelves {
+	for i, sh := range next.newShelves() {
 		l.shelves[i].size, l.shelves[i].share = sh.size, sh.share
 	}
 	before := maps.Clone(l.never)
@@ -29,7 +30,6 @@ func (l *ledger) redeclare(n *network, own map[netip.Addr]bool) bool {
 	for ip := range before {
 		l.reshelve(ip)
 	}
-	return true
 }
 
 // reshelve puts the place of an address on the shelf that it belongs to now.

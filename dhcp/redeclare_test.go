@@ -20,7 +20,7 @@ func subnetAt(cidr, first, last string) fleet.Subnet {
 // leasedBook has two subnets, with leases on the first 50 addresses of each.
 func leasedBook(subnets ...fleet.Subnet) *book {
 	b := newBook(time.Now)
-	b.configure(newNetworks(subnets, nil).sorted, nil)
+	b.configure(newNetworks(subnets, nil).sorted, nil, func() {})
 	for i, n := range subnets {
 		a := n.Ranges[0].First
 		for k := range 50 {
@@ -61,7 +61,7 @@ func TestAChangeOfANetworkTouchesNoOther(t *testing.T) {
 			tt.change(&changed)
 			was := slices.Clone(b.ledgers)
 			first := was[0].at(left.Ranges[0].First)
-			b.configure(newNetworks([]fleet.Subnet{changed, right}, nil).sorted, tt.own)
+			b.configure(newNetworks([]fleet.Subnet{changed, right}, nil).sorted, tt.own, func() {})
 			if b.ledgers[1] != was[1] {
 				t.Error("the ledger of the other network was built anew")
 			}
@@ -85,7 +85,7 @@ var own3 = netip.MustParseAddr("10.1.0.3")
 func looksAsBuiltAnew(t *testing.T, l *ledger) {
 	t.Helper()
 	b := newBook(time.Now)
-	b.configure([]*network{l.net}, nil)
+	b.configure([]*network{l.net}, nil, func() {})
 	fresh := b.ledgers[0]
 	fresh.never, fresh.reserved = l.never, l.reserved
 	fresh.shelves[0] = fresh.newShelf("", l.net.Ranges)
@@ -111,12 +111,12 @@ func TestAnAddressThatIsFreeAgainIsGiven(t *testing.T) {
 	reserved := n
 	reserved.Reservations = []fleet.Reservation{{MAC: "52:54:00:00:00:01", Addr: netip.MustParseAddr("10.1.0.100")}}
 	b := newBook(time.Now)
-	b.configure(newNetworks([]fleet.Subnet{reserved}, nil).sorted, nil)
+	b.configure(newNetworks([]fleet.Subnet{reserved}, nil).sorted, nil, func() {})
 	got, why := b.offer(b.ledgers[0].net, &client{mac: hwaddr{1}, known: true}, netip.Addr{})
 	if why != served || got.addr != n.Ranges[0].Last {
 		t.Fatalf("offered %v, %v", got.addr, why)
 	}
-	b.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil)
+	b.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil, func() {})
 	if got, why = b.offer(b.ledgers[0].net, &client{mac: hwaddr{2}, known: true}, netip.Addr{}); why != served || got.addr != n.Ranges[0].First {
 		t.Errorf("offered %v, %v, want what was reserved", got.addr, why)
 	}
@@ -126,7 +126,7 @@ func TestAnAddressThatIsFreeAgainIsGiven(t *testing.T) {
 func BenchmarkAReservationAmongAMillionLeases(b *testing.B) {
 	n := wideSubnet()
 	book := newBook(time.Now)
-	book.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil)
+	book.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil, func() {})
 	a, expires := n.Ranges[0].First, time.Now().Add(time.Hour)
 	for i := range 1_000_000 {
 		book.load(fleet.Lease{Addr: a, Subnet: n.Name, MAC: macOf(hwaddr{2, 0, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}), State: fleet.LeaseBound, Expires: expires}, false)
@@ -134,7 +134,7 @@ func BenchmarkAReservationAmongAMillionLeases(b *testing.B) {
 	}
 	for i := 0; b.Loop(); i++ {
 		n.Reservations = []fleet.Reservation{{MAC: "52:54:00:00:00:01", Addr: netip.AddrFrom4([4]byte{10, 2, 0, byte(i)})}}
-		book.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil)
+		book.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil, func() {})
 	}
 }
 
@@ -142,7 +142,7 @@ func TestStrangersAreStrangersWhenTheirSubnetIsDeclaredAgain(t *testing.T) {
 	left, right := subnetAt("10.1.0.0/24", "10.1.0.100", "10.1.0.199"), subnetAt("10.2.0.0/24", "10.2.0.100", "10.2.0.199")
 	b := leasedBook(left, right)
 	for _, declared := range [][]fleet.Subnet{{right}, {right}, {left, right}} {
-		b.configure(newNetworks(declared, nil).sorted, nil)
+		b.configure(newNetworks(declared, nil).sorted, nil, func() {})
 	}
 	strangers := 0
 	for p := range b.ledgers[0].byAddr.places() {

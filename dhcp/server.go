@@ -46,7 +46,7 @@ func New(o Options) (*Server, error) {
 		alarms: alarm.New(o.Alarms, o.Now, quietTime), ready: make(chan struct{}),
 	}
 	s.nets.Store(newNetworks(o.Subnets, o.Pools))
-	s.book.configure(s.nets.Load().sorted, nil)
+	s.book.configure(s.nets.Load().sorted, nil, func() {})
 	s.watch = s.newWatch()
 	s.watch.SetSubnets(o.Subnets)
 	return s, nil
@@ -60,24 +60,23 @@ func (s *Server) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
 	return s.book.leaseByAddr(addr.Unmap())
 }
 
-// SetSubnets changes what is served, from the next packet on. Leases stay.
+// SetSubnets changes what is served, from the moment on at which it returns, or a
+// little sooner. Leases stay.
 func (s *Server) SetSubnets(subnets []fleet.Subnet) {
-	s.declare(func() { s.o.Subnets = slices.Clone(subnets) })
-	s.book.configure(s.nets.Load().sorted, s.links.Owned())
+	s.declaring.Lock()
+	defer s.declaring.Unlock()
+	s.o.Subnets = slices.Clone(subnets)
+	nets := newNetworks(s.o.Subnets, s.o.Pools)
+	s.book.configure(nets.sorted, s.links.Owned(), func() { s.nets.Store(nets) })
 	s.watch.SetSubnets(subnets)
 }
 
 // SetPools changes the options that nodes of the pools get, from the next
 // packet on.
 func (s *Server) SetPools(pools []fleet.Pool) {
-	s.declare(func() { s.o.Pools = slices.Clone(pools) })
-}
-
-// declare changes what is declared.
-func (s *Server) declare(change func()) {
 	s.declaring.Lock()
 	defer s.declaring.Unlock()
-	change()
+	s.o.Pools = slices.Clone(pools)
 	s.nets.Store(newNetworks(s.o.Subnets, s.o.Pools))
 }
 

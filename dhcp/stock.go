@@ -59,6 +59,7 @@ func (l *ledger) restock(sh *shelf, now instant) (ask []probe) {
 	sh.stock = slices.DeleteFunc(sh.stock, func(p *place) bool { return !sh.fit(p, now) })
 	add := func(p *place) {
 		if !p.probing && now.since(p.checked) > againAfter {
+			l.touch(p)
 			p.probing = true
 			ask = append(ask, probe{net: l.net, addr: p.addr()})
 		}
@@ -105,6 +106,7 @@ func (b *book) proven(a netip.Addr) {
 		return
 	}
 	p, now := l.at(a), b.instant()
+	l.touch(p)
 	p.probing, p.checked = false, now
 	sh := l.shelf(p)
 	if sh == nil || !sh.fit(p, now) {
@@ -126,6 +128,7 @@ func (b *book) quarantine(a netip.Addr) bool {
 		return false
 	}
 	p, now := l.place(number(a), false, 0), b.instant()
+	l.touch(p)
 	p.probing = false
 	if p.storing > 0 || p.lease.state == leaseBound && now < p.lease.expires {
 		return false
