@@ -197,3 +197,23 @@ func TestAnErrorTellsWhatWasTried(t *testing.T) {
 		t.Error("KindOf is wrong")
 	}
 }
+
+func TestAddressesAndUUIDsHaveOneForm(t *testing.T) {
+	for s, want := range map[string]MAC{
+		"52:54:00:12:34:ab": "52:54:00:12:34:ab", "52-54-00-12-34-AB": "52:54:00:12:34:ab", "5254.0012.34ab": "52:54:00:12:34:ab",
+		"52:54-00:12:34:ab": "", "52:54:00:12:34:ag": "", "52:54:00:12:34": "", "52 54 00 12 34 ab": "", "525400:12:34:ab:cd": "", "": "",
+	} {
+		if got, err := ParseMAC(s); got != want || (err == nil) != (want != "") {
+			t.Errorf("ParseMAC(%q) = %q, %v; want %q", s, got, err, want)
+		}
+	}
+	const uuid = "9707b47b-0201-0403-0506-0708090a0b0c"
+	for s, want := range map[string]string{
+		uuid: uuid, strings.ToUpper(uuid): uuid, strings.ReplaceAll(uuid, "-", ""): uuid, "97-07b47b02010403-05060708090a0b0c": uuid,
+		uuid[:35]: "", uuid[:35] + "g": "", uuid[:8] + "0" + uuid[9:]: "", "": "",
+	} {
+		if got, err := ParseUUID(s); got != want || (err == nil) != (want != "") {
+			t.Errorf("ParseUUID(%q) = %q, %v; want %q", s, got, err, want)
+		}
+	}
+}

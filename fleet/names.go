@@ -15,11 +15,38 @@ type MAC string
 // (colons, dashes as iPXE's ${mac:hexhyp}, Cisco's dots) and returns the one
 // form that we keep.
 func ParseMAC(s string) (MAC, error) {
+	if m, ok := usualMAC(s); ok {
+		return m, nil
+	}
 	hw, err := net.ParseMAC(s)
 	if err != nil || len(hw) != 6 {
 		return "", &Error{Kind: Invalid, On: fmt.Sprintf("MAC %q", clip(s, 40)), Err: fmt.Errorf("not a 48-bit hardware address")}
 	}
 	return MAC(hw.String()), nil
+}
+
+// usualMAC reads the two forms that machines write their addresses in, with
+// colons or hyphens: each that asks for its script does.
+func usualMAC(s string) (MAC, bool) {
+	if len(s) != 17 {
+		return "", false
+	}
+	var text [17]byte
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case i%3 == 2 && c == s[2] && (c == ':' || c == '-'):
+			c = ':'
+		case i%3 == 2:
+			return "", false
+		case 'A' <= c && c <= 'F':
+			c += 'a' - 'A'
+		case (c < '0' || c > '9') && (c < 'a' || c > 'f'):
+			return "", false
+		}
+		text[i] = c
+	}
+	return MAC(text[:]), true
 }
 
 // Hardware returns the six bytes, or nil when m is not a valid address.
@@ -66,11 +93,32 @@ func ValidName(s string) bool {
 // ParseUUID returns s in RFC 9562 lower-case form, or an error. Firmware
 // sends the SMBIOS order; [UUIDFromSMBIOS] turns that into this form.
 func ParseUUID(s string) (string, error) {
+	if isUUID(s) {
+		return strings.Clone(s), nil // s may be a piece of something long
+	}
 	raw, err := hex.DecodeString(strings.ReplaceAll(strings.ToLower(s), "-", ""))
 	if err != nil || len(raw) != 16 {
 		return "", &Error{Kind: Invalid, On: fmt.Sprintf("UUID %q", clip(s, 40)), Err: fmt.Errorf("not a UUID")}
 	}
 	return formatUUID([16]byte(raw)), nil
+}
+
+// isUUID reports whether s has the form already that UUIDs are kept in.
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case i == 8 || i == 13 || i == 18 || i == 23:
+			if c != '-' {
+				return false
+			}
+		case (c < '0' || c > '9') && (c < 'a' || c > 'f'):
+			return false
+		}
+	}
+	return true
 }
 
 // UUIDFromSMBIOS turns the sixteen bytes of DHCP option 97 or SMBIOS type 1

@@ -111,9 +111,9 @@ type ClassMatch struct {
 
 // SubnetOf returns the subnet that contains addr.
 func (s Site) SubnetOf(addr netip.Addr) (Subnet, bool) {
-	for _, n := range s.Subnets {
-		if n.CIDR.Contains(addr) {
-			return n, true
+	for i := range s.Subnets { // each is large to copy
+		if s.Subnets[i].CIDR.Contains(addr) {
+			return s.Subnets[i], true
 		}
 	}
 	return Subnet{}, false

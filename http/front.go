@@ -47,6 +47,17 @@ func (s *Server) frontFor(key frontKey) *front {
 	return f
 }
 
+// menuOf is the URL of a machine's menu.
+func (f *front) menuOf(mac fleet.MAC) string {
+	url := append(append(make([]byte, 0, 128), f.menu...), mac...)
+	for i := len(f.menu); i < len(url); i++ {
+		if url[i] == ':' {
+			url[i] = '-'
+		}
+	}
+	return string(url)
+}
+
 // agentArgs tell the agent, on the kernel's command line, where its server is
 // and who it is itself.
 func (f *front) agentArgs(mac fleet.MAC, ticket string) []string {

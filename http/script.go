@@ -209,7 +209,7 @@ func (b boot) compose(ctx context.Context, dst []byte, v *visit, do choice) ([]b
 	case doMemTest:
 		return b.scripts.MemTest(v.title, b.memTest(v.ask)), nil
 	case doLocal:
-		return b.scripts.AppendLocal(dst, v.title, v.front.menu+dashed(v.ask.MAC)), nil
+		return b.scripts.AppendLocal(dst, v.title, v.front.menuOf(v.ask.MAC)), nil
 	case doCustom:
 		text, fault := b.customScript(ctx, v)
 		if fault != "" {

@@ -1,8 +1,6 @@
 package pxe
 
 import (
-	"fmt"
-
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -46,15 +44,15 @@ func Decide(req Request, n fleet.Node) Plan {
 	}
 	switch {
 	case keepsSystem(n):
-		return localDisk(req, n, fmt.Sprintf("%s: boots its own system", n.State))
+		return localDisk(req, n, string(n.State)+": boots its own system")
 	case n.State == fleet.Quarantined || n.State == fleet.Retired:
-		return nothing(req, fmt.Sprintf("%s: gets nothing until somebody decides", n.State))
+		return nothing(req, string(n.State)+": gets nothing until somebody decides")
 	case n.State == fleet.Rescue:
 		return start(req, n, ScriptRescue, "rescue: boots the rescue system")
 	case n.State == "":
 		return start(req, n, ScriptAgent, "unknown: boots our agent to say hello")
 	default:
-		return start(req, n, ScriptAgent, fmt.Sprintf("%s: boots our agent", n.State))
+		return start(req, n, ScriptAgent, string(n.State)+": boots our agent")
 	}
 }
 

@@ -175,7 +175,7 @@ func (b *bench) withHTTP(ctx context.Context, name string, size int64, nodes *ha
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if err := l.httpUp(ctx, p); err != nil {
+	if err := errors.Join(l.httpUp(ctx, p), p.rest(ctx)); err != nil {
 		return err
 	}
 	return do(l, p)

@@ -64,6 +64,23 @@ func (p *process) alive() error {
 // too.
 func (p *process) cpu() (time.Duration, error) { return p.group.cpu() }
 
+// rest waits until the server has done what it does after its start, and has
+// next to nothing to do.
+func (p *process) rest(ctx context.Context) error {
+	before, looked := time.Duration(0), time.Time{}
+	return poll(ctx, 20*time.Second, func() error {
+		used, err := p.cpu()
+		if now := time.Now(); err == nil && now.Sub(looked) > 200*time.Millisecond {
+			work, first := used-before, looked.IsZero()
+			before, looked = used, now
+			if !first && work < 10*time.Millisecond {
+				return nil
+			}
+		}
+		return errors.Join(errors.New("the server goes on working without a load"), err)
+	})
+}
+
 // stop ends the server and its children: gently, then not.
 func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
