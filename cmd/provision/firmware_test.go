@@ -158,10 +158,10 @@ var boots = map[string]boot{
 		want:  []string{"dhcp: DISCOVER from rom firmware, arch 11", "loader: ipxe-arm64.efi by TFTP", "script: GET local_disk script"},
 		never: []string{"vmlinuz", "from ipxe firmware"}, console: lab.DiskSays,
 	},
-	"arm64-http": {
-		firmware: lab.ARM64HTTP, secure: true, // for the signed chain: AAVMF itself has no keys
-		want:  []string{"dhcp: DISCOVER from http firmware, arch 19", "loader: GET shimaa64.efi", "loader: GET grubaa64.efi", "script: agent script for GRUB, by HTTP", "kernel: GET vmlinuz-arm64", "kernel: GET initrd-arm64.img"},
-		never: []string{"by TFTP"},
+	"arm64-http": { // the rescue system: "arm64" boots the agent
+		firmware: lab.ARM64HTTP, secure: true, state: fleet.Rescue, // secure for the signed chain: AAVMF itself has no keys
+		want:  []string{"dhcp: DISCOVER from http firmware, arch 19", "loader: GET shimaa64.efi", "loader: GET grubaa64.efi", "script: rescue script for GRUB, by HTTP", "kernel: GET vmlinuz-arm64", "kernel: GET rescue-arm64.img"},
+		never: []string{"by TFTP"}, console: "press Enter for a shell",
 	},
 	"arm64-http-local": {
 		firmware: lab.ARM64HTTP, state: fleet.Active,
