@@ -55,7 +55,8 @@ var rules = archtest.Rules{
 		"agent/rescue":    {"agent/retry"},
 		"agent/retry":     {},
 
-		"lab": {"api"},
+		"lab":         {"api", "lab/redfish"},
+		"lab/redfish": {}, // a BMC that speaks Redfish
 
 		"bmc/bmctest":         {"fleet", "bmc"},
 		"cluster/clustertest": {"fleet", "cluster"},
@@ -78,7 +79,7 @@ var rules = archtest.Rules{
 		"internal/throttle":  {},        // rates and connections of each peer
 	},
 	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/golden", "internal/netns"},
-	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "http/bootfile"},
+	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "http/bootfile", "lab/redfish"},
 	OnlyIn: map[string][]string{
 		"github.com/labstack/echo/v4":      {"http"},
 		"github.com/danielgtaylor/huma/v2": {"http"},
@@ -90,7 +91,7 @@ var rules = archtest.Rules{
 		"github.com/insomniacslk/dhcp":     {"dhcp/...", "agent/...", "lab"},
 		"github.com/bmc-toolbox/bmclib/v2": {"bmc"},
 		"github.com/jacobweinstock":        {"bmc"},
-		"github.com/stmcginnis/gofish":     {"bmc"},
+		"github.com/stmcginnis/gofish":     {"bmc", "lab/redfish"},
 		"github.com/go-logr/logr":          {"bmc"},
 		"github.com/bougou/go-ipmi":        {"bmc", "agent/...", "lab"},
 		"github.com/moby/moby":             {"cluster/..."},

@@ -1,0 +1,165 @@
+package redfish
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// A session is one login.
+type session struct {
+	id, token string
+	user      string
+	used      time.Time
+}
+
+const (
+	sessions       = "/redfish/v1/SessionService/Sessions"
+	sessionTimeout = 30 * time.Minute
+	manySessions   = 64 // without Faults.Sessions
+)
+
+func (s *Service) sessionResources() map[string]resource {
+	return map[string]resource{
+		"/redfish/v1/SessionService": {get: func(r *http.Request) (object, error) {
+			return item("/redfish/v1/SessionService", "SessionService.v1_1_9.SessionService", "SessionService", "Session Service", object{
+				"ServiceEnabled": true, "SessionTimeout": int(sessionTimeout.Seconds()), "Sessions": link(sessions), "Status": fine(),
+			}), s.hasSessions(r)
+		}},
+		sessions: {open: true, get: s.listSessions, post: s.login},
+		// The specification allows both.
+		sessions + "/Members":   {open: true, post: s.login},
+		sessions + "/{session}": {get: s.showSession, remove: s.logout},
+	}
+}
+
+func (s *Service) hasSessions(r *http.Request) error {
+	if s.Faults().BasicOnly {
+		return notFound(r.URL.Path)
+	}
+	return nil
+}
+
+func (s *Service) listSessions(r *http.Request) (object, error) {
+	if err := s.hasSessions(r); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expire()
+	var paths []string
+	for id := range s.sessions {
+		paths = append(paths, sessions+"/"+id)
+	}
+	return list(sessions, "SessionCollection", "Session Collection", paths), nil
+}
+
+// expire ends the sessions that nobody uses: with the lock held.
+func (s *Service) expire() {
+	for id, it := range s.sessions {
+		if time.Since(it.used) > sessionTimeout {
+			delete(s.sessions, id)
+		}
+	}
+}
+
+// Sessions returns how many are open.
+func (s *Service) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
+// EndSessions forgets all sessions, as a BMC does that restarts.
+func (s *Service) EndSessions() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.sessions)
+}
+
+func (s *Service) login(w http.ResponseWriter, r *http.Request, in object) error {
+	if err := s.hasSessions(r); err != nil {
+		return err
+	}
+	user := text(in, "UserName")
+	if err := s.verify(user, text(in, "Password")); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expire()
+	limit := manySessions
+	if s.faults.Sessions > 0 {
+		limit = s.faults.Sessions
+	}
+	if len(s.sessions) >= limit {
+		return refuse(http.StatusServiceUnavailable, "SessionLimitExceeded",
+			"The session establishment failed due to the number of simultaneous sessions exceeding the limit of the implementation.")
+	}
+	s.serial++
+	s.counts.Logins++
+	it := &session{id: strconv.Itoa(s.serial), token: rand.Text(), user: user, used: time.Now()}
+	s.sessions[it.id] = it
+	w.Header().Set("X-Auth-Token", it.token)
+	w.Header().Set("Location", sessions+"/"+it.id)
+	write(w, http.StatusCreated, it.show())
+	return nil
+}
+
+func (it *session) show() object {
+	return item(sessions+"/"+it.id, "Session.v1_7_0.Session", it.id, "User Session", object{"UserName": it.user})
+}
+
+func (s *Service) showSession(r *http.Request) (object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it, ok := s.sessions[r.PathValue("session")]
+	if !ok {
+		return nil, notFound(r.URL.Path)
+	}
+	return it.show(), nil
+}
+
+func (s *Service) logout(r *http.Request) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.sessions[r.PathValue("session")]; !ok {
+		return notFound(r.URL.Path)
+	}
+	delete(s.sessions, r.PathValue("session"))
+	return nil
+}
+
+// admit checks who asks.
+func (s *Service) admit(x resource, r *http.Request, f Faults) error {
+	if x.open && (x.post == nil || r.Method == http.MethodPost) {
+		return nil
+	}
+	if token := r.Header.Get("X-Auth-Token"); token != "" {
+		return s.knows(token)
+	}
+	user, password, ok := r.BasicAuth()
+	if !ok || f.NoBasic {
+		return refuse(http.StatusUnauthorized, "NoValidSession", "There is no valid session established with the implementation.")
+	}
+	if err := s.verify(user, password); err != nil {
+		return err
+	}
+	s.count(func(c *Counts) { c.Logins++ })
+	return nil
+}
+
+func (s *Service) knows(token string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expire()
+	for _, it := range s.sessions {
+		if subtle.ConstantTimeCompare([]byte(it.token), []byte(token)) == 1 {
+			it.used = time.Now()
+			return nil
+		}
+	}
+	return refuse(http.StatusUnauthorized, "NoValidSession", "There is no valid session established with the implementation.")
+}
