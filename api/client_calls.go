@@ -63,6 +63,16 @@ func (c *Client) Power(ctx context.Context, ref string, r PowerRequest) (string,
 	return reply.State, err
 }
 
+// ProbeBMC finds out how a node's BMC is spoken to.
+func (c *Client) ProbeBMC(ctx context.Context, ref string, r ProbeBMCRequest) (n Node, err error) {
+	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/probe", nil, r, &n)
+}
+
+// AcceptPin accepts the TLS certificate that a node's BMC shows now.
+func (c *Client) AcceptPin(ctx context.Context, ref string, r AcceptPinRequest) (n Node, err error) {
+	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/accept", nil, r, &n)
+}
+
 // Rescue puts a node into the rescue system, or back into what it was.
 func (c *Client) Rescue(ctx context.Context, ref string, r RescueRequest) (n Node, err error) {
 	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/rescue", nil, r, &n)

@@ -181,6 +181,16 @@ type PowerRequest struct {
 	Reason   string `json:"reason,omitempty"`   // for the record
 }
 
+// ProbeBMCRequest has a node's BMC looked at anew.
+type ProbeBMCRequest struct {
+	System string `json:"system,omitempty"` // Redfish: path of the node's system, where there are several
+}
+
+// AcceptPinRequest accepts a TLS certificate that a BMC shows.
+type AcceptPinRequest struct {
+	Pin string `json:"pin"` // hex SHA-256: the new_pin of the node
+}
+
 // RescueRequest puts a node into the rescue system, or back into what it was.
 type RescueRequest struct {
 	End     bool `json:"end,omitempty"`

@@ -20,6 +20,9 @@ func (e *PinError) Error() string {
 	return fmt.Sprintf("%v: pinned %s, shown %s", ErrPin, shortPin(e.Want), shortPin(e.Got))
 }
 
+// NewPin is the certificate that is shown.
+func (e *PinError) NewPin() string { return e.Got }
+
 // Is makes it an [ErrPin].
 func (e *PinError) Is(target error) bool { return target == ErrPin }
 

@@ -25,28 +25,34 @@ func (c *Controller) Power(ctx context.Context, t Target) (fleet.PowerState, err
 
 // PowerOn switches a machine on and returns when it is.
 func (c *Controller) PowerOn(ctx context.Context, t Target) error {
-	return c.change(ctx, "power on", t, func(ctx context.Context) error {
-		return c.reach(ctx, t, turnOn, fleet.PowerIsOn)
-	})
+	_, err := c.Switch(ctx, t, fleet.PowerOn)
+	return err
 }
 
 // PowerOff switches a machine off, whatever it is doing, and returns when it is.
 func (c *Controller) PowerOff(ctx context.Context, t Target) error {
-	return c.change(ctx, "power off", t, func(ctx context.Context) error {
-		return c.reach(ctx, t, turnOff, fleet.PowerIsOff)
-	})
+	_, err := c.Switch(ctx, t, fleet.PowerOff)
+	return err
 }
 
 // PowerCycle switches a machine off, sees that it is, and switches it on. The
 // BMC's own cycle is never used: repeated too early it ends in "off", and some
 // refuse it when the machine is off already.
 func (c *Controller) PowerCycle(ctx context.Context, t Target) error {
-	return c.change(ctx, "power cycle", t, func(ctx context.Context) error {
-		if err := c.reach(ctx, t, turnOff, fleet.PowerIsOff); err != nil {
-			return err
-		}
-		return c.reach(ctx, t, turnOn, fleet.PowerIsOn)
-	})
+	_, err := c.Switch(ctx, t, fleet.PowerCycle)
+	return err
+}
+
+// Switch does an operation on a machine's power and returns when it is done, as
+// the BMC shows it: what the power was, and what it is.
+func (c *Controller) Switch(ctx context.Context, t Target, op fleet.PowerOp) (fleet.Switched, error) {
+	if op == fleet.PowerStatus {
+		state, err := c.Power(ctx, t)
+		return fleet.Switched{Before: state, After: state}, err
+	}
+	p := &power{c: c, target: t}
+	err := c.change(ctx, "power "+string(op), t, func(ctx context.Context) error { return p.do(ctx, op) })
+	return p.seen(), err
 }
 
 // change does something to a machine, one at a time.
@@ -68,21 +74,6 @@ func (c *Controller) queue(ctx context.Context, g *gate) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, longest*c.o.Settle+c.o.Timeout, ErrBusy)
 	defer cancel()
 	return take(ctx, g.changes)
-}
-
-// reach brings the power to a state.
-func (c *Controller) reach(ctx context.Context, t Target, a action, want fleet.PowerState) error {
-	return c.converge(ctx, t, func(ctx context.Context, l line, order bool) (bool, error) {
-		state, err := l.power(ctx)
-		if err != nil || state == want || !order {
-			return state == want, err
-		}
-		if err := l.order(ctx, a); err != nil {
-			return false, err
-		}
-		state, err = l.power(ctx)
-		return state == want, err
-	})
 }
 
 // How often a BMC is looked at, and given the same order again. BMCs swallow

@@ -83,6 +83,7 @@ func (e *Engine) takeReports(ctx context.Context) {
 		case now := <-tick.C:
 			e.alertFindings(now)
 			e.alarms.expire(now)
+			e.remindPins()
 		case first := <-e.sights:
 			facts := e.waiting(first, many)
 			many = len(facts) >= sightsMany

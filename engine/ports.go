@@ -17,7 +17,7 @@ type Store interface {
 // Power switches nodes through their BMCs. It returns when the BMC, asked
 // again, says that it is so.
 type Power interface {
-	Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.PowerState, error)
+	Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error)
 }
 
 // Images knows the images that can be installed.

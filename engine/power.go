@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,17 +10,15 @@ import (
 )
 
 // Power switches a node, or says how it is switched. A node that a run works
-// on is left to the run.
+// on is left to the run. What was done, and what was tried in vain, is an
+// event: who, why, what it was before and is after.
 func (e *Engine) Power(ctx context.Context, actor, ref string, o fleet.PowerOrder) (fleet.PowerState, error) {
 	n, err := e.Node(ref)
 	if err != nil {
 		return fleet.PowerIsUnknown, err
 	}
 	if !n.BMC.Usable() {
-		return fleet.PowerIsUnknown, &fleet.Error{
-			Kind: fleet.Conflict, Code: "E-BMC-NONE", Op: "power " + string(o.Op), On: "node " + n.Title(), Err: errors.New("it has no BMC that we can sign in to"),
-			Hint: "give its rule bmc: {username, password_file} in site.yaml and boot it once",
-		}
+		return fleet.PowerIsUnknown, withoutBMC(n, "power "+string(o.Op))
 	}
 	if n.Run != "" && o.Op != fleet.PowerStatus {
 		return fleet.PowerIsUnknown, &fleet.Error{
@@ -27,12 +26,76 @@ func (e *Engine) Power(ctx context.Context, actor, ref string, o fleet.PowerOrde
 			Hint: "wait for the run: provision runs watch " + string(n.Run),
 		}
 	}
-	state, err := e.Options.Power.Switch(ctx, n, o)
-	if err != nil || o.Op == fleet.PowerStatus {
+	done, err := e.switchNode(ctx, n, o)
+	state := cmp.Or(done.After, fleet.PowerIsUnknown)
+	if o.Op == fleet.PowerStatus {
 		return state, err
 	}
-	return state, e.update(ctx, func(t *tx) error {
-		t.event(fleet.EventPower, n, actor, "power "+string(o.Op))
+	recorded := e.update(context.WithoutCancel(ctx), func(t *tx) error {
+		t.event(fleet.EventPower, n, actor, powerText(o, done, err))
 		return nil
 	})
+	return state, cmp.Or(err, recorded)
+}
+
+func withoutBMC(n fleet.Node, op string) error {
+	return &fleet.Error{
+		Kind: fleet.Conflict, Code: "E-BMC-NONE", Op: op, On: "node " + n.Title(), Err: errors.New("it has no BMC that we can sign in to"),
+		Hint: "give its rule bmc: {username, password_file} in site.yaml and boot it once",
+	}
+}
+
+// powerText is what the record says of an operation.
+func powerText(o fleet.PowerOrder, done fleet.Switched, err error) string {
+	text := "power " + string(o.Op)
+	if o.URL != "" {
+		text += " " + o.URL
+	}
+	if o.Persist {
+		text += " from now on"
+	}
+	if done.Before != "" && done.Before != fleet.PowerIsUnknown {
+		text += ", was " + string(done.Before)
+	}
+	switch {
+	case err != nil:
+		text += fmt.Sprintf(", failed: %s %v", fleet.CodeOf(err), err)
+	case done.After != "" && done.After != fleet.PowerIsUnknown:
+		text += ", is " + string(done.After)
+	}
+	if o.Reason != "" {
+		text += " (" + o.Reason + ")"
+	}
+	return fleet.CleanText(text)
+}
+
+// switchNode has a node switched. One whose BMC nobody has looked at yet is
+// looked at first; a certificate that has changed is kept, so that an operator
+// can accept it.
+func (e *Engine) switchNode(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
+	if n.BMC.Via() == "" && e.Prober != nil {
+		found, err := e.Prober.Probe(ctx, n)
+		if err != nil {
+			return fleet.Switched{}, err
+		}
+		if n, err = e.keepBMC(ctx, n.ID, found); err != nil {
+			return fleet.Switched{}, err
+		}
+	}
+	done, err := e.Options.Power.Switch(ctx, n, o)
+	e.notePin(ctx, n, err)
+	return done, err
+}
+
+// keepBMC stores what a probe has found.
+func (e *Engine) keepBMC(ctx context.Context, id fleet.NodeID, found fleet.BMC) (now fleet.Node, err error) {
+	err = e.update(ctx, func(t *tx) error {
+		if now, err = t.node(id); err != nil {
+			return err
+		}
+		now.BMC = found
+		t.put(now)
+		return nil
+	})
+	return now, err
 }

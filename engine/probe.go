@@ -26,21 +26,50 @@ func (e *Engine) probe(n fleet.Node) {
 		if ctx.Err() != nil {
 			return
 		}
-		err := e.update(ctx, func(t *tx) error {
-			now, err := t.node(n.ID)
-			if err != nil {
-				return err
-			}
-			if refusal != nil {
-				t.event(fleet.EventUnexpected, now, "engine", "BMC "+now.BMC.Address+": "+fleet.CleanText(refusal.Error()))
-				return nil //nolint:nilerr // the refusal is what is recorded
-			}
-			now.BMC = found
-			t.put(now)
-			return nil
-		})
-		if err != nil {
+		if err := e.keepProbe(ctx, "engine", n.ID, found, refusal); err != nil {
 			e.Log.ErrorContext(ctx, "BMC probe not recorded", "node", n.ID, "err", err)
 		}
 	})
+}
+
+func (e *Engine) keepProbe(ctx context.Context, actor string, id fleet.NodeID, found fleet.BMC, refusal error) error {
+	return e.update(ctx, func(t *tx) error {
+		now, err := t.node(id)
+		if err != nil {
+			return err
+		}
+		if refusal != nil {
+			t.event(fleet.EventUnexpected, now, actor, "BMC "+now.BMC.Address+": "+fleet.CleanText(refusal.Error()))
+			return nil //nolint:nilerr // the refusal is what is recorded
+		}
+		if now.BMC.Address != found.Address || now.BMC.Wanted != found.Wanted {
+			return nil // the site says otherwise by now
+		}
+		now.BMC = found
+		t.event(fleet.EventChanged, now, actor, "BMC "+found.Address+" is spoken to by "+string(found.Driver))
+		t.put(now)
+		return nil
+	})
+}
+
+// ProbeBMC looks at a node's BMC anew. With system, the node is that one of the
+// systems behind it. A certificate that is pinned stays so.
+func (e *Engine) ProbeBMC(ctx context.Context, actor, ref, system string) (fleet.Node, error) {
+	n, err := e.Node(ref)
+	if err != nil {
+		return n, err
+	}
+	if !n.BMC.Usable() || e.Prober == nil {
+		return n, withoutBMC(n, "probe BMC")
+	}
+	n.BMC.Driver, n.BMC.CipherSuite, n.BMC.System = "", -1, system
+	found, refusal := e.Prober.Probe(ctx, n)
+	e.notePin(ctx, n, refusal)
+	if err := e.keepProbe(context.WithoutCancel(ctx), actor, n.ID, found, refusal); err != nil {
+		return n, err
+	}
+	if refusal != nil {
+		return n, refusal
+	}
+	return e.Node(string(n.ID))
 }

@@ -122,7 +122,7 @@ func (r *rack) engine() *Engine {
 }
 
 // Switch implements Power.
-func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.PowerState, error) {
+func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.machines[n.MAC]
@@ -135,7 +135,7 @@ func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (flee
 		m.powerOff()
 	default:
 	}
-	return fleet.PowerIsOn, nil
+	return fleet.Switched{Before: fleet.PowerIsOn, After: fleet.PowerIsOn}, nil
 }
 
 func (m *machine) powerOff() {

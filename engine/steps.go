@@ -43,10 +43,17 @@ func (j job) power(ctx context.Context) error {
 	}
 	// Whoever was in the ramdisk is about to be switched off.
 	before := j.e.session(j.node)
-	if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerOrder{Op: fleet.PXENext}); err != nil {
-		return err
+	text := "next boot from the network, "
+	if n.BMC.Via().SetsBoot() {
+		if _, err := j.e.switchNode(ctx, n, fleet.PowerOrder{Op: fleet.PXENext}); err != nil {
+			return err
+		}
+	} else {
+		text = "boots by the firmware's own order, "
 	}
-	if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerOrder{Op: fleet.PowerCycle}); err != nil {
+	cycle := fleet.PowerOrder{Op: fleet.PowerCycle, Reason: "run " + string(j.run)}
+	done, err := j.e.switchNode(ctx, n, cycle)
+	if err != nil {
 		return err
 	}
 	l := j.e.links.of(j.node)
@@ -57,7 +64,7 @@ func (j job) power(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		t.event(fleet.EventPower, n, "engine", "power cycled, next boot from the network")
+		t.event(fleet.EventPower, n, "engine", text+powerText(cycle, done, nil))
 		return t.reach(n, fleet.PhasePower)
 	})
 }
@@ -71,10 +78,7 @@ func (j job) withoutBMC(ctx context.Context, n fleet.Node) error {
 	if live {
 		return j.reached(ctx, fleet.PhasePower)
 	}
-	return &fleet.Error{
-		Kind: fleet.Conflict, Code: "E-BMC-NONE", Op: "power on", On: "node " + n.Title(), Err: errors.New("it has no BMC that we can sign in to"),
-		Hint: "switch it on by hand and start the run again while it waits, or give its rule bmc: {username, password_file}",
-	}
+	return withoutBMC(n, "power on")
 }
 
 // forget drops a session that is known to be gone.
@@ -287,10 +291,10 @@ func (j job) firstBoot(ctx context.Context) error {
 		defer cancel()
 	}
 	if rn.Attempt > 1 && n.BMC.Usable() && n.BMC.Via().SetsBoot() {
-		if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerOrder{Op: fleet.DiskNext}); err != nil {
+		if _, err := j.e.switchNode(ctx, n, fleet.PowerOrder{Op: fleet.DiskNext}); err != nil {
 			return err
 		}
-		if _, err := j.e.Options.Power.Switch(ctx, n, fleet.PowerOrder{Op: fleet.PowerCycle}); err != nil {
+		if _, err := j.e.switchNode(ctx, n, fleet.PowerOrder{Op: fleet.PowerCycle}); err != nil {
 			return err
 		}
 	}

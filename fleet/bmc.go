@@ -90,13 +90,12 @@ type BMCQuirks struct {
 	Interval time.Duration // pause between two conversations; the controller's when zero
 	Settle   time.Duration // how long a change may take; the controller's when zero
 
-	BootByIPMI     bool          // Redfish: the boot device is set by IPMI
-	BootUnreadable bool          // the boot device cannot be read back
-	BootNoMode     bool          // the boot device is read back without UEFI or BIOS
-	OnceIsForEver  bool          // "once" is read back as "always"
-	NoSoft         bool          // does not ask the system to shut down
-	NoReset        bool          // cannot reset: off and on instead
-	PowerLags      time.Duration // reads the old power state for so long after a change
+	BootByIPMI     bool // Redfish: the boot device is set by IPMI
+	BootUnreadable bool // the boot device cannot be read back
+	BootNoMode     bool // the boot device is read back without UEFI or BIOS
+	OnceIsForEver  bool // "once" is read back as "always"
+	NoSoft         bool // does not ask the system to shut down
+	NoReset        bool // cannot reset: off and on instead
 }
 
 // Via returns the driver in use, also for what was stored before there was a
@@ -126,6 +125,7 @@ type BMCAccess struct {
 	Address        string    // "" is what the machine says
 	Ports          BMCPorts
 	CipherSuite    int    // 0 lets a probe choose
+	System         string // Redfish: path of the machine's system; "" lets a probe choose
 	Username       string // without a password: of the account that is made; "": [OwnUser]
 	PasswordFile   string
 	SealedPassword string // filled in by whoever read the file
@@ -153,6 +153,7 @@ func (b BMC) Under(a BMCAccess, said string) BMC {
 	if a.CipherSuite > 0 {
 		b.CipherSuite = a.CipherSuite
 	}
+	b.System = cmp.Or(a.System, b.System)
 	b.Address, b.Wanted, b.Ports, b.Outlets = addr, a.Driver, a.Ports, a.Outlets
 	b.Username, b.SealedPassword = a.Username, a.SealedPassword
 	return b

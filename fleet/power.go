@@ -47,6 +47,11 @@ type PowerOrder struct {
 	Reason   string // why, for the record
 }
 
+// Switched is what an operation did, as the BMC shows it.
+type Switched struct {
+	Before, After PowerState
+}
+
 // A PowerState is what a BMC says about a machine's power.
 type PowerState string
 

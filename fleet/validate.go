@@ -115,6 +115,7 @@ func (s Site) validateRules() error {
 		if _, err := path.Match(r.Match.AssetTag, ""); err != nil {
 			errs = append(errs, Invalidf(on+".match.asset_tag", "", err))
 		}
+		errs = append(errs, validateBMC(on+".bmc", r.BMC))
 		if r.Match.Subnet != "" && !slices.ContainsFunc(s.Subnets, func(n Subnet) bool { return n.Name == r.Match.Subnet }) {
 			errs = append(errs, Invalidf(on+".match.subnet", "", fmt.Errorf("no subnet %q", r.Match.Subnet)))
 		}

@@ -182,6 +182,19 @@ func (e *rackEngine) EndRescue(_ context.Context, actor, ref string, _ bool) (fl
 	return n, nil
 }
 
+func (e *rackEngine) ProbeBMC(_ context.Context, _, ref, _ string) (fleet.Node, error) {
+	return e.Node(ref)
+}
+
+func (e *rackEngine) AcceptPin(_ context.Context, _, ref, pin string) (fleet.Node, error) {
+	n, err := e.Node(ref)
+	if err == nil {
+		n.BMC.Pin, n.BMC.NewPin = pin, ""
+		e.put(n, fleet.Event{})
+	}
+	return n, err
+}
+
 func (e *rackEngine) Power(_ context.Context, _, ref string, o fleet.PowerOrder) (fleet.PowerState, error) {
 	if _, err := e.Node(ref); err != nil {
 		return "", err

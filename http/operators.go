@@ -37,6 +37,8 @@ func (s *Server) operatorRoutes(e *echo.Echo) {
 	add(s, h, "GET /nodes/{ref}/render", "What a machine would be given, without tickets", s.renderNode)
 	add(s, h, "GET /templates", "What is filled in for machines", s.listTemplates)
 	add(s, h, "POST /nodes/{ref}/power", "Switch a node, or ask whether it is on", s.powerNode)
+	add(s, h, "POST /nodes/{ref}/bmc/probe", "Find out how a node's BMC is spoken to", s.probeBMC)
+	add(s, h, "POST /nodes/{ref}/bmc/accept", "Accept the TLS certificate that a node's BMC shows now", s.acceptPin)
 	add(s, h, "POST /nodes/{ref}/rescue", "Put a node into the rescue system, or back into what it was", s.rescueNode)
 	add(s, h, "POST /enrol/{ref}/approve", "Let a discovered machine in", s.approveNode)
 	add(s, h, "GET /pools", "List pools", s.listPools)

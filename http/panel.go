@@ -70,7 +70,9 @@ func facts(n fleet.Node) []web.Fact {
 		{Name: "Stage", Value: string(n.Stage)},
 		{Name: "MAC", Value: string(n.MAC), Code: true},
 		{Name: "IP", Value: addrText(n.Addr), Code: true},
-		{Name: "BMC", Value: n.BMC.Address, Code: true},
+		{Name: "BMC", Value: bmcFact(n.BMC), Code: true},
+		{Name: "BMC certificate", Value: n.BMC.Pin, Code: true},
+		{Name: "BMC certificate shown now", Value: n.BMC.NewPin, Code: true},
 		{Name: "Model", Value: joined(" ", inv.Vendor, inv.Product)},
 		{Name: "Serial", Value: inv.Serial, Code: true},
 		{Name: "Processor", Value: processor(inv.CPU)},
@@ -90,6 +92,14 @@ func facts(n fleet.Node) []web.Fact {
 		}
 	}
 	return known
+}
+
+func bmcFact(b fleet.BMC) string {
+	suite := ""
+	if b.Via() == fleet.DriverIPMI && b.CipherSuite > 0 {
+		suite = fmt.Sprintf("cipher suite %d", b.CipherSuite)
+	}
+	return joined(", ", b.Address, string(b.Via()), suite)
 }
 
 func joined(sep string, words ...string) string {

@@ -37,7 +37,8 @@ it changes anything. --force-dhcp skips that.
   subnets    name, cidr, mode (observe, proxy, reserved, full), ranges, router, dns, ntp, domain, lease, server,
              known_dhcp
   rules      name, match (mac, vendor, product, serial, asset_tag, subnet, switch_port, min_memory_mib),
-             pool, role, labels, approve, bmc (username, password_file)`,
+             pool, role, labels, approve, bmc (username, password_file, driver, address, ipmi_port, https_port,
+             cipher_suite, system, pdu (model, outlets))`,
 		Example: `  provision apply -f site.yaml
   provision apply -f site.yaml --dry-run`,
 		Args: cobra.NoArgs,

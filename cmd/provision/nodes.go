@@ -123,7 +123,7 @@ func (a *app) showNode(w io.Writer, n api.Node) {
 		{"address", join(n.Addr, n.MAC)},
 		{"place", placeWord(n.Place)},
 		{"uuid", n.UUID},
-		{"bmc", n.BMC},
+		{"bmc", bmcWord(n)},
 		{"trust", fmt.Sprintf("T%d", n.Trust)},
 		{"machine", join(strings.TrimSpace(inv.Vendor+" "+inv.Product), prefixed("serial ", inv.Serial), prefixed("asset ", inv.AssetTag))},
 		{"firmware", join(inv.Firmware, inv.BIOS, secureWord(inv))},
@@ -150,6 +150,13 @@ func (a *app) showNode(w io.Writer, n api.Node) {
 		}
 	}
 	writeTable(w, nil, said)
+}
+
+func bmcWord(n api.Node) string {
+	if n.Power == nil {
+		return n.BMC
+	}
+	return join(n.Power.Address, prefixed("by ", n.Power.Driver), powerDetail(*n.Power), prefixed("certificate ", n.Power.Pin))
 }
 
 func placeWord(p *api.Place) string {

@@ -4,78 +4,151 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 )
 
 // powerOps are the operations of `provision power`.
 var powerOps = []struct {
-	name, short string
-	asks        bool // it interrupts what a node does
+	op    fleet.PowerOp
+	short string
+	asks  bool // it interrupts what a node does
 }{
-	{"on", "Switch nodes on", false},
-	{"off", "Switch nodes off, at once", true},
-	{"cycle", "Switch nodes off and on again", true},
-	{"status", "Ask the BMCs of nodes whether they are on", false},
-	{"pxe-next", "Boot from the network at the next start, once", false},
+	{fleet.PowerOn, "Switch nodes on", false},
+	{fleet.PowerOff, "Switch nodes off, at once", true},
+	{fleet.PowerSoft, "Ask the systems of nodes to shut down, and wait until they have", true},
+	{fleet.PowerCycle, "Switch nodes off and on again", true},
+	{fleet.PowerReset, "Restart nodes without switching them off", true},
+	{fleet.PowerNMI, "Have the systems of nodes write a crash dump (NMI)", true},
+	{fleet.PowerStatus, "Ask the BMCs of nodes whether they are on", false},
+	{fleet.PXENext, "Boot from the network at the next start", false},
+	{fleet.DiskNext, "Boot from the disk at the next start", false},
+	{fleet.CDROMNext, "Boot from the CD, or what the BMC shows as one, at the next start", false},
+	{fleet.SetupNext, "Enter the firmware's setup at the next start", false},
+	{fleet.HTTPNext, "Boot from a URL (UEFI HTTP boot) at the next start", false},
 }
 
 func newPowerCmd(a *app) *cobra.Command {
 	cmd := group("power", "Switch nodes through their BMCs")
-	cmd.Long = "Every change is read back from the BMC: what is printed is what the BMC says now."
+	cmd.Long = `Nodes are names, MAC addresses or IDs, or one query: power status 'pool:prd state:failed'.
+They are switched at the same time, each through its own BMC. Every change is read
+back from the BMC: what is printed is what the BMC says now.`
 	for _, op := range powerOps {
-		cmd.AddCommand(newPowerOpCmd(a, op.name, op.short, op.asks))
+		cmd.AddCommand(newPowerOpCmd(a, op.op, op.short, op.asks))
 	}
 	return cmd
 }
 
-func newPowerOpCmd(a *app, op, short string, asks bool) *cobra.Command {
+func newPowerOpCmd(a *app, op fleet.PowerOp, short string, asks bool) *cobra.Command {
 	var yes bool
+	r := api.PowerRequest{Op: string(op)}
 	cmd := &cobra.Command{
-		Use:               op + " NODE…",
+		Use:               string(op) + " NODE…|QUERY",
 		Short:             short,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeNodes,
 	}
+	f := cmd.Flags()
 	if asks {
-		cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+		f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	}
+	if op != fleet.PowerStatus {
+		f.StringVar(&r.Reason, "reason", "", "why, for the record")
+	}
+	if op.SetsBoot() {
+		f.BoolVar(&r.Persist, "persist", false, "at each start from now on, not the next one only")
+		f.StringVar(&r.Firmware, "firmware", "", "bios or uefi shall boot (default: what the node has)")
+	}
+	if op == fleet.HTTPNext {
+		f.StringVar(&r.URL, "url", "", "what to boot (default: what DHCP says)")
 	}
 	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
+		if r.Firmware != "" && r.Firmware != "bios" && r.Firmware != "uefi" {
+			return usagef("--firmware is bios or uefi, not %q", r.Firmware)
+		}
+		refs, err := nodesOf(ctx, srv, args)
+		if err != nil {
+			return err
+		}
 		if asks {
-			what := fmt.Sprintf("power %s of %s", op, plural(len(args), "node"))
-			if err := a.confirm(ctx, "Power "+op+" "+plural(len(args), "node")+"?", what, yes); err != nil {
+			what := fmt.Sprintf("power %s of %s", op, plural(len(refs), "node"))
+			if err := a.confirm(ctx, "Power "+string(op)+" "+plural(len(refs), "node")+"?", what, yes); err != nil {
 				return err
 			}
 		}
-		return a.power(ctx, srv, op, args, format)
+		return a.power(ctx, srv, r, refs, format)
 	})
+}
+
+// facet is what makes words a query: pool:prd, -arch:arm64. MAC addresses have
+// colons too.
+var facet = regexp.MustCompile(`^-?[a-z]+:[^:]*$`)
+
+// nodesOf returns what the words of a command line name: nodes as they stand
+// there, or those that a query finds.
+func nodesOf(ctx context.Context, srv server, args []string) ([]string, error) {
+	words := strings.Fields(strings.Join(args, " "))
+	query := false
+	for _, w := range words {
+		query = query || facet.MatchString(w)
+	}
+	if !query {
+		return args, nil
+	}
+	nodes, err := srv.AllNodes(ctx, strings.Join(words, " "))
+	if err != nil {
+		return nil, err
+	}
+	if len(nodes) == 0 {
+		return nil, usagef("no node is %s", strings.Join(words, " "))
+	}
+	var refs []string
+	for _, n := range nodes {
+		refs = append(refs, nodeTitle(n))
+	}
+	return refs, nil
 }
 
 // powerResult is what became of one node.
 type powerResult struct {
 	Node  string `json:"node"`
 	State string `json:"state"`
+	Code  string `json:"code,omitempty"`
 	Error string `json:"error,omitempty"`
 	Hint  string `json:"hint,omitempty"`
+
+	err error
 }
 
-// power does the operation on each node; one that fails does not stop the
-// others.
-func (a *app) power(ctx context.Context, srv server, op string, refs []string, format string) error {
-	var results []powerResult
+// powerAtOnce is how many nodes are asked for at the same time.
+const powerAtOnce = 64
+
+// power does the operation on all nodes at the same time; one that fails does
+// not stop the others.
+func (a *app) power(ctx context.Context, srv server, r api.PowerRequest, refs []string, format string) error {
+	results := make([]powerResult, len(refs))
+	var g errgroup.Group
+	g.SetLimit(powerAtOnce)
+	for i, ref := range refs {
+		g.Go(func() error {
+			results[i] = powerOne(ctx, srv, r, ref)
+			return nil
+		})
+	}
+	_ = g.Wait() // each result has its own error
 	var failed []error
-	for _, ref := range refs {
-		state, err := srv.Power(ctx, ref, api.PowerRequest{Op: op})
-		r := powerResult{Node: ref, State: state}
-		if err != nil {
-			failed = append(failed, err)
-			r.State, r.Error, r.Hint = "unknown", err.Error(), hintOf(err)
+	for _, r := range results {
+		if errors.Is(r.err, context.Canceled) || isUnreachable(r.err) {
+			return r.err // of our server: nobody else's fault
 		}
-		results = append(results, r)
-		if errors.Is(err, context.Canceled) || isUnreachable(err) {
-			break
+		if r.err != nil {
+			failed = append(failed, r.err)
 		}
 	}
 	if len(refs) == 1 && len(failed) == 1 {
@@ -85,9 +158,21 @@ func (a *app) power(ctx context.Context, srv server, op string, refs []string, f
 		return err
 	}
 	if len(failed) > 0 {
-		return &exitError{code: exitCode(failed[0]), err: fmt.Errorf("power %s failed for %d of %s", op, len(failed), plural(len(refs), "node"))}
+		return &exitError{code: exitCode(failed[0]), err: fmt.Errorf("power %s failed for %d of %s", r.Op, len(failed), plural(len(refs), "node"))}
 	}
 	return nil
+}
+
+func powerOne(ctx context.Context, srv server, r api.PowerRequest, ref string) powerResult {
+	state, err := srv.Power(ctx, ref, r)
+	done := powerResult{Node: ref, State: state, err: err}
+	if err != nil {
+		done.State, done.Error, done.Hint = "unknown", err.Error(), hintOf(err)
+	}
+	if p, ok := errors.AsType[*api.Problem](err); ok {
+		done.Code = p.Code
+	}
+	return done
 }
 
 func powerListing(results []powerResult) listing[powerResult] {
@@ -97,7 +182,9 @@ func powerListing(results []powerResult) listing[powerResult] {
 		columns: []column[powerResult]{
 			{"NODE", false, func(r powerResult) string { return r.Node }},
 			{"POWER", false, func(r powerResult) string { return r.State }},
+			{"CODE", false, func(r powerResult) string { return r.Code }},
 			{"DETAIL", false, func(r powerResult) string { return r.Error }},
+			{"HINT", true, func(r powerResult) string { return r.Hint }},
 		},
 	}
 }

@@ -22,6 +22,8 @@ type server interface {
 	Node(ctx context.Context, ref string) (api.Node, error)
 	Approve(ctx context.Context, ref string) (api.Node, error)
 	Power(ctx context.Context, ref string, r api.PowerRequest) (string, error)
+	ProbeBMC(ctx context.Context, ref string, r api.ProbeBMCRequest) (api.Node, error)
+	AcceptPin(ctx context.Context, ref string, r api.AcceptPinRequest) (api.Node, error)
 	Rescue(ctx context.Context, ref string, r api.RescueRequest) (api.Node, error)
 	Pools(ctx context.Context) ([]api.Pool, error)
 	Plan(ctx context.Context, pool string) (api.Plan, error)

@@ -90,11 +90,6 @@ type matchFile struct {
 	MinMemoryMiB int    `yaml:"min_memory_mib"`
 }
 
-type bmcFile struct {
-	Username     string `yaml:"username"`
-	PasswordFile string `yaml:"password_file"`
-}
-
 // ParseSite reads a site.yaml. Whatever is wrong in it is said with line,
 // arrow and suggestion.
 func ParseSite(src []byte) (fleet.Site, error) { return parseSite("site.yaml", src) }
@@ -220,12 +215,9 @@ func (r *reader) rule(on string, f ruleFile) fleet.Rule {
 	if f.Match.MinMemoryMiB < 0 {
 		r.bad(on+".match.min_memory_mib", "", "%d MiB is less than nothing", f.Match.MinMemoryMiB)
 	}
-	if f.BMC.Username != "" && f.BMC.PasswordFile == "" {
-		r.bad(on+".bmc.username", "add password_file: with the path of a file on the server", "a BMC user without a password file")
-	}
 	return fleet.Rule{
 		Name: f.Name, Pool: fleet.PoolName(f.Pool), Role: fleet.Role(f.Role), Labels: f.Labels, Approve: f.Approve,
-		BMC: fleet.BMCAccess{Username: f.BMC.Username, PasswordFile: f.BMC.PasswordFile},
+		BMC: r.bmc(on+".bmc", f.BMC),
 		Match: fleet.Match{
 			MACPrefix: f.Match.MAC, Vendor: f.Match.Vendor, Product: f.Match.Product, Serial: f.Match.Serial,
 			AssetTag: f.Match.AssetTag, Subnet: f.Match.Subnet, SwitchPortPrefix: f.Match.SwitchPort,

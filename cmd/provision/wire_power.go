@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/rackstage/provision/access"
@@ -63,26 +64,18 @@ func (p bmcPower) Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
 }
 
 // Switch implements engine.Power.
-func (p bmcPower) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.PowerState, error) {
+func (p bmcPower) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
 	t, err := p.target(n)
 	if err != nil {
-		return fleet.PowerIsUnknown, err
+		return fleet.Switched{}, err
 	}
 	if o.Op.SetsBoot() {
-		return fleet.PowerIsUnknown, p.bmc.SetNextBoot(ctx, t, nextBoot(n, o))
+		return fleet.Switched{}, p.bmc.SetNextBoot(ctx, t, nextBoot(n, o))
 	}
-	switch o.Op {
-	case fleet.PowerStatus:
-		return p.bmc.Power(ctx, t)
-	case fleet.PowerOn:
-		return fleet.PowerIsOn, p.bmc.PowerOn(ctx, t)
-	case fleet.PowerOff:
-		return fleet.PowerIsOff, p.bmc.PowerOff(ctx, t)
-	case fleet.PowerCycle:
-		return fleet.PowerIsOn, p.bmc.PowerCycle(ctx, t)
-	default:
-		return fleet.PowerIsUnknown, fleet.Invalidf("power operation "+string(o.Op), "see: provision power --help", errors.New("unknown"))
+	if !slices.Contains(fleet.PowerOps(), o.Op) {
+		return fleet.Switched{}, fleet.Invalidf("power operation "+string(o.Op), "see: provision power --help", errors.New("unknown"))
 	}
+	return p.bmc.Switch(ctx, t, o.Op)
 }
 
 // nextBoot is what an order about the next boot asks of the BMC. The firmware

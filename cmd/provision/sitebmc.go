@@ -1,0 +1,39 @@
+package main
+
+import "github.com/rackstage/provision/fleet"
+
+// bmcFile is how the machines of a rule are switched.
+type bmcFile struct {
+	Driver       string  `yaml:"driver"` // "" lets a probe choose redfish or ipmi
+	Username     string  `yaml:"username"`
+	PasswordFile string  `yaml:"password_file"`
+	Address      string  `yaml:"address"` // "" is what the machine says
+	IPMIPort     int     `yaml:"ipmi_port"`
+	HTTPSPort    int     `yaml:"https_port"`
+	CipherSuite  *int    `yaml:"cipher_suite"`
+	System       string  `yaml:"system"` // Redfish: path of the machine's system
+	PDU          pduFile `yaml:"pdu"`
+}
+
+type pduFile struct {
+	Model   string `yaml:"model"`
+	Outlets []int  `yaml:"outlets"`
+}
+
+func (r *reader) bmc(on string, f bmcFile) fleet.BMCAccess {
+	if f.Username != "" && f.PasswordFile == "" {
+		r.bad(on+".username", "add password_file: with the path of a file on the server", "a BMC user without a password file")
+	}
+	suite := 0
+	if f.CipherSuite != nil {
+		suite = *f.CipherSuite
+		if suite < 1 || suite > 17 {
+			r.bad(on+".cipher_suite", "use 17 or 3, or leave it out", "cipher suite %d is not used", suite)
+		}
+	}
+	return fleet.BMCAccess{
+		Driver: fleet.BMCDriver(f.Driver), Username: f.Username, PasswordFile: f.PasswordFile, Address: f.Address,
+		Ports: fleet.BMCPorts{IPMI: f.IPMIPort, HTTPS: f.HTTPSPort}, CipherSuite: suite, System: f.System,
+		Outlets: fleet.PDUOutlets{Model: f.PDU.Model, Outlets: f.PDU.Outlets},
+	}
+}
