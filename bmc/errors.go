@@ -29,6 +29,7 @@ var (
 	ErrNoEffect    = errors.New("the BMC said yes, and nothing happened")
 	ErrPin         = errors.New("the BMC shows another TLS certificate than before")
 	ErrNotProbed   = errors.New("the BMC's TLS certificate was never looked at")
+	ErrShape       = errors.New("the BMC does not take such a password")
 	ErrSeveral     = errors.New("several machines are behind this BMC, and none is known to be this one")
 
 	ErrNoConsole    = errors.New("the BMC gives no serial console over LAN")
@@ -57,6 +58,7 @@ var advice = []struct {
 	{ErrPin, fleet.Denied, fleet.CodeBMCPin},
 	{ErrNotProbed, fleet.Conflict, fleet.CodeBMCNotProbed},
 	{ErrSeveral, fleet.Conflict, fleet.CodeBMCSeveral},
+	{ErrShape, fleet.Conflict, fleet.CodeBMCShape},
 	{ErrUnsupported, fleet.Conflict, fleet.CodeBMCUnsupported},
 	{ErrRejected, fleet.Unreachable, fleet.CodeBMCRejected},
 	{ErrNoConsole, fleet.Unreachable, fleet.CodeSOLDisabled},

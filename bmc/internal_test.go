@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,5 +134,54 @@ func FuzzWhatABMCSaysBreaksNothing(f *testing.F) {
 		if err == nil || nameOf(err) == nil {
 			t.Errorf("an answer that is too short became %v", err)
 		}
+	})
+}
+
+func TestCipherSuitesAreRead(t *testing.T) {
+	tests := map[string]struct {
+		list []byte
+		want map[byte]bool
+	}{
+		"0, 3 and 17":        {[]byte{0xc0, 0, 0x00, 0x40, 0x80, 0xc0, 3, 0x01, 0x41, 0x81, 0xc0, 17, 0x03, 0x44, 0x81}, map[byte]bool{0: true, 3: true, 17: true}},
+		"a manufacturer's":   {[]byte{0xc1, 0, 1, 2, 3, 0x01, 0x41, 0xc0, 3, 0x01}, map[byte]bool{3: true}},
+		"a cut record":       {[]byte{0xc0, 3, 0x01, 0xc0}, map[byte]bool{3: true}},
+		"garbage at the end": {[]byte{0xc0, 3, 0x01, 0xc7, 0}, map[byte]bool{3: true}},
+		"nothing":            {nil, map[byte]bool{}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, parseSuites(tt.list)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// A talker is a BMC that answers whatever it wants.
+type talker struct{ says []byte }
+
+func (a *talker) Read(b []byte) (int, error)       { return copy(b, a.says), nil }
+func (a *talker) Write(b []byte) (int, error)      { return len(b), nil }
+func (*talker) Close() error                       { return nil }
+func (*talker) LocalAddr() net.Addr                { return nil }
+func (*talker) RemoteAddr() net.Addr               { return nil }
+func (*talker) SetDeadline(time.Time) error        { return nil }
+func (*talker) SetReadDeadline(time.Time) error    { return nil }
+func (*talker) SetWriteDeadline(t time.Time) error { return nil }
+
+func FuzzWhatABMCTellsStrangersBreaksNothing(f *testing.F) {
+	f.Add([]byte{0x06, 0, 0xff, 0x07, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0x81, 0x1c, 0x63, 0x20, 0, 0x38, 0, 1, 0x84, 0x05, 2, 0, 0, 0, 0, 0x4b})
+	f.Add([]byte{0x06, 0, 0xff, 0x07, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0x81, 0x1c, 0x63, 0x20, 0, 0x54, 0, 1, 0xc0, 0, 0, 0x40, 0x80, 0x10})
+	f.Add([]byte{0x06, 0, 0xff, 0x07, 0x06, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0x00, 4, 0, 0xa4, 0xa3})
+	f.Add([]byte{0x06, 0, 0xff, 0x07, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0x81, 0x1c, 0x63, 0x20, 0, 0x38, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		found, err := look(stranger{&talker{b}})
+		if err != nil && nameOf(err) == nil {
+			t.Error("an error without a name")
+		}
+		if len(found) > 2 {
+			t.Errorf("it has %v", found)
+		}
+		parseSuites(b)
 	})
 }

@@ -240,9 +240,18 @@ func (r *redfish) send(ctx context.Context, method, path string, body any) (answ
 		return answer{}, fmt.Errorf("%s %s: %w", method, path, r.silence(err))
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return answer{}, fmt.Errorf("%s %s: %w", method, path, newStatusError(res.StatusCode, raw))
+		return answer{}, fmt.Errorf("%s %s: %w", method, path, newStatusError(res.StatusCode, r.withoutSecret(raw)))
 	}
 	return answer{res.StatusCode, res.Header, raw}, nil
+}
+
+// withoutSecret takes our password out of what a service says about a request:
+// some repeat what they did not like.
+func (r *redfish) withoutSecret(said []byte) []byte {
+	if r.target.Password == "" {
+		return said
+	}
+	return bytes.ReplaceAll(said, []byte(r.target.Password), []byte(hidden))
 }
 
 // silence tells a BMC that took our connection and says nothing from one that

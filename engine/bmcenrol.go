@@ -182,8 +182,8 @@ func (e *Engine) makeAccount(ctx context.Context, id fleet.NodeID) (fleet.BMCRep
 	}
 }
 
-// codeShape is what an agent says when the BMC does not take such a password.
-const codeShape = "E-BMC-SHAPE"
+// codeShape is what an agent, or a BMC, says when such a password is not taken.
+const codeShape = fleet.CodeBMCShape
 
 func (e *Engine) orderAccount(ctx context.Context, id fleet.NodeID, next fleet.BMCAccount) (fleet.BMCReport, error) {
 	password, err := e.Vault.Reveal(id, next.SealedPassword)

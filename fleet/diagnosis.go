@@ -45,6 +45,7 @@ const (
 	CodeBMCEnrol      = "E-BMC-ENROL"
 	CodeBMCNoAddress  = "E-BMC-NO-ADDRESS"
 	CodeBMCPassword   = "E-BMC-PASSWORD"
+	CodeBMCShape      = "E-BMC-SHAPE"
 	CodeBMCStranger   = "E-BMC-STRANGER"
 	CodeBMCCipherZero = "E-BMC-CIPHER-ZERO"
 	CodeBMCAnonymous  = "E-BMC-ANONYMOUS"
@@ -74,6 +75,7 @@ var diagnoses = []Diagnosis{
 	{CodeBMCEnrol, "no account of ours could be made on a BMC; what it had before stands", "see what the detail names, then boot the machine from the network once more; or give its rule an account in site.yaml, bmc: {username, password_file}, or bmc: {enrol: false} to leave the BMC alone: {on}"},
 	{CodeBMCNoAddress, "a BMC has no LAN address", "plug in its network port and let it ask for an address by DHCP, or set one in its setup, then boot the machine from the network once more: {on}"},
 	{CodeBMCPassword, "it is not known which of two passwords a BMC has; both are kept", "see that the BMC answers, then: provision bmc rotate NODE; if it takes neither, reset its account by hand and boot the machine from the network: {on}"},
+	{CodeBMCShape, "the BMC takes no password of ours", "relax the rules for passwords in the settings of the BMC of {on}, or give its rule an account in site.yaml: bmc: {username, password_file}"},
 	{CodeBMCStranger, "a BMC got an address and none of our accounts lets us in, or nobody knows its machine", "add what it came with to bmc_accounts in site.yaml, or boot its machine from the network once: {on}"},
 	{CodeBMCCipherZero, "a BMC accepts cipher suite 0: whoever knows a user name is let in without a password", "switch cipher suite 0 off in the BMC's settings (ipmitool lan set 1 cipher_privs), and keep its network to this server: {on}"},
 	{CodeBMCAnonymous, "a BMC lets in users without a name", "disable user 1, the one without a name, in the BMC's settings: {on}"},
