@@ -134,6 +134,7 @@ type RelaySnapshot struct {
 	BootPort  uint16        `json:"boot_port"`  // of the boot listener, the relay's too
 	AgentPort uint16        `json:"agent_port"` // of the TLS listener, the relay's too
 	OnePort   bool          `json:"tftp_single_port"`
+	DUID      string        `json:"duid,omitempty"` // of the server, to DHCPv6 clients; hex
 	Subnets   []RelaySubnet `json:"subnets"`
 	Nodes     []RelayNode   `json:"nodes"`
 	Files     []RelayFile   `json:"files"`

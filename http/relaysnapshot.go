@@ -87,7 +87,7 @@ func (s *snapshots) keep(relay string, made madeSnapshot) {
 
 func (s *Server) snapshot(relay fleet.Relay, files []api.RelayFile) api.RelaySnapshot {
 	out := api.RelaySnapshot{
-		Name: relay.Name, BootPort: s.o.BootPort, AgentPort: s.o.AgentPort, OnePort: s.o.OnePort,
+		Name: relay.Name, BootPort: s.o.BootPort, AgentPort: s.o.AgentPort, OnePort: s.o.OnePort, DUID: hex.EncodeToString(s.o.DUID),
 		Subnets: []api.RelaySubnet{}, Nodes: []api.RelayNode{}, Files: files,
 	}
 	if out.BootPort == 0 {

@@ -38,6 +38,7 @@ type Options struct {
 	Relays    Relays   // nil: there are none
 	Segments  Segments // nil: nobody wants to know
 	OnePort   bool     // relays serve TFTP from one port, as we do
+	DUID      []byte   // of our DHCPv6 server, in whose name relays answer while we are away
 	TFTP      OpenFile // what the TFTP server opens, for machines behind relays; may be nil
 	ParseSite func(yaml []byte) (fleet.Site, error)
 	Network   Network                               // nil: no DHCP

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-
-	"github.com/rackstage/provision/fleet"
 )
 
 // relayDHCP carries DHCP packets until ctx is done.
@@ -79,7 +77,7 @@ func (r *Relay) toServer(s *socket, p packet, from port) {
 
 func (r *Relay) fromServer(s *socket, m message) {
 	d, ok := r.rules.down(m.packet, m.from, r.portByAddr)
-	if !ok || r.ownTransaction(d.packet) {
+	if !ok || r.ownTransaction(transaction{hardware(d.packet.mac()), d.packet.xid()}) {
 		return
 	}
 	r.sent(s.send(d.packet, d.to, d.port.addr.Addr(), d.port.index))
@@ -97,10 +95,7 @@ func (r *Relay) standIn(s *socket, m message) {
 		return
 	}
 	if a.Leased.IsValid() {
-		r.mu.Lock()
-		r.granted[fleet.MAC(hardware(packet(m.packet).mac()))] = a.Leased
-		r.rounds = 0
-		r.mu.Unlock()
+		r.grant(a.Leased, grant{who: hardware(packet(m.packet).mac())})
 	}
 	if r.sent(s.send(a.Packet, a.To, a.From, a.Index)) {
 		r.stats.away.Add(1)

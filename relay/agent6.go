@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 
@@ -18,7 +19,7 @@ func (r *Relay) relayDHCP6(ctx context.Context, s *socket6) error {
 func (r *Relay) pass6(s *socket6, m message) {
 	p := packet6(m.packet)
 	if len(p) > 0 && p.kind() == typeAnswer6 {
-		if d, ok := r.rules6.down(p, m.from, r.portByLink); ok {
+		if d, ok := r.rules6.down(p, m.from, r.portByLink); ok && !r.ownTransaction(transaction{d.to.Addr().String(), d.packet.xid()}) {
 			r.sent(s.send(d.packet, d.to, netip.Addr{}, d.port.index))
 		}
 		return
@@ -31,8 +32,33 @@ func (r *Relay) pass6(s *socket6, m message) {
 	if !r.rules6.admit(p, m.from.Addr(), from, r.isOurs6) {
 		return
 	}
-	if r.sent(s.send(r.rules6.up(p, m.from.Addr(), from, link), r.rules6.server, link, 0)) {
+	if r.away.Load() {
+		r.standIn6(s, m)
+		return
+	}
+	r.toServer6(s, p, m.from.Addr(), from, link)
+}
+
+func (r *Relay) toServer6(s *socket6, p packet6, peer netip.Addr, from port, link netip.Addr) {
+	if r.sent(s.send(r.rules6.up(p, peer, from, link), r.rules6.server, link, 0)) {
 		r.stats.relayed.Add(1)
+	}
+}
+
+// standIn6 answers in the place of a server that is away, as standIn does.
+func (r *Relay) standIn6(s *socket6, m message) {
+	if r.removed.Load() {
+		return
+	}
+	a, ok := r.known.Load().stand6.Answer(m.packet, m.index, m.from, m.to)
+	if !ok {
+		return
+	}
+	if a.Leased.IsValid() {
+		r.grant(a.Leased, grant{who: m.from.Addr().String(), ask: bytes.Clone(m.packet)})
+	}
+	if r.sent(s.send(a.Packet, a.To, netip.Addr{}, m.index)) {
+		r.stats.away.Add(1)
 	}
 }
 

@@ -185,7 +185,7 @@ func (r *Relay) keepDoors(ctx context.Context, d *doors) {
 		}
 		if changed {
 			r.o.Log.InfoContext(ctx, "addresses have changed", "addrs", r.addrs())
-			err = r.known.Load().stand.Refresh()
+			err = r.known.Load().refresh()
 		}
 		d.closeGone(r.ports())
 		if err = errors.Join(err, r.openNew(ctx, d)); err != nil {

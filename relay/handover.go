@@ -20,10 +20,25 @@ const (
 	maxAsked   = 1 << 16
 )
 
-// asked is a request of our own, for an address that we confirmed.
-type asked struct {
-	mac  fleet.MAC
-	addr netip.Addr
+// A grant is an address that was confirmed while the server was away: to whom,
+// by MAC address or, of IPv6, by the address that it asked from, and how.
+type grant struct {
+	who string
+	ask packet6 // of IPv6: by its identifier it is known
+}
+
+// A transaction is a request of our own, in whose name it is and its number.
+type transaction struct {
+	who string
+	xid uint32
+}
+
+// grant notes an address that was confirmed.
+func (r *Relay) grant(addr netip.Addr, g grant) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.granted[addr] = g
+	r.rounds = 0
 }
 
 // handOver tells the server, now that it is back, which addresses were
@@ -36,32 +51,32 @@ func (r *Relay) handOver(ctx context.Context) {
 	if r.rounds++; r.rounds > handRounds {
 		clear(r.granted)
 	}
-	before, s := len(r.granted), r.socket
+	before := len(r.granted)
 	r.mu.Unlock()
-	if s == nil || before == 0 {
+	if r.socket == nil || before == 0 {
 		return
 	}
 	left := before
 	for try := 0; try < handTries && left > 0; try++ {
-		left = r.handRound(ctx, s)
+		left = r.handRound(ctx)
 	}
 	r.o.Log.InfoContext(ctx, "leases handed over", "count", before-left, "unanswered", left)
 }
 
 // handRound asks once for each address that has no answer yet, and says how
 // many there are then.
-func (r *Relay) handRound(ctx context.Context, s *socket) (left int) {
+func (r *Relay) handRound(ctx context.Context) (left int) {
 	r.mu.Lock()
 	granted := maps.Clone(r.granted)
 	r.mu.Unlock()
 	tick := time.NewTicker(handEvery)
 	defer tick.Stop()
 	n := 0
-	for mac, addr := range granted {
+	for addr, g := range granted {
 		if n++; n%handAtOnce == 0 && !wait(ctx, tick) {
 			break
 		}
-		r.handOne(s, mac, addr)
+		r.handOne(addr, g)
 	}
 	for range 10 { // for the last answers
 		r.mu.Lock()
@@ -83,45 +98,49 @@ func wait(ctx context.Context, tick *time.Ticker) bool {
 	}
 }
 
-func (r *Relay) handOne(s *socket, mac fleet.MAC, addr netip.Addr) {
+func (r *Relay) handOne(addr netip.Addr, g grant) {
 	for _, p := range r.ports() {
-		if !p.addr.Contains(addr) {
-			continue
+		link, served := r.linkOf(p)
+		switch {
+		case addr.Is4() && p.addr.Contains(addr):
+			ask := request([6]byte(fleet.MAC(g.who).Hardware()), addr, p.addr.Addr(), r.newTransaction(g.who, addr))
+			if out, ok := r.rules.up(ask, p); ok {
+				r.toServer(r.socket, out, p)
+			}
+			return
+		case served && p.near(addr) && r.socket6 != nil:
+			g.ask.setXID(r.newTransaction(g.who, addr))
+			r.toServer6(r.socket6, g.ask, netip.MustParseAddr(g.who), p, link)
+			return
 		}
-		ask := request([6]byte(mac.Hardware()), addr, p.addr.Addr(), r.newTransaction(mac, addr))
-		if out, ok := r.rules.up(ask, p); ok {
-			r.toServer(s, out, p)
-		}
-		return
 	}
 	r.mu.Lock()
-	delete(r.granted, mac) // the port has another network by now
+	delete(r.granted, addr) // the port has another network by now
 	r.mu.Unlock()
 }
 
-func (r *Relay) newTransaction(mac fleet.MAC, addr netip.Addr) uint32 {
-	xid := rand.Uint32() //nolint:gosec // tells packets apart, no secret
+// newTransaction returns a number for a request of our own. Of IPv6 it has
+// three bytes.
+func (r *Relay) newTransaction(who string, addr netip.Addr) uint32 {
+	xid := rand.Uint32() >> 8 //nolint:gosec // tells packets apart, no secret
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.asked) >= maxAsked {
 		clear(r.asked)
 	}
-	r.asked[xid] = asked{mac, addr}
+	r.asked[transaction{who, xid}] = addr
 	return xid
 }
 
 // ownTransaction reports whether a reply is to a packet of ours, once. Then the
 // server knows of the address: it has confirmed it, or says that it cannot.
-func (r *Relay) ownTransaction(p packet) bool {
+func (r *Relay) ownTransaction(t transaction) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a, ok := r.asked[p.xid()]
-	if !ok || a.mac != fleet.MAC(hardware(p.mac())) {
-		return false
+	addr, ok := r.asked[t]
+	if ok {
+		delete(r.asked, t)
+		delete(r.granted, addr)
 	}
-	delete(r.asked, p.xid())
-	if r.granted[a.mac] == a.addr {
-		delete(r.granted, a.mac)
-	}
-	return true
+	return ok
 }

@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/dhcp"
+	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/http/bootfile"
 )
@@ -22,6 +25,7 @@ type knowledge struct {
 	byAddr map[netip.Addr]fleet.Node
 	files  map[string]api.RelayFile
 	stand  *dhcp.StandIn
+	stand6 *dhcp6.StandIn
 	six    []fleet.Subnet // those of IPv6 that are served
 }
 
@@ -64,7 +68,14 @@ func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logg
 		}
 	}
 	var err error
-	k.stand, err = dhcp.NewStandIn(dhcp.StandInOptions{Subnets: subnets, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log})
+	if k.stand, err = dhcp.NewStandIn(dhcp.StandInOptions{Subnets: subnets, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log}); err != nil {
+		return nil, err
+	}
+	duid, err := hex.DecodeString(s.DUID)
+	if err != nil {
+		return nil, fmt.Errorf("read the server's DUID: %w", err)
+	}
+	k.stand6, err = dhcp6.NewStandIn(dhcp6.StandInOptions{DUID: duid, Subnets: k.six, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log})
 	return k, err
 }
 
@@ -83,6 +94,9 @@ func toNode(n api.RelayNode) fleet.Node {
 	}
 	return out
 }
+
+// refresh reads the addresses of our interfaces again, for those who stand in.
+func (k *knowledge) refresh() error { return errors.Join(k.stand.Refresh(), k.stand6.Refresh()) }
 
 // NodeByMAC implements dhcp.Nodes.
 func (k *knowledge) NodeByMAC(mac fleet.MAC) (fleet.Node, bool) {

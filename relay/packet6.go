@@ -34,6 +34,13 @@ type packet6 []byte
 func (p packet6) kind() byte { return p[0] }
 func (p packet6) hops() byte { return p[atHops6] }
 
+// xid is the transaction of a client's message, three bytes.
+func (p packet6) xid() uint32 { return binary.BigEndian.Uint32(p) & 0xffffff }
+
+func (p packet6) setXID(xid uint32) {
+	binary.BigEndian.PutUint32(p, uint32(p[0])<<24|xid)
+}
+
 func (p packet6) addr(at int) netip.Addr { return netip.AddrFrom16([16]byte(p[at:])) }
 
 // wrap puts a message into an envelope for the server (RFC 8415 §19.1): on

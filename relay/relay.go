@@ -65,11 +65,12 @@ type Relay struct {
 	served  atomic.Int64 // bytes given to machines
 
 	mu      sync.Mutex
-	seen    []api.RelayFetched       // to report
-	granted map[fleet.MAC]netip.Addr // what was confirmed while the server was away
-	rounds  int                      // of handing that over
-	asked   map[uint32]asked         // transactions of our own
-	socket  *socket                  // nil before Run
+	seen    []api.RelayFetched         // to report
+	granted map[netip.Addr]grant       // what was confirmed while the server was away
+	rounds  int                        // of handing that over
+	asked   map[transaction]netip.Addr // transactions of our own, and for which address each is
+	socket  *socket                    // nil before Run
+	socket6 *socket6                   // nil before Run, and without a server to relay to
 }
 
 var longAgo = time.Unix(0, 0)
@@ -94,7 +95,7 @@ func Open(ctx context.Context, o Options) (*Relay, error) {
 	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state folder: %w", err)
 	}
-	r := &Relay{o: o, granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]asked{}, keeping: make(chan kept, 1)}
+	r := &Relay{o: o, granted: map[netip.Addr]grant{}, asked: map[transaction]netip.Addr{}, keeping: make(chan kept, 1)}
 	if err := r.identify(ctx); err != nil {
 		return nil, err
 	}
@@ -213,7 +214,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		return err
 	}
 	defer r.link.close()
-	r.socket = doors.dhcp
+	r.socket, r.socket6 = doors.dhcp, doors.dhcp6
 	r.o.Log.InfoContext(ctx, "relay started", "relay", r.id.Name, "server", r.id.Server, "interfaces", r.o.Interfaces, "away", r.away.Load())
 	if len(r.advertised()) > 0 && doors.dhcp6 == nil {
 		r.o.Log.WarnContext(ctx, "dhcpv6 not relayed: the server's name has no IPv6 address, see --dhcp6-server", "server", r.id.Server)

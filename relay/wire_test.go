@@ -86,7 +86,7 @@ func relayBehind(t *testing.T, iface string) *Relay {
 	t.Helper()
 	r := &Relay{
 		o: Options{Interfaces: []string{iface}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west"},
-		granted: map[fleet.MAC]netip.Addr{}, asked: map[uint32]asked{}, keeping: make(chan kept, 1), cache: newCache(t, t.TempDir(), 1<<20),
+		granted: map[netip.Addr]grant{}, asked: map[transaction]netip.Addr{}, keeping: make(chan kept, 1), cache: newCache(t, t.TempDir(), 1<<20),
 	}
 	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
 	r.rules6 = newRules6(serverAddr6, false, time.Now, &r.stats)

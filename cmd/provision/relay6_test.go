@@ -8,12 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/lab"
 )
 
@@ -26,21 +29,30 @@ var remoteSite6 = strings.Replace(remoteSite, "10.78.0.0/24, mode: full", "10.78
 // TestARealClientOfIPv6BehindOurRelay has dhclient ask through the relay, on a
 // network that nothing but the relay has a leg in, and fetch a loader and its
 // script from the relay's IPv6 address. Its kernel hears where it is from the
-// relay too. Then a machine boots there by PXE over IPv6, up to its agent's hello.
+// relay too. Then a machine boots there by PXE over IPv6, up to its agent's hello,
+// and one with a system while the server is dead: it is sent to its disk.
 func TestARealClientOfIPv6BehindOurRelay(t *testing.T) {
 	if testing.Short() {
-		t.Skip("boots a virtual machine: make test runs it")
+		t.Skip("boots two virtual machines: make test runs it")
 	}
 	state, _ := testImages(t)
+	active := fleet.Node{
+		ID: "n-0000000078", Name: "far-1", MAC: "52:54:00:78:00:02", MACs: []fleet.MAC{"52:54:00:78:00:02"},
+		State: fleet.Active, Stage: "prd", Pool: "prd", Approved: true, Addr: netip.MustParseAddr("fd78::1d0d"), FirstSeen: time.Now(),
+		BMC: fleet.BMC{CipherSuite: -1}, System: fleet.System{InstalledAt: time.Now()}, Revision: 1,
+	}
 	plan := labPlan{
 		state: state, site: remoteSite6, hook: os.Getenv("PROVISION_TEST_PROGRAM"),
-		machines: []lab.Machine{{Name: "n1", Firmware: lab.UEFI, MAC: "52:54:00:78:00:01", Remote: true, IPv6: true}},
+		machines: []lab.Machine{
+			{Name: "n1", Firmware: lab.UEFI, MAC: "52:54:00:78:00:01", Remote: true, IPv6: true},
+			{Name: "n2", Firmware: lab.UEFI, MAC: string(active.MAC), Remote: true, IPv6: true},
+		},
 	}
-	r := prepareTestRack(t, plan, func(r *labRack) error { return addIPv6(t.Context(), r) })
+	r := prepareTestRack(t, plan, func(r *labRack) error { return errors.Join(knows(t.Context(), r, active), addIPv6(t.Context(), r)) })
 	if err := r.applySite(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	startRelay(t, r, "--dhcp6-server", lab.ServerAddress6.Addr().String())
+	edgeLog := startRelay(t, r, "--dhcp6-server", lab.ServerAddress6.Addr().String())
 	until(t, 10*time.Second, "the relay's place on the IPv6 subnet", func(ctx context.Context) (bool, error) {
 		list, err := r.client.Relays(ctx)
 		return err == nil && len(list) == 1 && len(list[0].Places) == 2, err
@@ -70,6 +82,20 @@ func TestARealClientOfIPv6BehindOurRelay(t *testing.T) {
 	if addr, err := netip.ParseAddr(node.Addr); err != nil || !farRange6.Contains(addr) {
 		t.Errorf("the node is at %q, want an address of %s", node.Addr, farRange6)
 	}
+
+	if err := r.stopServer(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine(t, edgeLog, "server is away")
+	isSentToItsDisk(t, r, "n2")
+	if err := r.startServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine(t, edgeLog, "leases handed over")
+	until(t, 10*time.Second, "the lease that the relay confirmed", func(ctx context.Context) (bool, error) {
+		list, err := r.client.Leases(ctx, "far6")
+		return slices.ContainsFunc(list, func(l api.Lease) bool { return l.Addr == active.Addr.String() && l.MAC == string(active.MAC) }), err
+	})
 }
 
 var farRange6 = netip.MustParsePrefix("fd78::1000/116")

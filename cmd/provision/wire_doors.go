@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/fleet"
 	httpd "github.com/rackstage/provision/http"
 	"github.com/rackstage/provision/internal/porthold"
@@ -145,7 +146,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		ParseSite: st.parseSite, Counters: st.counters, Quirk: st.lessons.ofNode, Doctor: st.doctor, BootDir: filepath.Join(st.conf.StateDir, "boot"),
 		PrivateDir: filepath.Join(st.conf.StateDir, "private"), Seed: seeds{}.Seed, ServerFor: st.serverFor,
 		BootPort: portOf(st.conf.Listen.HTTP), BootHTTPS: portOf(st.conf.Listen.BootHTTPS), AgentPort: portOf(st.conf.Listen.HTTPS),
-		TLS: secure, DemoLogin: st.conf.DemoLogin, Relays: st.relays, Segments: segments{st}, OnePort: st.conf.TFTP.SinglePort,
+		TLS: secure, DemoLogin: st.conf.DemoLogin, Relays: st.relays, Segments: segments{st}, OnePort: st.conf.TFTP.SinglePort, DUID: dhcp6.DUID(st.serverID()),
 	}
 	if st.tree, err = st.openTree(); err != nil {
 		return nil, err

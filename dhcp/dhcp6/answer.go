@@ -251,8 +251,8 @@ func (s *Server) bind(sc scene, a ia, valid time.Duration) dhcpv6.Option {
 }
 
 // extend answers RENEW and REBIND (RFC 8415 §18.3.4, §18.3.5). Where we give
-// out the addresses alone, a binding that we know nothing of is made anew: the
-// client has lost nothing, we have.
+// out the addresses alone, or it is the node's own, a binding that we know
+// nothing of is made anew: the client has lost nothing, we have.
 func (s *Server) extend(sc scene) (reply, bool) {
 	valid := leaseTime(sc.subnet, sc.known)
 	var before []fleet.Lease6
@@ -261,7 +261,8 @@ func (s *Server) extend(sc scene) (reply, bool) {
 		c := s.book.recall(sc.subnet, sc.client(a))
 		held, has := s.book.lease(sc.subnet, c)
 		wanted := slices.DeleteFunc(slices.Clone(a.addrs), func(w netip.Addr) bool { return !sc.subnet.CIDR.Contains(w) })
-		if !has && (sc.subnet.Mode != fleet.Full || len(wanted) == 0) {
+		ours := slices.Contains(wanted, sc.own()) || sc.subnet.Mode == fleet.Full && len(wanted) > 0
+		if !has && !ours {
 			s.stats.refused.Add(1)
 			options = append(options, refusedIA(sc, a))
 			continue
