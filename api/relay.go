@@ -111,7 +111,7 @@ const (
 )
 
 // RelayForeign is another DHCP server among the machines behind a relay, which
-// answers now.
+// answers now, or a router there.
 type RelayForeign struct {
 	At     netip.Addr   `json:"at"` // the relay's address on that network
 	Addr   netip.Addr   `json:"addr"`
@@ -121,6 +121,21 @@ type RelayForeign struct {
 	Proxy  bool         `json:"proxy"` // it gives boot information
 	Offers netip.Prefix `json:"offers"`
 	File   string       `json:"file,omitempty"`
+	Router *RelayRouter `json:"router,omitempty"` // it is an IPv6 router, and says this
+}
+
+// RelayRouter is what a router tells the machines on its link.
+type RelayRouter struct {
+	Managed  bool          `json:"managed"` // addresses come from DHCPv6
+	Other    bool          `json:"other"`   // the rest does
+	Lifetime time.Duration `json:"lifetime_ns"`
+	Prefixes []RelayPrefix `json:"prefixes,omitempty"`
+}
+
+// RelayPrefix is a prefix that a router says is on its link.
+type RelayPrefix struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Auto   bool         `json:"auto"` // machines shall make addresses of it themselves
 }
 
 // RelayQuirk is how a machine fetches otherwise than usual.

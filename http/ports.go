@@ -142,9 +142,9 @@ type RelayGate interface {
 
 // Segments is told what relays see on the machines' networks.
 type Segments interface {
-	Foreign(subnet string, f api.RelayForeign)    // another DHCP server
-	MaxBlock(machine netip.Addr) int              // of TFTP that it gets on with; 0: any
-	Transferred(relay string, f api.RelayFetched) // a file that a machine got by TFTP, or did not
+	Foreign(relay, subnet string, f api.RelayForeign) // another DHCP server, or a router
+	MaxBlock(machine netip.Addr) int                  // of TFTP that it gets on with; 0: any
+	Transferred(relay string, f api.RelayFetched)     // a file that a machine got by TFTP, or did not
 }
 
 // Relays is both.

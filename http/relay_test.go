@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -290,8 +291,12 @@ func (r relaysAsSeen) Status(name string) fleet.RelayStatus { return r.status[na
 // whatRelaysSee is Segments that remember.
 type whatRelaysSee struct{ foreign, transfers []string }
 
-func (w *whatRelaysSee) Foreign(subnet string, f api.RelayForeign) {
-	w.foreign = append(w.foreign, subnet+" "+f.Addr.String()+" "+f.DUID)
+func (w *whatRelaysSee) Foreign(relay, subnet string, f api.RelayForeign) {
+	seen := relay + " " + subnet + " " + f.Addr.String() + " " + f.DUID
+	if f.Router != nil {
+		seen += fmt.Sprint(f.Router.Lifetime, len(f.Router.Prefixes))
+	}
+	w.foreign = append(w.foreign, seen)
 }
 
 func (w *whatRelaysSee) MaxBlock(netip.Addr) int { return 1024 }
@@ -316,8 +321,12 @@ func TestWhatARelaySeesOnItsOwnSubnetsIsBelieved(t *testing.T) {
 	other, here, there := netip.MustParseAddr("10.78.0.254"), netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.79.0.1")
 	failed := &api.RelayTransfer{Err: api.TransferUnheard}
 	six := api.RelayForeign{At: here, Addr: netip.MustParseAddr("fe80::1%<b>"), DUID: strings.Repeat("AB", 200)}
+	router := api.RelayForeign{At: here, Addr: netip.MustParseAddr("fe80::2"), Router: &api.RelayRouter{Lifetime: 1000 * time.Hour, Prefixes: make([]api.RelayPrefix, 1, 99)}}
+	for range 98 {
+		router.Router.Prefixes = append(router.Router.Prefixes, api.RelayPrefix{Prefix: netip.MustParsePrefix("fd78::/64")})
+	}
 	report := api.RelayReport{
-		Foreign: []api.RelayForeign{{At: here, Addr: other, MAC: "52:54:00:00:00:09"}, {At: there, Addr: other}, {At: here}, six, {At: here, Addr: six.Addr, DUID: "no hex"}},
+		Foreign: []api.RelayForeign{{At: here, Addr: other, MAC: "52:54:00:00:00:09"}, {At: there, Addr: other}, {At: here}, six, {At: here, Addr: six.Addr, DUID: "no hex"}, router},
 		Seen: []api.RelayFetched{
 			{Addr: netip.MustParseAddr("10.78.0.50"), File: "ipxe.efi", By: "TFTP", Transfer: failed},
 			{Addr: netip.MustParseAddr("10.79.0.50"), File: "ipxe.efi", By: "TFTP", Transfer: failed},
@@ -327,7 +336,7 @@ func TestWhatARelaySeesOnItsOwnSubnetsIsBelieved(t *testing.T) {
 	if got := s.call(s.key, "POST", api.PathRelayReport, report, nil); got != 200 {
 		t.Fatalf("status %d", got)
 	}
-	if want := []string{"west-boot 10.78.0.254 ", "west-boot fe80::1 " + strings.Repeat("ab", maxDUID)}; !slices.Equal(saw.foreign, want) {
+	if want := []string{"west west-boot 10.78.0.254 ", "west west-boot fe80::1 " + strings.Repeat("ab", maxDUID), "west west-boot fe80::2 18h12m15s 15"}; !slices.Equal(saw.foreign, want) {
 		t.Errorf("other servers %q, want those of its own subnet, %q", saw.foreign, want)
 	}
 	if len(saw.transfers) != 1 || saw.transfers[0] != "west unheard" {

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"path"
+	"slices"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -72,9 +74,13 @@ func (s *Server) renewRelay(ctx context.Context, in api.RelayRenewRequest) (api.
 const (
 	maxPlaces  = 256
 	maxFetched = 4096
-	maxForeign = 64
+	maxForeign = 128 // servers and routers
+	maxPrefix  = 16  // of one router
 	maxDUID    = 130 // bytes (RFC 8415 §11.1)
 )
+
+// maxLifetime is what a router can say at most (RFC 4861 §4.2).
+const maxLifetime = (1<<16 - 1) * time.Second
 
 func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, error) {
 	who := callerOf(ctx)
@@ -101,14 +107,19 @@ func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, 
 	return struct{}{}, s.o.Relays.Report(ctx, who.relay.Name, status)
 }
 
-// heardOf takes in which other DHCP server a relay sees on a subnet of its own.
+// heardOf takes in which other DHCP server, or router, a relay sees on a subnet
+// of its own.
 func (s *Server) heardOf(relay fleet.Relay, f api.RelayForeign) {
 	subnet, ok := s.o.Engine.Site().SubnetOf(f.At)
 	duid, err := hex.DecodeString(f.DUID)
 	if ok && err == nil && relay.Serves(subnet.Name) && f.Addr.IsValid() && s.o.Segments != nil {
 		f.File, f.DUID = fleet.CleanText(f.File), hex.EncodeToString(duid[:min(len(duid), maxDUID)])
 		f.Addr = f.Addr.WithZone("") // which may be any text
-		s.o.Segments.Foreign(subnet.Name, f)
+		if r := f.Router; r != nil {
+			r.Lifetime = min(max(r.Lifetime, 0), maxLifetime)
+			r.Prefixes = slices.DeleteFunc(r.Prefixes[:min(len(r.Prefixes), maxPrefix)], func(p api.RelayPrefix) bool { return !p.Prefix.IsValid() })
+		}
+		s.o.Segments.Foreign(relay.Name, subnet.Name, f)
 	}
 }
 

@@ -65,17 +65,33 @@ func (r *Relay) networks() (list []foreign.Network) {
 	return list
 }
 
-// foreignNow lists the other servers that answer now. Of routers nobody here
-// knows whether they belong.
+// foreignNow lists the other servers that answer now, and the routers of links
+// on which the server serves IPv6: it knows whether they belong.
 func (r *Relay) foreignNow() (list []api.RelayForeign) {
 	for _, s := range r.others.Servers() {
 		for _, p := range r.ports() {
-			if at := p.addrs(); p.name == s.Iface && !s.Router && len(at) > 0 {
-				list = append(list, api.RelayForeign{
-					At: at[0], Addr: s.Addr, DUID: s.DUID, MAC: string(s.MAC), Full: s.Full, Proxy: s.Proxy, Offers: s.Offers, File: s.File,
-				})
+			if p.name != s.Iface {
+				continue
+			}
+			out := api.RelayForeign{Addr: s.Addr, DUID: s.DUID, MAC: string(s.MAC), Full: s.Full, Proxy: s.Proxy, Offers: s.Offers, File: s.File}
+			if s.Router {
+				out.At, _ = r.linkOf(p)
+				out.Router = routerOf(s.Advert)
+			} else if at := p.addrs(); len(at) > 0 {
+				out.At = at[0]
+			}
+			if out.At.IsValid() {
+				list = append(list, out)
 			}
 		}
 	}
 	return list
+}
+
+func routerOf(a foreign.Advert) *api.RelayRouter {
+	out := &api.RelayRouter{Managed: a.Managed, Other: a.Other, Lifetime: a.Lifetime}
+	for _, p := range a.Prefixes {
+		out.Prefixes = append(out.Prefixes, api.RelayPrefix{Prefix: p.Prefix, Auto: p.Auto})
+	}
+	return out
 }

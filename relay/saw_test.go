@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/ipv6"
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/internal/netns"
@@ -49,6 +52,36 @@ func TestTransfersThatSayWhereABootStoppedAreReported(t *testing.T) {
 				t.Errorf("to report (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestARouterAmongTheMachinesIsReported has one advertise a prefix.
+func TestARouterAmongTheMachinesIsReported(t *testing.T) {
+	if !netns.Inside(t) {
+		return
+	}
+	s := newSegment6(t)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.relay.others.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	advert := append([]byte{134, 0, 0, 0, 64, 0x40, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 64, 0xc0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0}, netip.MustParseAddr("fd99::").AsSlice()...)
+	var found []api.RelayForeign
+	await(t, "the router in a report", func() bool {
+		if _, err := s.icmp.WriteTo(advert, &ipv6.ControlMessage{HopLimit: 255, IfIndex: s.index}, &net.IPAddr{IP: net.ParseIP("ff02::1")}); err != nil {
+			t.Fatal(err)
+		}
+		found = s.relay.reportNow(nil).Foreign
+		return len(found) > 0
+	})
+	if f := found[0]; len(found) > 1 || f.Addr != machine6 || f.At != link6 || f.Router == nil || f.Router.Managed || !f.Router.Other || f.Router.Lifetime != 1800*time.Second ||
+		!slices.Equal(f.Router.Prefixes, []api.RelayPrefix{{Prefix: netip.MustParsePrefix("fd99::/64"), Auto: true}}) {
+		t.Errorf("reported %+v, %+v", found, found[0].Router)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/ipv6"
+
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/internal/netns"
 )
@@ -23,7 +25,9 @@ var (
 // A segment6 is a relay of IPv6 between a machine and a server.
 type segment6 struct {
 	*segment
-	group netip.AddrPort // that the machine writes to
+	group netip.AddrPort   // that the machine writes to
+	icmp  *ipv6.PacketConn // of the machine
+	index int              // of its interface
 }
 
 func newSegment6(t *testing.T) *segment6 {
@@ -37,10 +41,9 @@ func newSegment6(t *testing.T) *segment6 {
 		ip(t, strings.Fields(args)...)
 	}
 	s := &segment6{segment: &segment{t: t, relay: relayBehind(t, "eth1")}}
-	var index int
-	s.machine, index = s.socketIn("nic0", machine6.String(), clientPort6)
-	s.server, _ = s.socketIn("srv0", serverAddr6.Addr().String(), serverPort6, "fd78::/64", "via", "fd77::2")
-	s.group = netip.AddrPortFrom(netip.MustParseAddr("ff02::1:2").WithZone(strconv.Itoa(index)), serverPort6)
+	s.machine, s.icmp, s.index = s.socketIn("nic0", machine6.String(), clientPort6)
+	s.server, _, _ = s.socketIn("srv0", serverAddr6.Addr().String(), serverPort6, "fd78::/64", "via", "fd77::2")
+	s.group = netip.AddrPortFrom(netip.MustParseAddr("ff02::1:2").WithZone(strconv.Itoa(s.index)), serverPort6)
 	told := farSnapshot()
 	told.DUID = hex.EncodeToString(serverDUID)
 	told.Subnets = append(told.Subnets, api.RelaySubnet{Name: "far6", CIDR: netip.MustParsePrefix("fd78::/64"), Serves: true})
@@ -69,8 +72,8 @@ func newSegment6(t *testing.T) *segment6 {
 	return s
 }
 
-// socketIn opens a socket on the far end of a link.
-func (s *segment6) socketIn(link, addr string, port int, route ...string) (conn *net.UDPConn, index int) {
+// socketIn opens sockets on the far end of a link.
+func (s *segment6) socketIn(link, addr string, port int, route ...string) (conn *net.UDPConn, icmp *ipv6.PacketConn, index int) {
 	s.t.Helper()
 	netns.Elsewhere(s.t, link, func() (err error) {
 		commands := [][]string{{"link", "set", link, "addrgenmode", "none"}, {"link", "set", link, "up"}, {"address", "add", addr + "/64", "dev", link, "nodad"}}
@@ -87,11 +90,16 @@ func (s *segment6) socketIn(link, addr string, port int, route ...string) (conn 
 			return err
 		}
 		index = ifi.Index
+		raw, err := new(net.ListenConfig).ListenPacket(s.t.Context(), "ip6:ipv6-icmp", "::")
+		if err != nil {
+			return err
+		}
+		icmp = ipv6.NewPacketConn(raw)
 		conn, err = net.ListenUDP("udp6", &net.UDPAddr{Port: port})
 		return err
 	})
-	s.t.Cleanup(func() { _ = conn.Close() })
-	return conn, index
+	s.t.Cleanup(func() { _, _ = conn.Close(), icmp.Close() })
+	return conn, icmp, index
 }
 
 // asks sends a message of machine A for its association.

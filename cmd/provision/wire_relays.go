@@ -15,14 +15,30 @@ import (
 type segments struct{ st *station }
 
 // Foreign implements httpd.Segments.
-func (s segments) Foreign(subnet string, f api.RelayForeign) {
+func (s segments) Foreign(relay, subnet string, f api.RelayForeign) {
 	mac, err := fleet.ParseMAC(f.MAC)
-	if err != nil || s.st.dhcp == nil || s.st.relays.Known(f.Addr) || f.Addr.Is6() != (f.DUID != "") {
+	if err != nil || s.st.dhcp == nil || s.st.relays.Known(f.Addr) {
 		return // of two relays on a network, each hears the other one
 	}
-	s.st.dhcp.RelayedForeign(subnet, foreign.Server{
-		Addr: f.Addr, DUID: f.DUID, MAC: mac, Relay: f.At, Full: f.Full, Proxy: f.Proxy, Offers: f.Offers, File: f.File,
-	})
+	seen := foreign.Server{Addr: f.Addr, MAC: mac, Relay: f.At, Edge: relay}
+	switch {
+	case f.Router != nil && f.Addr.Is6() && f.Addr.IsLinkLocalUnicast():
+		seen.Router, seen.Advert = true, advertOf(*f.Router)
+	case f.Router == nil && f.Addr.Is6() == (f.DUID != ""):
+		seen.DUID, seen.Full, seen.Proxy, seen.Offers, seen.File = f.DUID, f.Full, f.Proxy, f.Offers, f.File
+	default:
+		return
+	}
+	s.st.dhcp.RelayedForeign(subnet, seen)
+}
+
+// advertOf reads what a router says as a relay tells it.
+func advertOf(r api.RelayRouter) foreign.Advert {
+	out := foreign.Advert{Managed: r.Managed, Other: r.Other, Lifetime: r.Lifetime}
+	for _, p := range r.Prefixes {
+		out.Prefixes = append(out.Prefixes, foreign.Prefix{Prefix: p.Prefix, Auto: p.Auto})
+	}
+	return out
 }
 
 // Transferred implements httpd.Segments.

@@ -20,7 +20,7 @@ func (t *table) judge() {
 		case slices.Contains(sub.KnownDHCP, s.Addr) || s.DUID != "" && slices.Contains(sub.KnownDUIDs, s.DUID):
 			s.Expected = true
 		case s.Router:
-			s.Against = conflict(s.Advert, s.network, t.here(s.network))
+			s.Against = conflict(s.Advert, s.network, t.link(s))
 			s.Expected = s.Against == ""
 		case !s.boots() && (s.Is6() && !s.Full || t.otherFamily(s)):
 			s.Expected = true // it takes no machine from us
@@ -45,6 +45,19 @@ func (t *table) otherFamily(s *Server) bool {
 		here = t.here(s.network)
 	}
 	return !slices.ContainsFunc(here, func(n fleet.Subnet) bool { return n.CIDR.Addr().Is6() == s.Is6() })
+}
+
+// link are the declared subnets that a router may speak of. Behind a relay it is
+// not known which of them share its wire: then all of IPv6, where that one is
+// served that the relay told of it. The caller holds mu.
+func (t *table) link(s *Server) []fleet.Subnet {
+	if s.Iface != "" {
+		return t.here(s.network)
+	}
+	if sub := t.subnet(s.Subnet); sub.Mode != fleet.Full && sub.Mode != fleet.Reserved {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(t.subnets), func(n fleet.Subnet) bool { return !n.CIDR.Addr().Is6() })
 }
 
 // here are the declared subnets that an interface of ours is on; the caller

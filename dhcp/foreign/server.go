@@ -17,6 +17,7 @@ type Server struct {
 	Iface  string     // it was seen on
 	Subnet string     // "" where none is declared
 	Relay  netip.Addr
+	Edge   string // name of that relay, if it is one of ours
 
 	Full   bool         // gives addresses
 	Proxy  bool         // gives boot information to those who have addresses
@@ -132,7 +133,7 @@ func (s Server) where() string {
 		w += " on " + s.Iface
 	}
 	if s.Relay.IsValid() {
-		w += ", through relay " + s.Relay.String()
+		w += ", through relay " + strings.TrimSpace(s.Edge+" "+s.Relay.String())
 	}
 	if s.MAC == "" {
 		w = "clients took its offers"

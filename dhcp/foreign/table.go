@@ -162,9 +162,12 @@ func (t *table) relayed(subnet string, heard Server) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k := toldOf(Server{Addr: heard.Addr}, subnet)
+	k.router = heard.Router
 	t.change(func() {
 		if s := t.server(k, "", asked); s != nil {
 			s.Subnet, s.MAC, s.DUID, s.Relay, s.Probed = subnet, heard.MAC, heard.DUID, heard.Relay, true // the relay says it for as long as it is so
+			s.Edge, s.Router, s.Advert = heard.Edge, heard.Router, heard.Advert
+			s.network = Network{Addrs: []netip.Prefix{netip.PrefixFrom(heard.Relay, heard.Relay.BitLen())}}
 			s.Full, s.Proxy, s.Offers, s.File = heard.Full, heard.Proxy, heard.Offers, heard.File
 		}
 	})

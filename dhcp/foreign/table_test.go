@@ -117,6 +117,38 @@ func TestAServerThatARelayHearsIsOneOfOurs(t *testing.T) {
 	}
 }
 
+func TestARouterThatARelayHearsIsHeldAgainstWhatIsDeclared(t *testing.T) {
+	far := fleet.Subnet{Name: "far6", CIDR: netip.MustParsePrefix("fd78::/64"), Mode: fleet.Full}
+	beside := fleet.Subnet{Name: "guests6", CIDR: netip.MustParsePrefix("fd79::/64"), Mode: fleet.Observe, SLAAC: true}
+	observed := far
+	observed.Mode = fleet.Observe
+	const on = "E-RA-ROGUE fe80::9 on subnet far6"
+	tests := map[string]struct {
+		subnets []fleet.Subnet
+		says    Advert
+		want    []string
+	}{
+		"it does not tell machines to ask DHCPv6":    {[]fleet.Subnet{far}, Advert{}, []string{on}},
+		"nobody serves that subnet":                  {[]fleet.Subnet{observed, beside}, Advert{}, nil},
+		"it says what we say":                        {[]fleet.Subnet{far}, Advert{Managed: true, Prefixes: []Prefix{{Prefix: far.CIDR}}}, nil},
+		"it speaks of another subnet on that wire":   {[]fleet.Subnet{far, beside}, Advert{Managed: true, Prefixes: []Prefix{{Prefix: beside.CIDR, Auto: true}}}, nil},
+		"it lets machines take addresses of nowhere": {[]fleet.Subnet{far}, Advert{Managed: true, Prefixes: []Prefix{{Prefix: beside.CIDR, Auto: true}}}, []string{on}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newStreet(fleet.Full)
+			s.SetSubnets(tt.subnets)
+			s.Relayed("far6", Server{Addr: netip.MustParseAddr("fe80::9"), MAC: "52:54:00:00:00:09", Relay: netip.MustParseAddr("fd78::1"), Edge: "west", Router: true, Advert: tt.says})
+			if got := s.board.names(); !slices.Equal(got, tt.want) {
+				t.Errorf("alarms %q, want %q", got, tt.want)
+			}
+			if detail := s.board[on]; len(tt.want) > 0 && !strings.Contains(detail, "through relay west fd78::1") {
+				t.Errorf("the alarm says %q, want the relay's name in it", detail)
+			}
+		})
+	}
+}
+
 // TestOfTwoRelaysOnANetworkNoneIsAnotherServer has each hear the answers of
 // ours that the other one passes.
 func TestOfTwoRelaysOnANetworkNoneIsAnotherServer(t *testing.T) {
