@@ -28,7 +28,8 @@ type merge struct {
 	j      *journal
 	w      *leaseWriter
 	now    int64
-	gently bool              // machines are being served meanwhile
+	gently bool // machines are being served meanwhile
+	timer  *time.Timer
 	held   map[uint32]record // what the table had where another was to be stored
 	twice  []conflict
 }
@@ -42,13 +43,15 @@ func (m *merge) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.w.close()) }()
 	m.held = make(map[uint32]record)
+	m.timer = time.NewTimer(0)
+	defer m.timer.Stop()
 	for {
 		set := newLeaseSet(m.j.leases)
 		set.now = m.now
 		for _, r := range m.held {
 			set.put(&r)
 		}
-		if err := m.j.each(m.j.end, set.put); err != nil {
+		if err := m.j.each(m.j.end, m.calmly(ctx, set.put)); err != nil {
 			return m.ll.s.damaged(err)
 		}
 		known := len(m.held)
@@ -65,7 +68,8 @@ func (m *merge) run(ctx context.Context) (err error) {
 const (
 	mostMerged  = 250_000 // in one transaction: they share pages of the index, so the more the better
 	leastMerged = 25_000  // before others who want to write have their turn: a tenth of a second
-	breatheEach = 128     // under a millisecond, so that no packet waits for long
+	breatheEach = 128     // stored; under a millisecond, so that no packet waits for long
+	breatheRead = 1024    // the same of those that are read
 	breath      = 50 * time.Microsecond
 )
 
@@ -76,8 +80,6 @@ func (m *merge) store(ctx context.Context, set *leaseSet) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for left := set.sort(); len(left) > 0; {
 		// Who waits already makes us wait for our turn, which counts, too.
 		waiting := db.Stats().WaitCount
@@ -91,7 +93,7 @@ func (m *merge) store(ctx context.Context, set *leaseSet) error {
 					return err
 				}
 				left = left[n:]
-				if err := m.breathe(ctx, timer); err != nil {
+				if err := m.breathe(ctx); err != nil {
 					return err
 				}
 			}
@@ -107,12 +109,23 @@ func (m *merge) store(ctx context.Context, set *leaseSet) error {
 // breathe lets packets be read. Giving way to what can run now would not do: the
 // scheduler looks at the network when there is nothing else to run, or after 10
 // ms.
-func (m *merge) breathe(ctx context.Context, timer *time.Timer) error {
+func (m *merge) breathe(ctx context.Context) error {
 	if m.gently {
-		timer.Reset(breath)
-		<-timer.C
+		m.timer.Reset(breath)
+		<-m.timer.C
 	}
 	return ctx.Err()
+}
+
+// calmly returns put with a breath now and then.
+func (m *merge) calmly(ctx context.Context, put func(*record)) func(*record) {
+	count := 0
+	return func(r *record) {
+		if count++; count%breatheRead == 0 {
+			_ = m.breathe(ctx) // that ctx is done is seen when the first lease is to be stored
+		}
+		put(r)
+	}
 }
 
 // put stores some leases, and deletes those without a state.
