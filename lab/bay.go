@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,10 +33,14 @@ const (
 	bmcLogFile   = "bmc.log"
 	lanConfFile  = "lan.conf" // holds the password
 	commandsFile = "commands.emu"
-	bmcDir       = "bmc"       // what ipmi_sim keeps
-	bmcProcess   = "bmc.pid"   // its process
-	hostProcess  = "qemu.json" // the running machine's process
-	hostPIDFile  = "qemu.pid"  // the same, written by QEMU itself
+	bmcDir       = "bmc"     // what ipmi_sim keeps
+	bmcProcess   = "bmc.pid" // its process
+	redfishLog   = "redfish.log"
+	redfishPID   = "redfish.pid"   // the process of the Redfish service
+	mediaFile    = "media.iso"     // what is in the virtual drive
+	redfishFault = "redfish.fault" // see redfish.Faults
+	hostProcess  = "qemu.json"     // the running machine's process
+	hostPIDFile  = "qemu.pid"      // the same, written by QEMU itself
 	qmpSocket    = "qmp.sock"
 	bootFile     = "boot"  // the override for the next start
 	faultFile    = "fault" // see Fault
@@ -67,20 +70,37 @@ func (b *bay) lock() (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// boot returns the override for the next start, or "" for none.
-func (b *bay) boot() string {
-	t, err := os.ReadFile(b.path(bootFile))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(t))
+// An override is what a machine boots in place of its own order.
+type override struct {
+	Device  string `json:"device"`            // in the words of ipmi_sim: pxe, default (the disk), cdrom, bios; or http
+	Always  bool   `json:"always,omitempty"`  // not for the next start alone
+	URL     string `json:"url,omitempty"`     // for http
+	Redfish string `json:"redfish,omitempty"` // the name that Redfish has for it
+	Mode    string `json:"mode,omitempty"`    // UEFI or Legacy, as Redfish was told; nothing comes of it
 }
 
-func (b *bay) setBoot(device string) error {
-	if device == "" || device == "none" {
+// boot returns the override for the next start; the zero value is none.
+func (b *bay) boot() override {
+	var o override
+	if err := readJSON(b.path(bootFile), &o); err != nil {
+		return override{}
+	}
+	return o
+}
+
+func (b *bay) setBoot(o override) error {
+	if o.Device == "" || o.Device == "none" {
 		return b.remove(bootFile)
 	}
-	return writeFile(b.path(bootFile), []byte(device+"\n"))
+	return writeJSON(b.path(bootFile), o)
+}
+
+// booted uses up an override that holds once.
+func (b *bay) booted(o override) error {
+	if o.Always {
+		return nil
+	}
+	return b.setBoot(override{})
 }
 
 func (b *bay) remove(names ...string) error {

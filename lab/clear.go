@@ -86,5 +86,5 @@ func clearBay(dir string) error {
 		return err
 	}
 	// The description goes last: a failed attempt can be repeated.
-	return b.remove(hostProcess, hostPIDFile, qmpSocket, bootFile, faultFile, bmcDir, lanConfFile, diskFile, varsFile, bayFile)
+	return b.remove(hostProcess, hostPIDFile, qmpSocket, bootFile, faultFile, redfishFault, mediaFile, bmcDir, lanConfFile, diskFile, varsFile, bayFile)
 }

@@ -15,6 +15,7 @@ import (
 //	chassis get power boot ...    prints a line name:value for each
 //	chassis set power|reset|shutdown|boot|identify VALUE
 //	lan get ip_addr mac_addr ...  the BMC's own address
+//	redfish serve ADDRESS         is the BMC that speaks Redfish
 //
 // The BMC waits for the answer, and takes an error for "cannot be done".
 func Hook(ctx context.Context, stateDir string, args []string, stdout io.Writer) error {
@@ -23,7 +24,7 @@ func Hook(ctx context.Context, stateDir string, args []string, stdout io.Writer)
 		return err
 	}
 	if len(args) < 3 {
-		return fmt.Errorf("hook for machine %s: want chassis|lan get|set NAME, got %q", b.Machine.Name, args)
+		return fmt.Errorf("hook for machine %s: want chassis|lan|redfish VERB NAME, got %q", b.Machine.Name, args)
 	}
 	verb, rest := args[0]+" "+args[1], args[2:]
 	switch verb {
@@ -35,6 +36,8 @@ func Hook(ctx context.Context, stateDir string, args []string, stdout io.Writer)
 		return answer(stdout, rest, b.chassisValue)
 	case "chassis set":
 		return b.change(ctx, rest)
+	case "redfish serve":
+		return b.serveRedfish(ctx, rest[0])
 	}
 	return fmt.Errorf("hook for machine %s: unknown request %q", b.Machine.Name, verb)
 }
@@ -56,7 +59,7 @@ func (b *bay) chassisValue(name string) string {
 		}
 		return "0"
 	case "boot":
-		return or(b.boot(), "none")
+		return or(b.boot().Device, "none")
 	}
 	return "0"
 }
@@ -100,10 +103,12 @@ func (b *bay) change(ctx context.Context, args []string) error {
 		return b.reset(ctx)
 	case "shutdown 1":
 		return b.press(ctx)
+	case "nmi 1":
+		return b.interrupt(ctx)
 	}
 	switch what {
 	case "boot":
-		return b.setBoot(value)
+		return b.setBoot(override{Device: value})
 	case "identify":
 		return nil // no lamp
 	}

@@ -77,7 +77,7 @@ func TestTheHookMisbehavesWhenItIsToldTo(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if err := b.setBoot(""); err != nil {
+			if err := b.setBoot(override{}); err != nil {
 				t.Fatal(err)
 			}
 			if err := b.setFault(tt.fault); err != nil {
@@ -87,7 +87,7 @@ func TestTheHookMisbehavesWhenItIsToldTo(t *testing.T) {
 			if (err != nil) != tt.fails {
 				t.Errorf("the hook returns %v, want an error: %t", err, tt.fails)
 			}
-			if acted := b.boot() == bootPXE; acted != tt.acts {
+			if acted := b.boot().Device == bootPXE; acted != tt.acts {
 				t.Errorf("it acted: %t, want %t", acted, tt.acts)
 			}
 		})

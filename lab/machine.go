@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 )
 
 // A Machine is one bare machine of a rack. Everything that inventory will
@@ -31,12 +32,27 @@ type Machine struct {
 }
 
 // A BMC is the address and the account of a machine's baseboard controller.
-// It always listens on port 623 and speaks cipher suites 0 to 3 only.
+// IPMI is on port 623 and knows cipher suites 0 to 3 only, Redfish is on port
+// 443. One that speaks both has two lists of accounts, which begin alike.
 type BMC struct {
+	Speaks   Protocol   `json:"speaks"`  // IPMI when empty
 	Address  netip.Addr `json:"address"` // 10.77.1.11 for the first machine, when empty
 	Username string     `json:"username"`
 	Password string     `json:"password"` // at most 16 bytes; random when empty
 }
+
+// A Protocol is what a BMC speaks.
+type Protocol string
+
+// What a BMC can speak.
+const (
+	IPMI    Protocol = "ipmi"
+	Redfish Protocol = "redfish"
+	Both    Protocol = "both"
+)
+
+func (b BMC) ipmi() bool    { return b.Speaks != Redfish }
+func (b BMC) redfish() bool { return b.Speaks == Redfish || b.Speaks == Both }
 
 // String leaves out the password.
 func (b BMC) String() string { return b.Username + "@" + b.Address.String() }
@@ -71,6 +87,7 @@ func (m Machine) withDefaults(i int) Machine {
 	m.DiskMiB = or(m.DiskMiB, 8192)
 	m.DiskSerial = or(m.DiskSerial, fmt.Sprintf("DISK77%04d", nr))
 	m.NIC = or(m.NIC, "virtio-net-pci")
+	m.BMC.Speaks = or(m.BMC.Speaks, IPMI)
 	m.BMC.Username = or(m.BMC.Username, "admin")
 	if !m.BMC.Address.IsValid() {
 		m.BMC.Address = netip.AddrFrom4([4]byte{10, 77, 1, byte(10 + nr)})
@@ -114,6 +131,7 @@ func (m Machine) check() error {
 		refuse(!textShape.MatchString(s), "text %q: want at most 64 printable ASCII characters", s)
 	}
 	refuse(m.MemoryMiB < 64 || m.CPUs < 1 || m.DiskMiB < 1, "memory, CPUs and disk must be at least 64 MiB, 1 and 1 MiB")
+	refuse(!slices.Contains([]Protocol{IPMI, Redfish, Both}, m.BMC.Speaks), "protocol %q of the BMC: want ipmi, redfish or both", m.BMC.Speaks)
 	refuse(!bmcNet.Contains(m.BMC.Address), "BMC address %s is not in %s", m.BMC.Address, bmcNet)
 	refuse(!userShape.MatchString(m.BMC.Username), "BMC user name %q: want 1 to 16 plain characters", m.BMC.Username)
 	refuse(!userShape.MatchString(m.BMC.Password), "the BMC password must be 1 to 16 plain characters")

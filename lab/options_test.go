@@ -48,6 +48,7 @@ func TestWhatCannotBeBuiltIsRefusedBeforehand(t *testing.T) {
 		"a line break in a text":  {func(o *Options) { o.Machines[0].Serial = "a\nb" }, "text"},
 		"a password too long":     {func(o *Options) { o.Machines[0].BMC.Password = "12345678901234567" }, "password"},
 		"a password with a quote": {func(o *Options) { o.Machines[0].BMC.Password = `a"b` }, "password"},
+		"a BMC that speaks SNMP":  {func(o *Options) { o.Machines[0].BMC.Speaks = "snmp" }, "protocol"},
 		"a BMC somewhere else":    {func(o *Options) { o.Machines[0].BMC.Address = netip.MustParseAddr("192.0.2.1") }, "BMC address"},
 		"one MAC twice":           {func(o *Options) { o.Machines[1].MAC = o.Machines[0].MAC }, "share"},
 		"too many machines":       {func(o *Options) { o.Machines = DefaultRack(100) }, "at most"},
@@ -68,6 +69,11 @@ func TestTheCommandLineOfAMachine(t *testing.T) {
 	bay := func(f Firmware) *bay {
 		m := Machine{Firmware: f, Serial: "A,B"}.withDefaults(0)
 		return &bay{Machine: m, Tap: "tap0", KCSPort: 9200, SOLPort: 9300, Accel: TCG, dir: "/rack/n1"}
+	}
+	speaking := func(p Protocol, device string) string {
+		b := bay(UEFI)
+		b.Machine.BMC.Speaks = p
+		return strings.Join(b.qemuArgs(device), " ")
 	}
 	tests := map[string]struct {
 		line string
@@ -93,6 +99,13 @@ func TestTheCommandLineOfAMachine(t *testing.T) {
 		},
 		"an arm64 machine is emulated, and has no KCS": {
 			strings.Join(bay(ARM64).qemuArgs(""), " "), []string{"-machine virt", "AAVMF", "-accel tcg"}, []string{"q35", "ipmi"},
+		},
+		"Redfish brings a drive, and no KCS": {
+			speaking(Redfish, "cdrom"),
+			[]string{"ide-cd,id=cd0,drive=cdimage,bootindex=1", "serial=DISK770001,bootindex=2"}, []string{"ipmi"},
+		},
+		"a BMC that speaks both has both": {
+			speaking(Both, ""), []string{"ipmi-bmc-extern", "cd0", "bootindex=3"}, nil,
 		},
 		"a comma in a value is no option": {
 			strings.Join(bay(BIOS).qemuArgs(""), " "), []string{"serial=A,,B,uuid="}, nil,

@@ -28,7 +28,7 @@ type Status struct {
 func (r *Rack) Status() []Status {
 	out := make([]Status, len(r.bays))
 	for i, b := range r.bays {
-		out[i] = Status{Machine: b.Machine, Dir: b.dir, On: b.running(), BMC: b.bmcAlive(), Boot: b.boot()}
+		out[i] = Status{Machine: b.Machine, Dir: b.dir, On: b.running(), BMC: b.bmcAlive(), Boot: b.boot().Device}
 	}
 	return out
 }
@@ -83,5 +83,5 @@ func (r *Rack) bay(name string) (*bay, error) {
 // BootNext sets what a machine boots from when it is switched on next, once:
 // "pxe" or "disk".
 func (r *Rack) BootNext(name, device string) error {
-	return r.switches(name, func(b *bay) error { return b.setBoot(device) })
+	return r.switches(name, func(b *bay) error { return b.setBoot(override{Device: device}) })
 }

@@ -30,8 +30,11 @@ func (b *bay) start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
-	device := b.boot()
-	c := b.Namespace.command(ctx, append([]string{kits[b.Machine.Firmware].binary()}, b.qemuArgs(device)...)...)
+	next := b.boot()
+	if err := b.prepareHTTPBoot(next); err != nil {
+		return err
+	}
+	c := b.Namespace.command(ctx, append([]string{kits[b.Machine.Firmware].binary()}, b.qemuArgs(next.Device)...)...)
 	// The control socket is named relative to this directory: the path of a
 	// unix socket may have 107 bytes only.
 	c.Dir = b.dir
@@ -50,15 +53,14 @@ func (b *bay) start(ctx context.Context) error {
 	if err := writeJSON(b.path(hostProcess), p); err != nil {
 		return err
 	}
-	if device != bootPXE {
-		return b.setBoot("")
+	if next.reorders() && !next.Always {
+		// The firmware has read the boot order by now; what is changed here
+		// counts from the next reset on. That is what "once" means.
+		if err := b.orderBoot(ctx, ""); err != nil {
+			return err
+		}
 	}
-	// The firmware has read the boot order by now; what is changed here
-	// counts from the next reset on. That is what "once" means.
-	if err := b.orderBoot(ctx, ""); err != nil {
-		return err
-	}
-	return b.setBoot("")
+	return b.booted(next)
 }
 
 // stop pulls the plug.
@@ -122,21 +124,33 @@ func (b *bay) mark(what string) error {
 	return err
 }
 
-const bootPXE = "pxe"
+// The devices of an override that put something before the disk.
+const (
+	bootPXE  = "pxe"
+	bootCD   = "cdrom"
+	bootHTTP = "http"
+)
 
-// bootOrder gives the QEMU boot indexes of network and disk. Disk first is the
-// firmware's own order: an empty one falls through to the network at once.
-func bootOrder(device string) (nic, disk int) {
-	if device == bootPXE {
-		return 1, 2
+// reorders reports whether the boot order is another than the firmware's own.
+// HTTP boot does not go by that order.
+func (o override) reorders() bool { return o.Device == bootPXE || o.Device == bootCD }
+
+// bootOrder gives the QEMU boot indexes of network, disk and CD. Disk first is
+// the firmware's own order: an empty one falls through to the network at once.
+func bootOrder(device string) (nic, disk, cd int) {
+	switch device {
+	case bootPXE:
+		return 1, 2, 3
+	case bootCD:
+		return 3, 2, 1
 	}
-	return 2, 1
+	return 2, 1, 3
 }
 
 func (b *bay) qemuArgs(device string) []string {
 	m := b.Machine
 	kit := kits[m.Firmware]
-	nic, disk := bootOrder(device)
+	nic, disk, cd := bootOrder(device)
 	args := []string{
 		"-name", "lab/" + m.Name, "-nodefaults", "-display", "none", "-daemonize", "-pidfile", b.path(hostPIDFile),
 		"-accel", kit.accel(b.Accel).argument(),
@@ -147,7 +161,7 @@ func (b *bay) qemuArgs(device string) []string {
 		"-device", "virtio-rng-pci", // newer OVMF does no networking without
 		"-qmp", "unix:" + qmpSocket + ",server=on,wait=off",
 	}
-	args = slices.Concat(args, kit.board(), kit.flash(b.path(varsFile)), kit.settings(m), b.bmcArgs(kit))
+	args = slices.Concat(args, kit.board(), kit.flash(b.path(varsFile)), kit.settings(m), b.bmcArgs(kit), b.driveArgs(kit, cd))
 	return append(args,
 		"-drive", "if=none,id=drive0,format=raw,cache=unsafe,discard=unmap,file="+comma(b.path(diskFile)),
 		"-device", fmt.Sprintf("virtio-blk-pci,id=disk0,drive=drive0,serial=%s,bootindex=%d", comma(m.DiskSerial), disk),
@@ -173,7 +187,7 @@ func (b *bay) bmcArgs(k kit) []string {
 			b.SOLPort, comma(b.path(consoleFile))),
 		"-serial", "chardev:serial0",
 	}
-	if k.arm64 {
+	if k.arm64 || !b.Machine.BMC.ipmi() {
 		return serial
 	}
 	return append([]string{
@@ -181,6 +195,23 @@ func (b *bay) bmcArgs(k kit) []string {
 		"-device", "ipmi-bmc-extern,id=bmc0,chardev=ipmi0",
 		"-device", "isa-ipmi-kcs,bmc=bmc0,irq=5",
 	}, serial...)
+}
+
+// driveArgs is the CD drive that Redfish puts images into.
+func (b *bay) driveArgs(k kit, index int) []string {
+	if !b.Machine.BMC.redfish() {
+		return nil
+	}
+	drive := "if=none,id=cdimage,media=cdrom,readonly=on"
+	if _, err := os.Stat(b.path(mediaFile)); err == nil {
+		drive += ",format=raw,file=" + comma(b.path(mediaFile))
+	}
+	args := []string{"-drive", drive}
+	device := "ide-cd"
+	if k.arm64 {
+		args, device = append(args, "-device", "virtio-scsi-pci"), "scsi-cd"
+	}
+	return append(args, "-device", fmt.Sprintf("%s,id=cd0,drive=cdimage,bootindex=%d", device, index))
 }
 
 func smbios(kind int, pairs ...string) string {

@@ -99,12 +99,16 @@ func (m *monitor) next(wanted func(qmpMessage) bool) (qmpMessage, error) {
 }
 
 // order changes the boot order for the resets to come.
-func (m *monitor) order(device string) error {
-	nic, disk := bootOrder(device)
-	steps := []struct {
+func (m *monitor) order(device string, drive bool) error {
+	type step struct {
 		id    string
 		index int
-	}{{"nic0", -1}, {"disk0", -1}, {"disk0", disk}, {"nic0", nic}} // no index may be taken, not even by itself
+	}
+	nic, disk, cd := bootOrder(device)
+	steps := []step{{"nic0", -1}, {"disk0", -1}, {"disk0", disk}, {"nic0", nic}} // no index may be taken, not even by itself
+	if drive {
+		steps = append(append([]step{{"cd0", -1}}, steps...), step{"cd0", cd})
+	}
 	for _, s := range steps {
 		err := m.do("qom-set", map[string]any{
 			"path": "/machine/peripheral/" + s.id, "property": "bootindex", "value": s.index,
@@ -122,7 +126,7 @@ func (b *bay) orderBoot(ctx context.Context, device string) error {
 		return err
 	}
 	defer m.close()
-	return m.order(device)
+	return m.order(device, b.Machine.BMC.redfish())
 }
 
 // reset is the reset button: it honours the boot override, as a start does.
@@ -130,13 +134,22 @@ func (b *bay) reset(ctx context.Context) error {
 	if !b.running() {
 		return errors.New("the machine is off")
 	}
+	next := b.boot()
+	if next.Device == bootHTTP {
+		// The firmware reads the address where it keeps its variables, which
+		// are those of the running machine until it is switched off.
+		if err := b.stop(); err != nil {
+			return err
+		}
+		return b.start(ctx)
+	}
 	m, err := b.control(ctx)
 	if err != nil {
 		return err
 	}
 	defer m.close()
-	device := b.boot()
-	if err := m.order(device); err != nil {
+	drive := b.Machine.BMC.redfish()
+	if err := m.order(next.Device, drive); err != nil {
 		return err
 	}
 	if err := b.mark("reset"); err != nil {
@@ -145,12 +158,12 @@ func (b *bay) reset(ctx context.Context) error {
 	if err := m.do("system_reset", nil); err != nil {
 		return err
 	}
-	if device == bootPXE {
-		if err := errors.Join(m.wait("RESET"), m.order("")); err != nil {
+	if next.reorders() && !next.Always {
+		if err := errors.Join(m.wait("RESET"), m.order("", drive)); err != nil {
 			return err
 		}
 	}
-	return b.setBoot("")
+	return b.booted(next)
 }
 
 // press is the power button, pressed for a moment: the operating system is
@@ -165,4 +178,14 @@ func (b *bay) press(ctx context.Context) error {
 	}
 	defer m.close()
 	return m.do("system_powerdown", nil)
+}
+
+// interrupt sends a non-maskable interrupt.
+func (b *bay) interrupt(ctx context.Context) error {
+	m, err := b.control(ctx)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	return m.do("inject-nmi", nil)
 }

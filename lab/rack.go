@@ -155,7 +155,7 @@ func (r *Rack) fit(ctx context.Context, b *bay) error {
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return fmt.Errorf("make directory of machine %s: %w", b.Machine.Name, err)
 	}
-	if err := b.remove(consoleFile, bootFile, faultFile); err != nil {
+	if err := b.remove(consoleFile, bootFile, faultFile, redfishFault, mediaFile); err != nil {
 		return err
 	}
 	if err := writeJSON(b.path(bayFile), b); err != nil {
@@ -167,12 +167,9 @@ func (r *Rack) fit(ctx context.Context, b *bay) error {
 	if err := b.prepareBMC(); err != nil {
 		return err
 	}
-	wait, err := b.startBMC(ctx)
-	if err != nil {
-		return err
-	}
-	r.waits = append(r.waits, wait)
-	return nil
+	waits, err := b.startBMC(ctx)
+	r.waits = append(r.waits, waits...)
+	return err
 }
 
 // Open finds the rack that is in a directory.

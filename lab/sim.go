@@ -42,16 +42,37 @@ func (b *bay) prepareBMC() error {
 
 func (b *bay) hookCommand() []string { return append(append([]string{}, b.Hook...), b.dir) }
 
-// startBMC starts the baseboard controller in a session of its own.
-func (b *bay) startBMC(ctx context.Context) (wait func() error, err error) {
-	log, err := os.Create(b.path(bmcLogFile))
+// startBMC starts the baseboard controller. What is returned waits for the
+// processes that it consists of.
+func (b *bay) startBMC(ctx context.Context) (waits []func() error, err error) {
+	if b.Machine.BMC.ipmi() {
+		wait, err := b.startService(ctx, bmcProcess, bmcLogFile, simBinary, "-n",
+			"-c", b.path(lanConfFile), "-f", b.path(commandsFile), "-s", b.path(bmcDir))
+		if err != nil {
+			return nil, err
+		}
+		waits = append(waits, wait)
+	}
+	if b.Machine.BMC.redfish() {
+		address := b.Machine.BMC.Address.String() + redfishPort
+		wait, err := b.startService(ctx, redfishPID, redfishLog, append(b.hookCommand(), "redfish", "serve", address)...)
+		if err != nil {
+			return waits, err
+		}
+		waits = append(waits, wait)
+	}
+	return waits, nil
+}
+
+// startService starts one of the processes in a session of its own.
+func (b *bay) startService(ctx context.Context, pidFile, logFile string, argv ...string) (wait func() error, err error) {
+	log, err := os.Create(b.path(logFile))
 	if err != nil {
 		return nil, fmt.Errorf("make log of the BMC: %w", err)
 	}
 	defer log.Close()
 	// It lives until Down, whatever becomes of whoever builds the rack.
-	c := b.Namespace.command(context.WithoutCancel(ctx), simBinary, "-n",
-		"-c", b.path(lanConfFile), "-f", b.path(commandsFile), "-s", b.path(bmcDir))
+	c := b.Namespace.command(context.WithoutCancel(ctx), argv...)
 	c.Stdout, c.Stderr = log, log
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	keepFiles()
@@ -60,7 +81,7 @@ func (b *bay) startBMC(ctx context.Context) (wait func() error, err error) {
 	}
 	p, err := identify(c.Process.Pid)
 	if err == nil {
-		err = writeJSON(b.path(bmcProcess), p)
+		err = writeJSON(b.path(pidFile), p)
 	}
 	if err != nil {
 		_ = c.Process.Kill() // nobody could find it later
@@ -70,14 +91,24 @@ func (b *bay) startBMC(ctx context.Context) (wait func() error, err error) {
 	return c.Wait, nil
 }
 
+// bmcAlive reports whether all that the BMC consists of runs.
 func (b *bay) bmcAlive() bool {
+	return (!b.Machine.BMC.ipmi() || b.alive(bmcProcess)) && (!b.Machine.BMC.redfish() || b.alive(redfishPID))
+}
+
+func (b *bay) alive(file string) bool {
 	var p process
-	return readJSON(b.path(bmcProcess), &p) == nil && p.alive()
+	return readJSON(b.path(file), &p) == nil && p.alive()
 }
 
 func (b *bay) stopBMC() error {
+	return errors.Join(b.stopService(bmcProcess), b.stopService(redfishPID))
+}
+
+// stopService ends one of the processes that the BMC consists of.
+func (b *bay) stopService(file string) error {
 	var p process
-	err := readJSON(b.path(bmcProcess), &p)
+	err := readJSON(b.path(file), &p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // never started
 	}
@@ -92,7 +123,7 @@ func (b *bay) stopBMC() error {
 	if err := p.end(endWithin); err != nil {
 		return fmt.Errorf("stop BMC of %s: %w", b.Machine.Name, err)
 	}
-	return b.remove(bmcProcess)
+	return b.remove(file)
 }
 
 const bmcWithin = 10 * time.Second
@@ -103,6 +134,14 @@ const bmcWithin = 10 * time.Second
 func (b *bay) awaitBMC(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, bmcWithin)
 	defer cancel()
+	if b.Machine.BMC.redfish() {
+		if err := b.awaitRedfish(ctx); err != nil {
+			return err
+		}
+	}
+	if !b.Machine.BMC.ipmi() {
+		return nil
+	}
 	conn, err := b.Namespace.dial(ctx, "udp", b.Machine.BMC.Address.String()+":623")
 	if err != nil {
 		return err

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -26,12 +28,13 @@ type Options struct {
 	Firmware string // version of the BMC's own firmware: "1.0"
 	Manager  string // id of the manager: "BMC"
 	Task     time.Duration
-	// Fetch gets an image. It is asked when a machine shall have it in its
-	// drive, when firmware is updated, and by Faults.FetchesURLs. The image is
-	// what Machine.Insert is given; when nil, URLs are handed on as they are.
+	// Fetch gets the image that a machine shall have in its drive, for
+	// Machine.Insert; when nil, URLs are handed on as they are.
 	Fetch  func(ctx context.Context, url string) (image string, err error)
 	Faults Faults
-	Log    *slog.Logger
+	// FaultFile is where another program may write other Faults, as JSON.
+	FaultFile string
+	Log       *slog.Logger
 }
 
 // A System is one machine of a service.
@@ -53,6 +56,7 @@ type Service struct {
 	mu       sync.Mutex
 	closed   bool
 	faults   Faults
+	written  time.Time           // when the file was, that has the faults
 	sessions map[string]*session // by id
 	accounts []*account
 	serial   int // of sessions, accounts, tasks, log entries
@@ -153,7 +157,25 @@ func (s *Service) SetFaults(f Faults) {
 func (s *Service) Faults() Faults {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.o.FaultFile != "" {
+		s.readFaults()
+	}
 	return s.faults
+}
+
+// readFaults looks whether another program has changed the faults: with the
+// lock held.
+func (s *Service) readFaults() {
+	info, err := os.Stat(s.o.FaultFile)
+	if err != nil || info.ModTime().Equal(s.written) {
+		return
+	}
+	var f Faults
+	b, err := os.ReadFile(s.o.FaultFile)
+	if err != nil || json.Unmarshal(b, &f) != nil {
+		return // half written: it is read again
+	}
+	s.faults, s.written = f, info.ModTime()
 }
 
 // Counts returns what the service has seen.
