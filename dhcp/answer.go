@@ -166,15 +166,7 @@ func (s *Server) renewing(sc *scene) (reply, bool) {
 	if sc.subnet.onLink(sc.client) == nil {
 		return s.nak(sc, "the address is of another network")
 	}
-	c := s.book.claim(sc.subnet, &sc.who, sc.client)
-	switch {
-	case c.mine && c.may:
-		return s.ack(sc, sc.client)
-	case c.taken, c.known, sc.subnet.isAlone():
-		return s.nak(sc, "the lease is another's, or gone")
-	default:
-		return reply{}, false // we know nothing of it: perhaps another server does
-	}
+	return s.confirm(sc, sc.client, "the lease is another's, or gone")
 }
 
 // rebooting: the client had the address once (INIT-REBOOT).
@@ -182,14 +174,20 @@ func (s *Server) rebooting(sc *scene) (reply, bool) {
 	if !sc.subnet.CIDR.Contains(sc.wanted) {
 		return s.nak(sc, "the address is of another network")
 	}
-	c := s.book.claim(sc.subnet, &sc.who, sc.wanted)
+	return s.confirm(sc, sc.wanted, "the client has no lease of this address")
+}
+
+// confirm lets a client keep an address that it says it has. Of what we know
+// nothing of, another server may (RFC 2131 §4.3.2).
+func (s *Server) confirm(sc *scene, addr netip.Addr, otherwise string) (reply, bool) {
+	c := s.book.claim(sc.subnet, &sc.who, addr)
 	switch {
 	case c.mine && c.may:
-		return s.ack(sc, sc.wanted)
+		return s.ack(sc, addr)
 	case c.taken, c.known, sc.subnet.isAlone():
-		return s.nak(sc, "the client has no lease of this address")
+		return s.nak(sc, otherwise)
 	default:
-		return reply{}, false // perhaps another server does (RFC 2131 §4.3.2)
+		return reply{}, false
 	}
 }
 

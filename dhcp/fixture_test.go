@@ -221,7 +221,7 @@ func readable(asked, answer []byte) []byte {
 	if in.parse(asked) != nil || !in.vendorFormat() {
 		return answer
 	}
-	return slices.Concat(answer[:atCookie], []byte{99, 130, 83, 99, byte(dhcpv4.OptionEnd.Code())})
+	return slices.Concat(answer[:atCookie], []byte{99, 130, 83, 99, dhcpv4.OptionEnd.Code()})
 }
 
 func (ts *testServer) ask(msg *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {

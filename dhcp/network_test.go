@@ -135,14 +135,20 @@ func fourWays(t *testing.T) error {
 	return nil
 }
 
+// wireToRelay lays a wire to relay0, beyond which the network 10.88.0.0/24 is.
+func wireToRelay(t *testing.T, way ...string) {
+	t.Helper()
+	run(t, "ip", "link", "add", "rack0", "type", "veth", "peer", "name", "relay0")
+	run(t, "ip", "addr", "add", "10.77.0.1/24", "dev", "rack0")
+	run(t, "ip", "link", "set", "rack0", "up")
+	run(t, "ip", append([]string{"route", "add", "10.88.0.0/24"}, way...)...)
+}
+
 func TestARelayGetsItsAnswersOnPort67(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	run(t, "ip", "link", "add", "rack0", "type", "veth", "peer", "name", "relay0")
-	run(t, "ip", "addr", "add", "10.77.0.1/24", "dev", "rack0")
-	run(t, "ip", "link", "set", "rack0", "up")
-	run(t, "ip", "route", "add", "10.88.0.0/24", "dev", "rack0")
+	wireToRelay(t, "dev", "rack0")
 	far := fleet.Subnet{
 		Name: "far", CIDR: netip.MustParsePrefix("10.88.0.0/24"), Mode: fleet.Full,
 		Ranges: []fleet.AddrRange{{First: netip.MustParseAddr("10.88.0.10"), Last: netip.MustParseAddr("10.88.0.20")}},

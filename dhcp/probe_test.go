@@ -117,10 +117,7 @@ func TestAnAddressBehindARouterIsAskedByEcho(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	run(t, "ip", "link", "add", "rack0", "type", "veth", "peer", "name", "relay0")
-	run(t, "ip", "addr", "add", "10.77.0.1/24", "dev", "rack0")
-	run(t, "ip", "link", "set", "rack0", "up")
-	run(t, "ip", "route", "add", "10.88.0.0/24", "via", "10.77.0.2")
+	wireToRelay(t, "via", "10.77.0.2")
 	s := startServer(t, Options{Subnets: []fleet.Subnet{rackSubnet(fleet.Observe), farSubnet()}, Nodes: knownNodes{}, Leases: &memoryLeases{}})
 	elsewhere(t, "relay0", func() error {
 		if err := errors.Join(

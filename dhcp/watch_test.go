@@ -230,14 +230,7 @@ func TestRealServersAreAlarmsWhileTheyAnswer(t *testing.T) {
 		}
 	}
 	checkArming(t, s, subnets)
-	for _, stop := range stops {
-		stop()
-	}
-	took = until(t, 30*time.Second, "no alarm", func() bool { return len(board.all()) == 0 })
-	t.Logf("all gone %s after they stopped", took.Round(time.Millisecond))
-	if err := s.CheckArming(t.Context(), subnets, withMode(subnets, fleet.Full)); err != nil {
-		t.Errorf("arming once they are gone: %v", err)
-	}
+	checkGone(t, s, board, subnets, stops)
 	if st := s.ForeignStats(); st.Malformed != 0 || st.Probes == 0 || st.Replies == 0 {
 		t.Errorf("ForeignStats = %+v", st)
 	}
@@ -298,10 +291,16 @@ func TestRealIPv6ServersAndRoutersAreAlarmsWhileTheyAnswer(t *testing.T) {
 		}
 	}
 	checkArming6(t, s, subnets)
+	checkGone(t, s, board, subnets, stops)
+}
+
+// checkGone stops the neighbours, and sees that nothing is left of them.
+func checkGone(t *testing.T, s *Server, board *alarmBoard, subnets []fleet.Subnet, stops []func()) {
+	t.Helper()
 	for _, stop := range stops {
 		stop()
 	}
-	took = until(t, 30*time.Second, "no alarm", func() bool { return len(board.all()) == 0 })
+	took := until(t, 30*time.Second, "no alarm", func() bool { return len(board.all()) == 0 })
 	t.Logf("all gone %s after they stopped", took.Round(time.Millisecond))
 	if err := s.CheckArming(t.Context(), subnets, withMode(subnets, fleet.Full)); err != nil {
 		t.Errorf("arming once they are gone: %v", err)

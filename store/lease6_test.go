@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/store"
 )
 
 func lease6(i int) fleet.Lease6 {
@@ -31,27 +32,13 @@ func TestAnIPv6LeaseTakesThePlaceOfWhatItReplaces(t *testing.T) {
 	side := with(elsewhere, func(l *fleet.Lease6) { l.IAID++; l.Side = true })
 	system := with(one, func(l *fleet.Lease6) { l.DUID = "0004aa" })
 	released := with(one, func(l *fleet.Lease6) { l.State = fleet.LeaseReleased })
-	tests := map[string]struct{ saved, want []fleet.Lease6 }{
+	tests := map[string]saved[fleet.Lease6]{
 		"an association that has another address now":    {[]fleet.Lease6{one, elsewhere}, []fleet.Lease6{elsewhere}},
 		"two associations of one client":                 {[]fleet.Lease6{one, side}, []fleet.Lease6{one, side}},
 		"the address that the next system took over":     {[]fleet.Lease6{one, released, system}, []fleet.Lease6{system}},
 		"a released address, and another one after that": {[]fleet.Lease6{released, elsewhere}, []fleet.Lease6{released, elsewhere}},
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			s, _ := fresh(t)
-			if err := s.SaveLeases6(t.Context(), tt.saved); err != nil {
-				t.Fatal(err)
-			}
-			got, err := s.Leases6(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tt.want, got, asWritten); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
+	checkKept(t, tests, (*store.Store).SaveLeases6, (*store.Store).Leases6)
 }
 
 func TestIPv6LeasesThatEndedLongAgoAreForgotten(t *testing.T) {

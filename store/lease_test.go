@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/store"
 )
 
 func lease(i int) fleet.Lease {
@@ -16,6 +18,28 @@ func lease(i int) fleet.Lease {
 		Addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Subnet: "rack",
 		MAC: node(i).MAC, ClientID: fmt.Sprintf("01525400%06x", i), Hostname: fmt.Sprintf("host-%d", i),
 		State: fleet.LeaseBound, Expires: when.Add(time.Hour),
+	}
+}
+
+// saved is what was stored, and what is there then.
+type saved[L any] struct{ saved, want []L }
+
+func checkKept[L any](t *testing.T, tests map[string]saved[L], save func(*store.Store, context.Context, []L) error, load func(*store.Store, context.Context) ([]L, error)) {
+	t.Helper()
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s, _ := fresh(t)
+			if err := save(s, t.Context(), tt.saved); err != nil {
+				t.Fatal(err)
+			}
+			got, err := load(s, t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got, asWritten); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
@@ -27,7 +51,7 @@ func TestALeaseTakesThePlaceOfWhatItReplaces(t *testing.T) {
 	one := lease(1)
 	declined := with(one, func(l *fleet.Lease) { l.State = fleet.LeaseDeclined })
 	elsewhere := with(one, func(l *fleet.Lease) { l.Addr = lease(2).Addr })
-	tests := map[string]struct{ saved, want []fleet.Lease }{
+	tests := map[string]saved[fleet.Lease]{
 		"a renewal": {
 			[]fleet.Lease{one, with(one, func(l *fleet.Lease) { l.Expires = when.Add(2 * time.Hour) })},
 			[]fleet.Lease{with(one, func(l *fleet.Lease) { l.Expires = when.Add(2 * time.Hour) })},
@@ -65,21 +89,7 @@ func TestALeaseTakesThePlaceOfWhatItReplaces(t *testing.T) {
 			[]fleet.Lease{with(one, func(l *fleet.Lease) { l.ClientID = "" }), with(lease(2), func(l *fleet.Lease) { l.ClientID = "" })},
 		},
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			s, _ := fresh(t)
-			if err := s.SaveLeases(t.Context(), tt.saved); err != nil {
-				t.Fatal(err)
-			}
-			got, err := s.Leases(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tt.want, got, asWritten); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
+	checkKept(t, tests, (*store.Store).SaveLeases, (*store.Store).Leases)
 }
 
 func TestABatchOfLeasesIsStoredWholeOrNotAtAll(t *testing.T) {
