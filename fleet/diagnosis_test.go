@@ -39,3 +39,13 @@ func TestADiagnosisThatNobodyKnowsHasItsCode(t *testing.T) {
 		t.Errorf("FixFor = %q", got)
 	}
 }
+
+// Who reads a fix has one sentence to read, and knows what to do.
+func TestEachFixIsOneSentence(t *testing.T) {
+	for _, d := range Diagnoses() {
+		fix := d.FixFor("X")
+		if strings.Contains(fix, ". ") || strings.HasSuffix(fix, ".") || !strings.Contains(d.Fix, "{on}") || strings.Contains(d.Title, ". ") {
+			t.Errorf("%s: %q, fix %q: want a clause, and one sentence that says where", d.Code, d.Title, d.Fix)
+		}
+	}
+}

@@ -210,20 +210,32 @@ func TestOthersAreServedWithinASecond(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, says := range map[string]string{
-		"300 slow headers":     "GET /boot/vmlinuz HTTP/1.1\r\nX-Slow: ",
-		"300 slow readers":     "GET /boot/initrd.img HTTP/1.1\r\nHost: x\r\n\r\n",
-		"300 that say no word": "",
-	} {
+	oversized := "GET /boot/vmlinuz HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 32<<10) + "\r\n\r\n"
+	tests := map[string]struct {
+		says  string
+		count func(Stats) int64
+	}{
+		"300 slow headers":      {"GET /boot/vmlinuz HTTP/1.1\r\nX-Slow: ", func(c Stats) int64 { return c.Conns }},
+		"300 slow readers":      {"GET /boot/initrd.img HTTP/1.1\r\nHost: x\r\n\r\n", func(c Stats) int64 { return c.Conns }},
+		"300 that say no word":  {"", func(c Stats) int64 { return c.Conns }},
+		"300 oversized headers": {oversized, func(c Stats) int64 { return c.HeadersTooLarge }},
+		"300 that speak TLS":    {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", func(c Stats) int64 { return c.BadRequests }},
+	}
+	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			addr, _ := serveFirmware(t, big)
+			addr, s := serveFirmware(t, big)
 			for i := range 300 {
 				conn := dial(t, addr, fmt.Sprintf("127.0.1.%d", 1+i%100))
-				_, _ = io.WriteString(conn, says)
+				_, _ = io.WriteString(conn, tt.says)
 			}
 			for range 5 {
 				if took := quick(t, addr); took > time.Second {
 					t.Errorf("another machine waited %s", took)
+				}
+			}
+			for i := 0; tt.count(s.BootStats()) < 300; i++ {
+				if <-time.After(10 * time.Millisecond); i > 500 {
+					t.Fatalf("counted %+v, want 300 of them", s.BootStats())
 				}
 			}
 		})

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"maps"
+	"os"
+	"regexp"
 	"testing"
 
 	"github.com/rackstage/provision/dhcp"
+	"github.com/rackstage/provision/dhcp/dhcp6"
+	httpd "github.com/rackstage/provision/http"
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
@@ -23,5 +28,25 @@ func TestCountersHaveTheNamesOfMetrics(t *testing.T) {
 	got = countersOf("provision_tftp_", tftp.Stats{Running: 3, Done: 4})
 	if _, total := got["provision_tftp_running_total"]; total || got["provision_tftp_running"] != 3 || got["provision_tftp_done_total"] != 4 {
 		t.Errorf("countersOf = %v, want that what runs now is no total", got)
+	}
+}
+
+func TestThePageOfLimitsNamesCountersThatThereAre(t *testing.T) {
+	all := countersOf("dhcp_", dhcp.Stats{})
+	maps.Copy(all, countersOf("dhcp6_", dhcp6.Stats{}))
+	maps.Copy(all, countersOf("tftp_", tftp.Stats{}))
+	maps.Copy(all, countersOf("http_boot_", httpd.Stats{}))
+	page, err := os.ReadFile("../../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`((?:dhcp|dhcp6|tftp|http_boot)_[a-z_]+)`").FindAllSubmatch(page, -1)
+	for _, m := range named {
+		if _, there := all[string(m[1])+"_total"]; !there {
+			t.Errorf("the page names %s, and there is no such counter", m[1])
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("the page names %d counters", len(named))
 	}
 }
