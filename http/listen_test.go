@@ -68,6 +68,11 @@ func TestSlowClientsCostThemselvesOnly(t *testing.T) {
 		fmt.Fprint(conn, "GET /boot/vmlinuz HTTP/1.1\r\nX-Slow: ") // and then nothing
 		all = append(all, conn)
 	}
+	for i := 0; s.BootStats().ConnsGaveWay < connsPerAddr; i++ {
+		if <-time.After(10 * time.Millisecond); i > 500 {
+			t.Fatalf("%d slow connections of one address gave way, want %d", s.BootStats().ConnsGaveWay, connsPerAddr)
+		}
+	}
 	cut := 0
 	for _, conn := range all {
 		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
