@@ -3,7 +3,6 @@ package relay
 import (
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -71,10 +70,7 @@ func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logg
 	if k.stand, err = dhcp.NewStandIn(dhcp.StandInOptions{Subnets: subnets, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log}); err != nil {
 		return nil, err
 	}
-	duid, err := hex.DecodeString(s.DUID)
-	if err != nil {
-		return nil, fmt.Errorf("read the server's DUID: %w", err)
-	}
+	duid, _ := hex.DecodeString(s.DUID) // an older server has told none: nobody stands in for it
 	k.stand6, err = dhcp6.NewStandIn(dhcp6.StandInOptions{DUID: duid, Subnets: k.six, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log})
 	return k, err
 }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"bytes"
-	"encoding/binary"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -165,10 +164,8 @@ func TestOneMachineCannotCostTheOthersTheirDHCPv6(t *testing.T) {
 // clientPackets6 returns what machines sent in a capture, with who sent it.
 func clientPackets6(tb testing.TB, name string) (packets []packet6, from []netip.Addr) {
 	tb.Helper()
-	for _, frame := range frames(tb, name) {
-		if len(frame) > 62 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == 17 && binary.BigEndian.Uint16(frame[56:]) == serverPort6 {
-			packets, from = append(packets, frame[62:]), append(from, netip.AddrFrom16([16]byte(frame[22:])))
-		}
+	for _, p := range sentTo(tb, name, serverPort6) {
+		packets, from = append(packets, p.Data), append(from, p.From.Addr())
 	}
 	return packets, from
 }

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
-	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/internal/pcap"
 	"github.com/rackstage/provision/internal/throttle"
 )
 
@@ -256,35 +257,25 @@ func TestOneMachineCannotCostTheOthers(t *testing.T) {
 // clientPackets returns what machines sent in a capture.
 func clientPackets(tb testing.TB, name string) (packets []packet) {
 	tb.Helper()
-	for _, frame := range frames(tb, name) {
-		if len(frame) > 42 && frame[12] == 8 && frame[13] == 0 && frame[23] == 17 && binary.BigEndian.Uint16(frame[36:]) == dhcpPort {
-			packets = append(packets, frame[42:])
-		}
+	for _, p := range sentTo(tb, name, dhcpPort) {
+		packets = append(packets, p.Data)
 	}
 	return packets
+}
+
+// sentTo returns what came by UDP to a port in a capture.
+func sentTo(tb testing.TB, name string, port uint16) []pcap.Packet {
+	tb.Helper()
+	all, err := pcap.Packets(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(p pcap.Packet) bool { return p.TCP || p.To.Port() != port })
 }
 
 func captures(tb testing.TB) []string {
 	tb.Helper()
 	return capturesIn(tb, "../dhcp/testdata", 8)
-}
-
-// frames returns the Ethernet frames of a capture.
-func frames(tb testing.TB, name string) (list [][]byte) {
-	tb.Helper()
-	b, err := os.ReadFile(name)
-	if err != nil || len(b) < 24 {
-		tb.Fatalf("%s: %v", name, err)
-	}
-	for b = b[24:]; len(b) >= 16; {
-		n := int(binary.LittleEndian.Uint32(b[8:]))
-		if n > len(b)-16 {
-			break
-		}
-		list = append(list, bytes.Clone(b[16:16+n]))
-		b = b[16+n:]
-	}
-	return list
 }
 
 func capturesIn(tb testing.TB, dir string, least int) []string {

@@ -55,21 +55,26 @@ func TestTransfersThatSayWhereABootStoppedAreReported(t *testing.T) {
 	}
 }
 
+// watches has the relay look for other servers until the test ends.
+func (s *segment) watches() {
+	ctx, stop := context.WithCancel(s.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.relay.others.Run(ctx) }()
+	s.t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			s.t.Error(err)
+		}
+	})
+}
+
 // TestARouterAmongTheMachinesIsReported has one advertise a prefix.
 func TestARouterAmongTheMachinesIsReported(t *testing.T) {
 	if !netns.Inside(t) {
 		return
 	}
 	s := newSegment6(t)
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.relay.others.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	s.watches()
 	advert := append([]byte{134, 0, 0, 0, 64, 0x40, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 64, 0xc0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0}, netip.MustParseAddr("fd99::").AsSlice()...)
 	var found []api.RelayForeign
 	await(t, "the router in a report", func() bool {
@@ -91,15 +96,7 @@ func TestAnotherDHCPServerAmongTheMachinesIsReported(t *testing.T) {
 		return
 	}
 	s := newSegmentFrom(t, 67)
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.relay.others.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	s.watches()
 	offer := reply(set(atYIAddr, 10, 78, 0, 99), set(atGIAddr, 0, 0, 0, 0), set(atOptions+2, 2), with(optionServer, 10, 78, 0, 50))
 	for range 50 {
 		if _, err := s.machine.WriteToUDPAddrPort(offer, netip.MustParseAddrPort("255.255.255.255:68")); err != nil {

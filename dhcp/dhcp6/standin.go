@@ -19,7 +19,7 @@ type StandIn struct{ s *Server }
 // StandInOptions say for whom to stand in. An approved node's address is its
 // Addr.
 type StandInOptions struct {
-	DUID       []byte         // of the server
+	DUID       []byte         // of the server; without one nobody is answered
 	Subnets    []fleet.Subnet // of their modes and ranges nothing is used
 	Interfaces []string
 	HTTPPort   uint16 // 0: 80
@@ -65,7 +65,7 @@ type Answer struct {
 // Answer says what a machine's packet gets that came by an interface, if
 // anything. Whoever is behind another relay has to wait.
 func (t *StandIn) Answer(packet []byte, index int, from netip.AddrPort, to netip.Addr) (Answer, bool) {
-	if len(packet) == 0 || dhcpv6.MessageType(packet[0]) == dhcpv6.MessageTypeRelayForward {
+	if len(t.s.id) < minDUID || len(packet) == 0 || dhcpv6.MessageType(packet[0]) == dhcpv6.MessageTypeRelayForward {
 		return Answer{}, false
 	}
 	r, ok := t.s.handle(packet, arrival{ifindex: index, from: from, to: to})

@@ -87,6 +87,14 @@ func TestAStandInConfirmsItsOwnAddressToANodeAndNobodyElseAny(t *testing.T) {
 	}
 }
 
+func TestAStandInForNobodyInParticularIsSilent(t *testing.T) {
+	in := stands(t, nodes{theMAC: {MAC: theMAC, State: fleet.Active, Addr: itsOwn}})
+	in.s.id = nil
+	if answer, _ := in.ask(uefi, uefi.say(t, dhcpv6.MessageTypeSolicit, nil)); answer != nil {
+		t.Errorf("without the server's DUID it answers %v", answer)
+	}
+}
+
 func TestAStandInLeavesMachinesBehindOtherRelaysAlone(t *testing.T) {
 	in := stands(t, nodes{theMAC: {MAC: theMAC, State: fleet.Active, Addr: itsOwn}})
 	m, err := dhcpv6.EncapsulateRelay(uefi.say(t, dhcpv6.MessageTypeSolicit, nil), dhcpv6.MessageTypeRelayForward, serverIP.AsSlice(), machine.AsSlice())
