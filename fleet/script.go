@@ -34,7 +34,7 @@ func (s Site) ScriptFor(n Node, mac MAC) (Script, bool) {
 }
 
 // ShowsMenu reports whether a machine on a subnet shows the boot menu.
-func (s Site) ShowsMenu(n Node, on Subnet) bool {
+func (s Site) ShowsMenu(n *Node, on *Subnet) bool {
 	if s.Menu || on.Menu {
 		return true
 	}

@@ -173,7 +173,7 @@ func (b boot) choose(v *visit) choice {
 		return doWait
 	case v.do == doMemTest && b.memTest(v.ask) != "":
 		return doMemTest
-	case v.do == doMenu, v.do == doDecide && v.site.ShowsMenu(v.node, v.subnet):
+	case v.do == doMenu, v.do == doDecide && v.site.ShowsMenu(&v.node, &v.subnet):
 		return doMenu
 	case local || v.do == doLocal:
 		return doLocal

@@ -43,32 +43,32 @@ func Decide(req Request, n fleet.Node) Plan {
 		req.Firmware = ROM
 	}
 	switch {
-	case keepsSystem(n):
-		return localDisk(req, n, string(n.State)+": boots its own system")
+	case keepsSystem(&n):
+		return localDisk(&req, &n, string(n.State)+": boots its own system")
 	case n.State == fleet.Quarantined || n.State == fleet.Retired:
-		return nothing(req, string(n.State)+": gets nothing until somebody decides")
+		return nothing(&req, string(n.State)+": gets nothing until somebody decides")
 	case n.State == fleet.Rescue:
-		return start(req, n, ScriptRescue, "rescue: boots the rescue system")
+		return start(&req, &n, ScriptRescue, "rescue: boots the rescue system")
 	case n.State == "":
-		return start(req, n, ScriptAgent, "unknown: boots our agent to say hello")
+		return start(&req, &n, ScriptAgent, "unknown: boots our agent to say hello")
 	default:
-		return start(req, n, ScriptAgent, string(n.State)+": boots our agent")
+		return start(&req, &n, ScriptAgent, string(n.State)+": boots our agent")
 	}
 }
 
 // keepsSystem is where reinstall loops end: a node that has a system boots it,
 // whatever its firmware asks. A failed node may have one as well: it failed
 // after the install, and what it runs is worth more than our agent.
-func keepsSystem(n fleet.Node) bool {
+func keepsSystem(n *fleet.Node) bool {
 	return n.State.HasSystem() || (n.State == fleet.Failed && !n.System.InstalledAt.IsZero())
 }
 
 // start boots a ramdisk of ours: by a script, once a loader can read one.
-func start(req Request, n fleet.Node, script, why string) Plan {
+func start(req *Request, n *fleet.Node, script, why string) Plan {
 	if req.Firmware.runsScripts() {
 		return Plan{Action: Script, File: script, ByHTTP: true, Reason: why}
 	}
-	l, fault := req.loader(n)
+	l, fault := req.loader(*n)
 	if fault.Reason != "" {
 		return fault
 	}
@@ -80,19 +80,19 @@ func start(req Request, n fleet.Node, script, why string) Plan {
 // give up at once, and go on to the next device. A UEFI that is offered no
 // file asks for a minute more; it is sooner at its disk through a loader,
 // which will be told so.
-func localDisk(req Request, n fleet.Node, why string) Plan {
+func localDisk(req *Request, n *fleet.Node, why string) Plan {
 	if req.Firmware.runsScripts() {
 		return Plan{Action: LocalDisk, File: ScriptLocal, ByHTTP: true, Reason: why}
 	}
 	if req.Platform().uefi() {
-		if l, fault := req.loader(n); fault.Reason == "" {
+		if l, fault := req.loader(*n); fault.Reason == "" {
 			return Plan{Action: LocalDisk, File: l.File, ByHTTP: req.Firmware == HTTP, Reason: why + l.why}
 		}
 	}
 	return Plan{Action: LocalDisk, Reason: why}
 }
 
-func nothing(req Request, why string) Plan {
+func nothing(req *Request, why string) Plan {
 	if req.Firmware.runsScripts() {
 		return Plan{Action: Ignore, File: ScriptWait, ByHTTP: true, Reason: why}
 	}
