@@ -78,6 +78,24 @@ func (s *Sealer) ResealAuthorities(dir string) (int, error) {
 	return done, nil
 }
 
+// SealedAuthorities counts the private keys of the certificate authorities in a
+// directory, by the keys that they are sealed with.
+func SealedAuthorities(dir string) (map[string]int, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*"+caSuffix))
+	counts := map[string]int{}
+	for _, file := range files {
+		raw, err := readPrivate(file)
+		if err != nil {
+			return nil, err
+		}
+		_, rest := pem.Decode(raw)
+		if sealed, _ := pem.Decode(rest); sealed != nil {
+			counts[KeyOf(string(sealed.Bytes))]++
+		}
+	}
+	return counts, err
+}
+
 func (s *Sealer) resealCA(file string) (bool, error) {
 	raw, err := readPrivate(file)
 	if err != nil {

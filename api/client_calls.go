@@ -68,6 +68,21 @@ func (c *Client) ProbeBMC(ctx context.Context, ref string, r ProbeBMCRequest) (n
 	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/probe", nil, r, &n)
 }
 
+// RotateBMC gives a node's BMC a new password.
+func (c *Client) RotateBMC(ctx context.Context, ref string) (n Node, err error) {
+	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/rotate", nil, nil, &n)
+}
+
+// Secrets returns the keys that secrets are sealed with.
+func (c *Client) Secrets(ctx context.Context) (s Secrets, err error) {
+	return s, c.call(ctx, http.MethodGet, Root+"/secrets", nil, nil, &s)
+}
+
+// RotateSecrets seals every secret with a new key.
+func (c *Client) RotateSecrets(ctx context.Context, r RotateSecrets) (s Secrets, err error) {
+	return s, c.call(ctx, http.MethodPost, Root+"/secrets/rotate", nil, r, &s)
+}
+
 // AcceptPin accepts the TLS certificate that a node's BMC shows now.
 func (c *Client) AcceptPin(ctx context.Context, ref string, r AcceptPinRequest) (n Node, err error) {
 	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/accept", nil, r, &n)

@@ -48,6 +48,7 @@ type Node struct {
 	Run       string            `json:"run,omitempty"`
 	BMC       string            `json:"bmc"` // address only
 	Power     *PowerPath        `json:"power,omitempty"`
+	Findings  []BMCFinding      `json:"bmc_findings,omitempty"`
 	Approved  bool              `json:"approved"`
 	Inventory Inventory         `json:"inventory"`
 	Image     string            `json:"image,omitempty"`

@@ -137,8 +137,9 @@ func codeOfEnrolment(err error) string {
 // address that the machine says now. Only a BMC that says no is given another
 // password: one that is silent may be back tomorrow.
 func (e *Engine) stillOurs(ctx context.Context, n fleet.Node) bool {
+	r, _ := e.Site().MatchRule(n)
 	at := n.BMC.Candidate(fleet.BMCAccount{
-		Address: cmp.Or(n.Inventory.BMC.Address, n.BMC.Address), Username: n.BMC.Username, SealedPassword: n.BMC.SealedPassword,
+		Address: cmp.Or(r.BMC.Address, n.Inventory.BMC.Address, n.BMC.Address), Username: n.BMC.Username, SealedPassword: n.BMC.SealedPassword,
 	})
 	err := e.adopt(ctx, n.ID, at, "")
 	if fleet.KindOf(err) == fleet.Denied {
@@ -174,7 +175,8 @@ func (e *Engine) makeAccount(ctx context.Context, id fleet.NodeID) (fleet.BMCRep
 			if err != nil {
 				return err
 			}
-			n.BMC.Next.Address = report.Address
+			r, _ := e.Site().MatchRule(n)
+			n.BMC.Next.Address = cmp.Or(r.BMC.Address, report.Address)
 			n.Inventory.BMC.Address = report.Address
 			t.put(n)
 			return nil
@@ -230,7 +232,7 @@ func (e *Engine) prepare(ctx context.Context, id fleet.NodeID, shape int) (next 
 		}
 		r, _ := e.Site().MatchRule(n)
 		n.BMC.Next.Username = cmp.Or(r.BMC.Username, fleet.OwnUser)
-		n.BMC.Wanted, n.BMC.Ports = r.BMC.Driver, r.BMC.Ports
+		n.BMC.Wanted, n.BMC.Ports, n.BMC.System = r.BMC.Driver, r.BMC.Ports, cmp.Or(r.BMC.System, n.BMC.System)
 		next = n.BMC.Next
 		t.put(n)
 		return nil

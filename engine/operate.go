@@ -116,7 +116,13 @@ func diffSites(old, new fleet.Site) []string {
 	}
 	out = append(out, diffBy("subnet", old.Subnets, new.Subnets, func(n fleet.Subnet) string { return n.Name })...)
 	out = append(out, diffBy("rule", old.Rules, new.Rules, func(r fleet.Rule) string { return r.Name })...)
+	out = append(out, diffBy("BMC account", old.Factory, new.Factory, factoryName)...)
 	return append(out, diffBy("quirk", old.Quirks, new.Quirks, quirkName)...)
+}
+
+// factoryName is which BMCs come with an account.
+func factoryName(a fleet.FactoryAccount) string {
+	return strings.Join(slices.DeleteFunc([]string{a.Username, a.Vendor, a.MACPrefix, a.Serial}, func(s string) bool { return s == "" }), " ")
 }
 
 // quirkName is whom a quirk is for.

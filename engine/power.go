@@ -93,7 +93,7 @@ func (e *Engine) keepBMC(ctx context.Context, id fleet.NodeID, found fleet.BMC) 
 		if now, err = t.node(id); err != nil {
 			return err
 		}
-		now.BMC = found
+		now.BMC = now.BMC.Learned(found)
 		t.put(now)
 		return nil
 	})

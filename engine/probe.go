@@ -29,6 +29,9 @@ func (e *Engine) probe(n fleet.Node) {
 		if err := e.keepProbe(ctx, "engine", n.ID, found, refusal); err != nil {
 			e.Log.ErrorContext(ctx, "BMC probe not recorded", "node", n.ID, "err", err)
 		}
+		if refusal == nil {
+			e.look(ctx, n.ID)
+		}
 	})
 }
 
@@ -45,7 +48,7 @@ func (e *Engine) keepProbe(ctx context.Context, actor string, id fleet.NodeID, f
 		if now.BMC.Address != found.Address || now.BMC.Wanted != found.Wanted {
 			return nil // the site says otherwise by now
 		}
-		now.BMC = found
+		now.BMC = now.BMC.Learned(found)
 		t.event(fleet.EventChanged, now, actor, "BMC "+found.Address+" is spoken to by "+string(found.Driver))
 		t.put(now)
 		return nil

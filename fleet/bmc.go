@@ -112,6 +112,14 @@ func (b BMC) Via() BMCDriver {
 	return ""
 }
 
+// Learned returns the BMC with what a probe has found out about it. The account
+// may be another by now.
+func (b BMC) Learned(found BMC) BMC {
+	b.Driver, b.CipherSuite, b.System, b.BasicAuth = found.Driver, found.CipherSuite, found.System, found.BasicAuth
+	b.Pin, b.NewPin = found.Pin, found.NewPin
+	return b
+}
+
 // Usable reports whether there is a way to switch the node.
 func (b BMC) Usable() bool { return b.Address != "" || b.Via() != "" && !b.Via().SignsIn() }
 

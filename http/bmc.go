@@ -30,6 +30,14 @@ func (s *Server) probeBMC(ctx context.Context, in *probeBMC) (*reply[api.Node], 
 	return &reply[api.Node]{Body: s.node(n)}, nil
 }
 
+func (s *Server) rotateBMC(ctx context.Context, in *nodeRef) (*reply[api.Node], error) {
+	n, err := s.o.Engine.RotateBMC(ctx, actorOf(ctx), in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return &reply[api.Node]{Body: s.node(n)}, nil
+}
+
 func (s *Server) acceptPin(ctx context.Context, in *acceptPin) (*reply[api.Node], error) {
 	n, err := s.o.Engine.AcceptPin(ctx, actorOf(ctx), in.Ref, in.Body.Pin)
 	if err != nil {

@@ -28,7 +28,7 @@ func fromNode(n fleet.Node) api.Node {
 		ID: string(n.ID), Name: n.Name, MAC: string(n.MAC), UUID: n.UUID, Addr: addrText(n.Addr), Place: fromPlace(n.Place), Trust: int(n.Trust),
 		Stage: string(n.Stage), Pool: string(n.Pool), Role: string(n.Role), Labels: n.Labels,
 		State: string(n.State), Phase: string(n.Phase), Progress: n.Progress, Failure: fromFailure(n.Failure),
-		Run: string(n.Run), BMC: n.BMC.Address, Power: fromBMC(n.BMC), Approved: n.Approved, Inventory: fromInventory(n.Inventory),
+		Run: string(n.Run), BMC: n.BMC.Address, Power: fromBMC(n.BMC), Findings: fromFindings(n), Approved: n.Approved, Inventory: fromInventory(n.Inventory),
 		Image: string(n.System.Image), Digest: n.System.Digest, Cluster: n.Member.Cluster, Member: n.Member.NodeID,
 		Rescue: fromStay(n.Rescue), FirstSeen: n.FirstSeen, LastSeen: n.LastSeen, Revision: n.Revision,
 	}
@@ -50,6 +50,15 @@ func fromBMC(b fleet.BMC) *api.PowerPath {
 		}
 	}
 	return p
+}
+
+func fromFindings(n fleet.Node) []api.BMCFinding {
+	var out []api.BMCFinding
+	for _, f := range n.BMC.Findings {
+		d := fleet.Diagnose(f.Code)
+		out = append(out, api.BMCFinding{Code: f.Code, Title: d.Title, Detail: f.Detail, Fix: d.FixFor(n.Title())})
+	}
+	return out
 }
 
 func fromStay(s fleet.Stay) *api.Rescue {

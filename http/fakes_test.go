@@ -186,6 +186,10 @@ func (e *rackEngine) ProbeBMC(_ context.Context, _, ref, _ string) (fleet.Node, 
 	return e.Node(ref)
 }
 
+func (e *rackEngine) RotateBMC(_ context.Context, _, ref string) (fleet.Node, error) {
+	return e.Node(ref)
+}
+
 func (e *rackEngine) AcceptPin(_ context.Context, _, ref, pin string) (fleet.Node, error) {
 	n, err := e.Node(ref)
 	if err == nil {

@@ -38,6 +38,7 @@ type Nodes interface {
 	Power(ctx context.Context, actor, ref string, o fleet.PowerOrder) (fleet.PowerState, error)
 	ProbeBMC(ctx context.Context, actor, ref, system string) (fleet.Node, error)
 	AcceptPin(ctx context.Context, actor, ref, pin string) (fleet.Node, error)
+	RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, error)
 	Rescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
 	EndRescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
 }
@@ -70,6 +71,12 @@ type Events interface {
 // Alarms is the trouble that there is now, newest first.
 type Alarms interface {
 	Alarms() []fleet.Alarm
+}
+
+// Secrets is what is kept sealed.
+type Secrets interface {
+	Status() (api.Secrets, error)
+	Rotate(ctx context.Context, actor string, keepKey bool) (api.Secrets, error)
 }
 
 // Engine is all of them: one thing implements them, tests take them apart.

@@ -36,6 +36,7 @@ type Options struct {
 	Images    Images
 	Leases    Leases   // nil: nobody knows who holds which address
 	Relays    Relays   // nil: there are none
+	Secrets   Secrets  // nil: there are none
 	Segments  Segments // nil: nobody wants to know
 	OnePort   bool     // relays serve TFTP from one port, as we do
 	DUID      []byte   // of our DHCPv6 server, in whose name relays answer while we are away

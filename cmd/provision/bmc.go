@@ -11,7 +11,7 @@ import (
 
 func newBMCCmd(a *app) *cobra.Command {
 	cmd := group("bmc", "Look at the BMCs of nodes, and how they are spoken to")
-	cmd.AddCommand(newBMCProbeCmd(a), newBMCAcceptCmd(a))
+	cmd.AddCommand(newBMCProbeCmd(a), newBMCAcceptCmd(a), newBMCRotateCmd(a))
 	return cmd
 }
 

@@ -43,7 +43,7 @@ func (a *app) exportCA(conf config, format string) error {
 	if err := os.MkdirAll(keys, 0o700); err != nil {
 		return &exitError{code: exitFailed, err: err, hint: "use sudo, or --state-dir"}
 	}
-	sealer, err := access.OpenSealer(keys)
+	sealer, err := conf.openSealer(a.getenv("CREDENTIALS_DIRECTORY"))
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type config struct {
 	DemoLogin bool         `yaml:"demo_login"` // let demo/demo look at the console
 	LogLevel  string       `yaml:"log_level"`  // debug, info, warn, error
 	Mirror    string       `yaml:"mirror"`     // Debian mirror for image builds; "" takes the one of this host's apt
+	SealKey   string       `yaml:"seal_key"`   // file of the keys that secrets are sealed with; "" keeps our own in the state folder
 	Agent     string       `yaml:"agent"`      // agent binary that goes into images; "" takes the one beside this program
 	Client    clientConfig `yaml:"client"`     // how commands reach the server
 }
@@ -88,6 +89,7 @@ var settings = []setting{
 	{"demo_login", "let demo/demo look at the console", func(c *config) pflag.Value { return (*boolValue)(&c.DemoLogin) }},
 	{"log_level", "`level` of the log: debug, info, warn, error", func(c *config) pflag.Value { return (*textValue)(&c.LogLevel) }},
 	{"mirror", "Debian mirror `URL` for image builds", func(c *config) pflag.Value { return (*textValue)(&c.Mirror) }},
+	{"seal_key", "`file` of the keys that secrets are sealed with", func(c *config) pflag.Value { return (*textValue)(&c.SealKey) }},
 	{"agent", "agent binary `file` that goes into images", func(c *config) pflag.Value { return (*textValue)(&c.Agent) }},
 	{"client.server", "", func(c *config) pflag.Value { return (*textValue)(&c.Client.Server) }},
 	{"client.token_file", "", func(c *config) pflag.Value { return (*textValue)(&c.Client.TokenFile) }},
@@ -271,6 +273,9 @@ func (c config) check() error {
 	}
 	if !filepath.IsAbs(c.StateDir) {
 		bad("state_dir", "write the whole path", "%q is not an absolute path", c.StateDir)
+	}
+	if c.SealKey != "" && !filepath.IsAbs(c.SealKey) {
+		bad("seal_key", "write the whole path", "%q is not an absolute path", c.SealKey)
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log_level", "use debug, info, warn or error", "unknown level %q", c.LogLevel)

@@ -143,6 +143,9 @@ func (a *app) showNode(w io.Writer, n api.Node) {
 	if f := n.Failure; f != nil {
 		rows = append(rows, []string{"failure", join(f.Code, prefixed("in ", f.Phase), f.Text)}, []string{"hint", f.Hint})
 	}
+	for _, f := range n.Findings {
+		rows = append(rows, []string{"finding", join(f.Code, f.Title, f.Detail)}, []string{"fix", f.Fix})
+	}
 	var said [][]string
 	for _, r := range rows {
 		if r[1] != "" && r[1] != "— ago" {

@@ -44,7 +44,7 @@ and Docker on them, and joins them to the cluster of their pool.
 	addGlobalFlags(a, cmd)
 	cmd.AddCommand(
 		newRunCmd(a), newServeCmd(a), newLabCmd(a), newRunsCmd(a), newNodesCmd(a), newEnrolCmd(a),
-		newPoolsCmd(a), newApplyCmd(a), newImagesCmd(a), newPowerCmd(a), newBMCCmd(a), newUsersCmd(a), newTemplatesCmd(a),
+		newPoolsCmd(a), newApplyCmd(a), newImagesCmd(a), newPowerCmd(a), newBMCCmd(a), newSecretsCmd(a), newUsersCmd(a), newTemplatesCmd(a),
 		newRelayCmd(a), newRelaysCmd(a), newCACmd(a), newVersionCmd(a),
 		newSubnetsCmd(a), newLeasesCmd(a), newAlarmsCmd(a), newDoctorCmd(a), newBootCmd(a),
 	)

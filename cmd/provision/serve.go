@@ -53,6 +53,7 @@ type station struct {
 	authority *access.Authority
 	accounts  *access.Accounts
 	relays    *access.Relays
+	secrets   *secrets
 	images    *image.Store
 	engine    *engine.Engine
 	dhcp      *dhcp.Server  // nil without interfaces to serve
@@ -98,9 +99,10 @@ func openStation(ctx context.Context, conf config, log *slog.Logger) (*station, 
 		}
 	}
 	st := &station{conf: conf, log: log}
+	st.secrets = &secrets{st: st}
 	var err error
 	keys := filepath.Join(conf.StateDir, "keys")
-	if st.sealer, err = access.OpenSealer(keys); err != nil {
+	if st.sealer, err = conf.openSealer(os.Getenv("CREDENTIALS_DIRECTORY")); err != nil {
 		return nil, err
 	}
 	if st.authority, err = access.OpenAuthority(keys, st.sealer); err != nil {
@@ -138,7 +140,7 @@ func (st *station) wireEngine() error {
 		return st.engine.Docker(ctx, node, r)
 	})
 	st.engine = engine.New(engine.Options{
-		Store: st.store, Power: power, Prober: power, Images: imageNames{st.images}, Seeds: seeds{},
+		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Images: imageNames{st.images}, Seeds: seeds{},
 		Joiner: cluster, Rotator: cluster, Log: st.log, TicketKey: ticketKey,
 	})
 	st.store.SetAlarms(st.engine)
@@ -206,6 +208,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 		group.Go(func() error { return tftpAt.run(ctx, doors.tftp) })
 	}
 	group.Go(func() error { return st.relays.Watch(ctx, st.engine) })
+	group.Go(func() error { return st.secrets.watchKeys(ctx) })
 	group.Go(func() error { return server.Run(ctx, doors.http) })
 	st.log.InfoContext(ctx, "serving", "http", st.conf.Listen.HTTP, "https", st.conf.Listen.HTTPS, "dhcp", st.conf.Listen.DHCP, "ca", st.authority.Fingerprint())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd nobody listens

@@ -13,6 +13,20 @@ type bmcFile struct {
 	CipherSuite  *int    `yaml:"cipher_suite"`
 	System       string  `yaml:"system"` // Redfish: path of the machine's system
 	PDU          pduFile `yaml:"pdu"`
+	Enrol        *bool   `yaml:"enrol"` // false: no account of ours is made or changed there
+}
+
+// factoryFile is an account that BMCs come with.
+type factoryFile struct {
+	Vendor       string `yaml:"vendor"`
+	MAC          string `yaml:"mac"` // first bytes, or all
+	Serial       string `yaml:"serial"`
+	Username     string `yaml:"username"`
+	PasswordFile string `yaml:"password_file"`
+}
+
+func (f factoryFile) account() fleet.FactoryAccount {
+	return fleet.FactoryAccount{Vendor: f.Vendor, MACPrefix: f.MAC, Serial: f.Serial, Username: f.Username, PasswordFile: f.PasswordFile}
 }
 
 type pduFile struct {
@@ -21,8 +35,12 @@ type pduFile struct {
 }
 
 func (r *reader) bmc(on string, f bmcFile) fleet.BMCAccess {
-	if f.Username != "" && f.PasswordFile == "" {
+	keep := f.Enrol != nil && !*f.Enrol
+	switch {
+	case f.Username != "" && f.PasswordFile == "" && keep:
 		r.bad(on+".username", "add password_file: with the path of a file on the server", "a BMC user without a password file")
+	case f.Enrol != nil && *f.Enrol && f.PasswordFile != "":
+		r.bad(on+".enrol", "leave password_file out: the password is made for each BMC", "enrol: true beside a password that is given")
 	}
 	suite := 0
 	if f.CipherSuite != nil {
@@ -32,7 +50,7 @@ func (r *reader) bmc(on string, f bmcFile) fleet.BMCAccess {
 		}
 	}
 	return fleet.BMCAccess{
-		Driver: fleet.BMCDriver(f.Driver), Username: f.Username, PasswordFile: f.PasswordFile, Address: f.Address,
+		Keep: keep, Driver: fleet.BMCDriver(f.Driver), Username: f.Username, PasswordFile: f.PasswordFile, Address: f.Address,
 		Ports: fleet.BMCPorts{IPMI: f.IPMIPort, HTTPS: f.HTTPSPort}, CipherSuite: suite, System: f.System,
 		Outlets: fleet.PDUOutlets{Model: f.PDU.Model, Outlets: f.PDU.Outlets},
 	}

@@ -19,6 +19,7 @@ type siteFile struct {
 	Rules    []ruleFile    `yaml:"rules"`
 	Scripts  []scriptFile  `yaml:"scripts"`
 	Quirks   []quirkFile   `yaml:"quirks"`
+	Factory  []factoryFile `yaml:"bmc_accounts"`
 
 	Menu      bool `yaml:"menu"`       // every machine shows the boot menu
 	IPXEShell bool `yaml:"ipxe_shell"` // the menu offers iPXE's shell
@@ -126,7 +127,7 @@ const maxEntries = 4096
 func (f siteFile) checkSize(doc document) error {
 	for key, n := range map[string]int{
 		"stages": len(f.Stages), "profiles": len(f.Profiles), "pools": len(f.Pools), "subnets": len(f.Subnets), "rules": len(f.Rules),
-		"scripts": len(f.Scripts), "quirks": len(f.Quirks),
+		"scripts": len(f.Scripts), "quirks": len(f.Quirks), "bmc_accounts": len(f.Factory),
 	} {
 		if n > maxEntries {
 			return doc.place(fleet.Invalidf(key, "", fmt.Errorf("%d %s; at most %d are taken", n, key, maxEntries)))
@@ -160,6 +161,9 @@ func (f siteFile) site() (fleet.Site, error) {
 		s.Scripts = append(s.Scripts, r.script(fmt.Sprintf("scripts[%d]", i), script))
 	}
 	s.Menu, s.IPXEShell = f.Menu, f.IPXEShell
+	for _, a := range f.Factory {
+		s.Factory = append(s.Factory, a.account())
+	}
 	for _, q := range f.Quirks {
 		s.Quirks = append(s.Quirks, q.quirk())
 	}

@@ -38,6 +38,7 @@ type subnetFile struct {
 	Probe        *bool  `yaml:"probe"`         // false: offer addresses without asking who is there
 	BOOTP        bool   `yaml:"bootp"`
 	Menu         bool   `yaml:"menu"`  // its machines show the boot menu
+	OOB          bool   `yaml:"oob"`   // BMCs get their addresses here
 	SLAAC        bool   `yaml:"slaac"` // IPv6: addresses of their own making too
 
 	Classes      []classFile       `yaml:"classes"`
@@ -80,7 +81,7 @@ func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
 		DNS: r.addrs(on+".dns", n.DNS), NTP: r.addrs(on+".ntp", n.NTP), Domain: n.Domain, Search: n.Search,
 		MTU: n.MTU, Routes: r.routes(on+".routes", n.Routes), MSRoutes: n.MSRoutes, Options: r.options(on, n.Options),
 		Lease: r.lease(on+".lease", n.Lease), UnknownLease: r.lease(on+".unknown_lease", n.UnknownLease), UnknownShare: n.UnknownShare,
-		NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP, Menu: n.Menu, SLAAC: n.SLAAC,
+		NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP, Menu: n.Menu, OOB: n.OOB, SLAAC: n.SLAAC,
 	}
 	s.KnownDHCP, s.KnownDUIDs = r.servers(on+".known_dhcp", n.Known)
 	switch n.BootURL {

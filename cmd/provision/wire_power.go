@@ -4,20 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/rackstage/provision/access"
 	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/fleet"
 )
 
-// bmcSecret is what sealed BMC passwords are bound to.
-const bmcSecret = "bmc password"
-
-// bmcPower is engine.Power and engine.Prober over package bmc.
+// bmcPower is engine.Power, engine.Prober, engine.Vault and engine.Accounts over
+// package bmc.
 type bmcPower struct {
 	bmc    *bmc.Controller
 	sealer *access.Sealer
@@ -27,14 +22,11 @@ func (p bmcPower) target(n fleet.Node) (bmc.Target, error) {
 	if n.BMC.SealedPassword == "" { // a person, a magic packet
 		return targetOf(n, ""), nil
 	}
-	password, err := p.sealer.Open(n.BMC.SealedPassword, bmcSecret)
+	password, err := openBMC(p.sealer, n)
 	if err != nil {
-		return bmc.Target{}, &fleet.Error{
-			Kind: fleet.Internal, Code: "E-BMC-SECRET", Op: "unseal BMC password", On: "node " + n.Title(), Err: err,
-			Hint: "apply site.yaml again, so that the password is read from its file",
-		}
+		return bmc.Target{}, err
 	}
-	return targetOf(n, bmc.Password(password)), nil
+	return targetOf(n, password), nil
 }
 
 func targetOf(n fleet.Node, password bmc.Password) bmc.Target {
@@ -89,41 +81,4 @@ func nextBoot(n fleet.Node, o fleet.PowerOrder) bmc.Boot {
 		b.Mode = bmc.BIOS
 	}
 	return b
-}
-
-// sealBMCPasswords reads the password files that the rules name and seals
-// what is in them. A password that has not changed keeps its sealed form, so
-// that applying the same site again changes nothing.
-func sealBMCPasswords(site *fleet.Site, before fleet.Site, sealer *access.Sealer) error {
-	for i := range site.Rules {
-		b := &site.Rules[i].BMC
-		if b.PasswordFile == "" {
-			continue
-		}
-		raw, err := os.ReadFile(b.PasswordFile)
-		if err != nil {
-			return fleet.Invalidf(fmt.Sprintf("rules[%d].bmc.password_file", i), "the server reads this file: give a path that exists there", err)
-		}
-		password := strings.TrimRight(string(raw), "\r\n")
-		if old := sealedBefore(before, sealer, password); old != "" {
-			b.SealedPassword = old
-			continue
-		}
-		if b.SealedPassword, err = sealer.Seal([]byte(password), bmcSecret); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func sealedBefore(before fleet.Site, sealer *access.Sealer, password string) string {
-	for _, r := range before.Rules {
-		if r.BMC.SealedPassword == "" {
-			continue
-		}
-		if old, err := sealer.Open(r.BMC.SealedPassword, bmcSecret); err == nil && string(old) == password {
-			return r.BMC.SealedPassword
-		}
-	}
-	return ""
 }
