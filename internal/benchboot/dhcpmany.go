@@ -62,7 +62,7 @@ func (b *bench) manyLeases(ctx context.Context) ([]figure.Figure, error) {
 		},
 		clean: figure.Figure{Name: "dhcp-restart-1m-leases", What: "DHCP restart with 1,000,000 leases", Unit: "s", Aim: "<=3"},
 		work:  figure.Figure{Name: "dhcp-restart-1m-leases-cpu", Unit: "s"},
-		crash: figure.Figure{Name: "dhcp-crash-1m-leases", What: "the same after kill -9 under load", Unit: "s", Aim: "<=3"},
+		crash: figure.Figure{Name: "dhcp-crash-1m-leases", What: "DHCP restart after kill -9 under load, 1,000,000 leases", Unit: "s", Aim: "<=3"},
 	}
 	for name, leases := range map[string]int{"1k": 1000, "1m": 1_000_000} {
 		dir, err := b.preloaded(ctx, leases)

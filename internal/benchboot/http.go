@@ -34,8 +34,8 @@ func httpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	gb := func(r httpRound) float64 { return float64(r.Bytes) / 1e9 }
 	return []figure.Figure{
 		httpFigure(r, missing, "http-60mib", "60 MiB by HTTP", "GB/s", ">=0.98x", func(r httpRound) float64 { return gb(r) / r.Seconds }),
-		httpFigure(r, missing, "http-60mib-cpu", "its CPU per byte", "s/GB", "<=1.05x", func(r httpRound) float64 { return r.cpu.Seconds() / gb(r) }),
-		httpFailed(r, "http-60mib-failed"),
+		httpFigure(r, missing, "http-60mib-cpu", "60 MiB by HTTP: CPU per byte", "s/GB", "<=1.05x", func(r httpRound) float64 { return r.cpu.Seconds() / gb(r) }),
+		httpFailed(r, "http-60mib-failed", "60 MiB by HTTP"),
 	}, err
 }
 
@@ -71,8 +71,8 @@ func scriptSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 		r, missing, err := b.besideNginx(ctx, a, size, nodes)
 		all = append(all,
 			httpFigure(r, missing, kind.name+"-rate", kind.what, "req/s", kind.rate, func(r httpRound) float64 { return r.rate() }),
-			httpFigure(r, missing, kind.name+"-cpu", "their CPU per request", "us/req", kind.cpu, func(r httpRound) float64 { return float64(r.cpu.Microseconds()) / float64(r.Requests) }),
-			httpFailed(r, kind.name+"-failed"),
+			httpFigure(r, missing, kind.name+"-cpu", kind.what+": CPU per request", "us/req", kind.cpu, func(r httpRound) float64 { return float64(r.cpu.Microseconds()) / float64(r.Requests) }),
+			httpFailed(r, kind.name+"-failed", kind.what),
 		)
 		if err != nil {
 			return all, err
@@ -99,8 +99,8 @@ func httpFigure(r map[string][]httpRound, missing, name, what, unit, aim string,
 }
 
 // httpFailed are the requests that ours did not answer as it should.
-func httpFailed(r map[string][]httpRound, name string) figure.Figure {
-	f := figure.Figure{Name: name, What: "requests of those that failed", Unit: "req", Aim: "<=0", Each: true}
+func httpFailed(r map[string][]httpRound, name, what string) figure.Figure {
+	f := figure.Figure{Name: name, What: what + ": requests that failed", Unit: "req", Aim: "<=0", Each: true}
 	for _, round := range r["provision"] {
 		f.Rounds = append(f.Rounds, float64(round.Failed))
 	}
