@@ -49,7 +49,7 @@ func startAccounts(t *testing.T) (bmc.Target, *accounts) {
 }
 
 func quick() *bmc.Controller {
-	return bmc.New(bmc.Options{Interval: time.Millisecond, Settle: 5 * time.Second})
+	return bmc.New(bmc.Options{Interval: time.Millisecond, Settle: 8 * time.Second})
 }
 
 // ServeHTTP answers what is asked for with a login, and the root without.

@@ -80,6 +80,10 @@ func guard[T any](ctx context.Context, c *Controller, t Target, f func(context.C
 		return none, err
 	}
 	timeout := c.timeout(t)
+	ctx, _ = withContact(ctx)
+	if t.Driver.Web() { // each request has an end of its own
+		timeout *= 3
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout))
 	type result struct {
 		value T
@@ -101,7 +105,7 @@ func guard[T any](ctx context.Context, c *Controller, t Target, f func(context.C
 	case r := <-done:
 		return r.value, r.err
 	default:
-		return none, context.Cause(ctx)
+		return none, late(ctx)
 	}
 }
 
@@ -180,12 +184,4 @@ func (c *Controller) open(ctx context.Context, t Target) (line, error) {
 	default:
 		return nil, fmt.Errorf("%w: driver %q", ErrUnsupported, t.Driver)
 	}
-}
-
-// reason names an error; when time was up it says what for.
-func reason(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return classify(err)
 }

@@ -95,6 +95,7 @@ func (c *Controller) login(ctx context.Context, t Target, suite types.CipherSuit
 	if err := greet(ctx, conn); err != nil {
 		return nil, fmt.Errorf("greet: %w", err)
 	}
+	reached(ctx)
 	ipmi, err := client.NewClient(host, port, t.Username, string(t.Password))
 	if err != nil {
 		return nil, fmt.Errorf("make client: %w", err)
@@ -111,6 +112,7 @@ func (c *Controller) login(ctx context.Context, t Target, suite types.CipherSuit
 	if _, err := ipmi.RAKPMessage3(ctx); err != nil {
 		return nil, fmt.Errorf("authenticate: %w", conn.status(err))
 	}
+	admitted(ctx)
 	// Some BMCs carry out an order as often as they get it, one after the
 	// other, and switching takes a second or two.
 	session := &ipmiSession{client: ipmi.WithTimeout(resendOrder), conn: conn, suite: suite}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -96,8 +95,8 @@ type step func(ctx context.Context, l line, order bool) (bool, error)
 func (c *Controller) converge(ctx context.Context, t Target, f step) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(t.Quirks.Settle, c.o.Settle))
 	defer cancel()
+	ctx, came := withContact(ctx)
 	var (
-		in           atomic.Bool // f may still run after its conversation has been given up
 		look, repeat = firstLook, firstRepeat
 		next         = time.Now()
 		last         = ErrNoAnswer
@@ -105,10 +104,7 @@ func (c *Controller) converge(ctx context.Context, t Target, f step) error {
 	)
 	for {
 		order := !time.Now().Before(next)
-		done, err := talk(ctx, c, t, func(ctx context.Context, l line) (bool, error) {
-			in.Store(true)
-			return f(ctx, l, order)
-		})
+		done, err := talk(ctx, c, t, func(ctx context.Context, l line) (bool, error) { return f(ctx, l, order) })
 		if done {
 			return nil
 		}
@@ -119,7 +115,7 @@ func (c *Controller) converge(ctx context.Context, t Target, f step) error {
 			refused++
 			order = false // it may be busy: once more, at the next look
 		}
-		if err != nil && (!in.Load() || !passing(err) || refused == mostRefused) {
+		if err != nil && (!came.admitted.Load() || !passing(err) || refused == mostRefused) {
 			return err
 		}
 		if order { // taken, as far as we know
@@ -146,6 +142,6 @@ func verdict(ctx context.Context, last error) error {
 
 // passing reports whether a trouble may go away by itself.
 func passing(err error) bool {
-	return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrSessions) || errors.Is(err, ErrRejected) ||
+	return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrHangs) || errors.Is(err, ErrSessions) || errors.Is(err, ErrRejected) ||
 		errors.Is(err, context.DeadlineExceeded)
 }

@@ -30,6 +30,8 @@ type redfish struct {
 	session string            // path of the session that we have to end
 	etags   map[string]string // by path, of what was read last
 	service *gofish.Service
+	wait    time.Duration // for one answer
+	taken   bool          // a connection was
 }
 
 const (
@@ -82,19 +84,23 @@ func (c *Controller) newRedfish(t Target) (*redfish, error) {
 	}
 	g := &guardian{pin: t.Pin}
 	at := net.JoinHostPort(host, strconv.Itoa(port))
+	r := &redfish{target: t, base: "https://" + at, tls: g, etags: map[string]string{}, wait: c.timeout(t) * 9 / 10}
 	transport := &http.Transport{
-		TLSClientConfig: g.config(), TLSHandshakeTimeout: connectIn, MaxConnsPerHost: 1, DisableCompression: true,
+		TLSClientConfig: g.config(), TLSHandshakeTimeout: connectIn, MaxConnsPerHost: 1, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeoutCause(ctx, connectIn, ErrNoAnswer)
+			inner, cancel := context.WithTimeout(ctx, connectIn)
 			defer cancel()
-			conn, err := c.o.Dial(ctx, network, at)
-			if err != nil && errors.Is(context.Cause(ctx), ErrNoAnswer) {
+			conn, err := c.o.Dial(inner, network, at)
+			if err != nil && inner.Err() != nil {
 				return nil, ErrNoAnswer
+			}
+			if err == nil {
+				reached(ctx)
+				r.taken = true
 			}
 			return conn, err
 		},
 	}
-	r := &redfish{target: t, base: "https://" + at, tls: g, etags: map[string]string{}}
 	r.client = &http.Client{Transport: &signer{r, transport}, CheckRedirect: r.redirected}
 	return r, nil
 }
@@ -219,6 +225,8 @@ func (r *redfish) send(ctx context.Context, method, path string, body any) (answ
 		}
 		payload = bytes.NewReader(raw)
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.wait)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, r.base+path, payload)
 	if err != nil {
 		return answer{}, fmt.Errorf("%w: it names a path %.64q", ErrRejected, path)
@@ -230,17 +238,25 @@ func (r *redfish) send(ctx context.Context, method, path string, body any) (answ
 	if tag := r.etags[path]; tag != "" && method == http.MethodPatch {
 		req.Header.Set("If-Match", tag)
 	}
+	return r.exchange(req)
+}
+
+func (r *redfish) exchange(req *http.Request) (answer, error) {
+	what := req.Method + " " + req.URL.Path
 	res, err := r.client.Do(req)
 	if err != nil {
-		return answer{}, fmt.Errorf("%s %s: %w", method, path, r.silence(err))
+		return answer{}, fmt.Errorf("%s: %w", what, r.failure(err))
 	}
 	defer res.Body.Close()
 	raw, err := io.ReadAll(res.Body)
 	if err != nil {
-		return answer{}, fmt.Errorf("%s %s: %w", method, path, r.silence(err))
+		return answer{}, fmt.Errorf("%s: %w", what, r.failure(err))
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return answer{}, fmt.Errorf("%s %s: %w", method, path, newStatusError(res.StatusCode, r.withoutSecret(raw)))
+		return answer{}, fmt.Errorf("%s: %w", what, newStatusError(res.StatusCode, r.withoutSecret(raw)))
+	}
+	if r.token != "" || r.target.BasicAuth {
+		admitted(req.Context())
 	}
 	return answer{res.StatusCode, res.Header, raw}, nil
 }
@@ -254,14 +270,21 @@ func (r *redfish) withoutSecret(said []byte) []byte {
 	return bytes.ReplaceAll(said, []byte(r.target.Password), []byte(hidden))
 }
 
-// silence tells a BMC that took our connection and says nothing from one that
-// is not there.
-func (r *redfish) silence(err error) error {
-	var timeout net.Error
-	if r.tls.seen != "" && errors.As(err, &timeout) && timeout.Timeout() {
+// failure names what went wrong on the wire: a BMC that took our connection
+// and says nothing is another matter than one that is not there, and so is one
+// that talks rubbish.
+func (r *redfish) failure(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // the rest is said already
+	}
+	timeout, ok := errors.AsType[net.Error](err)
+	switch {
+	case !r.taken || errors.Is(err, ErrPin) || errors.Is(err, ErrRejected) || errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout():
 		return fmt.Errorf("%w (%v)", ErrHangs, err)
 	}
-	return err
+	return fmt.Errorf("%w: its answer cannot be read (%v)", ErrRejected, err)
 }
 
 // login opens a session.

@@ -17,6 +17,7 @@ import (
 
 	ours "github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/bmc/bmctest"
+	"github.com/rackstage/provision/fleet"
 )
 
 // A chassis is the mock hardware of go-ipmi's reference BMC, with faults.
@@ -102,7 +103,7 @@ func TestTheReferenceBMCKeepsTheContract(t *testing.T) {
 	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
 		target, c := startReference(t)
 		return bmctest.Subject{
-			Target: target, CipherSuite: 17, NoSuite: 12,
+			Target: target, Found: ours.Found{Driver: fleet.DriverIPMI, CipherSuite: 17}, NoSuite: 12,
 			On: func() bool {
 				on, err := c.PowerState(t.Context())
 				return err == nil && on

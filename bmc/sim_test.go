@@ -12,6 +12,7 @@ import (
 
 	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/bmc/bmctest"
+	"github.com/rackstage/provision/fleet"
 )
 
 const simPassword = "Secret123Secret1"
@@ -109,7 +110,7 @@ func TestIPMISimKeepsTheContract(t *testing.T) {
 	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
 		s := startSim(t)
 		return bmctest.Subject{
-			Target: s.target(), CipherSuite: 3, NoSuite: 17,
+			Target: s.target(), Found: bmc.Found{Driver: fleet.DriverIPMI, CipherSuite: 3}, NoSuite: 17,
 			On: func() bool { return s.read("power") == "1" },
 			NextBoot: func() string {
 				// ipmi_sim calls the disk "default".

@@ -30,12 +30,12 @@ const (
 // A Subject is one BMC under test, with its machine off, and the truth about
 // it that does not come through IPMI.
 type Subject struct {
-	Target      bmc.Target
-	CipherSuite int // the best that it has
-	NoSuite     int // one that it has not
-	On          func() bool
-	NextBoot    func() string // "pxe", "disk" or ""
-	SetFault    func(Fault)
+	Target   bmc.Target
+	Found    bmc.Found // what a probe has to find; a certificate is whatever it is
+	NoSuite  int       // IPMI: one that it has not
+	On       func() bool
+	NextBoot func() string // "pxe", "disk" or ""
+	SetFault func(Fault)
 }
 
 // controller is one with no more patience than a test has.
@@ -110,7 +110,8 @@ func testNextBoot(t *testing.T, s Subject) {
 
 func testAccount(t *testing.T, s Subject) {
 	found, err := controller().Probe(t.Context(), s.Target)
-	want := bmc.Found{Driver: fleet.DriverIPMI, CipherSuite: s.CipherSuite, Power: fleet.PowerIsOff}
+	want := s.Found
+	want.Pin, want.Power = found.Pin, fleet.PowerIsOff
 	if err != nil || found != want {
 		t.Errorf("Probe = %+v, %v, want %+v", found, err, want)
 	}
@@ -124,6 +125,10 @@ func testAccount(t *testing.T, s Subject) {
 		"an unknown user":                   {func(b *bmc.Target) { b.Username = "nobody" }, bmc.ErrLogin, fleet.Denied},
 		"a cipher suite it has not got":     {func(b *bmc.Target) { b.CipherSuite = s.NoSuite }, bmc.ErrCipher, fleet.Unreachable},
 		"a password that IPMI cannot carry": {func(b *bmc.Target) { b.Password = "ThisPasswordIsFarTooLong" }, nil, fleet.Invalid},
+	}
+	if s.Found.Driver != fleet.DriverIPMI {
+		delete(tests, "a cipher suite it has not got")
+		delete(tests, "a password that IPMI cannot carry")
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,309 @@
+package bmc_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/bmc/bmctest"
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/lab/redfish"
+)
+
+// startRedfish starts a service, and returns how it is spoken to before
+// anybody has looked at it.
+func startRedfish(t *testing.T, o redfish.Options) (bmc.Target, *redfish.Service) {
+	t.Helper()
+	s, err := redfish.Listen(t.Context(), "127.0.0.1:0", redfish.New(o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return bmc.Target{Node: "n1", Driver: fleet.DriverRedfish, Address: s.Addr(), Username: "admin", Password: "Secret123Secret1"}, s.Service
+}
+
+// probed returns the target as a probe has found it.
+func probed(t *testing.T, target bmc.Target) bmc.Target {
+	t.Helper()
+	found, err := quick().Probe(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found.Use(target)
+}
+
+func TestRedfishKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	variants := map[string]struct {
+		id     string
+		faults redfish.Faults
+		basic  bool
+	}{
+		"of a plain service":          {"", redfish.Faults{}, true},
+		"with sessions only, iDRAC's": {"System.Embedded.1", redfish.Faults{NoBasic: true, Sessions: 2, NeedsETag: true}, false},
+		"with Basic authentication":   {"J0XM", redfish.Faults{BasicOnly: true}, true},
+		"of a service that is strict": {"437XR1138R2", redfish.Faults{Strict: true, RefusesStaleURL: true}, true},
+	}
+	for name, v := range variants {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bmctest.Run(t, func(t *testing.T) bmctest.Subject {
+				m := &redfish.Memory{}
+				target, s := startRedfish(t, redfish.Options{Systems: []redfish.System{{ID: v.id, Machine: m}}, Faults: v.faults})
+				id := v.id
+				if id == "" {
+					id = "1"
+				}
+				return bmctest.Subject{
+					Target: probed(t, target), On: m.IsOn,
+					Found: bmc.Found{Driver: fleet.DriverRedfish, System: "/redfish/v1/Systems/" + id, BasicAuth: v.basic},
+					NextBoot: func() string {
+						b, _ := m.Boot(t.Context())
+						return map[string]string{"Pxe": "pxe", "Hdd": "disk"}[b.Target]
+					},
+					SetFault: func(f bmctest.Fault) { s.SetFaults(redfishFault(v.faults, f)) },
+				}
+			})
+		})
+	}
+}
+
+func redfishFault(f redfish.Faults, fault bmctest.Fault) redfish.Faults {
+	switch fault {
+	case bmctest.Lying:
+		f.Lying = true
+	case bmctest.Refusing:
+		f.Error = true
+	case bmctest.Slow:
+		f.Slow, f.Transition = 2*time.Second, true
+	case bmctest.Swallow:
+		f.Swallow = 1
+	case bmctest.None:
+	}
+	return f
+}
+
+func TestAProbeChoosesTheDriver(t *testing.T) {
+	t.Parallel()
+	web, _ := startRedfish(t, redfish.Options{})
+	web.Driver = ""
+	ipmi, _ := startReference(t)
+	sim := startSim(t).target()
+	tests := map[string]struct {
+		target bmc.Target
+		want   bmc.Found
+	}{
+		"Redfish first":           {web, bmc.Found{Driver: fleet.DriverRedfish, System: "/redfish/v1/Systems/1", BasicAuth: true}},
+		"then IPMI with suite 17": {ipmi, bmc.Found{Driver: fleet.DriverIPMI, CipherSuite: 17}},
+		"then IPMI with suite 3":  {sim, bmc.Found{Driver: fleet.DriverIPMI, CipherSuite: 3}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := quick().Probe(t.Context(), tt.target)
+			if (tt.want.Driver == fleet.DriverRedfish) != (len(got.Pin) == 64) {
+				t.Errorf("the certificate is %q", got.Pin)
+			}
+			tt.want.Pin, tt.want.Power = got.Pin, fleet.PowerIsOff
+			if err != nil || got != tt.want {
+				t.Errorf("Probe = %+v, %v, want %+v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAWrongPasswordIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{})
+	target.Driver, target.Password = "", "Wr0ngPassw0rd"
+	_, err := quick().Probe(t.Context(), target)
+	if !errors.Is(err, bmc.ErrLogin) {
+		t.Errorf("Probe = %v, want %v", err, bmc.ErrLogin)
+	}
+	if got := s.Counts().Refused; got != 1 {
+		t.Errorf("the BMC refused %d logins, want 1", got)
+	}
+}
+
+func TestOneOfSeveralSystemsIsFound(t *testing.T) {
+	t.Parallel()
+	blades := func() []redfish.System {
+		return []redfish.System{{ID: "Blade1", Machine: &redfish.Memory{}}, {ID: "Blade2", Machine: &redfish.Memory{}}, {ID: "Blade3", Machine: &redfish.Memory{}}}
+	}
+	tests := map[string]struct {
+		change func(*bmc.Target)
+		want   string
+	}{
+		"by its UUID":   {func(b *bmc.Target) { b.UUID = "7AB00077-0000-4000-9000-000000000002" }, "Blade2"},
+		"by its serial": {func(b *bmc.Target) { b.Serial = "RF7700003" }, "Blade3"},
+		"by its name":   {func(b *bmc.Target) { b.System = "Blade1" }, "Blade1"},
+		"by its path":   {func(b *bmc.Target) { b.System = "/redfish/v1/Systems/Blade2" }, "Blade2"},
+		"not at all":    {func(*bmc.Target) {}, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			systems := blades()
+			target, _ := startRedfish(t, redfish.Options{Systems: systems})
+			tt.change(&target)
+			found, err := quick().Probe(t.Context(), target)
+			if tt.want == "" {
+				if !errors.Is(err, bmc.ErrSeveral) || fleet.HintOf(err) == "" {
+					t.Errorf("Probe = %+v, %v, want %v", found, err, bmc.ErrSeveral)
+				}
+				return
+			}
+			if err != nil || found.System != "/redfish/v1/Systems/"+tt.want {
+				t.Fatalf("Probe = %+v, %v, want %s", found, err, tt.want)
+			}
+			if err := quick().PowerOn(t.Context(), found.Use(target)); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range systems {
+				if on := s.Machine.(*redfish.Memory).IsOn(); on != (s.ID == tt.want) {
+					t.Errorf("%s is on: %t", s.ID, on)
+				}
+			}
+		})
+	}
+}
+
+func TestACertificateThatChangesIsRefused(t *testing.T) {
+	t.Parallel()
+	m := &redfish.Memory{}
+	target, s := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+	target = probed(t, target)
+	other, err := redfish.Certificate("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetCertificate(other)
+	before := s.Counts()
+	err = quick().PowerOn(t.Context(), target)
+	if !errors.Is(err, bmc.ErrPin) || fleet.CodeOf(err) != fleet.CodeBMCPin || fleet.KindOf(err) != fleet.Denied {
+		t.Fatalf("PowerOn = %v (%s), want %v", err, fleet.CodeOf(err), bmc.ErrPin)
+	}
+	if _, err := quick().Probe(t.Context(), target); !errors.Is(err, bmc.ErrPin) {
+		t.Errorf("Probe = %v, want %v", err, bmc.ErrPin)
+	}
+	if after := s.Counts(); m.IsOn() || after.Requests != before.Requests {
+		t.Errorf("it was asked %d times all the same", after.Requests-before.Requests)
+	}
+	pin, ok := errors.AsType[*bmc.PinError](err)
+	if !ok {
+		t.Fatalf("%v does not tell the certificate", err)
+	}
+	target.Pin = pin.NewPin()
+	if err := quick().PowerOn(t.Context(), target); err != nil {
+		t.Errorf("with the certificate accepted: %v", err)
+	}
+}
+
+func TestNothingIsSentToABMCThatNobodyHasLookedAt(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{})
+	err := quick().PowerOn(t.Context(), target)
+	if !errors.Is(err, bmc.ErrNotProbed) || s.Counts().Requests > 0 {
+		t.Errorf("PowerOn = %v after %d requests, want %v", err, s.Counts().Requests, bmc.ErrNotProbed)
+	}
+}
+
+// faulty are services that fail, and how that is called.
+var faulty = map[string]struct {
+	faults redfish.Faults
+	want   error
+}{
+	"a BMC that accepts and says nothing":      {redfish.Faults{Deaf: true}, bmc.ErrHangs},
+	"a BMC that reads and says nothing":        {redfish.Faults{Hangs: true}, bmc.ErrHangs},
+	"a BMC without a free session":             {redfish.Faults{Sessions: -1, NoBasic: true}, bmc.ErrSessions},
+	"a BMC that sends us elsewhere":            {redfish.Faults{Redirect: "https://192.0.2.1/"}, bmc.ErrRejected},
+	"a BMC that sends us round in circles":     {redfish.Faults{Redirect: "loop"}, bmc.ErrRejected},
+	"a BMC that answers without an end":        {redfish.Faults{Garbage: redfish.Huge}, bmc.ErrRejected},
+	"a BMC that nests without an end":          {redfish.Faults{Garbage: redfish.Deep}, bmc.ErrRejected},
+	"a BMC that breaks off":                    {redfish.Faults{Garbage: redfish.Truncated}, bmc.ErrRejected},
+	"a BMC that shows a login page":            {redfish.Faults{Garbage: redfish.HTML}, bmc.ErrRejected},
+	"a BMC that says nothing, at length":       {redfish.Faults{Garbage: redfish.Empty}, bmc.ErrRejected},
+	"a BMC that mixes up all types":            {redfish.Faults{Garbage: redfish.Types}, bmc.ErrRejected},
+	"a BMC that answers a byte at a time":      {redfish.Faults{Garbage: redfish.Trickle}, bmc.ErrHangs},
+	"a BMC that sends headers without end":     {redfish.Faults{Garbage: redfish.Headers}, bmc.ErrRejected},
+	"a BMC that has a million times itself":    {redfish.Faults{Garbage: redfish.Members}, bmc.ErrRejected},
+	"a BMC whose orders all end with an error": {redfish.Faults{Error: true}, bmc.ErrRejected},
+	"a BMC that says yes and does nothing":     {redfish.Faults{Lying: true}, bmc.ErrNoEffect},
+}
+
+func TestWhatIsWrongWithARedfishServiceIsNamedWithin10Seconds(t *testing.T) {
+	t.Parallel()
+	for name, tt := range faulty {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target, s := startRedfish(t, redfish.Options{})
+			target = probed(t, target)
+			if tt.faults.NoBasic {
+				target.BasicAuth = false
+			}
+			if tt.faults.Sessions < 0 { // all taken, by somebody else
+				tt.faults.Sessions = 1
+				leak(t, target)
+			}
+			s.SetFaults(tt.faults)
+			c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 4 * time.Second, Settle: 8 * time.Second})
+			began := time.Now()
+			err := c.PowerOn(t.Context(), target)
+			if !errors.Is(err, tt.want) || fleet.CodeOf(err) == "" || fleet.HintOf(err) == "" {
+				t.Errorf("PowerOn = %v (%s), want %v", err, fleet.CodeOf(err), tt.want)
+			}
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			if err != nil && (strings.Contains(fmt.Sprintf("%+v", err), string(target.Password)) || len(err.Error()) > 600) {
+				t.Errorf("the error is %d bytes: %.700s", len(err.Error()), err)
+			}
+		})
+	}
+}
+
+// leak takes a session and keeps it.
+func leak(t *testing.T, target bmc.Target) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's
+	defer client.CloseIdleConnections()
+	body := fmt.Sprintf(`{"UserName":%q,"Password":%q}`, target.Username, string(target.Password))
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+target.Address+"/redfish/v1/SessionService/Sessions", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusCreated {
+		t.Fatal(res.Status)
+	}
+}
+
+func TestNoSessionIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{Faults: redfish.Faults{NoBasic: true}})
+	target = probed(t, target)
+	c := quick()
+	for range 3 {
+		if err := c.PowerCycle(t.Context(), target); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.SetFaults(redfish.Faults{NoBasic: true, Error: true})
+	_ = c.PowerOff(t.Context(), target)
+	if got := s.Sessions(); got != 0 {
+		t.Errorf("%d sessions are left", got)
+	}
+}
