@@ -40,7 +40,7 @@ type Subject struct {
 
 // controller is one with no more patience than a test has.
 func controller() *bmc.Controller {
-	return bmc.New(bmc.Options{Interval: time.Millisecond, Settle: 6500 * time.Millisecond})
+	return bmc.New(bmc.Options{Interval: time.Millisecond, Settle: 9 * time.Second})
 }
 
 // Run tests one kind of BMC. Open returns a fresh one each time.
@@ -194,10 +194,10 @@ var faults = map[string]struct {
 	on     bool
 	within time.Duration
 }{
-	"a BMC that says yes and does nothing": {Lying, bmc.ErrNoEffect, false, 12 * time.Second},
-	"a BMC that refuses":                   {Refusing, bmc.ErrRejected, false, 6 * time.Second},
-	"a slow BMC":                           {Slow, nil, true, 5 * time.Second},
-	"a BMC that swallows the first order":  {Swallow, nil, true, 8 * time.Second},
+	"a BMC that says yes and does nothing": {Lying, bmc.ErrNoEffect, false, 14 * time.Second},
+	"a BMC that refuses":                   {Refusing, bmc.ErrRejected, false, 9 * time.Second},
+	"a slow BMC":                           {Slow, nil, true, 9 * time.Second},
+	"a BMC that swallows the first order":  {Swallow, nil, true, 12 * time.Second},
 }
 
 func testFault(t *testing.T, s Subject, tt struct {

@@ -78,7 +78,7 @@ var rules = archtest.Rules{
 		"internal/sockbuf":   {},        // room for packets
 		"internal/throttle":  {},        // rates and connections of each peer
 	},
-	TestSupport: []string{"lab/redfish", "bmc/bmctest", "cluster/clustertest", "internal/golden", "internal/netns"},
+	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/golden", "internal/netns"},
 	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "http/bootfile", "lab/redfish"},
 	OnlyIn: map[string][]string{
 		"github.com/labstack/echo/v4":      {"http"},
