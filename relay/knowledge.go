@@ -71,7 +71,11 @@ func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logg
 		return nil, err
 	}
 	duid, _ := hex.DecodeString(s.DUID) // an older server has told none: nobody stands in for it
-	k.stand6, err = dhcp6.NewStandIn(dhcp6.StandInOptions{DUID: duid, Subnets: k.six, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log})
+	six := k.six
+	if len(duid) == 0 {
+		six = nil // an older server: its clients would not take our answers for its own
+	}
+	k.stand6, err = dhcp6.NewStandIn(dhcp6.StandInOptions{DUID: duid, Subnets: six, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log})
 	return k, err
 }
 

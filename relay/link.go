@@ -126,6 +126,9 @@ func refused(res *http.Response) error {
 	if json.NewDecoder(io.LimitReader(res.Body, 1<<16)).Decode(&p) != nil || p.Detail == "" {
 		p.Detail = http.StatusText(res.StatusCode)
 	}
+	if res.StatusCode == http.StatusNotFound && p.Code == "E-PATH" && p.Hint != "" { // of a file that is missing it gives no hint
+		p.Detail = "it does not know " + res.Request.URL.Path + ": it is older than this relay; upgrade the server"
+	}
 	return &refusal{status: res.StatusCode, code: p.Code, text: fleet.CleanText(p.Detail)}
 }
 
