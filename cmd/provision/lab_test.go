@@ -258,15 +258,15 @@ func checkNoToken(t *testing.T, r *labRack) {
 	}
 }
 
-// strangersSite approves nobody by itself but the machine with the small disk
-// and the one that gets the damaged image.
+// strangersSite approves nobody by itself but the machine with the small disk,
+// whose BMC gets an account of ours, and the one that gets the damaged image.
 const strangersSite = `
 stages: [{name: prd}]
 profiles: [{name: docker, image: debian-12}]
 pools: [{name: prd, stage: prd, profile: docker, cluster: swarm, managers: 1, trust: 1}]
 subnets: [{name: rack, cidr: 10.77.0.0/24, mode: full, ranges: [10.77.0.100-10.77.0.200], lease: 1h}]
 rules:
-  - {name: small, match: {serial: SMALL}, pool: prd, approve: true, bmc: {username: admin, password_file: "{{.Dir}}/bmc-password"}}
+  - {name: small, match: {serial: SMALL}, pool: prd, approve: true}
   - {name: damaged, match: {serial: DAMAGED}, pool: prd, approve: true, bmc: {username: admin, password_file: "{{.Dir}}/bmc-password"}}
   - {name: others, match: {subnet: rack}, pool: prd}
 `
@@ -304,6 +304,7 @@ func TestWhatCannotBeInstalledFailsWithItsName(t *testing.T) {
 	if got := nodes["STRANGER"].State; got != "discovered" {
 		t.Errorf("the stranger is %s, want discovered", got)
 	}
+	checkEnrolled(t, r, nodes["SMALL"].ID)
 	run := r.start(t)
 	until(t, 15*time.Minute, "run over", func(ctx context.Context) (bool, error) {
 		got, err := r.client.Run(ctx, run.ID)
@@ -325,6 +326,28 @@ func TestWhatCannotBeInstalledFailsWithItsName(t *testing.T) {
 	if !r.rack.Status()[2].On {
 		t.Error("the stranger was switched off: it shall wait")
 	}
+}
+
+// checkEnrolled looks at a node whose BMC nobody gave us an account of: its
+// agent made one, the server signs in with it and gives it a new password, and
+// finds what is wrong with the BMC.
+func checkEnrolled(t *testing.T, r *labRack, id string) {
+	t.Helper()
+	n, err := r.client.RotateBMC(t.Context(), id)
+	if err != nil {
+		t.Fatalf("rotate the password of an account of ours: %v", err)
+	}
+	if n.Power == nil || n.Power.Username != "provision" || n.Power.CipherSuite != 3 {
+		t.Errorf("the BMC is used as %+v, want user provision with cipher suite 3", n.Power)
+	}
+	if state, err := r.client.Power(t.Context(), id, api.PowerRequest{Op: "status"}); err != nil || state != "off" {
+		t.Errorf("power status = %s, %v, want off", state, err)
+	}
+	zero := func(f api.BMCFinding) bool { return f.Code == "E-BMC-CIPHER-ZERO" }
+	until(t, time.Minute, "cipher suite 0 of ipmi_sim is found", func(ctx context.Context) (bool, error) {
+		n, err := r.client.Node(ctx, id)
+		return slices.ContainsFunc(n.Findings, zero), err
+	})
 }
 
 func checkFailure(t *testing.T, run api.Run, node, code, text string) {
