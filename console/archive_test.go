@@ -41,9 +41,18 @@ func writeRecord(t *testing.T, a *Archive, node fleet.NodeID, at time.Time, piec
 	return w
 }
 
-func search(t *testing.T, a *Archive, node fleet.NodeID, s Search) []string {
+// ended ends a record.
+func ended(t *testing.T, w *writer) {
 	t.Helper()
-	lines, _, err := a.Search(t.Context(), node, s)
+	if err := w.end(); err != nil {
+		t.Errorf("end record: %v", err)
+	}
+}
+
+// search looks through the records of n-1.
+func search(t *testing.T, a *Archive, s Search) []string {
+	t.Helper()
+	lines, _, err := a.Search(t.Context(), "n-1", s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +71,8 @@ func TestWhatAMachineWroteIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := writeRecord(t, a, "n-1", noon.Add(time.Hour), "second boot\r\n", "login: ")
-	defer open.end()
-	writeRecord(t, a, "n-2", noon, "another machine\r\n").end()
+	defer func() { _ = open.end() }() // its folder is gone then
+	ended(t, writeRecord(t, a, "n-2", noon, "another machine\r\n"))
 	tests := map[string]struct {
 		s    Search
 		want []string
@@ -80,7 +89,7 @@ func TestWhatAMachineWroteIsFound(t *testing.T) {
 	check := func(t *testing.T, a *Archive) {
 		for name, tt := range tests {
 			t.Run(name, func(t *testing.T) {
-				if diff := cmp.Diff(tt.want, search(t, a, "n-1", tt.s)); diff != "" {
+				if diff := cmp.Diff(tt.want, search(t, a, tt.s)); diff != "" {
 					t.Error(diff)
 				}
 			})
@@ -107,8 +116,8 @@ func TestWhatAMachineWroteIsFound(t *testing.T) {
 func TestARecordSaysWhatItIs(t *testing.T) {
 	dir := t.TempDir()
 	a := openArchive(t, dir, Limits{})
-	writeRecord(t, a, "n-1", noon, "one\n", "two\n").end()
-	writeRecord(t, a, "n-1", noon.Add(time.Minute)).end() // in which nothing stands
+	ended(t, writeRecord(t, a, "n-1", noon, "one\n", "two\n"))
+	ended(t, writeRecord(t, a, "n-1", noon.Add(time.Minute))) // in which nothing stands
 	want := []Record{{ID: newID(noon), Began: noon, Ended: noon.Add(time.Second), Why: "power", Bytes: 8}}
 	if diff := cmp.Diff(want, a.Records("n-1")); diff != "" {
 		t.Error(diff)
@@ -179,7 +188,7 @@ func TestADamagedRecordIsReadAsFarAsItGoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.end()
+	ended(t, w)
 	damages := map[string]struct {
 		file []byte
 		want []string
@@ -199,7 +208,7 @@ func TestADamagedRecordIsReadAsFarAsItGoes(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "n-1", newID(noon)+openSuffix), tt.file, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, search(t, openArchive(t, dir, Limits{}), "n-1", Search{})); diff != "" {
+			if diff := cmp.Diff(tt.want, search(t, openArchive(t, dir, Limits{}), Search{})); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -208,8 +217,8 @@ func TestADamagedRecordIsReadAsFarAsItGoes(t *testing.T) {
 
 func TestAClockThatIsSetBackTakesNoRecordAway(t *testing.T) {
 	a := openArchive(t, t.TempDir(), Limits{})
-	writeRecord(t, a, "n-1", noon, "before\n").end()
-	writeRecord(t, a, "n-1", noon.Add(-time.Hour), "after\n").end()
+	ended(t, writeRecord(t, a, "n-1", noon, "before\n"))
+	ended(t, writeRecord(t, a, "n-1", noon.Add(-time.Hour), "after\n"))
 	if list := a.Records("n-1"); len(list) != 2 || !list[0].Began.Before(list[1].Began) {
 		t.Errorf("records are %+v, want the later one first", list)
 	}
@@ -223,8 +232,8 @@ func TestSecretsDoNotReachTheDisk(t *testing.T) {
 	if err != nil || bytes.Contains(raw, []byte("abcdef")) || bytes.Contains(raw, []byte("secret")) {
 		t.Errorf("the file has a secret in it: %q, %v", raw, err)
 	}
-	w.end()
-	if got := search(t, a, "n-1", Search{Match: "hidden"}); len(got) != 2 {
+	ended(t, w)
+	if got := search(t, a, Search{Match: "hidden"}); len(got) != 2 {
 		t.Errorf("found %q", got)
 	}
 }

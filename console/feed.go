@@ -309,7 +309,7 @@ func (f *feed) finish(ctx context.Context) {
 	defer f.mu.Unlock()
 	f.endRecord("")
 	for w := range f.watchers {
-		err := error(io.EOF)
+		err := io.EOF
 		if ctx.Err() != nil {
 			err = &fleet.Error{Kind: fleet.Unreachable, Code: "E-STOPPING", Op: "follow console", Err: errors.New("the server is stopping"), Hint: "try again in a moment"}
 		}

@@ -129,7 +129,7 @@ func (a *Archive) Raw(ctx context.Context, w io.Writer, node fleet.NodeID, id st
 	for ctx.Err() == nil {
 		_, piece, err := r.next()
 		if err != nil {
-			return nil //nolint:nilerr // the end
+			return nil // the end
 		}
 		if _, err := w.Write(piece); err != nil {
 			return err

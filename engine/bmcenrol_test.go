@@ -147,7 +147,7 @@ func enrolRack(t *testing.T, access fleet.BMCAccess, spoil func(b *fakeBMC)) (*r
 func (r *rack) press() {
 	r.mu.Lock()
 	for _, m := range r.machines {
-		m.powerOn() //nolint:contextcheck // it outlives the press
+		m.powerOn()
 	}
 	r.mu.Unlock()
 	time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest

@@ -80,7 +80,7 @@ func (e *Engine) Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport)
 	}
 	for {
 		n, _ = e.world.node(n.ID)
-		e.enrolBMC(n, s)
+		e.enrolBMC(n, s) //nolint:contextcheck // it outlives the poll
 		changed := e.world.watch()
 		step, wake := l.next(s)
 		if step == nil && !e.enrolments.changes(n.ID) {

@@ -156,9 +156,11 @@ func TestKnownNodesOfIPv6GoOnWhileTheServerIsAway(t *testing.T) {
 	}
 	s.silent(s.machine, "the machine got the answer to what it never asked")
 	<-over
+	s.relay.mu.Lock()
 	if len(s.relay.granted) != 0 {
 		t.Errorf("%v is kept although the server has confirmed it", s.relay.granted)
 	}
+	s.relay.mu.Unlock()
 	if s.relay.stats.away.Load() < 2 {
 		t.Errorf("%d answers were given alone, want two", s.relay.stats.away.Load())
 	}

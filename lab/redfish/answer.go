@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 )
@@ -181,9 +182,7 @@ func links(paths []string) []any {
 // item begins a resource.
 func item(path, kind, id, name string, more object) object {
 	o := object{"@odata.id": path, "@odata.type": "#" + kind, "Id": id, "Name": name}
-	for k, v := range more {
-		o[k] = v
-	}
+	maps.Copy(o, more)
 	return o
 }
 

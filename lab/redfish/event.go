@@ -78,7 +78,7 @@ func (s *Service) serveStream(w http.ResponseWriter, r *http.Request) error {
 		select {
 		case e := <-ear:
 			if _, err := fmt.Fprintf(w, "id: %d\ndata: %s\n\n", e.serial, e.encode()); err != nil {
-				return nil //nolint:nilerr // the listener has gone
+				return nil // the listener has gone
 			}
 		case <-r.Context().Done():
 			return nil

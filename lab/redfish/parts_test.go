@@ -161,7 +161,8 @@ func TestAManagerThatRestartsForgetsItsSessions(t *testing.T) {
 
 func TestSensorsAreTheSameInOldAndNewSchemas(t *testing.T) {
 	c := start(t, redfish.Options{Systems: []redfish.System{{ID: "42", Facts: redfish.Facts{Sensors: []redfish.Sensor{
-		{Name: "Inlet Temp", Kind: "Temperature", Reading: 55, Upper: 42}, {Name: "Fan1", Kind: "Fan", Absent: true},
+		{Name: "Inlet Temp", Kind: "Temperature", Reading: 55, Upper: 42},
+		{Name: "Fan1", Kind: "Fan", Absent: true},
 		{Name: "System Power", Kind: "Power", Reading: 301},
 	}}}}})
 	const p = "/redfish/v1/Chassis/42"

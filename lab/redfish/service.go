@@ -270,7 +270,8 @@ func (s *Service) resources() map[string]resource {
 		}
 	}
 	for _, part := range []map[string]resource{
-		{"/redfish/v1": {open: true, get: s.root}}, s.sessionResources(), s.accountResources(), s.systemResources(),
+		{"/redfish/v1": {open: true, get: s.root}},
+		s.sessionResources(), s.accountResources(), s.systemResources(),
 		s.partResources(), s.biosResources(), s.chassisResources(), s.managerResources(), s.mediaResources(), s.logResources(),
 		s.updateResources(), s.taskResources(), s.eventResources(), s.certificateResources(),
 	} {

@@ -218,7 +218,7 @@ func (s *Service) turn(ctx context.Context, x *system, switches []Switch, on boo
 		turning = "PoweringOff"
 	}
 	x.setTurning(turning)
-	s.later(slow, func(ctx context.Context) {
+	s.later(slow, func(ctx context.Context) { //nolint:contextcheck // it outlives the request
 		defer x.setTurning("")
 		if err := s.move(ctx, x, switches); err != nil {
 			s.log.InfoContext(ctx, "power not changed", "system", x.ID, "err", err)

@@ -79,8 +79,10 @@ func TestAnOverrideThatHoldsOnceIsGoneAfterTheStart(t *testing.T) {
 	c.reset(204, "ForceRestart")
 	got := m.Boots()
 	want := []redfish.Boot{
-		{Enabled: "Once", Target: "UefiHttp", Mode: "UEFI", URL: "http://10.0.0.1/boot.efi"}, redfish.NoOverride,
-		{Enabled: "Continuous", Target: "Pxe", Mode: "Legacy"}, {Enabled: "Continuous", Target: "Pxe", Mode: "Legacy"},
+		{Enabled: "Once", Target: "UefiHttp", Mode: "UEFI", URL: "http://10.0.0.1/boot.efi"},
+		redfish.NoOverride,
+		{Enabled: "Continuous", Target: "Pxe", Mode: "Legacy"},
+		{Enabled: "Continuous", Target: "Pxe", Mode: "Legacy"},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the machine has started with\n%+v, want\n%+v", got, want)
