@@ -221,6 +221,10 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	return res, nil
 }
 
+// ReadProblem reads an answer that is not a success, of a request that was made
+// with what [Client.Socket] gave.
+func ReadProblem(res *http.Response) error { return readProblem(res) }
+
 // readProblem turns an answer that is not a success into a [Problem], also
 // when something between us and the server wrote it.
 func readProblem(res *http.Response) error {

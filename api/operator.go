@@ -81,6 +81,8 @@ type Failure struct {
 	Phase string `json:"phase,omitempty"`
 	Text  string `json:"text"`
 	Hint  string `json:"hint,omitempty"`
+
+	Console string `json:"console,omitempty"` // the last lines on its serial console
 }
 
 // NodeList is a page of nodes.

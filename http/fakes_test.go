@@ -34,7 +34,8 @@ type rackEngine struct {
 	subs    map[chan fleet.Event]bool
 	changed chan struct{}
 	panics  bool
-	listed  int // how often somebody asked for all nodes
+	used    []string // consoles
+	listed  int      // how often somebody asked for all nodes
 }
 
 func newRackEngine() *rackEngine {
@@ -108,6 +109,13 @@ func (e *rackEngine) RedeemJoin(_ context.Context, _ fleet.NodeID, secret string
 		return fleet.JoinOrder{}, &fleet.Error{Kind: fleet.Denied, Code: "E-TICKET", Err: errors.New("it is unknown or has expired")}
 	}
 	return fleet.JoinOrder{Token: "SWMTKN-1-secret", Managers: []string{"10.77.0.11:2377"}, Advertise: "10.77.0.12"}, nil
+}
+
+func (e *rackEngine) ConsoleUsed(_ context.Context, actor string, node fleet.NodeID, what string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.used = append(e.used, actor+" "+string(node)+" "+what)
+	return nil
 }
 
 func (e *rackEngine) Refresh(context.Context, fleet.NodeID, fleet.Inventory) error { return nil }

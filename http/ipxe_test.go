@@ -24,8 +24,8 @@ import (
 // The test in this file boots a real machine (QEMU with the iPXE ROM of its
 // network card) from a server of ours. QEMU's own DHCP names the script.
 
-// A console is the serial line of a machine.
-type console struct {
+// A serialLine is the serial line of a machine.
+type serialLine struct {
 	t     *testing.T
 	keys  io.Writer
 	lines chan string
@@ -35,7 +35,7 @@ var paint = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]|[\r\x00]")
 
 // read sends what the machine says, as often as it says something: prompts
 // have no line end.
-func (c *console) read(from io.Reader) {
+func (c *serialLine) read(from io.Reader) {
 	defer close(c.lines)
 	buf := bufio.NewReader(from)
 	chunk := make([]byte, 4096)
@@ -50,7 +50,7 @@ func (c *console) read(from io.Reader) {
 
 // await waits until the machine has said something, and forgets all before.
 // Meanwhile it presses a key again and again, unless that is 0.
-func (c *console) await(what string, key byte) {
+func (c *serialLine) await(what string, key byte) {
 	c.t.Helper()
 	late := time.NewTimer(90 * time.Second)
 	defer late.Stop()
@@ -78,7 +78,7 @@ func (c *console) await(what string, key byte) {
 	}
 }
 
-func (c *console) press(key string) { _, _ = io.WriteString(c.keys, key) }
+func (c *serialLine) press(key string) { _, _ = io.WriteString(c.keys, key) }
 
 // talkingDisk is a disk whose boot sector says a text and stops.
 func talkingDisk(t *testing.T, text string) string {
@@ -104,7 +104,7 @@ func talkingDisk(t *testing.T, text string) string {
 }
 
 // bootBIOS starts a machine that boots from the network by a URL.
-func bootBIOS(t *testing.T, url, mac, disk string) *console {
+func bootBIOS(t *testing.T, url, mac, disk string) *serialLine {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-M", "q35,graphics=off", "-cpu", "max", "-m", "256",
@@ -123,7 +123,7 @@ func bootBIOS(t *testing.T, url, mac, disk string) *console {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := &console{t: t, keys: keys, lines: make(chan string, 4096)}
+	c := &serialLine{t: t, keys: keys, lines: make(chan string, 4096)}
 	done := make(chan struct{})
 	go func() { defer close(done); c.read(out) }()
 	t.Cleanup(func() {

@@ -41,6 +41,7 @@ type Nodes interface {
 	RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, error)
 	Rescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
 	EndRescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
+	ConsoleUsed(ctx context.Context, actor string, node fleet.NodeID, what string) error // somebody opened its console
 }
 
 // Runs is the plans and what came of them.

@@ -75,6 +75,11 @@ func audiences() map[string]audience {
 		"GET /api/v1/doctor":                 viewers,
 		"GET /api/v1/counters":               viewers,
 
+		"GET /api/v1/nodes/:ref/console":                 operators,
+		"GET /api/v1/nodes/:ref/console/records":         operators,
+		"GET /api/v1/nodes/:ref/console/records/:record": operators,
+		"GET /api/v1/nodes/:ref/console/log":             operators,
+
 		"GET /login":        everybody,
 		"POST /login":       everybody,
 		"POST /logout":      everybody,

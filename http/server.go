@@ -18,6 +18,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/console"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/throttle"
 	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
@@ -47,6 +48,7 @@ type Options struct {
 	Doctor    func(ctx context.Context) []api.Check // may be nil
 	Arming    Arming                                // asked before subnets change; may be nil
 	Counters  func() map[string]int64               // what was counted since the start; may be nil
+	Consoles  *console.Hub                          // serial consoles, with an archive; nil: there are none
 
 	BootDir    string // kernel, ramdisk, loaders
 	PrivateDir string // files that custom scripts give out by one-use URLs; "": none
@@ -78,6 +80,7 @@ type Server struct {
 	racks       *racks                         // who fetches which image now
 	bigBodies   chan struct{}
 	streams     chan struct{}
+	serials     chan struct{} // consoles that people have open
 	manifest    manifest
 	snapshots   snapshots     // for relays
 	tunnels     *tunnels      // connections that relays bring
@@ -141,6 +144,7 @@ func New(o Options) (*Server, error) {
 		racks:     newRacks(o.Now),
 		bigBodies: make(chan struct{}, maxBigBodies),
 		streams:   make(chan struct{}, maxStreams),
+		serials:   make(chan struct{}, maxConsoles),
 		tunnels:   newTunnels(),
 		closing:   make(chan struct{}),
 		customs:   newCustoms(),

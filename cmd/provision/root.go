@@ -46,7 +46,7 @@ and Docker on them, and joins them to the cluster of their pool.
 		newRunCmd(a), newServeCmd(a), newLabCmd(a), newRunsCmd(a), newNodesCmd(a), newEnrolCmd(a),
 		newPoolsCmd(a), newApplyCmd(a), newImagesCmd(a), newPowerCmd(a), newBMCCmd(a), newSecretsCmd(a), newUsersCmd(a), newTemplatesCmd(a),
 		newRelayCmd(a), newRelaysCmd(a), newCACmd(a), newVersionCmd(a),
-		newSubnetsCmd(a), newLeasesCmd(a), newAlarmsCmd(a), newDoctorCmd(a), newBootCmd(a),
+		newSubnetsCmd(a), newLeasesCmd(a), newAlarmsCmd(a), newDoctorCmd(a), newBootCmd(a), newConsoleCmd(a),
 	)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exitError{code: exitUsage, err: err, hint: "see: " + cmd.CommandPath() + " --help"}

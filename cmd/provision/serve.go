@@ -18,6 +18,7 @@ import (
 	"github.com/rackstage/provision/access"
 	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/cluster/swarm"
+	"github.com/rackstage/provision/console"
 	"github.com/rackstage/provision/dhcp"
 	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/engine"
@@ -56,6 +57,8 @@ type station struct {
 	secrets   *secrets
 	images    *image.Store
 	engine    *engine.Engine
+	power     bmcPower
+	consoles  *console.Hub
 	dhcp      *dhcp.Server  // nil without interfaces to serve
 	dhcp6     *dhcp6.Server // likewise
 	tree      *tftpTree     // of files for TFTP, ours and relays'
@@ -133,7 +136,11 @@ func (st *station) wireEngine() error {
 	if err != nil {
 		return err
 	}
-	power := bmcPower{bmc: bmc.New(bmc.Options{Log: st.log}), sealer: st.sealer}
+	st.power = bmcPower{bmc: bmc.New(bmc.Options{Log: st.log}), sealer: st.sealer}
+	if err := st.openConsoles(); err != nil {
+		return err
+	}
+	power := markedPower{st.power, st.consoles}
 	// The swarm asks engines on nodes through their agents, which the engine
 	// of ours holds the line to.
 	cluster := swarm.New(func(ctx context.Context, node fleet.NodeID, r fleet.DockerRequest) (fleet.DockerResponse, error) {
@@ -141,7 +148,7 @@ func (st *station) wireEngine() error {
 	})
 	st.engine = engine.New(engine.Options{
 		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Images: imageNames{st.images}, Seeds: seeds{},
-		Joiner: cluster, Rotator: cluster, Log: st.log, TicketKey: ticketKey,
+		Joiner: cluster, Rotator: cluster, Consoles: st.consoles, Log: st.log, TicketKey: ticketKey,
 	})
 	st.store.SetAlarms(st.engine)
 	return nil
@@ -209,6 +216,8 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 	}
 	group.Go(func() error { return st.relays.Watch(ctx, st.engine) })
 	group.Go(func() error { return st.secrets.watchKeys(ctx) })
+	group.Go(func() error { return st.consoles.Run(ctx) })
+	group.Go(func() error { return st.followConsoles(ctx) })
 	group.Go(func() error { return server.Run(ctx, doors.http) })
 	st.log.InfoContext(ctx, "serving", "http", st.conf.Listen.HTTP, "https", st.conf.Listen.HTTPS, "dhcp", st.conf.Listen.DHCP, "ca", st.authority.Fingerprint())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd nobody listens

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"net/url"
 	"strings"
 	"syscall"
@@ -47,6 +49,10 @@ type server interface {
 	Relays(ctx context.Context) ([]api.Relay, error)
 	AddRelay(ctx context.Context, r api.AddRelay) (api.AddedRelay, error)
 	RemoveRelay(ctx context.Context, name string) error
+	ConsoleRecords(ctx context.Context, ref string) ([]api.ConsoleRecord, error)
+	ConsoleLog(ctx context.Context, ref string, q api.ConsoleQuery) (api.ConsoleLog, error)
+	RawConsole(ctx context.Context, ref, record string, w io.Writer) error
+	Socket(path string) (address string, client *http.Client, header http.Header)
 }
 
 // dial makes a client for the server and asks it once, so that every command

@@ -37,7 +37,7 @@ var rules = archtest.Rules{
 		"dhcp/takeover":  {"fleet"},
 		"dhcp/usage":     {"fleet", "dhcp/alarm", "internal/repeat"},
 		"dhcp/dhcp6":     {"fleet", "pxe", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/links", "dhcp/takeover", "dhcp/usage"},
-		"http":           {"fleet", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
+		"http":           {"fleet", "console", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
 		"http/bootfile":  {},
 		"cluster/swarm":  {"fleet", "cluster"},
 
@@ -82,6 +82,7 @@ var rules = archtest.Rules{
 	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "http/bootfile", "lab/redfish"},
 	OnlyIn: map[string][]string{
 		"github.com/labstack/echo/v4":      {"http"},
+		"github.com/coder/websocket":       {"http", "cmd/provision"},
 		"github.com/danielgtaylor/huma/v2": {"http"},
 		"gorm.io":                          {"store"},
 		"github.com/glebarez/sqlite":       {"store"},
