@@ -15,7 +15,7 @@ export PROVISION_TEST_STATE = $(STATE)
 export PROVISION_TEST_LOADERS = $(STATE)/boot
 export PROVISION_TEST_PROGRAM = $(abspath $(BUILD))/bin/provision
 
-.PHONY: build images lab test check bench bench-boot clean
+.PHONY: build images lab test check bench bench-boot bench-bmc clean
 
 # go decides what is out of date: make asks it each time. The agent is part of
 # the image, which is bit-identical when built twice, so its file is replaced
@@ -77,6 +77,14 @@ run-bench-boot: build $(if $(findstring -only,$(BENCH)),$(if $(findstring storm,
 	go build -o $(BUILD)/tools/benchboot ./internal/benchboot
 	$(SUDO) $(BUILD)/tools/benchboot -results $(BUILD)/bench-boot.json $(BENCH) $(BUILD)
 
+# 500 BMCs at the same time, beside ipmitool. Less of it: make bench-bmc BENCH="-only ipmi -rounds 1"
+bench-bmc:
+	@$(call WITH_SETUP,bmc) run-bench-bmc
+
+run-bench-bmc:
+	go build -o $(BUILD)/tools/benchbmc ./internal/benchbmc
+	$(SUDO) $(BUILD)/tools/benchbmc $(BENCH) $(BUILD)
+
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT  := mvdan.cc/gofumpt@v0.12.0
 
@@ -99,4 +107,4 @@ $(BUILD)/tools/gofumpt:
 clean:
 	$(SUDO) rm -rf $(BUILD)
 
-.PHONY: run-lab run-test run-bench run-bench-boot run-check
+.PHONY: run-lab run-test run-bench run-bench-boot run-bench-bmc run-check

@@ -58,11 +58,15 @@ func (b BMC) redfish() bool { return b.Speaks == Redfish || b.Speaks == Both }
 func (b BMC) String() string { return b.Username + "@" + b.Address.String() }
 
 // DefaultRack returns n machines: the first with SeaBIOS, the others with
-// OVMF, each with enough memory and disk for a node of a swarm.
+// OVMF, each with enough memory and disk for a node of a swarm. The BMC of
+// each third one speaks Redfish too.
 func DefaultRack(n int) []Machine {
 	ms := make([]Machine, n)
 	for i := range ms {
 		ms[i] = Machine{Name: fmt.Sprintf("n%d", i+1)}.withDefaults(i)
+		if i%3 == 2 {
+			ms[i].BMC.Speaks = Both
+		}
 	}
 	return ms
 }

@@ -27,10 +27,11 @@ func newLabUpCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Build a virtual rack, start a server in it and make pool prd a Swarm",
-		Long: `Builds a rack of virtual machines with real firmware and real IPMI BMCs in a
-network namespace of its own, starts ` + "`provision serve`" + ` in it, lets the machines
-enrol, and runs ` + "`provision --pool prd`" + `. Nothing leaves the namespace; the console
-is forwarded to a loopback address. Ctrl-C tears all down.`,
+		Long: `Builds a rack of virtual machines with real firmware and BMCs, of which each
+third speaks Redfish beside IPMI, in a network namespace of its own, starts
+` + "`provision serve`" + ` in it, lets the machines enrol, and runs
+` + "`provision --pool prd`" + `. Nothing leaves the namespace; the console is forwarded
+to a loopback address. Ctrl-C tears all down.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.labUp(cmd.Context(), o)
@@ -85,7 +86,7 @@ func newLabStatusCmd(a *app) *cobra.Command {
 // console is written to.
 func printRack(w io.Writer, machines []lab.Status, console func(name string) (string, error)) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "MACHINE\tFIRMWARE\tMAC\tPOWER\tBMC\tNEXT-BOOT\tCONSOLE-LOG")
+	fmt.Fprintln(t, "MACHINE\tFIRMWARE\tMAC\tPOWER\tBMC\tSPEAKS\tNEXT-BOOT\tCONSOLE-LOG")
 	for _, s := range machines {
 		m := s.Machine
 		log, err := console(m.Name)
@@ -99,7 +100,7 @@ func printRack(w io.Writer, machines []lab.Status, console func(name string) (st
 		if s.BMC {
 			bmc = m.BMC.Address.String()
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Firmware, m.MAC, power, bmc, cmp.Or(s.Boot, "-"), log)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Firmware, m.MAC, power, bmc, m.BMC.Speaks, cmp.Or(s.Boot, "-"), log)
 	}
 	return t.Flush()
 }

@@ -65,8 +65,9 @@ var rules = archtest.Rules{
 		"cmd/provision": {"..."},
 
 		"internal/archtest":  {},
-		"internal/bench":     {"internal/figure"}, // the figures of `make bench`
-		"internal/benchboot": {"..."},             // the figures of `make bench-boot`
+		"internal/bench":     {"internal/figure"},                                // the figures of `make bench`
+		"internal/benchbmc":  {"bmc", "fleet", "lab/redfish", "internal/figure"}, // the figures of `make bench-bmc`
+		"internal/benchboot": {"..."},                                            // the figures of `make bench-boot`
 		"internal/figure":    {},
 		"internal/golden":    {},        // what a test made, beside what was reviewed
 		"internal/firewall":  {},        // what the kernel would drop
@@ -94,7 +95,7 @@ var rules = archtest.Rules{
 		"github.com/jacobweinstock":        {"bmc"},
 		"github.com/stmcginnis/gofish":     {"bmc", "lab/redfish"},
 		"github.com/go-logr/logr":          {"bmc"},
-		"github.com/bougou/go-ipmi":        {"bmc", "agent/...", "lab"},
+		"github.com/bougou/go-ipmi":        {"bmc", "agent/...", "lab", "internal/benchbmc"},
 		"github.com/moby/moby":             {"cluster/..."},
 		"github.com/folbricht/desync":      {"image", "agent/..."},
 		"github.com/klauspost/compress":    {"image", "relay", "agent/..."},

@@ -1,7 +1,8 @@
 #!/bin/sh
-# setup.sh lab|test|bench: installs what the lab, the tests, or make bench-boot
-# need on Debian 12: packages, and a Go toolchain. It asks the network for nothing that is there
-# already. Prints the folder of the go command that is to be used.
+# setup.sh lab|test|bench|bmc: installs what the lab, the tests, make bench-boot
+# or make bench-bmc need on Debian 12: packages, and a Go toolchain. It asks the
+# network for nothing that is there already. Prints the folder of the go command
+# that is to be used.
 set -eu
 
 packages="
@@ -16,6 +17,10 @@ fi
 
 if [ "${1:-lab}" = bench ]; then
 	packages="$packages iputils-ping"
+fi
+
+if [ "${1:-lab}" = bmc ]; then
+	packages="openipmi ipmitool iproute2 util-linux ca-certificates git make"
 fi
 
 missing=""

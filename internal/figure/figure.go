@@ -1,5 +1,5 @@
-// Package figure is one measured thing as `make bench` and `make bench-boot`
-// print it:
+// Package figure is one measured thing as `make bench`, `make bench-boot` and
+// `make bench-bmc` print it:
 //
 //	FIGURE <name> <value> <unit> <ratio>x <peer> aim <aim> OK|SHORT
 //
