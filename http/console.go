@@ -30,6 +30,7 @@ func (s *Server) consoleRoutes(e *echo.Echo) {
 	e.GET("/", s.console)
 	e.GET("/live", s.live)
 	e.GET("/nodes/:ref", s.nodePage)
+	e.GET("/nodes/:ref/console", s.serialPage)
 	e.GET("/boot", s.bootPage)
 	e.POST("/approve", s.approveForm)
 	e.POST("/rescue", s.rescueForm)
@@ -139,7 +140,7 @@ func (s *Server) asset(c echo.Context) error {
 	if c.Request().Header.Get("If-None-Match") == `"`+a.Tag+`"` {
 		return c.NoContent(http.StatusNotModified)
 	}
-	return c.Blob(http.StatusOK, a.Type, a.Data)
+	return c.Blob(http.StatusOK, a.Type, compress(c.Request(), h, a.Data))
 }
 
 // console is the one page.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/console"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -57,11 +58,17 @@ func around(s, sub string) string {
 
 func TestPagesHaveNoInlineStyleOrScript(t *testing.T) {
 	s, _ := newTestServer(t)
-	for _, path := range []string{"/", "/boot", "/?node=prd-1", "/login", "/nothing"} {
+	archive, err := console.OpenArchive(t.TempDir(), console.Limits{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	s.o.Consoles = console.NewHub(console.Options{Archive: archive})
+	for _, path := range []string{"/", "/boot", "/?node=prd-1", "/login", "/nothing", "/nodes/prd-1/console"} {
 		req := httptest.NewRequest("GET", path, nil)
 		req.Host = "localhost"
 		req.Header.Set("Accept", "text/html")
-		req.Header.Set("Authorization", "Bearer viewer")
+		req.Header.Set("Authorization", "Bearer operator")
 		out := httptest.NewRecorder()
 		through(s, doorPlain).ServeHTTP(out, req)
 		html := out.Body.String()

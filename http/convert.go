@@ -79,7 +79,7 @@ func fromFailure(f fleet.Failure) *api.Failure {
 	if f == (fleet.Failure{}) {
 		return nil
 	}
-	return &api.Failure{Code: string(f.Code), Phase: string(f.Phase), Text: f.Text, Hint: f.Hint, Console: f.Console}
+	return &api.Failure{Code: string(f.Code), Phase: string(f.Phase), Text: f.Text, Hint: f.Hint}
 }
 
 func addrText(a netip.Addr) string {

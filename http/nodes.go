@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rackstage/provision/access"
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
 )
@@ -88,12 +89,16 @@ func urgency(s fleet.State) int {
 	}
 }
 
-func (s *Server) getNode(_ context.Context, in *nodeRef) (*reply[api.Node], error) {
+func (s *Server) getNode(ctx context.Context, in *nodeRef) (*reply[api.Node], error) {
 	n, err := s.o.Engine.Node(in.Ref)
 	if err != nil {
 		return nil, err
 	}
-	return &reply[api.Node]{Body: s.node(n)}, nil
+	out := s.node(n)
+	if out.Failure != nil && callerOf(ctx).identity.May(access.Operator) { // what a machine wrote may be secret
+		out.Failure.Console = n.Failure.Console
+	}
+	return &reply[api.Node]{Body: out}, nil
 }
 
 func (s *Server) approveNode(ctx context.Context, in *nodeRef) (*reply[api.Node], error) {

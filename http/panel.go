@@ -2,6 +2,7 @@ package http
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -17,6 +18,9 @@ func (v viewer) panel(n fleet.Node, sc scene) web.Panel {
 		p.Facts = append(p.Facts, web.Fact{Name: "Loader", Value: joined(": ", q.Loader, q.Reason)})
 	}
 	p.Rescue = v.rescue(n)
+	if v.denied == "" { // what a machine wrote may be secret
+		p.LastWords, p.Console = n.Failure.Console, "/nodes/"+url.PathEscape(string(n.ID))+"/console"
+	}
 	for _, d := range n.Inventory.Disks {
 		what := strings.TrimSpace(web.Bytes(d.Bytes) + " " + d.Model)
 		if d.Serial != "" {

@@ -79,6 +79,7 @@ func audiences() map[string]audience {
 		"GET /api/v1/nodes/:ref/console/records":         operators,
 		"GET /api/v1/nodes/:ref/console/records/:record": operators,
 		"GET /api/v1/nodes/:ref/console/log":             operators,
+		"GET /nodes/:ref/console":                        operators,
 
 		"GET /login":        everybody,
 		"POST /login":       everybody,

@@ -273,6 +273,23 @@ func TestWhatWasRecordedIsFoundByTheAPI(t *testing.T) {
 			}
 		})
 	}
+	e.nodes[0].BMC.Address = "10.77.1.1"
+	page := ask(s, "GET", "/nodes/prd-1/console?match=panic", "operator", "")
+	html, policy := page.Body.String(), page.Header().Get("Content-Security-Policy")
+	if !strings.Contains(html, "</time> Kernel panic &lt;script&gt;\n") || strings.Contains(html, "SeaBIOS") || strings.Contains(html, "<script>") {
+		t.Errorf("the page shows:\n%s", html)
+	}
+	_, nonce, _ := strings.Cut(policy, "style-src 'self' 'nonce-")
+	nonce, _, _ = strings.Cut(nonce, "'")
+	if len(nonce) < 22 || !strings.Contains(html, `data-nonce="`+nonce+`"`) || strings.Contains(policy, "unsafe") {
+		t.Errorf("the page's policy is %s", policy)
+	}
+	if again := ask(s, "GET", "/nodes/prd-1/console", "operator", "").Header().Get("Content-Security-Policy"); again == policy {
+		t.Error("the nonce is the same each time")
+	}
+	if bad := ask(s, "GET", "/nodes/prd-1/console?match=(", "operator", ""); bad.Code != http.StatusOK || !strings.Contains(bad.Body.String(), "regular expression") {
+		t.Errorf("a bad search: status %d", bad.Code)
+	}
 	raw := ask(s, "GET", api.ConsolePath("prd-1")+"/records/"+list.Records[0].ID, "operator", "")
 	if raw.Body.String() != "SeaBIOS\r\n\x1b[31mKernel panic\x1b[0m <script>\r\n" || raw.Header().Get("Content-Type") != "application/octet-stream" ||
 		!strings.HasPrefix(raw.Header().Get("Content-Disposition"), "attachment") {

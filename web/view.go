@@ -162,6 +162,9 @@ type Panel struct {
 	Failed bool
 	Rescue *Rescue
 	CLI    string
+
+	Console   string // address of its serial console; "" when there is none to show
+	LastWords string // the last lines on it before the node failed
 }
 
 // A Fact is a name and a value.

@@ -81,7 +81,7 @@ func (p *Pages) link(name string) (string, error) {
 
 func mediaType(name string) string {
 	switch path.Ext(name) {
-	case ".js":
+	case ".js", ".mjs":
 		return "text/javascript; charset=utf-8"
 	case ".css":
 		return "text/css; charset=utf-8"

@@ -2,8 +2,11 @@ package web
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -49,6 +52,35 @@ func network() Boot {
 	}
 }
 
+// serial is the page of a console with something in every field.
+func serial() Serial {
+	return Serial{
+		Shell: full().Shell, Node: "prd-1", Path: "/nodes/n-1/console", Back: "/?node=n-1", Socket: "/api/v1/nodes/n-1/console", Nonce: "abc",
+		Match: "panic", Record: "r", Problem: "problem", Hint: "hint", More: true, CLI: "provision console prd-1",
+		Records: []SerialRecord{{ID: "r", Began: "today", Lasted: "1m", Why: "power", Size: "1 kB", Href: "/", Raw: "/", Current: true}},
+		Lines:   []SerialLine{{Text: "Kernel panic"}},
+	}
+}
+
+// TestFilesOfOthersAreAsTheyWereReleased compares what is in assets/ with what
+// VENDORED.md says about it.
+func TestFilesOfOthersAreAsTheyWereReleased(t *testing.T) {
+	table, err := os.ReadFile("VENDORED.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| (\S+) \| .* \| ([0-9a-f]{64}) \|$`).FindAllSubmatch(table, -1)
+	if len(rows) != 2 {
+		t.Errorf("the table has %d files, want 2", len(rows))
+	}
+	for _, row := range rows {
+		data, err := os.ReadFile("assets/" + string(row[1]))
+		if sum := sha256.Sum256(data); err != nil || hex.EncodeToString(sum[:]) != string(row[2]) {
+			t.Errorf("%s has digest %x, %v", row[1], sum, err)
+		}
+	}
+}
+
 func TestEveryPageRenders(t *testing.T) {
 	p, err := Load()
 	if err != nil {
@@ -57,8 +89,11 @@ func TestEveryPageRenders(t *testing.T) {
 	c := full()
 	for name, view := range map[string]any{
 		"console": c, "login": Login{Shell: c.Shell, Error: "error", Hint: "hint", DemoTip: true}, "fault": Fault{Shell: c.Shell, Status: 404, Detail: "d", Hint: "h", Code: "c"},
-		"boot": network(), "alarms": c.Alarm, "runs": c.Runs, "counts": c.Counts, "row": c.Rows[0], "panel": *c.Panel, "event": c.Feed[0], "empty": nil,
+		"serial": serial(), "serial of a node without a BMC": Serial{Dead: "words"}, "boot": network(), "alarms": c.Alarm, "runs": c.Runs, "counts": c.Counts, "row": c.Rows[0], "panel": *c.Panel, "event": c.Feed[0], "empty": nil,
 	} {
+		if page, _, found := strings.Cut(name, " of "); found {
+			name = page
+		}
 		if name == "empty" {
 			name, view = "console", Console{}
 		}

@@ -153,6 +153,9 @@ func (a *app) showNode(w io.Writer, n api.Node) {
 		}
 	}
 	writeTable(w, nil, said)
+	if n.Failure != nil && n.Failure.Console != "" {
+		fmt.Fprintf(w, "\nLast lines on its console:\n%s\n", printable(n.Failure.Console))
+	}
 }
 
 func bmcWord(n api.Node) string {
