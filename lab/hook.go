@@ -2,10 +2,13 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Hook is what a BMC runs to look at its machine and to move its switches:
@@ -116,11 +119,12 @@ func (b *bay) change(ctx context.Context, args []string) error {
 }
 
 // A Fault is a way in which a BMC misbehaves when it is told to do something.
-// Questions are answered truthfully all the same.
+// Questions are answered truthfully all the same, unless it hangs.
 type Fault struct {
 	Slow  time.Duration `json:"slow,omitempty"`  // acts this much later
 	Error bool          `json:"error,omitempty"` // says that it cannot
 	Lying bool          `json:"lying,omitempty"` // says that it did, and does nothing
+	Hangs bool          `json:"hangs,omitempty"` // is there, and answers nothing: its processes are stopped
 }
 
 // suffer reports whether the BMC shall still act.
@@ -150,8 +154,28 @@ func (b *bay) fault() Fault {
 }
 
 func (b *bay) setFault(f Fault) error {
+	if err := b.freeze(f.Hangs); err != nil {
+		return err
+	}
 	if f == (Fault{}) {
 		return b.remove(faultFile)
 	}
 	return writeJSON(b.path(faultFile), f)
+}
+
+// freeze stops what the BMC consists of, or lets it go on.
+func (b *bay) freeze(hangs bool) error {
+	sig := unix.SIGCONT
+	if hangs {
+		sig = unix.SIGSTOP
+	}
+	var errs []error
+	for _, file := range []string{bmcProcess, redfishPID} {
+		var p process
+		if err := readJSON(b.path(file), &p); err != nil {
+			continue // it has none
+		}
+		errs = append(errs, p.signal(sig))
+	}
+	return errors.Join(errs...)
 }

@@ -62,6 +62,22 @@ func (p process) end(within time.Duration) error {
 	return waitGone(fd, p.PID, within)
 }
 
+// signal sends a signal to the process, when it is still the one we started.
+func (p process) signal(sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if errors.Is(err, unix.ESRCH) || err == nil && !p.alive() {
+		return errGone
+	}
+	if err != nil {
+		return fmt.Errorf("open process %d: %w", p.PID, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
+		return fmt.Errorf("signal process %d: %w", p.PID, err)
+	}
+	return nil
+}
+
 // waitGone waits for the end of a process: its pidfd becomes readable then.
 func waitGone(fd, pid int, within time.Duration) error {
 	deadline := time.Now().Add(within)

@@ -174,6 +174,71 @@ func TestAMisbehavingBMC(t *testing.T) {
 	}
 }
 
+func TestABMCThatHangsGoesOnLater(t *testing.T) {
+	m := small(BIOS)
+	m.BMC.Speaks = Both
+	r := up(t, m)
+	m = r.Machines()[0]
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := login(ctx, t, r, m)
+	web := redfishTo(t, r, m)
+	if err := r.SetFault("n1", Fault{Hangs: true}); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if s, err := c.GetChassisStatus(short); err == nil {
+		t.Errorf("by IPMI it answered %+v", s)
+	}
+	if conn, err := r.Dial(ctx, "tcp", m.BMC.Address.String()+redfishPort); err != nil {
+		t.Errorf("it does not take connections: %v", err)
+	} else {
+		conn.Close()
+	}
+	if status, err := web.try(short, labSystem); err == nil {
+		t.Errorf("by Redfish it answered with status %d", status)
+	}
+	if err := r.SetFault("n1", Fault{}); err != nil {
+		t.Fatal(err)
+	}
+	if powered(ctx, t, c) {
+		t.Error("the machine is on")
+	}
+	if status, err := web.try(ctx, labSystem); err != nil || status != http.StatusOK {
+		t.Errorf("by Redfish it answers with status %d, %v", status, err)
+	}
+}
+
+func TestABMCWhoseSessionsAreTakenLetsNobodyIn(t *testing.T) {
+	r := up(t, small(BIOS))
+	m := r.Machines()[0]
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	release, n, err := r.HoldSessions(ctx, "n1")
+	if err != nil || n < 10 {
+		t.Fatalf("%d sessions, %v", n, err)
+	}
+	t.Logf("%d sessions", n)
+	try := func() error {
+		c, err := r.ipmiClient(ctx, m)
+		if err != nil {
+			return err
+		}
+		if err := c.Connect(ctx); err != nil {
+			return err
+		}
+		return c.Close(ctx)
+	}
+	if err := try(); err == nil {
+		t.Error("one more was let in")
+	}
+	release()
+	if err := try(); err != nil {
+		t.Errorf("nobody is let in after the release: %v", err)
+	}
+}
+
 func TestTheRackIsReachedFromOutside(t *testing.T) {
 	r := up(t, small(BIOS))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

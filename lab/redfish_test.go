@@ -60,6 +60,20 @@ func (c redfishClient) do(ctx context.Context, t *testing.T, method, path string
 	return answer.StatusCode, out
 }
 
+// try asks, and returns the status.
+func (c redfishClient) try(ctx context.Context, path string) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+c.m.BMC.Address.String()+path, http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	req.SetBasicAuth(c.m.BMC.Username, c.m.BMC.Password)
+	answer, err := c.client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	return answer.StatusCode, answer.Body.Close()
+}
+
 func (c redfishClient) order(ctx context.Context, t *testing.T, method, path string, in any) {
 	t.Helper()
 	if status, out := c.do(ctx, t, method, path, in); status >= 300 {

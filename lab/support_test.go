@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/bougou/go-ipmi/pkg/client"
 	"github.com/bougou/go-ipmi/pkg/command/chassis"
-	"github.com/bougou/go-ipmi/pkg/types"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
@@ -105,21 +103,12 @@ func drain(asked <-chan *dhcpv4.DHCPv4) {
 	}
 }
 
-// rackDialer lets the IPMI client reach into the rack.
-type rackDialer struct {
-	dial func(network, address string) (net.Conn, error)
-}
-
-func (d rackDialer) Dial(network, address string) (net.Conn, error) { return d.dial(network, address) }
-
 func login(ctx context.Context, t *testing.T, r *Rack, m Machine) *client.Client {
 	t.Helper()
-	c, err := client.NewClient(m.BMC.Address.String(), 623, m.BMC.Username, m.BMC.Password)
+	c, err := r.ipmiClient(ctx, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	inside := rackDialer{func(network, address string) (net.Conn, error) { return r.Dial(ctx, network, address) }}
-	c.WithUDPProxy(inside).WithCipherSuiteID(types.CipherSuiteID3).WithTimeout(10 * time.Second)
 	if err := c.Connect(ctx); err != nil {
 		t.Fatal(err)
 	}
