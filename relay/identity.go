@@ -23,11 +23,12 @@ import (
 // An identity is who a relay is to its server, as it is kept in the state
 // folder.
 type identity struct {
-	Name        string `json:"name"`
-	Server      string `json:"server"` // https://HOST:PORT
-	Pin         string `json:"pin"`    // sha256:… of the server's CA
-	Certificate string `json:"certificate"`
-	Key         string `json:"key"`
+	Name        string      `json:"name"`
+	Server      string      `json:"server"` // https://HOST:PORT
+	Pin         string      `json:"pin"`    // sha256:… of the server's CA
+	Certificate string      `json:"certificate"`
+	Key         string      `json:"key"`
+	At          whereabouts `json:"at,omitzero"`
 
 	dir string
 }

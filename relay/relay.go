@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -48,6 +47,7 @@ const (
 type Relay struct {
 	o       Options
 	id      *identity
+	names   *net.Resolver // nil: the system's
 	link    *link
 	cache   *cache
 	rules   *rules
@@ -174,34 +174,6 @@ func (r *Relay) prepare(ctx context.Context) (err error) {
 		return &fleet.Error{Kind: fleet.Unreachable, Op: "start relay", On: r.id.Name, Err: err, Hint: "a first start needs the server: check that " + r.id.Server + " can be reached"}
 	}
 	return nil
-}
-
-// dhcpServers are where DHCP packets of either family go: the host that
-// everything else goes to, unless we are told otherwise. A server that has one
-// family only is relayed to in that one.
-func (r *Relay) dhcpServers(ctx context.Context) (four, six netip.AddrPort, err error) {
-	u, err := url.Parse(r.id.Server)
-	if err != nil {
-		return four, six, err
-	}
-	if four = r.o.DHCPServer; !four.IsValid() {
-		four, err = lookUp(ctx, "ip4", u.Hostname(), dhcpPort)
-	}
-	if six = r.o.DHCP6Server; !six.IsValid() {
-		six, _ = lookUp(ctx, "ip6", u.Hostname(), serverPort6) // most have none
-	}
-	if !four.IsValid() && !six.IsValid() {
-		return four, six, &fleet.Error{Kind: fleet.Unreachable, Op: "look up server", On: u.Hostname(), Err: err, Hint: "use its address, or give --dhcp-server"}
-	}
-	return four, six, nil
-}
-
-func lookUp(ctx context.Context, family, host string, port uint16) (netip.AddrPort, error) {
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, family, host)
-	if err != nil || len(addrs) == 0 {
-		return netip.AddrPort{}, err
-	}
-	return netip.AddrPortFrom(addrs[0].Unmap(), port), nil
 }
 
 // Name is what the server calls us.
