@@ -282,7 +282,7 @@ func (e *Engine) adopt(ctx context.Context, id fleet.NodeID, candidate fleet.BMC
 		}
 		candidate.Own, candidate.Next = true, fleet.BMCAccount{}
 		candidate.Findings = now.BMC.Findings
-		now.BMC = candidate.WithoutFindings(fleet.CodeBMCEnrol, fleet.CodeBMCNoAddress, fleet.CodeBMCPassword)
+		now.BMC = candidate.WithoutFindings(settled...)
 		t.put(now)
 		if how != "" {
 			t.event(fleet.EventAccess, now, "engine", "BMC account "+candidate.Username+" at "+candidate.Address+": "+how+", proven by signing in")

@@ -8,6 +8,9 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
+// settled is what is over when an account of ours has signed in.
+var settled = []string{fleet.CodeBMCEnrol, fleet.CodeBMCNoAddress, fleet.CodeBMCPassword, fleet.CodeBMCFactory}
+
 // find notes trouble with a node's BMC. It stands, over restarts too, until it
 // is over.
 func (e *Engine) find(ctx context.Context, id fleet.NodeID, code string, cause error) {

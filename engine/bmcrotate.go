@@ -150,7 +150,7 @@ func (e *Engine) takeNext(ctx context.Context, id fleet.NodeID, proven fleet.BMC
 			return err
 		}
 		proven.Own, proven.Next, proven.Findings = true, fleet.BMCAccount{}, n.BMC.Findings
-		n.BMC = proven.WithoutFindings(fleet.CodeBMCEnrol, fleet.CodeBMCNoAddress, fleet.CodeBMCPassword)
+		n.BMC = proven.WithoutFindings(settled...)
 		t.put(n)
 		return nil
 	})

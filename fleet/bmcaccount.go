@@ -103,3 +103,15 @@ type BMCReport struct {
 	Firmware     string
 	Users        int // accounts that are enabled
 }
+
+// A FoundBMC is a BMC that got an address of ours and let us in with an account
+// that it came with. What it says of its machine is hostile text, cleaned.
+type FoundBMC struct {
+	BMC     BMC // how to sign in to it
+	MAC     MAC // of its LAN port
+	UUID    string
+	Serial  string
+	Vendor  string
+	Product string
+	MACs    []MAC // of the machine's network cards
+}

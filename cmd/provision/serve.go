@@ -198,6 +198,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 		group.Go(func() error { return st.dhcp6.Run(ctx) })
 		group.Go(func() error { return st.followSubnets(ctx) })
 		group.Go(func() error { return st.followBootFiles(ctx) })
+		group.Go(func() error { return st.watchBMCs(ctx) })
 		for _, ready := range []<-chan struct{}{st.dhcp.Ready(), st.dhcp6.Ready()} {
 			select {
 			case <-ready: // scripts depend on whose address it is that asks

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rackstage/provision/access"
 	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/bmc/oob"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -65,6 +66,18 @@ func (p bmcPower) ChangePassword(ctx context.Context, n fleet.Node, next fleet.B
 		return err
 	}
 	return p.bmc.ChangePassword(ctx, t, bmc.Password(password))
+}
+
+// watchBMCs takes in BMCs that get addresses on subnets for them.
+func (st *station) watchBMCs(ctx context.Context) error {
+	w := &oob.Watcher{
+		Leases: st.dhcp, Engine: st.engine, BMCs: st.power.bmc, Log: st.log,
+		Open: func(sealed string) (bmc.Password, error) {
+			password, err := st.sealer.Open(sealed, bmcSecret)
+			return bmc.Password(password), err
+		},
+	}
+	return w.Run(ctx)
 }
 
 // mostFactory is how many accounts that a BMC may have come with are tried on

@@ -59,6 +59,7 @@ var rules = archtest.Rules{
 		"lab/redfish": {}, // a BMC that speaks Redfish
 
 		"bmc/bmctest":         {"fleet", "bmc"},
+		"bmc/oob":             {"fleet", "bmc"},
 		"cluster/clustertest": {"fleet", "cluster"},
 
 		"cmd/agent":     {"..."},
