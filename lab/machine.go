@@ -33,7 +33,8 @@ type Machine struct {
 
 // A BMC is the address and the account of a machine's baseboard controller.
 // IPMI is on port 623 and knows cipher suites 0 to 3 only, Redfish is on port
-// 443. One that speaks both has two lists of accounts, which begin alike.
+// 443. Where one speaks both, accounts that are made by IPMI hold for Redfish;
+// what Redfish changes, IPMI does not learn.
 type BMC struct {
 	Speaks   Protocol   `json:"speaks"`  // IPMI when empty
 	Address  netip.Addr `json:"address"` // 10.77.1.11 for the first machine, when empty

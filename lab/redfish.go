@@ -22,7 +22,7 @@ func (b *bay) serveRedfish(ctx context.Context, address string) error {
 	s := redfish.New(redfish.Options{
 		Systems: []redfish.System{{ID: redfishSystem, Machine: &plug{b}, Facts: m.facts()}},
 		Vendor:  m.Vendor, Username: m.BMC.Username, Password: m.BMC.Password, FaultFile: b.path(redfishFault),
-		Fetch: b.fetch, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Fetch: b.fetch, Elsewhere: b.simUsers, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	v, err := redfish.Listen(ctx, address, s)
 	if err != nil {

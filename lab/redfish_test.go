@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -298,5 +299,55 @@ func TestABMCShowsTheOverrideThatTheOtherProtocolHasSet(t *testing.T) {
 	}
 	if got, err := p.Boot(t.Context()); err != nil || got != always {
 		t.Errorf("Boot = %+v, %v, want %+v", got, err, always)
+	}
+}
+
+func TestAccountsThatIPMIMakesHoldForRedfish(t *testing.T) {
+	m := small(BIOS)
+	m.BMC.Speaks = Both
+	r := up(t, m)
+	m = r.Machines()[0]
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ipmi := login(ctx, t, r, m)
+	const user, password = "provision", "N3wPassw0rdN3wPw"
+	if _, err := ipmi.SetUsername(ctx, 5, user); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ipmi.SetUserPassword(ctx, 5, password, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := ipmi.EnableUser(ctx, 5); err != nil {
+		t.Fatal(err)
+	}
+	m.BMC.Username, m.BMC.Password = user, password
+	c := redfishTo(t, r, m)
+	if status, err := c.try(ctx, labSystem); err != nil || status != http.StatusOK {
+		t.Errorf("with the new account: status %d, %v", status, err)
+	}
+	c.m.BMC.Password = "wrong"
+	if status, err := c.try(ctx, labSystem); err != nil || status != http.StatusUnauthorized {
+		t.Errorf("with a wrong password: status %d, %v", status, err)
+	}
+}
+
+func TestWhatIPMISimKeepsOfItsUsers(t *testing.T) {
+	tests := map[string]struct {
+		text string
+		want []redfish.Account
+	}{
+		"nothing":               {"", nil},
+		"no lines":              {"x\n5.username\n5.username:d\nusername:d:x\n", nil},
+		"an empty slot":         {"5.passwd:d:\\00\\00\n5.username:d:\\00\n5.valid:i:1\n", nil},
+		"one that is disabled":  {"5.passwd:d:secret\n5.username:d:me\n5.valid:i:0\n", nil},
+		"one":                   {"5.privilege:i:3\n5.passwd:d:a\\3ab\\5c\\00\\00\n5.username:d:me\\00\n5.valid:i:1\n", []redfish.Account{{Username: "me", Password: `a:b\`, Operator: true}}},
+		"an escape that is cut": {"5.passwd:d:a\\3\n5.username:d:me\n5.valid:i:1\n", []redfish.Account{{Username: "me", Password: `a\3`}}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := parseSimUsers(tt.text); !slices.Equal(got, tt.want) {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
 	}
 }

@@ -7,6 +7,12 @@ import (
 	"strconv"
 )
 
+// An Account is one that was made by another protocol.
+type Account struct {
+	Username, Password string
+	Operator           bool // not an administrator
+}
+
 // An account is one, or an empty slot for one.
 type account struct {
 	id, user, password, role string
@@ -42,12 +48,40 @@ func (s *Service) prepareAccounts() {
 func (s *Service) verify(user, password string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.learn()
 	for _, a := range s.accounts {
 		if user != "" && a.enabled && a.user == user && subtle.ConstantTimeCompare([]byte(a.password), []byte(password)) == 1 {
 			return nil
 		}
 	}
 	return refuse(http.StatusUnauthorized, "ResourceAtUriUnauthorized", "While accessing the resource, the service received an authorization error: wrong user name or password.")
+}
+
+// learn takes over what has changed elsewhere: with the lock held.
+func (s *Service) learn() {
+	if s.o.Elsewhere == nil {
+		return
+	}
+	for _, other := range s.o.Elsewhere() {
+		if s.foreign[other.Username] == other {
+			continue
+		}
+		s.foreign[other.Username] = other
+		i := slices.IndexFunc(s.accounts, func(a *account) bool { return a.user == other.Username })
+		if i < 0 {
+			i = slices.IndexFunc(s.accounts, func(a *account) bool { return a.user == "" && a.id != "1" })
+		}
+		if i < 0 {
+			s.serial++
+			s.accounts = append(s.accounts, &account{id: strconv.Itoa(s.serial)})
+			i = len(s.accounts) - 1
+		}
+		a := s.accounts[i]
+		a.user, a.password, a.enabled, a.role = other.Username, other.Password, true, "Administrator"
+		if other.Operator {
+			a.role = "Operator"
+		}
+	}
 }
 
 func (s *Service) accountResources() map[string]resource {
@@ -99,6 +133,7 @@ func (s *Service) listAccounts(r *http.Request) (object, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.learn()
 	var paths []string
 	for _, a := range s.accounts {
 		paths = append(paths, accounts+"/"+a.id)

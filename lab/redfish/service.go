@@ -32,6 +32,9 @@ type Options struct {
 	// Machine.Insert; when nil, URLs are handed on as they are.
 	Fetch  func(ctx context.Context, url string) (image string, err error)
 	Faults Faults
+	// Elsewhere returns the accounts that somebody has made or changed by another
+	// protocol of the same BMC. They count here too from then on.
+	Elsewhere func() []Account
 	// FaultFile is where another program may write other Faults, as JSON.
 	FaultFile string
 	Log       *slog.Logger
@@ -59,7 +62,8 @@ type Service struct {
 	written  time.Time           // when the file was, that has the faults
 	sessions map[string]*session // by id
 	accounts []*account
-	serial   int // of sessions, accounts, tasks, log entries
+	foreign  map[string]Account // by name, as Elsewhere had them last
+	serial   int                // of sessions, accounts, tasks, log entries
 	tasks    []*task
 	firmware []*component
 	entries  []*entry
@@ -91,7 +95,7 @@ func New(o Options) *Service {
 	}
 	s := &Service{
 		o: o, log: o.Log, done: make(chan struct{}), faults: o.Faults,
-		sessions: map[string]*session{}, protocol: map[string]any{}, ears: map[chan event]bool{},
+		sessions: map[string]*session{}, protocol: map[string]any{}, ears: map[chan event]bool{}, foreign: map[string]Account{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -19,6 +19,7 @@ const (
 	sessions       = "/redfish/v1/SessionService/Sessions"
 	sessionTimeout = 30 * time.Minute
 	manySessions   = 64 // without Faults.Sessions
+	wrongTakes     = 2 * time.Second
 )
 
 func (s *Service) sessionResources() map[string]resource {
@@ -84,7 +85,7 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request, in object) error
 		return err
 	}
 	user := text(in, "UserName")
-	if err := s.verify(user, text(in, "Password")); err != nil {
+	if err := s.trust(r, user, text(in, "Password")); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -144,11 +145,21 @@ func (s *Service) admit(x resource, r *http.Request, f Faults) error {
 	if !ok || f.NoBasic {
 		return refuse(http.StatusUnauthorized, "NoValidSession", "There is no valid session established with the implementation.")
 	}
-	if err := s.verify(user, password); err != nil {
+	if err := s.trust(r, user, password); err != nil {
 		return err
 	}
 	s.count(func(c *Counts) { c.Logins++ })
 	return nil
+}
+
+// trust checks name and password. It takes its time over wrong ones, as BMCs do,
+// where an account may have been made elsewhere just now.
+func (s *Service) trust(r *http.Request, user, password string) error {
+	err := s.verify(user, password)
+	if err == nil || s.o.Elsewhere == nil || !s.wait(r, wrongTakes) {
+		return err
+	}
+	return s.verify(user, password)
 }
 
 func (s *Service) knows(token string) error {
