@@ -54,7 +54,7 @@ func TestAnotherServerIsNamedAndKeepsSubnetsFromBeingArmed(t *testing.T) {
 		t.Fatalf("apply: exit code %d\n%s", code, out)
 	}
 	mac, local := cardOf(t, r)
-	p.await(time.Minute, "alarms", "list",
+	p.await(time.Minute, "alarms",
 		"10.77.0.254 on subnet rack another DHCP server answers, "+mac+" on rack0, offers 10.77.0.1", "turn that server off",
 		local+" on subnet rack6 another DHCP server answers, "+mac+" on rack0, DUID 000")
 	first := alarmOn(t.Context(), t, r, local+" on subnet rack6")
@@ -154,8 +154,11 @@ func (p operator) await(limit time.Duration, noun string, words ...string) {
 		}
 	})
 	until(p.t, limit, noun+" list", func(ctx context.Context) (bool, error) {
-		last, _ = p.saysWithin(ctx, noun, "list", "-o", "wide")
-		return has(last, words...), nil
+		said, _ := p.saysWithin(ctx, noun, "list", "-o", "wide")
+		if ctx.Err() == nil {
+			last = said
+		}
+		return has(said, words...), nil
 	})
 }
 
