@@ -266,6 +266,28 @@ func TestAnEnrolmentSurvivesAKillAtAnyMoment(t *testing.T) {
 	}
 }
 
+func TestAMachineThatIsApprovedWhileItWaitsGetsItsAccountThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, s := enrolRack(t, fleet.BMCAccess{}, func(*fakeBMC) {})
+		s.world.Site.Rules[0].Approve = false
+		e, kill := r.serve(s)
+		r.press()
+		if n := s.only(t); r.bmc.ordered() > 0 || n.BMC.Address != "" || n.BMC.Next != (fleet.BMCAccount{}) {
+			t.Errorf("a machine that nobody has approved: %d orders, BMC %+v", r.bmc.ordered(), n.BMC)
+		}
+		if _, err := e.Approve(t.Context(), "ada", string(s.only(t).ID)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+		if n := s.only(t); !n.BMC.Own || !r.bmc.opens(n) {
+			t.Errorf("after its approval the BMC is %+v", n.BMC)
+		}
+		r.unplug()
+		kill()
+		synctest.Wait()
+	})
+}
+
 func TestAnAccountThatTheBMCForgotIsMadeAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, s := enrolRack(t, fleet.BMCAccess{}, func(*fakeBMC) {})

@@ -35,10 +35,13 @@ it changes anything. --force-dhcp skips that.
   profiles   name, image, disk (serial, model, min_gib, max_gib, type, largest), ssh_keys, kernel
   pools      name, stage, profile, cluster (swarm, none), managers, labels, trust (0, 1, 2), console (record)
   subnets    name, cidr, mode (observe, proxy, reserved, full), ranges, router, dns, ntp, domain, lease, server,
-             known_dhcp
+             known_dhcp, oob (BMCs get their addresses there)
   rules      name, match (mac, vendor, product, serial, asset_tag, subnet, switch_port, min_memory_mib),
              pool, role, labels, approve, bmc (username, password_file, driver, address, ipmi_port, https_port,
-             cipher_suite, system, pdu (model, outlets))`,
+             cipher_suite, system, pdu (model, outlets), enrol); without a password_file an account is made on
+             each BMC, unless enrol is false
+  bmc_accounts
+             what BMCs come with: vendor, mac, serial, username, password_file`,
 		Example: `  provision apply -f site.yaml
   provision apply -f site.yaml --dry-run`,
 		Args: cobra.NoArgs,

@@ -33,6 +33,9 @@ func TestASiteSaysWhichBMCAccountsAreOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s := site.Subnets[0]; s.UnknownShare != 100 || s.UnknownLease != 3600 {
+		t.Errorf("BMCs, whom nobody approves, get %d %% of the addresses for %d s", s.UnknownShare, s.UnknownLease)
+	}
 	if !site.Subnets[0].OOB || site.Subnets[0].CIDR != netip.MustParsePrefix("10.77.1.0/24") {
 		t.Errorf("the subnet of BMCs is %+v", site.Subnets[0])
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -93,6 +94,9 @@ func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
 	}
 	if s.Mode == "" {
 		s.Mode = fleet.Observe
+	}
+	if s.OOB { // nobody approves BMCs
+		s.UnknownShare, s.UnknownLease = cmp.Or(s.UnknownShare, 100), cmp.Or(s.UnknownLease, s.Lease, 3600)
 	}
 	s.CIDR, _ = netip.ParsePrefix(n.CIDR) // what is not valid, Validate refuses
 	if s.CIDR.IsValid() && s.CIDR != s.CIDR.Masked() {
