@@ -135,7 +135,7 @@ type screen struct {
 	done chan struct{}
 }
 
-func watch(c *bmc.Console) *screen {
+func watch(c bmc.Console) *screen {
 	s := &screen{done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
@@ -211,7 +211,7 @@ func startReferenceConsole(t *testing.T) (bmc.Target, *ipmi.BMC, breakPort) {
 	return target, b, p
 }
 
-func openConsole(t *testing.T, c *bmc.Controller, target bmc.Target, o bmc.ConsoleOptions) *bmc.Console {
+func openConsole(t *testing.T, c *bmc.Controller, target bmc.Target, o bmc.ConsoleOptions) bmc.Console {
 	t.Helper()
 	console, err := c.OpenConsole(t.Context(), target, o)
 	if err != nil {

@@ -36,6 +36,7 @@ var (
 	ErrConsoleRight = errors.New("the BMC's user may not open the console")
 	ErrConsoleHeld  = errors.New("somebody else has the console open")
 	ErrConsoleTaken = errors.New("somebody else took the console")
+	ErrHostKey      = errors.New("the BMC shows another SSH host key than before")
 )
 
 // advice is what people get for each of them. What to do stands in the table
@@ -65,6 +66,7 @@ var advice = []struct {
 	{ErrConsoleRight, fleet.Denied, fleet.CodeSOLDenied},
 	{ErrConsoleHeld, fleet.Conflict, fleet.CodeSOLHeld},
 	{ErrConsoleTaken, fleet.Conflict, fleet.CodeSOLTaken},
+	{ErrHostKey, fleet.Denied, fleet.CodeHostKey},
 }
 
 // trouble makes of a failure what a person can act on.

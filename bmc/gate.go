@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/types"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // A gate lets one conversation at a time through to a BMC, and not too soon
@@ -15,10 +17,11 @@ type gate struct {
 	changes chan struct{}
 	talks   chan struct{}
 
-	mu    sync.Mutex
-	ended time.Time           // the last conversation
-	suite types.CipherSuiteID // known to work; 0: none yet
-	owner uint32              // of the console, when we had it last: our session
+	mu      sync.Mutex
+	ended   time.Time           // the last conversation
+	suite   types.CipherSuiteID // known to work; 0: none yet
+	console fleet.ConsoleVia    // how the console was reached; "" not yet
+	owner   uint32              // of the console, when we had it last: our session
 }
 
 func newGate() *gate {
@@ -69,6 +72,16 @@ func (g *gate) learn(suite types.CipherSuiteID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.suite = suite
+}
+
+// consoleWay remembers how the console was reached, and returns it; "" asks only.
+func (g *gate) consoleWay(via fleet.ConsoleVia) fleet.ConsoleVia {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if via != "" {
+		g.console = via
+	}
+	return g.console
 }
 
 // owned remembers our session that has the console, and returns the one before.

@@ -47,6 +47,9 @@ func (e *Engine) AcceptPin(ctx context.Context, actor, ref, pin string) (fleet.N
 	if err != nil {
 		return found, err
 	}
+	if strings.HasPrefix(pin, hostKeyPrefix) {
+		return e.setHostKey(ctx, actor, found, pin)
+	}
 	err = e.update(ctx, func(t *tx) error {
 		n, err := t.node(found.ID)
 		if err != nil {

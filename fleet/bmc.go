@@ -60,6 +60,7 @@ type BMC struct {
 	System      string // Redfish: path of the system that is this node
 	BasicAuth   bool   // Redfish: sign in with each request, without a session
 	Pin         string // hex SHA-256 of the TLS certificate that it has; "" when none was seen
+	HostKey     string // SSH: fingerprint of its key, of the first time that it was seen
 	NewPin      string // of another one that it shows now, which nobody has accepted yet
 
 	Outlets PDUOutlets
@@ -76,6 +77,15 @@ type BMCPorts struct {
 	HTTPS int // 0: the port in the address, or 443
 }
 
+// A ConsoleVia is a way to a machine's serial console.
+type ConsoleVia string
+
+// The ways.
+const (
+	ConsoleIPMI ConsoleVia = "ipmi" // serial over LAN
+	ConsoleSSH  ConsoleVia = "ssh"
+)
+
 // PDUOutlets say where a machine is plugged into a PDU.
 type PDUOutlets struct {
 	Model   string // a row of the drivers' table: "apc", "raritan"
@@ -90,12 +100,13 @@ type BMCQuirks struct {
 	Interval time.Duration // pause between two conversations; the controller's when zero
 	Settle   time.Duration // how long a change may take; the controller's when zero
 
-	BootByIPMI     bool // Redfish: the boot device is set by IPMI
-	BootUnreadable bool // the boot device cannot be read back
-	BootNoMode     bool // the boot device is read back without UEFI or BIOS
-	OnceIsForEver  bool // "once" is read back as "always"
-	NoSoft         bool // does not ask the system to shut down
-	NoReset        bool // cannot reset: off and on instead
+	BootByIPMI     bool       // Redfish: the boot device is set by IPMI
+	BootUnreadable bool       // the boot device cannot be read back
+	BootNoMode     bool       // the boot device is read back without UEFI or BIOS
+	OnceIsForEver  bool       // "once" is read back as "always"
+	NoSoft         bool       // does not ask the system to shut down
+	Console        ConsoleVia // how the serial console is reached; "" lets us find out
+	NoReset        bool       // cannot reset: off and on instead
 }
 
 // Via returns the driver in use, also for what was stored before there was a

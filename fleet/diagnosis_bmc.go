@@ -22,6 +22,7 @@ const (
 	CodeSOLDenied   = "E-SOL-DENIED"
 	CodeSOLHeld     = "E-SOL-HELD"
 	CodeSOLTaken    = "E-SOL-TAKEN"
+	CodeHostKey     = "E-SOL-HOST-KEY"
 )
 
 // bmcDiagnoses are about the BMC of a node; {on} is the node.
@@ -45,5 +46,6 @@ var bmcDiagnoses = []Diagnosis{
 	{CodeSOLDisabled, "the BMC gives no serial console over LAN", "switch on serial over LAN in the settings of the BMC of {on}, for its user too"},
 	{CodeSOLDenied, "the BMC's user may not open the console", "allow the BMC's user of {on} serial over LAN, or lower the privilege that it demands"},
 	{CodeSOLHeld, "somebody else has the console open", "have them leave it, or take it from them: provision console --take {on}"},
+	{CodeHostKey, "the BMC shows another SSH host key than before", "if you have changed it: provision bmc accept {on} --pin SHA256:…, with the fingerprint that is shown; if not, somebody stands between this server and the BMC"},
 	{CodeSOLTaken, "somebody else took the console", "ask who else works on the machine, or take it back: provision console --take {on}"},
 }

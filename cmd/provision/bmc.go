@@ -47,7 +47,8 @@ func newBMCAcceptCmd(a *app) *cobra.Command {
 		Long: `A BMC that shows another certificate than before is not spoken to: somebody
 may stand in between, and our password would go to him. When you have renewed the
 certificate, compare the fingerprint (SHA-256) with what the BMC's own page shows,
-and accept it.`,
+and accept it. An SSH host key, of a BMC whose console is reached over SSH, is
+accepted by its fingerprint: --pin SHA256:…`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,7 +61,7 @@ and accept it.`,
 			if err != nil {
 				return err
 			}
-			if n.Power == nil || n.Power.NewPin == "" {
+			if isHostKey := strings.HasPrefix(pin, "SHA256:"); !isHostKey && (n.Power == nil || n.Power.NewPin == "") {
 				return &exitError{code: exitConflict, err: fmt.Errorf("the BMC of %s has shown no other certificate", nodeTitle(n))}
 			}
 			if pin == "" {
@@ -73,7 +74,7 @@ and accept it.`,
 			if n, err = srv.AcceptPin(ctx, args[0], api.AcceptPinRequest{Pin: pin}); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.stdout, "%s: pinned %s\n", printable(nodeTitle(n)), n.Power.Pin)
+			fmt.Fprintf(a.stdout, "%s: pinned %s\n", printable(nodeTitle(n)), pin)
 			return nil
 		},
 	}

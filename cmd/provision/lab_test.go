@@ -318,6 +318,7 @@ func TestWhatCannotBeInstalledFailsWithItsName(t *testing.T) {
 			t.Errorf("the stranger is in the run: %+v", n)
 		}
 	}
+	checkConsole(t, r, nodes["DAMAGED"].ID)
 	checkUntouched(t, r, machines[0].Name)
 	checkUntouched(t, r, machines[2].Name)
 	if _, err := r.rack.WaitConsole(t.Context(), machines[2].Name, regexp.MustCompile(`(?i)wait`)); err != nil {
@@ -348,6 +349,24 @@ func checkEnrolled(t *testing.T, r *labRack, id string) {
 		n, err := r.client.Node(ctx, id)
 		return slices.ContainsFunc(n.Findings, zero), err
 	})
+}
+
+// checkConsole looks at what is known of a failed machine's serial console, which
+// came through its BMC: the last lines with the failure, and a record of the boot.
+func checkConsole(t *testing.T, r *labRack, id string) {
+	t.Helper()
+	n, err := r.client.Node(t.Context(), id)
+	if err != nil || n.Failure == nil || !strings.Contains(n.Failure.Console, "provision: ") {
+		t.Errorf("the failure comes without the machine's last words: %+v, %v", n.Failure, err)
+	}
+	records, err := r.client.ConsoleRecords(t.Context(), id)
+	if err != nil || len(records) == 0 || records[0].Why != "power" {
+		t.Errorf("records of the console: %+v, %v; want one that began with the power", records, err)
+	}
+	log, err := r.client.ConsoleLog(t.Context(), id, api.ConsoleQuery{Match: "agent started"})
+	if err != nil || len(log.Lines) == 0 {
+		t.Errorf("the agent's first line is not in the record: %+v, %v", log, err)
+	}
 }
 
 func checkFailure(t *testing.T, run api.Run, node, code, text string) {

@@ -61,6 +61,12 @@ func (st *station) openConsole(ctx context.Context, id fleet.NodeID, take bool) 
 	if err != nil {
 		return nil, err // and no port that is a nil pointer
 	}
+	if shown, ok := port.(interface{ HostKey() string }); ok {
+		if err := st.engine.SawHostKey(ctx, id, shown.HostKey()); err != nil {
+			_ = port.Close()
+			return nil, err
+		}
+	}
 	return port, nil
 }
 

@@ -33,7 +33,7 @@ func targetOf(n fleet.Node, password bmc.Password) bmc.Target {
 	b := n.BMC
 	return bmc.Target{
 		Node: n.Title(), Driver: b.Via(), Address: b.Address, Ports: b.Ports, Username: b.Username, Password: password,
-		Quirks: b.Quirks, CipherSuite: b.CipherSuite, System: b.System, BasicAuth: b.BasicAuth, Pin: b.Pin,
+		Quirks: b.Quirks, CipherSuite: b.CipherSuite, System: b.System, BasicAuth: b.BasicAuth, Pin: b.Pin, HostKey: b.HostKey,
 		UUID: n.UUID, Serial: n.Inventory.Serial, Outlets: b.Outlets,
 	}
 }

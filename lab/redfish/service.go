@@ -45,6 +45,13 @@ type System struct {
 	ID      string // "1" when empty; iDRAC says System.Embedded.1, others the serial number
 	Machine Machine
 	Facts   Facts
+	Console Console
+}
+
+// A Console is what a system says about its serial console over SSH.
+type Console struct {
+	Port  int    // 0: it is off
+	Entry string // the command that leads to it; "": it is there at once
 }
 
 // A Service is a BMC. It serves HTTP; [Listen] adds the TLS.

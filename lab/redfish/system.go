@@ -106,7 +106,7 @@ func (s *Service) showSystem(r *http.Request) (object, error) {
 		"MemorySummary":    object{"TotalSystemMemoryGiB": float64(facts.MemoryMiB) / 1024, "Status": fine()},
 		"Bios":             link(p + "/Bios"), "Processors": link(p + "/Processors"), "Memory": link(p + "/Memory"), "Storage": link(p + "/Storage"),
 		"EthernetInterfaces": link(p + "/EthernetInterfaces"), "SecureBoot": link(p + "/SecureBoot"),
-		"SerialConsole": serialConsole(),
+		"SerialConsole": serialConsole(x.Console),
 		"Links":         object{"Chassis": links([]string{s.chassisPath(x)}), "ManagedBy": links([]string{s.managerPath()})},
 		"Actions": object{"#ComputerSystem.Reset": object{
 			"target": p + "/Actions/ComputerSystem.Reset", "@Redfish.ActionInfo": p + "/ResetActionInfo",
@@ -365,10 +365,10 @@ func (s *Service) secureBoot(r *http.Request) (object, error) {
 	}), nil
 }
 
-func serialConsole() object {
-	return object{
-		"MaxConcurrentSessions": 1,
-		"SSH":                   object{"ServiceEnabled": false, "Port": 22},
-		"IPMI":                  object{"ServiceEnabled": true, "Port": 623},
+func serialConsole(c Console) object {
+	overSSH := object{"ServiceEnabled": c.Port > 0, "Port": cmp.Or(c.Port, 22)}
+	if c.Entry != "" {
+		overSSH["ConsoleEntryCommand"] = c.Entry
 	}
+	return object{"MaxConcurrentSessions": 1, "SSH": overSSH, "IPMI": object{"ServiceEnabled": true, "Port": 623}}
 }

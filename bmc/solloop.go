@@ -53,7 +53,7 @@ func (p *pulse) answer(owner uint32) bool {
 }
 
 // listen reads what the BMC sends until the socket fails.
-func (c *Console) listen() {
+func (c *solConsole) listen() {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := c.drv.conn.Read(buf)
@@ -76,7 +76,7 @@ func (c *Console) listen() {
 }
 
 // parse reads a datagram. Anybody can send one.
-func (c *Console) parse(b []byte) (in inbound, ok bool) {
+func (c *solConsole) parse(b []byte) (in inbound, ok bool) {
 	rmcp := &types.Rmcp{}
 	if rmcp.Unpack(b) != nil || rmcp.Session20 == nil {
 		return in, false
@@ -103,7 +103,7 @@ func (c *Console) parse(b []byte) (in inbound, ok bool) {
 }
 
 // run carries characters until the console is closed or lost.
-func (c *Console) run() error {
+func (c *solConsole) run() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -134,7 +134,7 @@ func (c *Console) run() error {
 }
 
 // send sends what is due, and says when something will be.
-func (c *Console) send(now time.Time) (again time.Time, err error) {
+func (c *solConsole) send(now time.Time) (again time.Time, err error) {
 	if now.Sub(c.pulse.heard) > c.pulse.every+pulseSilent {
 		return again, fmt.Errorf("%w any more", ErrNoAnswer)
 	}
@@ -163,7 +163,7 @@ func (c *Console) send(now time.Time) (again time.Time, err error) {
 
 // transmit sends one packet in our session. A network that is away for a
 // moment is not the end: the pulse decides.
-func (c *Console) transmit(r types.Request) error {
+func (c *solConsole) transmit(r types.Request) error {
 	rmcp, err := c.drv.client.BuildRmcpRequest(context.Background(), r)
 	if err != nil {
 		return fmt.Errorf("%w (%v)", ErrRejected, err)
@@ -174,7 +174,7 @@ func (c *Console) transmit(r types.Request) error {
 	return nil
 }
 
-func (c *Console) receive(in inbound, now time.Time) error {
+func (c *solConsole) receive(in inbound, now time.Time) error {
 	if in.err != nil {
 		return classify(in.err)
 	}
