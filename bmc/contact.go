@@ -17,6 +17,11 @@ type contact struct {
 
 type contactKey struct{}
 
+// anew returns a context for conversations with another service of a BMC.
+func anew(ctx context.Context) context.Context {
+	return context.WithValue(ctx, contactKey{}, new(contact))
+}
+
 // withContact returns a context whose conversations tell how far they came.
 func withContact(ctx context.Context) (context.Context, *contact) {
 	if c := contactOf(ctx); c != nil {

@@ -18,6 +18,7 @@ type Options struct {
 	Timeout  time.Duration // for one conversation; 10 s
 	Settle   time.Duration // how long a change may take to become true; 60 s
 	Pulse    time.Duration // between two questions to a BMC whose console is open; 20 s
+	IPMITool string        // path of the program; the one on PATH
 	Dial     Dial          // how to reach BMCs; the host's own network when nil
 	Log      *slog.Logger
 }
@@ -26,6 +27,7 @@ type Options struct {
 type Controller struct {
 	o     Options
 	slots chan struct{}
+	tools chan struct{} // processes of ipmitool
 
 	mu    sync.Mutex
 	gates map[string]*gate // by [Target.key]
@@ -54,7 +56,7 @@ func New(o Options) *Controller {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Controller{o: o, slots: make(chan struct{}, o.Limit), gates: map[string]*gate{}}
+	return &Controller{o: o, slots: make(chan struct{}, o.Limit), tools: make(chan struct{}, ipmitools), gates: map[string]*gate{}}
 }
 
 // gate returns the gate of a BMC. There are as many as BMCs were ever asked.
@@ -70,10 +72,21 @@ func (c *Controller) gate(t Target) *gate {
 	return g
 }
 
-// guard lets f have one conversation with a BMC. It returns in time even when
-// a library below f does not; the BMC's gate and our slot stay taken until
-// that one has given up too.
-func guard[T any](ctx context.Context, c *Controller, t Target, f func(context.Context) (T, error)) (T, error) {
+// guard lets f have one conversation with a BMC, unless it is one that is left
+// alone. It returns in time even when a library below f does not; the BMC's gate
+// and our slot stay taken until that one has given up too.
+func guard[T any](ctx context.Context, c *Controller, t Target, f func(context.Context) (T, error)) (value T, err error) {
+	if contactOf(ctx) == nil { // else it is part of an operation that was let through
+		b := &c.gate(t).breaker
+		if err := b.allow(t, time.Now()); err != nil {
+			return value, err
+		}
+		defer func() { b.learn(t, err, time.Now()) }()
+	}
+	return converse(ctx, c, t, f)
+}
+
+func converse[T any](ctx context.Context, c *Controller, t Target, f func(context.Context) (T, error)) (T, error) {
 	var none T
 	g := c.gate(t)
 	if err := c.admit(ctx, t, g); err != nil {
@@ -181,6 +194,10 @@ func (c *Controller) open(ctx context.Context, t Target) (line, error) {
 		return c.openLibrary(ctx, t)
 	case fleet.DriverRedfish:
 		return c.openSystem(ctx, t)
+	case fleet.DriverDell, fleet.DriverSupermicro, fleet.DriverOpenBMC, fleet.DriverASRockRack, fleet.DriverAMT:
+		return c.openVendor(ctx, t)
+	case fleet.DriverIPMITool:
+		return c.openIPMITool(ctx, t)
 	default:
 		return nil, fmt.Errorf("%w: driver %q", ErrUnsupported, t.Driver)
 	}

@@ -16,6 +16,7 @@ import (
 type gate struct {
 	changes chan struct{}
 	talks   chan struct{}
+	breaker breaker
 
 	mu      sync.Mutex
 	ended   time.Time           // the last conversation

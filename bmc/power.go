@@ -60,11 +60,17 @@ func (c *Controller) change(ctx context.Context, op string, t Target, f func(con
 		return invalid(op, t, err)
 	}
 	g := c.gate(t)
+	if err := g.breaker.allow(t, time.Now()); err != nil {
+		return trouble(op, t, err)
+	}
 	if err := c.queue(ctx, g); err != nil {
 		return trouble(op, t, err)
 	}
 	defer func() { <-g.changes }()
-	return trouble(op, t, f(ctx))
+	ctx, _ = withContact(ctx)
+	err := f(ctx)
+	g.breaker.learn(t, err, time.Now())
+	return trouble(op, t, err)
 }
 
 // queue waits for the change before ours, at most as long as that may take.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/bougou/go-ipmi/pkg/client"
 
@@ -41,7 +42,9 @@ func (c *Controller) Probe(ctx context.Context, t Target) (Found, error) {
 	if err := t.valid(); err != nil {
 		return Found{}, invalid(op, t, err)
 	}
+	ctx, _ = withContact(ctx)
 	found, err := c.probe(ctx, t)
+	c.gate(t).breaker.learn(t, err, time.Now())
 	return found, trouble(op, t, err)
 }
 
@@ -55,7 +58,7 @@ func (c *Controller) probe(ctx context.Context, t Target) (Found, error) {
 		if !elsewhere(err) {
 			return Found{Driver: fleet.DriverRedfish}, err // who said no
 		}
-		found, second := c.probeIPMI(ctx, t)
+		found, second := c.probeIPMI(anew(ctx), t)
 		if errors.Is(second, ErrNoAnswer) || errors.Is(second, ErrClosed) {
 			return found, fmt.Errorf("%w; by Redfish: %w", second, err)
 		}
@@ -64,6 +67,8 @@ func (c *Controller) probe(ctx context.Context, t Target) (Found, error) {
 		return c.probeRedfish(ctx, t)
 	case t.Driver == fleet.DriverIPMI:
 		return c.probeIPMI(ctx, t)
+	case vendors[t.Driver] != "":
+		return c.probeVendor(ctx, t)
 	}
 	state, err := talk(ctx, c, t, func(ctx context.Context, l line) (fleet.PowerState, error) { return l.power(ctx) })
 	return Found{Driver: t.Driver, CipherSuite: t.CipherSuite, Power: state}, err

@@ -108,16 +108,20 @@ func TestTheReferenceBMCKeepsTheContract(t *testing.T) {
 				on, err := c.PowerState(t.Context())
 				return err == nil && on
 			},
-			NextBoot: func() string {
-				f, err := c.GetBootFlags(t.Context())
-				if err != nil || !f.BootFlagsValid {
-					return ""
-				}
-				return map[types.BootDeviceSelector]string{
-					types.BootDeviceSelectorForcePXE: "pxe", types.BootDeviceSelectorForceHardDrive: "disk",
-				}[f.BootDeviceSelector]
-			},
+			NextBoot: func() string { return nextBootOf(t, c) },
 			SetFault: c.setFault,
 		}
 	})
+}
+
+// nextBootOf is what the hardware was told to boot.
+func nextBootOf(t *testing.T, c *chassis) string {
+	t.Helper()
+	f, err := c.GetBootFlags(t.Context())
+	if err != nil || !f.BootFlagsValid {
+		return ""
+	}
+	return map[types.BootDeviceSelector]string{
+		types.BootDeviceSelectorForcePXE: "pxe", types.BootDeviceSelectorForceHardDrive: "disk",
+	}[f.BootDeviceSelector]
 }

@@ -1,0 +1,210 @@
+package bmc
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/types"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// An ipmitoolLine gives each order by a process of the program ipmitool, for
+// BMCs that our own driver does not get on with. bmclib's provider runs two to
+// four for one operation, and cannot read the boot device back.
+type ipmitoolLine struct {
+	c          *Controller
+	target     Target
+	host, port string
+	suite      int
+}
+
+// ipmitools is how many processes there are at a time: each costs 14 MB.
+const ipmitools = 16
+
+const mostSaid = 64 << 10 // bytes of a process's output
+
+// openIPMITool looks whether a BMC is there: the program needs a minute to find
+// out that none is.
+func (c *Controller) openIPMITool(ctx context.Context, t Target) (*ipmitoolLine, error) {
+	host, port, err := t.hostPort()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.o.Dial(ctx, "udp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	defer conn.Close()
+	if err := greet(ctx, conn); err != nil {
+		return nil, fmt.Errorf("greet: %w", err)
+	}
+	reached(ctx)
+	l := &ipmitoolLine{c: c, target: t, host: host, port: strconv.Itoa(port), suite: t.CipherSuite}
+	if l.suite < 1 { // without one it tries two, and counts as two logins
+		l.suite = 17
+	}
+	return l, nil
+}
+
+// run has one process do one command, and kills it when time is up.
+func (l *ipmitoolLine) run(ctx context.Context, command ...string) (string, error) {
+	if err := take(ctx, l.c.tools); err != nil {
+		return "", err
+	}
+	defer func() { <-l.c.tools }()
+	args := append([]string{
+		"-I", "lanplus", "-H", l.host, "-p", l.port, "-U", l.target.Username, "-E", "-C", strconv.Itoa(l.suite), "-L", "OPERATOR", "-N", "1", "-R", "3", "-v",
+	}, command...)
+	cmd := exec.CommandContext(ctx, cmp.Or(l.c.o.IPMITool, "ipmitool"), args...) //nolint:gosec // our own words, and an address
+	cmd.Env = append(os.Environ(), "IPMI_PASSWORD="+string(l.target.Password), "LC_ALL=C")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &capped{&out, mostSaid}, &capped{&said, mostSaid}
+	err := cmd.Run()
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", fmt.Errorf("%w: the program ipmitool is not installed on this server", ErrUnsupported)
+	}
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err != nil {
+		return "", l.failure(said.String())
+	}
+	admitted(ctx)
+	return out.String(), nil
+}
+
+// capped keeps the beginning of what is written to it.
+type capped struct {
+	to   io.Writer
+	left int
+}
+
+// Write implements io.Writer, and never fails.
+func (w *capped) Write(p []byte) (int, error) {
+	n := min(len(p), w.left)
+	w.left -= n
+	_, err := w.to.Write(p[:n])
+	return len(p), err
+}
+
+// failures are the sentences of ipmitool -v that say what went wrong. Without
+// -v it has one for a dead host, a wrong password and a wrong cipher suite.
+var failures = []struct {
+	says string
+	err  error
+}{
+	{"HMAC is invalid", ErrLogin},
+	{"RAKP 2 message indicates an error : unauthorized", ErrLogin},
+	{"RAKP 4 message indicates an error : invalid integrity", ErrLogin},
+	{"invalid role", ErrDenied},
+	{"unauthorized role", ErrDenied},
+	{"unauthorized GUID", ErrRejected},
+	{"insufficient resources", ErrSessions},
+	{"invalid authentication algorithm", ErrCipher},
+	{"invalid integrity algorithm", ErrCipher},
+	{"invalid confidentiality algorithm", ErrCipher},
+	{"no matching", ErrCipher},
+	{"no cipher suite match", ErrCipher},
+	{"Unable to establish IPMI v2", ErrHangs}, // its greeting was answered
+}
+
+// failure names what ipmitool says.
+func (l *ipmitoolLine) failure(said string) error {
+	lines := strings.Split(strings.TrimSpace(said), "\n")
+	last := fleet.CleanText(lines[len(lines)-1])
+	if l.target.Password != "" {
+		last = strings.ReplaceAll(last, string(l.target.Password), hidden)
+	}
+	last = strings.ToValidUTF8(last[:min(len(last), longestMessage)], "")
+	for _, f := range failures {
+		if strings.Contains(said, f.says) {
+			return fmt.Errorf("%w (%s)", f.err, last)
+		}
+	}
+	switch {
+	case strings.Contains(last, "nsufficient privilege"):
+		return fmt.Errorf("%w (%s)", ErrDenied, last)
+	case strings.Contains(last, "nvalid command"), strings.Contains(last, "not supported"):
+		return fmt.Errorf("%w (%s)", ErrUnsupported, last)
+	}
+	return fmt.Errorf("%w (%s)", ErrRejected, last)
+}
+
+func (l *ipmitoolLine) power(ctx context.Context) (fleet.PowerState, error) {
+	said, err := l.run(ctx, "chassis", "power", "status")
+	if err != nil {
+		return fleet.PowerIsUnknown, err
+	}
+	return powerState(said), nil
+}
+
+func (l *ipmitoolLine) order(ctx context.Context, a action) error {
+	words := map[action]string{turnOn: "on", turnOff: "off", softOff: "soft", reset: "reset", diagnose: "diag"}
+	_, err := l.run(ctx, "chassis", "power", words[a])
+	return err
+}
+
+// setBoot writes the boot flags as raw bytes, as our own driver does: what
+// ipmitool makes of "bootdev" differs between its versions.
+func (l *ipmitoolLine) setBoot(ctx context.Context, b Boot) error {
+	selector, ok := selectors[b.Device]
+	if !ok {
+		return fmt.Errorf("%w: boot device %q by IPMI", ErrUnsupported, b.Device)
+	}
+	_, err := l.run(ctx, "raw", "0x00", "0x08", "0x05", fmt.Sprintf("%#02x", b.flags()), fmt.Sprintf("%#02x", uint8(selector)<<2), "0x00", "0x00", "0x00")
+	return err
+}
+
+// flags is the first byte of the boot flags, IPMI 2.0 table 28-14.
+func (b Boot) flags() byte {
+	const valid, persist, efi = 1 << 7, 1 << 6, 1 << 5
+	flags := byte(valid)
+	if !b.Once {
+		flags |= persist
+	}
+	if b.Mode != BIOS {
+		flags |= efi
+	}
+	return flags
+}
+
+func (l *ipmitoolLine) boots(ctx context.Context, b Boot) (bool, error) {
+	said, err := l.run(ctx, "raw", "0x00", "0x09", "0x05", "0x00", "0x00")
+	if err != nil {
+		return false, err
+	}
+	flags, err := parseBootFlags(said)
+	return err == nil && b.agrees(flags), err
+}
+
+// parseBootFlags reads the answer to Get System Boot Options as ipmitool prints
+// it: " 01 05 a0 04 00 00 00".
+func parseBootFlags(said string) (f types.BootOptionParam_BootFlags, err error) {
+	const header = 2 // version, parameter
+	raw, err := hex.DecodeString(strings.Join(strings.Fields(said), ""))
+	if err != nil || len(raw) < header {
+		return f, fmt.Errorf("%w: ipmitool does not print boot flags", ErrRejected)
+	}
+	if err := f.Unpack(raw[header:]); err != nil {
+		return f, fmt.Errorf("%w: it sends boot flags of %d bytes", ErrRejected, len(raw)-header)
+	}
+	return f, nil
+}
+
+func (l *ipmitoolLine) hangUp(context.Context) {} // a process has no session when it ends

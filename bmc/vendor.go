@@ -1,0 +1,243 @@
+package bmc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/bmc-toolbox/bmclib/v2"
+	bmclibErrs "github.com/bmc-toolbox/bmclib/v2/errors"
+	"github.com/go-logr/logr"
+	"github.com/jacobweinstock/registrar"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// vendors are the drivers of bmclib that a node can be set to, by their names
+// there. None of them is tried by a probe.
+var vendors = map[fleet.BMCDriver]string{
+	fleet.DriverDell: "dell", fleet.DriverSupermicro: "supermicro", fleet.DriverOpenBMC: "openbmc",
+	fleet.DriverASRockRack: "asrockrack", fleet.DriverAMT: "IntelAMT",
+}
+
+// A vendorLine is power by one of bmclib's drivers. They have no boot device,
+// but for AMT: that goes through the standard which the BMC speaks beside.
+type vendorLine struct {
+	c      *Controller
+	target Target
+	facade *bmclib.Client
+	wire   *wire
+	beside line // for the boot device; nil before it is needed
+}
+
+// A wire is the network below bmclib, with what was last wrong with it: its
+// drivers fold that into text.
+type wire struct {
+	guardian
+	mu   sync.Mutex
+	last error
+}
+
+func (w *wire) keep(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = err
+	return err
+}
+
+// transport reaches nothing but the BMC, whatever port a driver has in mind.
+func (w *wire) transport(dial Dial, at string) *http.Transport {
+	conf := w.config()
+	conf.VerifyConnection = func(state tls.ConnectionState) error { return w.keep(w.verify(state)) }
+	return &http.Transport{
+		TLSClientConfig: conf, TLSHandshakeTimeout: connectIn, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			inner, cancel := context.WithTimeout(ctx, connectIn)
+			defer cancel()
+			conn, err := dial(inner, network, at)
+			if err != nil && inner.Err() != nil {
+				err = ErrNoAnswer
+			}
+			return conn, w.keep(err)
+		},
+	}
+}
+
+// openVendor opens bmclib with one of its drivers. It makes all of them, which
+// costs nothing before they are opened; what is not ours is taken out.
+func (c *Controller) openVendor(ctx context.Context, t Target) (*vendorLine, error) {
+	if t.Driver.Web() && t.Pin == "" {
+		return nil, ErrNotProbed
+	}
+	host, port, err := t.at(t.Ports.HTTPS, httpsPort)
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{guardian: guardian{pin: t.Pin}}
+	client := &http.Client{Timeout: c.timeout(t), Transport: w.transport(c.o.Dial, net.JoinHostPort(host, strconv.Itoa(port)))}
+	facade := bmclib.NewClient(host, t.Username, string(t.Password), bmclib.WithLogger(logr.Discard()), bmclib.WithHTTPClient(client),
+		bmclib.WithPerProviderTimeout(c.timeout(t)), bmclib.WithAsrockrackPort(strconv.Itoa(port)), bmclib.WithDellRedfishUseBasicAuth(t.BasicAuth))
+	facade.Registry.Drivers = slices.DeleteFunc(facade.Registry.Drivers, func(d *registrar.Driver) bool { return d.Name != vendors[t.Driver] })
+	l := &vendorLine{c: c, target: t, facade: facade, wire: w}
+	if err := facade.Open(ctx); err != nil {
+		return nil, l.failure(err)
+	}
+	admitted(ctx)
+	return l, nil
+}
+
+// failure names what a driver of bmclib says, which is text mostly.
+func (l *vendorLine) failure(err error) error {
+	l.wire.mu.Lock()
+	below := l.wire.last
+	l.wire.mu.Unlock()
+	text := err.Error()
+	if l.target.Password != "" {
+		text = strings.ReplaceAll(text, string(l.target.Password), hidden)
+	}
+	text = fleet.CleanText(text)
+	text = strings.ToValidUTF8(text[:min(len(text), longestMessage)], "")
+	switch {
+	case below != nil:
+		return below
+	case strings.Contains(text, "401") || strings.Contains(text, "nauthorized"):
+		return fmt.Errorf("%w (%s)", ErrLogin, text)
+	case strings.Contains(text, "not compatible") || errors.Is(err, bmclibErrs.ErrIncompatibleProvider):
+		return fmt.Errorf("%w: its driver does not know this BMC (%s)", ErrUnsupported, text)
+	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "Client.Timeout"):
+		return fmt.Errorf("%w (%s)", ErrHangs, text)
+	}
+	return fmt.Errorf("%w (%s)", ErrRejected, text)
+}
+
+func (l *vendorLine) power(ctx context.Context) (fleet.PowerState, error) {
+	said, err := l.facade.GetPowerState(ctx)
+	if err != nil {
+		return fleet.PowerIsUnknown, l.failure(err)
+	}
+	return powerState(said), nil
+}
+
+// order gives orders whose meaning the drivers agree upon. Their reset is off
+// and on, and takes nine seconds where ours sees what happens.
+func (l *vendorLine) order(ctx context.Context, a action) error {
+	var err error
+	switch a {
+	case turnOn, turnOff, softOff:
+		_, err = l.facade.SetPowerState(ctx, string(a))
+	case diagnose:
+		err = l.facade.SendNMI(ctx)
+	default:
+		return fmt.Errorf("%w: power %s by driver %s", ErrUnsupported, a, l.target.Driver)
+	}
+	if err != nil {
+		return l.failure(err)
+	}
+	return nil
+}
+
+// standard opens what the BMC speaks beside its vendor's own: Redfish or IPMI.
+func (l *vendorLine) standard(ctx context.Context) (line, error) {
+	if l.beside != nil {
+		return l.beside, nil
+	}
+	var err error
+	if l.target.Driver == fleet.DriverASRockRack {
+		l.beside, err = l.c.openLibrary(ctx, l.target)
+	} else {
+		l.beside, err = l.c.openSystem(ctx, l.target)
+	}
+	if err != nil {
+		l.beside = nil
+	}
+	return l.beside, err
+}
+
+func (l *vendorLine) setBoot(ctx context.Context, b Boot) error {
+	if l.target.Driver == fleet.DriverAMT {
+		if b.Device != PXE || !b.Once {
+			return fmt.Errorf("%w: AMT boots from the network, once, and nothing else", ErrUnsupported)
+		}
+		if _, err := l.facade.SetBootDevice(ctx, string(PXE), false, b.Mode != BIOS); err != nil {
+			return l.failure(err)
+		}
+		return nil
+	}
+	beside, err := l.standard(ctx)
+	if err != nil {
+		return err
+	}
+	return beside.setBoot(ctx, b)
+}
+
+// boots believes AMT, whose boot device cannot be read back.
+func (l *vendorLine) boots(ctx context.Context, b Boot) (bool, error) {
+	if l.target.Driver == fleet.DriverAMT {
+		return true, nil
+	}
+	beside, err := l.standard(ctx)
+	if err != nil {
+		return false, err
+	}
+	return beside.boots(ctx, b)
+}
+
+func (l *vendorLine) hangUp(ctx context.Context) {
+	if l.beside != nil {
+		l.beside.hangUp(ctx)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dieIn)
+	defer cancel()
+	_ = l.facade.Close(ctx) // a session that is lost ends by itself
+}
+
+// probeVendor finds out what a driver of bmclib needs to know, by what the BMC
+// speaks beside, and has the driver sign in.
+func (c *Controller) probeVendor(ctx context.Context, t Target) (Found, error) {
+	var found Found
+	var err error
+	switch t.Driver {
+	case fleet.DriverAMT:
+	case fleet.DriverASRockRack:
+		if found.Pin, err = c.leaf(ctx, t); err != nil {
+			return Found{}, err
+		}
+		if ipmi, err := c.probeIPMI(anew(ctx), t); err == nil { // for the boot device
+			found.CipherSuite = ipmi.CipherSuite
+		}
+	default:
+		if found, err = c.probeRedfish(ctx, t); err != nil {
+			return Found{}, err
+		}
+	}
+	found.Driver = t.Driver
+	found.Power, err = talk(anew(ctx), c, found.Use(t), func(ctx context.Context, l line) (fleet.PowerState, error) { return l.power(ctx) })
+	if err != nil {
+		return Found{Driver: t.Driver}, err
+	}
+	return found, nil
+}
+
+// leaf looks at the certificate of a BMC without signing in.
+func (c *Controller) leaf(ctx context.Context, t Target) (string, error) {
+	return guard(ctx, c, t, func(ctx context.Context) (string, error) {
+		r, err := c.newRedfish(t)
+		if err != nil {
+			return "", err
+		}
+		r.target.BasicAuth = false
+		defer r.hangUp(ctx)
+		_, err = r.send(ctx, http.MethodGet, "/", nil)
+		if r.tls.seen == "" || errors.Is(err, ErrPin) {
+			return "", reason(ctx, err)
+		}
+		return r.tls.seen, nil
+	})
+}
