@@ -80,6 +80,20 @@ func NewClient(o ClientOptions) (*Client, error) {
 	return c, err
 }
 
+// patient returns the client for calls that last as long as a machine or a
+// person takes, which the context alone ends.
+func (c *Client) patient() *Client {
+	p := *c
+	h := *c.http
+	if t, ok := h.Transport.(*http.Transport); ok {
+		t = t.Clone()
+		t.ResponseHeaderTimeout, t.DisableKeepAlives = 0, true
+		h.Transport = t
+	}
+	p.http = &h
+	return &p
+}
+
 func (c *Client) readToken(file string) error {
 	if file == "" {
 		return nil

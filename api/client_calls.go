@@ -59,8 +59,13 @@ func (c *Client) Approve(ctx context.Context, ref string) (n Node, err error) {
 // "unknown".
 func (c *Client) Power(ctx context.Context, ref string, r PowerRequest) (string, error) {
 	var reply PowerReply
-	err := c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/power", nil, r, &reply)
+	err := c.patient().call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/power", nil, r, &reply)
 	return reply.State, err
+}
+
+// PowerDone says that a person has done what was asked of a node.
+func (c *Client) PowerDone(ctx context.Context, ref string) (n Node, err error) {
+	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/power/done", nil, nil, &n)
 }
 
 // ProbeBMC finds out how a node's BMC is spoken to.

@@ -13,14 +13,15 @@ import (
 
 // Options say how a [Controller] treats BMCs. The zero value is usable.
 type Options struct {
-	Limit    int           // conversations at the same time, with all BMCs together; 256
-	Interval time.Duration // pause between two conversations with one BMC; 500 ms
-	Timeout  time.Duration // for one conversation; 10 s
-	Settle   time.Duration // how long a change may take to become true; 60 s
-	Pulse    time.Duration // between two questions to a BMC whose console is open; 20 s
-	IPMITool string        // path of the program; the one on PATH
-	Dial     Dial          // how to reach BMCs; the host's own network when nil
-	Log      *slog.Logger
+	Limit     int           // conversations at the same time, with all BMCs together; 256
+	Interval  time.Duration // pause between two conversations with one BMC; 500 ms
+	Timeout   time.Duration // for one conversation; 10 s
+	Settle    time.Duration // how long a change may take to become true; 60 s
+	Pulse     time.Duration // between two questions to a BMC whose console is open; 20 s
+	Discharge time.Duration // how long a machine stays without current when its outlets are switched off and on; 5 s
+	IPMITool  string        // path of the program; the one on PATH
+	Dial      Dial          // how to reach BMCs; the host's own network when nil
+	Log       *slog.Logger
 }
 
 // A Controller talks to BMCs. It is safe for concurrent use.
@@ -46,6 +47,9 @@ func New(o Options) *Controller {
 	}
 	if o.Settle <= 0 {
 		o.Settle = time.Minute
+	}
+	if o.Discharge <= 0 {
+		o.Discharge = 5 * time.Second
 	}
 	if o.Pulse <= 0 {
 		o.Pulse = 20 * time.Second
@@ -196,6 +200,10 @@ func (c *Controller) open(ctx context.Context, t Target) (line, error) {
 		return c.openSystem(ctx, t)
 	case fleet.DriverDell, fleet.DriverSupermicro, fleet.DriverOpenBMC, fleet.DriverASRockRack, fleet.DriverAMT:
 		return c.openVendor(ctx, t)
+	case fleet.DriverPDU:
+		return c.openPDU(ctx, t)
+	case fleet.DriverWOL:
+		return c.openWake(t)
 	case fleet.DriverIPMITool:
 		return c.openIPMITool(ctx, t)
 	default:

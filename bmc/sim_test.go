@@ -85,9 +85,9 @@ func (s *sim) read(name string) string {
 // await waits until the simulator answers.
 func (s *sim) await(t *testing.T) {
 	t.Helper()
-	c := bmc.New(bmc.Options{Interval: time.Millisecond})
 	var err error
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		c := bmc.New(bmc.Options{}) // a new one each time: it would leave alone what does not answer
 		if _, err = c.Power(t.Context(), s.target()); err == nil {
 			return
 		}

@@ -42,8 +42,14 @@ func (p *power) look(ctx context.Context, l line) (fleet.PowerState, error) {
 func (p *power) do(ctx context.Context, op fleet.PowerOp) error {
 	switch op {
 	case fleet.PowerOn:
+		if p.target.Driver == fleet.DriverWOL { // which shows nothing that could be read back
+			return p.press(ctx, turnOn)
+		}
 		return p.reach(ctx, turnOn)
 	case fleet.PowerOff:
+		if p.target.Driver == fleet.DriverWOL {
+			return p.press(ctx, turnOff)
+		}
 		return p.reach(ctx, turnOff)
 	case fleet.PowerCycle:
 		return p.offAndOn(ctx)
@@ -65,6 +71,11 @@ func (p *power) do(ctx context.Context, op fleet.PowerOp) error {
 func (p *power) offAndOn(ctx context.Context) error {
 	if err := p.reach(ctx, turnOff); err != nil {
 		return err
+	}
+	if p.target.Driver == fleet.DriverPDU { // its supplies hold some charge
+		if err := pause(ctx, p.c.o.Discharge); err != nil {
+			return err
+		}
 	}
 	return p.reach(ctx, turnOn)
 }

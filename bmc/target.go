@@ -83,6 +83,9 @@ func (t Target) valid() error {
 	switch {
 	case !t.Driver.SignsIn():
 		return nil
+	case t.Driver == fleet.DriverPDU:
+		_, _, err := t.at(0, snmpPort)
+		return err
 	case t.Driver == "", t.Driver == fleet.DriverIPMI, t.Driver == fleet.DriverIPMITool:
 		_, _, err := t.hostPort()
 		return err

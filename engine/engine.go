@@ -39,6 +39,7 @@ type Engine struct {
 	alarms  *alarms
 	found   map[alarmKey]string // of BMCs, as it was alarmed last; guarded by alarms.mu
 	places  places              // of strangers
+	wishes  *wishes             // of machines without a BMC
 	sights  chan fleet.Evidence
 	dropped atomic.Int64 // sightings that did not fit into the queue
 	hearing *hearing
@@ -72,6 +73,7 @@ func New(o Options) *Engine {
 		sights:  make(chan fleet.Evidence, 4096),
 		hearing: newHearing(),
 		said:    newRepeats(),
+		wishes:  newWishes(),
 
 		enrolments: newEnrolments(),
 		started:    make(chan struct{}),

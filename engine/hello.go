@@ -15,6 +15,7 @@ import (
 // have been lost), anybody else's second redemption puts the node into
 // quarantine and stops its run.
 func (e *Engine) Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error) {
+	e.alive(h.MAC, "")
 	var node fleet.Node
 	var stolen bool
 	err := e.update(ctx, func(t *tx) error {

@@ -72,6 +72,7 @@ func (e *Engine) Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport)
 	}
 	l.meet(s)
 	e.heard(s.Node)
+	e.alive("", s.Node)
 	if err := e.moved(ctx, n, s); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 // many facts have come lately: a boot has a dozen, and who asks for its script
 // all day, or in another's name, must not fill the disk with it.
 func (e *Engine) Observe(ev fleet.Evidence) bool {
+	e.alive(ev.MAC, "")
 	known := e.knows(ev.MAC)
 	if known && !e.hearing.allow(ev.MAC) {
 		e.tooMany.Add(1)
@@ -84,6 +85,7 @@ func (e *Engine) takeReports(ctx context.Context) {
 			e.alertFindings(now)
 			e.alarms.expire(now)
 			e.remindPins()
+			e.remindPeople(now)
 		case first := <-e.sights:
 			facts := e.waiting(first, many)
 			many = len(facts) >= sightsMany

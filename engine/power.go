@@ -73,6 +73,9 @@ func powerText(o fleet.PowerOrder, done fleet.Switched, err error) string {
 // looked at first; a certificate that has changed is kept, so that an operator
 // can accept it.
 func (e *Engine) switchNode(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
+	if d := n.BMC.Via(); d == fleet.DriverManual || d == fleet.DriverWOL {
+		return e.switchByHand(ctx, n, o)
+	}
 	if n.BMC.Via() == "" && e.Prober != nil {
 		found, err := e.Prober.Probe(ctx, n)
 		if err != nil {

@@ -41,6 +41,9 @@ func (j job) power(ctx context.Context) error {
 	if !n.BMC.Usable() {
 		return j.withoutBMC(ctx, n)
 	}
+	if d := n.BMC.Via(); d == fleet.DriverManual || d == fleet.DriverWOL {
+		return j.startByHand(ctx, n)
+	}
 	// Whoever was in the ramdisk is about to be switched off.
 	before := j.e.session(j.node)
 	text := "next boot from the network, "

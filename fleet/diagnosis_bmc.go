@@ -18,6 +18,9 @@ const (
 	CodeBMCNotProbed   = "E-BMC-NOT-PROBED"
 	CodeBMCSeveral     = "E-BMC-SEVERAL"
 
+	CodePowerManual = "E-POWER-MANUAL"
+	CodeWakeSilent  = "E-WAKE-SILENT"
+
 	CodeSOLDisabled = "E-SOL-DISABLED"
 	CodeSOLDenied   = "E-SOL-DENIED"
 	CodeSOLHeld     = "E-SOL-HELD"
@@ -43,6 +46,8 @@ var bmcDiagnoses = []Diagnosis{
 	{CodeBMCNotProbed, "the BMC was never looked at", "look at it: provision bmc probe {on}"},
 	{CodeBMCSeveral, "several machines are behind this BMC", "say which of them it is: provision bmc probe {on} --system PATH"},
 
+	{CodePowerManual, "somebody has to do something to a machine without a BMC", "do what the detail says, then: provision power done {on}"},
+	{CodeWakeSilent, "a machine does not wake up", "switch on Wake-on-LAN in the firmware's setup of {on}, see that its link light is on while it is off, and that routers let directed broadcasts through"},
 	{CodeSOLDisabled, "the BMC gives no serial console over LAN", "switch on serial over LAN in the settings of the BMC of {on}, for its user too"},
 	{CodeSOLDenied, "the BMC's user may not open the console", "allow the BMC's user of {on} serial over LAN, or lower the privilege that it demands"},
 	{CodeSOLHeld, "somebody else has the console open", "have them leave it, or take it from them: provision console --take {on}"},

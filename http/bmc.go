@@ -19,6 +19,14 @@ type acceptPin struct {
 	Body api.AcceptPinRequest
 }
 
+func (s *Server) powerDone(ctx context.Context, in *nodeRef) (*reply[api.Node], error) {
+	n, err := s.o.Engine.PowerDone(ctx, actorOf(ctx), in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return &reply[api.Node]{Body: s.node(n)}, nil
+}
+
 func (s *Server) probeBMC(ctx context.Context, in *probeBMC) (*reply[api.Node], error) {
 	if p := in.Body.System; p != "" && (!strings.HasPrefix(p, "/redfish/") || len(p) > 256) {
 		return nil, fleet.Invalidf("system", "write its path: /redfish/v1/Systems/1", errors.New("this is no path of a Redfish system"))

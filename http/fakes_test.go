@@ -190,6 +190,10 @@ func (e *rackEngine) EndRescue(_ context.Context, actor, ref string, _ bool) (fl
 	return n, nil
 }
 
+func (e *rackEngine) PowerDone(_ context.Context, _, ref string) (fleet.Node, error) {
+	return e.Node(ref)
+}
+
 func (e *rackEngine) ProbeBMC(_ context.Context, _, ref, _ string) (fleet.Node, error) {
 	return e.Node(ref)
 }

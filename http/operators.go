@@ -37,6 +37,7 @@ func (s *Server) operatorRoutes(e *echo.Echo) {
 	add(s, h, "GET /nodes/{ref}/render", "What a machine would be given, without tickets", s.renderNode)
 	add(s, h, "GET /templates", "What is filled in for machines", s.listTemplates)
 	add(s, h, "POST /nodes/{ref}/power", "Switch a node, or ask whether it is on", s.powerNode)
+	add(s, h, "POST /nodes/{ref}/power/done", "Say that a person has done what was asked of a node", s.powerDone)
 	add(s, h, "POST /nodes/{ref}/bmc/probe", "Find out how a node's BMC is spoken to", s.probeBMC)
 	add(s, h, "POST /nodes/{ref}/bmc/rotate", "Give a node's BMC a new password", s.rotateBMC)
 	add(s, h, "GET /secrets", "The keys that secrets are sealed with", s.listSecrets)

@@ -36,6 +36,7 @@ type Nodes interface {
 	Node(ref string) (fleet.Node, error)
 	Approve(ctx context.Context, actor, ref string) (fleet.Node, error)
 	Power(ctx context.Context, actor, ref string, o fleet.PowerOrder) (fleet.PowerState, error)
+	PowerDone(ctx context.Context, actor, ref string) (fleet.Node, error)
 	ProbeBMC(ctx context.Context, actor, ref, system string) (fleet.Node, error)
 	AcceptPin(ctx context.Context, actor, ref, pin string) (fleet.Node, error)
 	RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, error)

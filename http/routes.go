@@ -50,6 +50,7 @@ func audiences() map[string]audience {
 		"GET /api/v1/nodes/:ref/render":      operators,
 		"GET /api/v1/templates":              viewers,
 		"POST /api/v1/nodes/:ref/power":      operators,
+		"POST /api/v1/nodes/:ref/power/done": operators,
 		"POST /api/v1/nodes/:ref/bmc/probe":  operators,
 		"POST /api/v1/nodes/:ref/bmc/accept": operators,
 		"POST /api/v1/nodes/:ref/bmc/rotate": operators,

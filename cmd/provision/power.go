@@ -42,7 +42,31 @@ back from the BMC: what is printed is what the BMC says now.`
 	for _, op := range powerOps {
 		cmd.AddCommand(newPowerOpCmd(a, op.op, op.short, op.asks))
 	}
+	cmd.AddCommand(newPowerDoneCmd(a))
 	return cmd
+}
+
+func newPowerDoneCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "done NODE",
+		Short: "Say that you have done what was asked for at a node without a BMC",
+		Long: `Nodes whose driver is manual are switched by people, and those that are woken over
+the network are switched off by them: an alarm says what is to be done. When you have
+done it, say so. A machine that boots says so itself.`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			srv, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			n, err := srv.PowerDone(cmd.Context(), args[0])
+			if err == nil {
+				fmt.Fprintf(a.stdout, "%s: noted\n", printable(nodeTitle(n)))
+			}
+			return err
+		},
+	}
 }
 
 func newPowerOpCmd(a *app, op fleet.PowerOp, short string, asks bool) *cobra.Command {

@@ -24,6 +24,7 @@ type server interface {
 	Node(ctx context.Context, ref string) (api.Node, error)
 	Approve(ctx context.Context, ref string) (api.Node, error)
 	Power(ctx context.Context, ref string, r api.PowerRequest) (string, error)
+	PowerDone(ctx context.Context, ref string) (api.Node, error)
 	ProbeBMC(ctx context.Context, ref string, r api.ProbeBMCRequest) (api.Node, error)
 	RotateBMC(ctx context.Context, ref string) (api.Node, error)
 	Secrets(ctx context.Context) (api.Secrets, error)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"github.com/rackstage/provision/access"
@@ -16,11 +17,14 @@ import (
 type bmcPower struct {
 	bmc    *bmc.Controller
 	sealer *access.Sealer
+	site   func() fleet.Site
 }
 
 func (p bmcPower) target(n fleet.Node) (bmc.Target, error) {
 	if n.BMC.SealedPassword == "" { // a person, a magic packet
-		return targetOf(n, ""), nil
+		t := targetOf(n, "")
+		t.Wake = wakeOf(n, p.site())
+		return t, nil
 	}
 	password, err := openBMC(p.sealer, n)
 	if err != nil {
@@ -36,6 +40,25 @@ func targetOf(n fleet.Node, password bmc.Password) bmc.Target {
 		Quirks: b.Quirks, CipherSuite: b.CipherSuite, System: b.System, BasicAuth: b.BasicAuth, Pin: b.Pin, HostKey: b.HostKey,
 		UUID: n.UUID, Serial: n.Inventory.Serial, Outlets: b.Outlets,
 	}
+}
+
+// wakeOf says where magic packets for a node go: to the subnet that it is in,
+// as its relay or its address tells.
+func wakeOf(n fleet.Node, site fleet.Site) bmc.Wake {
+	var w bmc.Wake
+	for _, m := range append([]fleet.MAC{n.MAC}, n.MACs...) {
+		if !slices.Contains(w.MACs, string(m)) {
+			w.MACs = append(w.MACs, string(m))
+		}
+	}
+	var subnet netip.Prefix
+	for _, s := range site.Subnets {
+		if s.Name == n.Place.Subnet || n.Place.Subnet == "" && n.Addr.IsValid() && s.CIDR.Contains(n.Addr) {
+			subnet = s.CIDR
+		}
+	}
+	w.To = bmc.Broadcast(subnet)
+	return w
 }
 
 // Probe implements engine.Prober.

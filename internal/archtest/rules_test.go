@@ -96,6 +96,7 @@ var rules = archtest.Rules{
 		"github.com/jacobweinstock":        {"bmc"},
 		"github.com/stmcginnis/gofish":     {"bmc", "lab/redfish"},
 		"github.com/go-logr/logr":          {"bmc"},
+		"github.com/gosnmp/gosnmp":         {"bmc"},
 		"github.com/bougou/go-ipmi":        {"bmc", "agent/...", "lab", "internal/benchbmc"},
 		"github.com/moby/moby":             {"cluster/..."},
 		"github.com/folbricht/desync":      {"image", "agent/..."},
