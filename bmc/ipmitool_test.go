@@ -24,6 +24,9 @@ func needIPMITool(t *testing.T) {
 
 func TestIPMIToolKeepsTheContract(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes a minute on a busy machine")
+	}
 	needIPMITool(t)
 	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
 		target, c := startReference(t)

@@ -43,6 +43,9 @@ func probed(t *testing.T, target bmc.Target) bmc.Target {
 
 func TestRedfishKeepsTheContract(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes a minute on a busy machine")
+	}
 	variants := map[string]struct {
 		id     string
 		faults redfish.Faults

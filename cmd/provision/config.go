@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -25,6 +26,7 @@ type config struct {
 	Listen    listenConfig `yaml:"listen"`     // where the server listens
 	Advertise advertise    `yaml:"advertise"`  // how machines and people reach it
 	TFTP      tftpConfig   `yaml:"tftp"`       // how boot files go by TFTP
+	BMC       bmcConfig    `yaml:"bmc"`        // how BMCs are treated
 	Site      string       `yaml:"site"`       // site.yaml to apply at start; "" keeps what was applied last
 	DemoLogin bool         `yaml:"demo_login"` // let demo/demo look at the console
 	LogLevel  string       `yaml:"log_level"`  // debug, info, warn, error
@@ -47,6 +49,11 @@ type tftpConfig struct {
 	SinglePort bool `yaml:"single_port"` // send all from port 69, for firewalls
 }
 
+type bmcConfig struct {
+	Interval time.Duration `yaml:"interval"` // pause between two conversations with one BMC
+	Limit    int           `yaml:"limit"`    // conversations at the same time, with all BMCs together
+}
+
 type advertise struct {
 	Address string   `yaml:"address"` // address that machines fetch boot files from; "" takes the interface's
 	Names   []string `yaml:"names"`   // further names and addresses in the server's certificate
@@ -63,6 +70,7 @@ func defaultConfig() config {
 	return config{
 		StateDir: "/var/lib/provision",
 		Listen:   listenConfig{HTTP: ":80", HTTPS: ":8443", Socket: api.DefaultSocket},
+		BMC:      bmcConfig{Interval: 500 * time.Millisecond, Limit: 256},
 		LogLevel: "info",
 	}
 }
@@ -85,6 +93,8 @@ var settings = []setting{
 	{"advertise.address", "`address` that machines fetch boot files from", func(c *config) pflag.Value { return (*textValue)(&c.Advertise.Address) }},
 	{"advertise.names", "further `names` in the server's certificate", func(c *config) pflag.Value { return (*listValue)(&c.Advertise.Names) }},
 	{"tftp.single_port", "send all of TFTP from port 69, for firewalls", func(c *config) pflag.Value { return (*boolValue)(&c.TFTP.SinglePort) }},
+	{"bmc.interval", "`pause` between two conversations with one BMC", func(c *config) pflag.Value { return (*durationValue)(&c.BMC.Interval) }},
+	{"bmc.limit", "`number` of BMCs that are spoken to at the same time", func(c *config) pflag.Value { return (*countValue)(&c.BMC.Limit) }},
 	{"site", "site.yaml `file` to apply at start", func(c *config) pflag.Value { return (*textValue)(&c.Site) }},
 	{"demo_login", "let demo/demo look at the console", func(c *config) pflag.Value { return (*boolValue)(&c.DemoLogin) }},
 	{"log_level", "`level` of the log: debug, info, warn, error", func(c *config) pflag.Value { return (*textValue)(&c.LogLevel) }},
@@ -290,6 +300,12 @@ func (c config) check() error {
 	}
 	if host, _, err := net.SplitHostPort(c.Listen.Console); err == nil && !isLoopback(host) {
 		bad("listen.console", "use 127.0.0.1:PORT; from elsewhere the console is on listen.https", "the plain console may listen on a loopback address only, not %q", host)
+	}
+	if c.BMC.Interval < 0 || c.BMC.Interval > time.Minute {
+		bad("bmc.interval", "write 500ms, 2s, at most 1m", "a pause of %s", c.BMC.Interval)
+	}
+	if c.BMC.Limit < 1 || c.BMC.Limit > 4096 {
+		bad("bmc.limit", "use 1 to 4096", "%d BMCs at the same time", c.BMC.Limit)
 	}
 	if a := c.Advertise.Address; a != "" {
 		if _, err := netip.ParseAddr(a); err != nil {

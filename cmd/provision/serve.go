@@ -136,7 +136,7 @@ func (st *station) wireEngine() error {
 	if err != nil {
 		return err
 	}
-	st.power = bmcPower{bmc: bmc.New(bmc.Options{Log: st.log}), sealer: st.sealer, site: func() fleet.Site { return st.engine.Site() }}
+	st.power = bmcPower{bmc: bmc.New(bmc.Options{Log: st.log, Interval: st.conf.BMC.Interval, Limit: st.conf.BMC.Limit}), sealer: st.sealer, site: func() fleet.Site { return st.engine.Site() }}
 	if err := st.openConsoles(); err != nil {
 		return err
 	}

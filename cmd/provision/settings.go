@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The kinds of settings, as the flag library wants them.
@@ -26,6 +27,32 @@ func (v *boolValue) Set(s string) error {
 }
 func (v *boolValue) String() string { return strconv.FormatBool(bool(*v)) }
 func (*boolValue) Type() string     { return "bool" }
+
+type durationValue time.Duration
+
+func (v *durationValue) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is no time: write 500ms, 2s", s)
+	}
+	*v = durationValue(d)
+	return nil
+}
+func (v *durationValue) String() string { return time.Duration(*v).String() }
+func (*durationValue) Type() string     { return "duration" }
+
+type countValue int
+
+func (v *countValue) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return fmt.Errorf("%q is no number", s)
+	}
+	*v = countValue(n)
+	return nil
+}
+func (v *countValue) String() string { return strconv.Itoa(int(*v)) }
+func (*countValue) Type() string     { return "int" }
 
 type listValue []string
 
