@@ -48,9 +48,9 @@ func TestFlagBeatsVariableBeatsFileBeatsDefault(t *testing.T) {
 func TestEverySettingHasItsOwnKeyInTheFile(t *testing.T) {
 	for _, s := range settings {
 		var c config
-		want := "/x"
-		if s.value(&c).Type() == "bool" {
-			want = "true"
+		want, ok := map[string]string{"bool": "true", "duration": "2s", "int": "7"}[s.value(&c).Type()]
+		if !ok {
+			want = "/x"
 		}
 		if err := s.value(&c).Set(want); err != nil {
 			t.Fatal(err)
