@@ -35,6 +35,7 @@ func (s *ipmiSession) hangUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
 	defer cancel()
 	_ = s.client.Close(ctx) // a session that is lost ends by itself
+	_ = s.conn.Close()      // the library leaves it open when the BMC says nothing
 }
 
 // talkIPMI has one conversation in IPMI, signed in at a level of privilege. It

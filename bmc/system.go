@@ -90,6 +90,7 @@ func (r *redfish) matching(ctx context.Context, paths []string) (string, error) 
 // A system is a machine behind a Redfish service, for one conversation.
 type system struct {
 	*redfish
+	c    *Controller
 	path string
 }
 
@@ -103,6 +104,7 @@ func (c *Controller) openSystem(ctx context.Context, t Target) (*system, error) 
 		r.hangUp(ctx)
 		return nil, err
 	}
+	s.c = c
 	return s, nil
 }
 
@@ -195,6 +197,10 @@ var bootTargets = map[Device]string{PXE: "Pxe", Disk: "Hdd", CDROM: "Cd", Setup:
 // setBoot says device, mode and URL in one request. bmclib sends back the
 // whole object that it has read, and drops the mode when that is refused.
 func (s *system) setBoot(ctx context.Context, b Boot) error {
+	if s.target.Quirks.BootByIPMI {
+		_, err := s.byIPMI(ctx, func(ctx context.Context, l line) (bool, error) { return true, l.setBoot(ctx, b) })
+		return err
+	}
 	m, err := s.read(ctx)
 	if err != nil {
 		return err
@@ -219,7 +225,21 @@ func (s *system) setBoot(ctx context.Context, b Boot) error {
 	return s.patch(ctx, s.path, json.RawMessage(raw))
 }
 
+// byIPMI has a conversation by IPMI inside of ours, for services whose boot
+// device is of no effect by Redfish.
+func (s *system) byIPMI(ctx context.Context, f func(context.Context, line) (bool, error)) (bool, error) {
+	l, err := s.c.openLibrary(anew(ctx), s.target)
+	if err != nil {
+		return false, err
+	}
+	defer l.hangUp(ctx)
+	return f(ctx, l)
+}
+
 func (s *system) boots(ctx context.Context, b Boot) (bool, error) {
+	if s.target.Quirks.BootByIPMI {
+		return s.byIPMI(ctx, func(ctx context.Context, l line) (bool, error) { return l.boots(ctx, b) })
+	}
 	m, err := s.read(ctx)
 	if err != nil {
 		return false, err

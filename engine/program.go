@@ -132,7 +132,7 @@ func pause(ctx context.Context, attempt int) error {
 func final(err error) bool {
 	switch fleet.CodeOf(err) {
 	case "E-DISK-NONE", "E-DISK-SMALL", "E-DISK-OTHER", "E-DISK-READONLY", "E-DISK-HOLDS", "E-CHUNK-CORRUPT", "E-TRUST",
-		"E-BMC-NONE", "E-BMC-LOGIN", "E-BMC-DENIED", "E-BMC-CIPHER", "E-IMAGE", "E-CLUSTER-NO-MANAGER", "E-CLUSTER-FOREIGN":
+		"E-BMC-NONE", fleet.CodeBMCLogin, fleet.CodeBMCDenied, fleet.CodeBMCCipher, fleet.CodeBMCPin, fleet.CodeBMCNotProbed, fleet.CodeBMCSeveral, fleet.CodeBMCUnsupported, "E-IMAGE", "E-CLUSTER-NO-MANAGER", "E-CLUSTER-FOREIGN":
 		return true
 	}
 	return false

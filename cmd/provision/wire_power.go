@@ -64,6 +64,10 @@ func wakeOf(n fleet.Node, site fleet.Site) bmc.Wake {
 // Probe implements engine.Prober.
 func (p bmcPower) Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
 	b := n.BMC
+	if b.Wanted != "" && !b.Wanted.SignsIn() { // there is nobody to be asked
+		b.Driver = b.Wanted
+		return b, nil
+	}
 	t, err := p.target(n)
 	if err != nil {
 		return b, err
