@@ -26,15 +26,22 @@ const (
 	askedByOne = 16
 )
 
+// nginx is measured as Debian sets it up, and with open_file_cache, which spares
+// it to look for its one file on each request.
+const (
+	nginxPlain = "nginx"
+	nginxOpen  = "nginx+open_file_cache"
+)
+
 // httpSection measures a file of 60 MiB for ten clients, beside nginx with
 // sendfile.
 func httpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	a := getArgs{Path: "/boot/big.bin", Clients: 10, For: max(2*time.Second, time.Duration(b.scale(5000))*time.Millisecond), Whole: true}
-	r, missing, err := b.besideNginx(ctx, a, httpBig, nil)
+	r, missing, err := b.beside(ctx, []string{nginxOpen}, a, httpBig, nil)
 	gb := func(r httpRound) float64 { return float64(r.Bytes) / 1e9 }
 	return []figure.Figure{
-		httpFigure(r, missing, "http-60mib", "60 MiB by HTTP", "GB/s", ">=0.98x", func(r httpRound) float64 { return gb(r) / r.Seconds }),
-		httpFigure(r, missing, "http-60mib-cpu", "60 MiB by HTTP: CPU per byte", "s/GB", "<=1.05x", func(r httpRound) float64 { return r.cpu.Seconds() / gb(r) }),
+		httpFigure(r, missing, nginxOpen, "http-60mib", "60 MiB by HTTP", "GB/s", ">=0.98x", func(r httpRound) float64 { return gb(r) / r.Seconds }),
+		httpFigure(r, missing, nginxOpen, "http-60mib-cpu", "60 MiB by HTTP: CPU per byte", "s/GB", "<=1.05x", func(r httpRound) float64 { return r.cpu.Seconds() / gb(r) }),
 		httpFailed(r, "http-60mib-failed", "60 MiB by HTTP"),
 	}, err
 }
@@ -68,10 +75,13 @@ func scriptSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 		if err != nil {
 			return all, err
 		}
-		r, missing, err := b.besideNginx(ctx, a, size, nodes)
+		r, missing, err := b.beside(ctx, []string{nginxPlain, nginxOpen}, a, size, nodes)
+		cpu := func(r httpRound) float64 { return float64(r.cpu.Microseconds()) / float64(r.Requests) }
 		all = append(all,
-			httpFigure(r, missing, kind.name+"-rate", kind.what, "req/s", kind.rate, func(r httpRound) float64 { return r.rate() }),
-			httpFigure(r, missing, kind.name+"-cpu", kind.what+": CPU per request", "us/req", kind.cpu, func(r httpRound) float64 { return float64(r.cpu.Microseconds()) / float64(r.Requests) }),
+			httpFigure(r, missing, nginxPlain, kind.name+"-rate", kind.what, "req/s", kind.rate, httpRound.rate),
+			httpFigure(r, missing, nginxPlain, kind.name+"-cpu", kind.what+": CPU per request", "us/req", kind.cpu, cpu),
+			httpFigure(r, missing, nginxOpen, kind.name+"-rate-open", kind.what, "req/s", "", httpRound.rate),
+			httpFigure(r, missing, nginxOpen, kind.name+"-cpu-open", kind.what+": CPU per request", "us/req", "", cpu),
 			httpFailed(r, kind.name+"-failed", kind.what),
 		)
 		if err != nil {
@@ -88,14 +98,14 @@ type httpRound struct {
 	cpu time.Duration
 }
 
-func httpFigure(r map[string][]httpRound, missing, name, what, unit, aim string, value func(httpRound) float64) figure.Figure {
+func httpFigure(r map[string][]httpRound, missing map[string]string, peer, name, what, unit, aim string, value func(httpRound) float64) figure.Figure {
 	of := func(server string) (values []float64) {
 		for _, round := range r[server] {
 			values = append(values, value(round))
 		}
 		return values
 	}
-	return figure.Figure{Name: name, What: what + " / nginx", Unit: unit, Aim: aim, Rounds: of("provision"), Peer: "nginx", PeerRounds: of("nginx"), Missing: missing}
+	return figure.Figure{Name: name, What: what + " / " + peer, Unit: unit, Aim: aim, Rounds: of("provision"), Peer: peer, PeerRounds: of(peer), Missing: missing[peer]}
 }
 
 // httpFailed are the requests that ours did not answer as it should.
@@ -107,24 +117,24 @@ func httpFailed(r map[string][]httpRound, name, what string) figure.Figure {
 	return f
 }
 
-// besideNginx lets both take turns with a file of this size; ours knows the
-// nodes of a hall, if there is one.
-func (b *bench) besideNginx(ctx context.Context, a getArgs, size int64, nodes *hall) (map[string][]httpRound, string, error) {
-	results := map[string][]httpRound{}
-	missing, err := b.alternate(ctx, b.rounds, []string{"provision", "nginx"}, func(round int, name string) error {
+// beside lets our server and its peers take turns with a file of this size; ours
+// knows the nodes of a hall, if there is one.
+func (b *bench) beside(ctx context.Context, peers []string, a getArgs, size int64, nodes *hall) (results map[string][]httpRound, missing map[string]string, err error) {
+	results = map[string][]httpRound{}
+	missing, err = b.alternate(ctx, b.rounds, append([]string{"provision"}, peers...), func(round int, name string) error {
 		r, err := b.httpRound(ctx, name, a, size, nodes)
 		if err != nil {
 			return err
 		}
 		b.say("%s, round %d, %s: %.0f req/s, %.2f GB/s, %.1f us CPU/req, %d failed %s", nodes.what(), round+1, name, r.rate(),
 			float64(r.Bytes)/1e9/r.Seconds, float64(r.cpu.Microseconds())/float64(r.Requests), r.Failed, r.Why)
-		if name == "nginx" && r.Failed > 0 {
+		if name != "provision" && r.Failed > 0 {
 			return fmt.Errorf("%d requests failed: it cannot be compared with: %s", r.Failed, r.Why)
 		}
 		results[name] = append(results[name], r)
 		return nil
 	})
-	return results, missing["nginx"], err
+	return results, missing, err
 }
 
 // httpRound starts a server afresh and puts it under load.
@@ -135,7 +145,7 @@ func (b *bench) httpRound(ctx context.Context, name string, a getArgs, size int6
 			return err
 		}
 		a.Server = dhcpServerAddr.Addr()
-		if name == "nginx" {
+		if name != "provision" {
 			a.Path, a.Want = "/boot/big.bin", ""
 		}
 		if err := l.load(ctx, a.For+30*time.Second, "http", a, &r.got); err != nil {
@@ -166,11 +176,7 @@ func (b *bench) withHTTP(ctx context.Context, name string, size int64, nodes *ha
 	if err := errors.Join(makeBig(filepath.Join(dir, "boot"), size), nodes.copyTo(dir)); err != nil {
 		return err
 	}
-	start := (*link).startNginx
-	if name == "provision" {
-		start = (*link).startProvisionHTTP
-	}
-	p, err := start(l, ctx, dir)
+	p, err := l.startHTTP(ctx, name, dir)
 	if err != nil {
 		return err
 	}
@@ -191,7 +197,13 @@ func makeBig(dir string, size int64) error {
 	return os.WriteFile(filepath.Join(dir, "big.bin"), slices.Repeat([]byte("boot"), int(size+3)/4)[:size], 0o644) //nolint:gosec // likewise
 }
 
-func (l *link) startProvisionHTTP(ctx context.Context, dir string) (*process, error) {
+func (l *link) startHTTP(ctx context.Context, name, dir string) (*process, error) {
+	switch name {
+	case nginxPlain:
+		return l.startNginx(ctx, dir, "")
+	case nginxOpen:
+		return l.startNginx(ctx, dir, "open_file_cache max=1000 inactive=1h; open_file_cache_valid 1h; open_file_cache_min_uses 1; open_file_cache_errors on;")
+	}
 	st, err := l.provision(ctx, dir, hallSite)
 	if err != nil {
 		return nil, err
@@ -199,9 +211,10 @@ func (l *link) startProvisionHTTP(ctx context.Context, dir string) (*process, er
 	return st.process, nil
 }
 
-// nginx has one worker, on the server's core. It writes no log, keeps its files
-// open, and sends a head together with what follows it.
-func (l *link) startNginx(ctx context.Context, dir string) (*process, error) {
+// startNginx starts nginx with one worker, on the server's core. It writes no log,
+// keeps connections, sends a head together with what follows it, and does what
+// these settings say besides.
+func (l *link) startNginx(ctx context.Context, dir, settings string) (*process, error) {
 	p, err := l.b.peer("nginx")
 	if err != nil {
 		return nil, err
@@ -211,11 +224,11 @@ events { worker_connections 4096; use epoll; multi_accept on; }
 http {
   access_log off; default_type application/octet-stream; server_tokens off;
   sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_timeout 65; keepalive_requests 1000000;
-  open_file_cache max=1000 inactive=1h; open_file_cache_valid 1h; open_file_cache_min_uses 1; open_file_cache_errors on;
+  %[2]s
   client_body_temp_path %[1]s/t1; proxy_temp_path %[1]s/t2; fastcgi_temp_path %[1]s/t3; uwsgi_temp_path %[1]s/t4; scgi_temp_path %[1]s/t5;
   server { listen 80 reuseport; root %[1]s; }
 }
-`, dir)
+`, dir, settings)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, err
