@@ -78,3 +78,15 @@ func TestOnlyWhatABMCDoesCountsAgainstIt(t *testing.T) {
 		}
 	}
 }
+
+func FuzzWhatIPMIToolPrintsBreaksNothing(f *testing.F) {
+	f.Add(" 01 05 a0 04 00 00 00\n")
+	f.Add(" 01 05 00 04\n 00 00 00\n")
+	f.Add("Chassis Power is on\n")
+	f.Fuzz(func(t *testing.T, said string) {
+		if flags, err := parseBootFlags(said); err != nil && !errors.Is(err, ErrRejected) {
+			t.Errorf("parseBootFlags = %+v, %v", flags, err)
+		}
+		powerState(said)
+	})
+}

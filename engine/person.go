@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,7 +76,7 @@ func (s *wishes) grant(mac fleet.MAC, id fleet.NodeID, said bool) (*wish, bool) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.open {
-		if w.node.ID == id || mac != "" && w.node.MAC == mac {
+		if w.node.ID == id || mac != "" && (w.node.MAC == mac || slices.Contains(w.node.MACs, mac)) {
 			if !said && !w.alive {
 				return nil, false
 			}
