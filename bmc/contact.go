@@ -51,10 +51,15 @@ func admitted(ctx context.Context) {
 
 // reason names an error; when time was up it says what for.
 func reason(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
-		return classify(err)
+	if ctx.Err() != nil {
+		return late(ctx)
 	}
-	return late(ctx)
+	err = classify(err)
+	// A library may see the deadline a moment before the context does.
+	if c := contactOf(ctx); c != nil && c.reached.Load() && errors.Is(err, ErrNoAnswer) {
+		return fmt.Errorf("%w (%v)", ErrHangs, err)
+	}
+	return err
 }
 
 // late says why a conversation was ended: by its caller, or by its deadline.
