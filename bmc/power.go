@@ -114,7 +114,7 @@ func (c *Controller) converge(ctx context.Context, t Target, f step) error {
 		if done {
 			return nil
 		}
-		if ctx.Err() == nil {
+		if !ending(ctx) { // else it is our own deadline that it has failed at
 			last = err
 		}
 		if errors.Is(err, ErrRejected) {
@@ -132,6 +132,14 @@ func (c *Controller) converge(ctx context.Context, t Target, f step) error {
 		}
 		look = min(2*look, longestLook)
 	}
+}
+
+// ending reports whether time is up, or as good as: libraries see a deadline a
+// moment before the context does.
+func ending(ctx context.Context) bool {
+	const moment = 200 * time.Millisecond
+	at, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && time.Until(at) < moment
 }
 
 // verdict says why time is up: the last conversation failed, or else the BMC
