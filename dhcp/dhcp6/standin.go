@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
+	"github.com/insomniacslk/dhcp/iana"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -89,10 +90,14 @@ func (t *StandIn) Answer(packet []byte, index int, from netip.AddrPort, to netip
 // have it.
 func (r *reply) gives(asked dhcpv6.MessageType) bool {
 	switch asked {
-	case dhcpv6.MessageTypeSolicit:
+	case dhcpv6.MessageTypeSolicit, dhcpv6.MessageTypeConfirm:
 		m, err := dhcpv6.MessageFromBytes(r.packet)
-		return err == nil && m.Options.Status() == nil
-	case dhcpv6.MessageTypeConfirm, dhcpv6.MessageTypeInformationRequest:
+		if err != nil {
+			return false
+		}
+		status := m.Options.Status()
+		return status == nil || status.StatusCode == iana.StatusSuccess
+	case dhcpv6.MessageTypeInformationRequest:
 		return true
 	default:
 		return len(r.leases) > 0

@@ -108,3 +108,14 @@ func TestAStandInLeavesMachinesBehindOtherRelaysAlone(t *testing.T) {
 		}
 	}
 }
+
+// An address of which it does not know may be of another prefix of the same wire.
+func TestAStandInTellsNobodyThatHeIsOnAnotherLink(t *testing.T) {
+	in := stands(t, nodes{theMAC: {MAC: theMAC, State: fleet.Active, Addr: itsOwn}})
+	for addr, want := range map[netip.Addr]bool{itsOwn: true, netip.MustParseAddr("fd99::5"): false} {
+		answer, _ := in.ask(linux, linux.say(t, dhcpv6.MessageTypeConfirm, nil, addr))
+		if (answer != nil) != want {
+			t.Errorf("CONFIRM of %s is answered with %v, want an answer: %v", addr, answer, want)
+		}
+	}
+}
