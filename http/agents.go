@@ -56,12 +56,13 @@ func handle[I, O any](fn func(context.Context, I) (O, error)) echo.HandlerFunc {
 // is looked at before the ticket is spent.
 func (s *Server) hello(ctx context.Context, in api.HelloRequest) (api.HelloReply, error) {
 	addr := callerOf(ctx).addr
-	if !s.hellos.Allow(addr) {
-		return api.HelloReply{}, newProblem(http.StatusTooManyRequests, "E-HELLO-RATE", "too many hellos from this address", "wait a few seconds")
-	}
 	mac, err := fleet.ParseMAC(in.MAC)
 	if err != nil {
 		return api.HelloReply{}, err
+	}
+	known, _ := s.o.Engine.NodeByMAC(mac)
+	if !s.hellos.allow(known, addr) {
+		return api.HelloReply{}, newProblem(http.StatusTooManyRequests, "E-HELLO-RATE", "too many hellos from this address", "wait a few seconds")
 	}
 	uuid, err := fleet.ParseUUID(in.UUID)
 	if err != nil {

@@ -301,11 +301,11 @@ func TestHellosAreLimitedPerAddress(t *testing.T) {
 	k := newAgentKey(t)
 	h := with(site.hello(k), func(h *api.HelloRequest) { h.Ticket = "bad" })
 	last := 0
-	for range helloBurst + 1 {
+	for range strangerBurst + 1 {
 		last = site.call(nil, "POST", api.PathHello, h, nil)
 	}
 	if last != http.StatusTooManyRequests {
-		t.Errorf("hello %d: status %d, want 429", helloBurst+1, last)
+		t.Errorf("hello %d: status %d, want 429", strangerBurst+1, last)
 	}
 }
 

@@ -252,17 +252,17 @@ func TestBootTicketsAreLimitedPerAddress(t *testing.T) {
 		res, _ := fetch(t, base, method, "/boot/ipxe?mac=52-54-00-00-00-99")
 		return res
 	}
-	for i := range ticketBurst {
+	for i := range strangerBurst {
 		if code := ask("GET").StatusCode; code != 200 {
 			t.Fatalf("script %d: status %d, want 200", i+1, code)
 		}
 	}
 	res := ask("GET")
-	if res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") != "2" || e.minted != ticketBurst {
-		t.Errorf("beyond the burst: status %d, Retry-After %q, %d tickets; want 429, 2 and %d", res.StatusCode, res.Header.Get("Retry-After"), e.minted, ticketBurst)
+	if res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") != "2" || e.minted != strangerBurst {
+		t.Errorf("beyond the burst: status %d, Retry-After %q, %d tickets; want 429, 2 and %d", res.StatusCode, res.Header.Get("Retry-After"), e.minted, strangerBurst)
 	}
-	if n := len(e.evidence()); n != ticketBurst {
-		t.Errorf("%d facts, want %d: a refusal proves nothing", n, ticketBurst)
+	if n := len(e.evidence()); n != strangerBurst {
+		t.Errorf("%d facts, want %d: a refusal proves nothing", n, strangerBurst)
 	}
 	if code := ask("HEAD").StatusCode; code != 200 {
 		t.Errorf("HEAD, which costs no ticket: status %d, want 200", code)

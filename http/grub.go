@@ -153,7 +153,7 @@ func (b boot) grubVisitor(g GRUBRequest, mac fleet.MAC, q bootQuery) *visit {
 // grubFor answers a machine with GRUB, as [boot.script] answers one with iPXE.
 func (b boot) grubFor(ctx context.Context, v *visit, by pxe.Transport) ([]byte, error) {
 	do := b.settle(ctx, v)
-	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.Allow(v.ask.Addr) {
+	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.allow(v.node, v.ask.Addr) {
 		b.counts.ticketsRefused.Add(1)
 		b.o.Log.DebugContext(ctx, "boot ticket refused: too many from this address", "mac", v.ask.MAC, "addr", v.ask.Addr)
 		return nil, &fleet.Error{Kind: fleet.Denied, Op: "make boot ticket", Err: errTooManyTickets}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe"
@@ -91,14 +92,15 @@ func TestGRUBThatHasOnlyTFTPGetsItsFilesByTFTP(t *testing.T) {
 }
 
 func TestGRUBTicketsAreLimitedPerAddress(t *testing.T) {
-	base, e := serveBoot(t)
+	now := time.Now()
+	base, e := serveBoot(t, func(o *Options) { o.Now = func() time.Time { return now } })
 	status := 0
-	for range ticketBurst + 1 {
+	for range strangerBurst + 1 {
 		res, _ := fetch(t, base, "GET", "/boot/grub/x86_64/52:54:00:00:00:99.cfg")
 		status = res.StatusCode
 	}
-	if status != 429 || e.minted != ticketBurst {
-		t.Errorf("answer %d after %d tickets, want 429 after %d", status, e.minted, ticketBurst)
+	if status != 429 || e.minted != strangerBurst {
+		t.Errorf("answer %d after %d tickets, want 429 after %d", status, e.minted, strangerBurst)
 	}
 }
 

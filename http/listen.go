@@ -34,14 +34,15 @@ type Listeners struct {
 
 // Limits of connections.
 const (
-	headerTime   = 10 * time.Second
-	idleTime     = 2 * time.Minute
-	maxHeaders   = 64 << 10
-	bootHeaders  = 8 << 10 // firmware says little
-	connsPerAddr = 128
-	bootsPerAddr = 1024 // a hall may be behind one router that translates addresses
-	connsInAll   = 20_000
-	drainTime    = 5 * time.Second
+	headerTime    = 10 * time.Second
+	idleTime      = 2 * time.Minute
+	maxHeaders    = 64 << 10
+	bootHeaders   = 8 << 10 // firmware says little
+	connsPerAddr  = 128
+	bootsPerAddr  = 1024             // a hall may be behind one router that translates addresses
+	agentsPerAddr = 2 * bootsPerAddr // and a machine that was reset leaves its poll behind
+	connsInAll    = 20_000
+	drainTime     = 5 * time.Second
 
 	// More than the 100 that clients begin with before they have heard of a
 	// limit: what is refused then, a relay's tunnel say, waits for another to end.
@@ -90,7 +91,11 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 }
 
 func (s *Server) httpServer(handler http.Handler, d door) *http.Server {
-	keeper := throttle.NewDoorkeeper(connsPerAddr, connsInAll)
+	perAddr := connsPerAddr
+	if d == doorTLS {
+		perAddr = agentsPerAddr
+	}
+	keeper := throttle.NewDoorkeeper(perAddr, connsInAll)
 	keeper.Subnets(s.isDeclared)
 	server := &http.Server{
 		Handler:           handler,

@@ -53,7 +53,7 @@ func (s *Server) enrolRelay(ctx context.Context, in api.RelayEnrolRequest) (api.
 	if s.o.Relays == nil {
 		return api.RelayEnrolReply{}, newProblem(http.StatusForbidden, "E-RELAY", "this server takes no relays", "")
 	}
-	if !s.hellos.Allow(addr) {
+	if !s.hellos.allow(fleet.Node{}, addr) {
 		return api.RelayEnrolReply{}, newProblem(http.StatusTooManyRequests, "E-RELAY-RATE", "too many tries from this address", "wait a few seconds")
 	}
 	relay, cert, err := s.o.Relays.Enrol(ctx, in.Token, []byte(in.CSR))

@@ -39,18 +39,18 @@ func TestTheRescueSystemOfAMenuIsForOneBoot(t *testing.T) {
 	}
 }
 
-func TestRescueByTheMenuIsLimitedPerAddress(t *testing.T) {
+func TestRescueByTheMenuIsLimitedPerNode(t *testing.T) {
 	base, e := serveBoot(t, func(o *Options) {
 		writeFile(t, filepath.Join(o.BootDir, "rescue.img"), "ramdisk")
 		o.Leases = leaseBook{netip.MustParseAddr("127.0.0.1"): "52:54:00:00:00:11"}
 	})
 	e.nodes = append(e.nodes, fleet.Node{ID: "n-0000000011", MAC: "52:54:00:00:00:11", State: fleet.Ready, Pool: "prd", Approved: true})
 	before := e.LastEvent()
-	for range 3 * ticketBurst {
+	for range 3 * nodeBurst {
 		fetch(t, base, "GET", "/boot/ipxe?mac=52-54-00-00-00-11&do=rescue")
 		fetch(t, base, "GET", "/boot/ipxe?mac=52-54-00-00-00-11&do=local")
 	}
-	if got := e.LastEvent() - before; got > 2*(ticketBurst+2) || got < 2 {
+	if got := e.LastEvent() - before; got > 2*(nodeBurst+2) || got < 2 {
 		t.Errorf("%d changes, want some, and at most two for each ticket that it may have", got)
 	}
 }

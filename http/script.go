@@ -90,7 +90,7 @@ func (b boot) scriptFor(ctx context.Context, buf *scriptBuffer, a scriptAsk) scr
 		v.front = b.frontFor(frontKey{v.ask.Server, true})
 	}
 	do := b.settle(ctx, v)
-	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.Allow(a.addr) {
+	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.allow(v.node, a.addr) {
 		return b.refuseTicket(ctx, v.ask)
 	}
 	text, err := b.compose(ctx, buf.b[:0], v, do)
@@ -155,7 +155,7 @@ func (b boot) settle(ctx context.Context, v *visit) choice {
 	do := b.choose(v)
 	// Beginning it is a write, so that it is limited as tickets are; it ends no
 	// more often than it begins.
-	if do == doRescue && v.plan.File != pxe.ScriptRescue && (!b.tickets.Allow(v.ask.Addr) || !b.o.Engine.RescueOnce(ctx, v.ask.MAC)) {
+	if do == doRescue && v.plan.File != pxe.ScriptRescue && (!b.tickets.allow(v.node, v.ask.Addr) || !b.o.Engine.RescueOnce(ctx, v.ask.MAC)) {
 		v.do = doGo
 		return b.choose(v)
 	}
@@ -275,8 +275,8 @@ func dashed(mac fleet.MAC) string { return strings.ReplaceAll(string(mac), ":", 
 
 var errTooManyTickets = errors.New("too many boot tickets for this address")
 
-// retryTicket is when an address may have the next ticket, in seconds.
-var retryTicket = strconv.Itoa(int(1 / ticketRate))
+// retryTicket is when a machine may have the next ticket, in seconds.
+var retryTicket = strconv.Itoa(int(1 / nodeRate))
 
 // refuseTicket answers an address that has asked for too many tickets. The
 // loader's script, and firmware, ask again.

@@ -75,9 +75,9 @@ type Server struct {
 	scripts     *ipxescripts.Scripts
 	grubScripts *ipxescripts.GRUB
 	audiences   map[string]audience
-	hellos      *throttle.Throttle[netip.Addr]
-	tickets     *throttle.Throttle[netip.Addr] // of boot scripts
-	racks       *racks                         // who fetches which image now
+	hellos      *quota
+	tickets     *quota // of boot scripts
+	racks       *racks // who fetches which image now
 	bigBodies   chan struct{}
 	streams     chan struct{}
 	serials     chan struct{} // consoles that people have open
@@ -97,12 +97,8 @@ type Server struct {
 }
 
 const (
-	helloBurst  = 10
-	helloRate   = 0.5 // per second and address
-	ticketBurst = 20
-	ticketRate  = 0.5 // per second and address
-	maxStreams  = 256
-	maxPeers    = 1 << 16 // addresses that rates are kept for
+	maxStreams = 256
+	maxPeers   = 1 << 16 // addresses that rates are kept for
 )
 
 // New returns a server. It opens the boot directory and listens to nothing
@@ -139,8 +135,8 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, bootDir: dir, pages: pages, scripts: scripts, grubScripts: grub, audiences: audiences(), caDigest: digest,
-		hellos:    throttle.New[netip.Addr](maxPeers, helloBurst, helloRate, o.Now),
-		tickets:   throttle.New[netip.Addr](maxPeers, ticketBurst, ticketRate, o.Now),
+		hellos:    newQuota(o.Now),
+		tickets:   newQuota(o.Now),
 		racks:     newRacks(o.Now),
 		bigBodies: make(chan struct{}, maxBigBodies),
 		streams:   make(chan struct{}, maxStreams),
