@@ -60,6 +60,7 @@ func (r *Relay) fromMachine(s *socket, m message, from port) {
 	if !r.rules.admit(m.packet, r.isOurs) {
 		return
 	}
+	r.watch(m.packet)
 	if r.away.Load() {
 		r.standIn(s, m)
 		return

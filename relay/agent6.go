@@ -32,6 +32,7 @@ func (r *Relay) pass6(s *socket6, m message) {
 	if !r.rules6.admit(p, m.from.Addr(), from, r.isOurs6) {
 		return
 	}
+	r.watch6(p, m.from.Addr())
 	if r.away.Load() {
 		r.standIn6(s, m)
 		return

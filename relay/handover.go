@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -25,12 +26,22 @@ const (
 type grant struct {
 	who string
 	ask packet6 // of IPv6: by its identifier it is known
+
+	end    []byte // with this the machine gave it back since, see [Relay.watch]
+	stored bool   // the server knows of it, but not of the end
+	told   int    // how often the end was said to it
 }
 
 // A transaction is a request of our own, in whose name it is and its number.
 type transaction struct {
 	who string
 	xid uint32
+}
+
+// A question is what such a request is about.
+type question struct {
+	addr netip.Addr
+	end  bool // it gives the address back
 }
 
 // grant notes an address that was confirmed.
@@ -67,16 +78,16 @@ func (r *Relay) handOver(ctx context.Context) {
 // many there are then.
 func (r *Relay) handRound(ctx context.Context) (left int) {
 	r.mu.Lock()
-	granted := maps.Clone(r.granted)
+	granted := slices.Collect(maps.Keys(r.granted))
 	r.mu.Unlock()
 	tick := time.NewTicker(handEvery)
 	defer tick.Stop()
 	n := 0
-	for addr, g := range granted {
+	for _, addr := range granted {
 		if n++; n%handAtOnce == 0 && !wait(ctx, tick) {
 			break
 		}
-		r.handOne(addr, g)
+		r.handOne(addr)
 	}
 	for range 10 { // for the last answers
 		r.mu.Lock()
@@ -98,18 +109,28 @@ func wait(ctx context.Context, tick *time.Ticker) bool {
 	}
 }
 
-func (r *Relay) handOne(addr netip.Addr, g grant) {
+func (r *Relay) handOne(addr netip.Addr) {
+	r.mu.Lock()
+	g, left := r.granted[addr]
+	r.mu.Unlock()
+	if !left {
+		return // the machine asks the server itself
+	}
 	for _, p := range r.ports() {
 		link, served := r.linkOf(p)
+		mine := addr.Is4() && p.addr.Contains(addr) || served && p.near(addr) && r.socket6 != nil
 		switch {
+		case mine && g.stored:
+			r.handBack(addr, g, p, link)
+			return
 		case addr.Is4() && p.addr.Contains(addr):
-			ask := request([6]byte(fleet.MAC(g.who).Hardware()), addr, p.addr.Addr(), r.newTransaction(g.who, addr))
+			ask := request([6]byte(fleet.MAC(g.who).Hardware()), addr, p.addr.Addr(), r.newTransaction(g.who, question{addr: addr}))
 			if out, ok := r.rules.up(ask, p); ok {
 				r.toServer(r.socket, out, p)
 			}
 			return
 		case served && p.near(addr) && r.socket6 != nil:
-			g.ask.setXID(r.newTransaction(g.who, addr))
+			g.ask.setXID(r.newTransaction(g.who, question{addr: addr}))
 			r.toServer6(r.socket6, g.ask, netip.MustParseAddr(g.who), p, link)
 			return
 		}
@@ -121,14 +142,14 @@ func (r *Relay) handOne(addr netip.Addr, g grant) {
 
 // newTransaction returns a number for a request of our own. Of IPv6 it has
 // three bytes.
-func (r *Relay) newTransaction(who string, addr netip.Addr) uint32 {
+func (r *Relay) newTransaction(who string, about question) uint32 {
 	xid := rand.Uint32() >> 8 //nolint:gosec // tells packets apart, no secret
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.asked) >= maxAsked {
 		clear(r.asked)
 	}
-	r.asked[transaction{who, xid}] = addr
+	r.asked[transaction{who, xid}] = about
 	return xid
 }
 
@@ -137,10 +158,19 @@ func (r *Relay) newTransaction(who string, addr netip.Addr) uint32 {
 func (r *Relay) ownTransaction(t transaction) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	addr, ok := r.asked[t]
-	if ok {
-		delete(r.asked, t)
-		delete(r.granted, addr)
+	about, ok := r.asked[t]
+	if !ok {
+		return false
 	}
-	return ok
+	delete(r.asked, t)
+	g, left := r.granted[about.addr]
+	switch given := g.end != nil; {
+	case !left, about.end && !given: // it has it again
+	case about.end == given:
+		delete(r.granted, about.addr)
+	default:
+		g.stored = true
+		r.granted[about.addr] = g
+	}
+	return true
 }

@@ -65,12 +65,12 @@ type Relay struct {
 	served  atomic.Int64 // bytes given to machines
 
 	mu      sync.Mutex
-	seen    []api.RelayFetched         // to report
-	granted map[netip.Addr]grant       // what was confirmed while the server was away
-	rounds  int                        // of handing that over
-	asked   map[transaction]netip.Addr // transactions of our own, and for which address each is
-	socket  *socket                    // nil before Run
-	socket6 *socket6                   // nil before Run, and without a server to relay to
+	seen    []api.RelayFetched       // to report
+	granted map[netip.Addr]grant     // what was confirmed while the server was away
+	rounds  int                      // of handing that over
+	asked   map[transaction]question // transactions of our own, and what each is about
+	socket  *socket                  // nil before Run
+	socket6 *socket6                 // nil before Run, and without a server to relay to
 }
 
 var longAgo = time.Unix(0, 0)
@@ -95,7 +95,7 @@ func Open(ctx context.Context, o Options) (*Relay, error) {
 	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state folder: %w", err)
 	}
-	r := &Relay{o: o, granted: map[netip.Addr]grant{}, asked: map[transaction]netip.Addr{}, keeping: make(chan kept, 1)}
+	r := &Relay{o: o, granted: map[netip.Addr]grant{}, asked: map[transaction]question{}, keeping: make(chan kept, 1)}
 	if err := r.identify(ctx); err != nil {
 		return nil, err
 	}

@@ -165,3 +165,57 @@ func TestKnownNodesOfIPv6GoOnWhileTheServerIsAway(t *testing.T) {
 		t.Errorf("%d answers were given alone, want two", s.relay.stats.away.Load())
 	}
 }
+
+// TestWhatANodeOfIPv6GivesBackIsHandedOverToo has a node that gets its address
+// alone and releases it.
+func TestWhatANodeOfIPv6GivesBackIsHandedOverToo(t *testing.T) {
+	if !netns.Inside(t) {
+		return
+	}
+	s := newSegment6(t)
+	s.relay.away.Store(true)
+	named := appendOption6(nil, 2, serverDUID)
+	await(t, "a REPLY", func() bool { // new links lose the first packets
+		s.asks(3, named...)
+		reply, _ := s.hearsWithin(s.machine, 300*time.Millisecond)
+		return reply != nil && reply[0] == typeReply6
+	})
+	ia := appendOption6(packet6(make([]byte, 12)), 5, append(node6.AsSlice(), make([]byte, 8)...))
+	s.asks(typeRelease6, append(named, appendOption6(nil, 3, ia)...)...)
+	s.hears(s.machine)
+	s.relay.away.Store(false)
+	over := make(chan struct{})
+	go func() {
+		for range 3 { // new links keep what is sent for a second
+			s.relay.handOver(t.Context())
+		}
+		close(over)
+	}()
+	var kinds []byte
+	for range 9 { // an answer may be lost too
+		up, from := s.hears(s.server)
+		answer := append(packet6{typeAnswer6}, up[min(1, len(up)):]...)
+		e, whole := unwrap(answer)
+		if !whole || e.peer != machine6 || e.message.xid() == 0x070809 {
+			t.Fatalf("handed over with %x after %v", up, kinds)
+		}
+		kinds = append(kinds, e.message.kind())
+		e.message[0] = typeReply6
+		if _, err := s.server.WriteToUDPAddrPort(answer, from); err != nil {
+			t.Fatal(err)
+		}
+		if kinds[len(kinds)-1] == typeRelease6 {
+			break
+		}
+	}
+	if kinds[0] != 3 || kinds[len(kinds)-1] != typeRelease6 {
+		t.Errorf("handed over with messages of types %v, want a REQUEST and then a RELEASE", kinds)
+	}
+	s.silent(s.machine, "the machine got the answer to what it never asked")
+	<-over
+	s.relay.mu.Lock()
+	defer s.relay.mu.Unlock()
+	if len(s.relay.granted) != 0 {
+		t.Errorf("%v is kept although the server heard of all", s.relay.granted)
+	}
+}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -86,7 +87,7 @@ func relayBehind(t *testing.T, iface string) *Relay {
 	t.Helper()
 	r := &Relay{
 		o: Options{Interfaces: []string{iface}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west"},
-		granted: map[netip.Addr]grant{}, asked: map[transaction]netip.Addr{}, keeping: make(chan kept, 1), cache: newCache(t, t.TempDir(), 1<<20),
+		granted: map[netip.Addr]grant{}, asked: map[transaction]question{}, keeping: make(chan kept, 1), cache: newCache(t, t.TempDir(), 1<<20),
 	}
 	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
 	r.rules6 = newRules6(serverAddr6, false, time.Now, &r.stats)
@@ -309,5 +310,67 @@ func TestKnownNodesGoOnWhileTheServerIsAway(t *testing.T) {
 	<-over
 	if len(s.relay.granted) != 0 {
 		t.Errorf("%v is kept although the server has confirmed it", s.relay.granted)
+	}
+}
+
+// TestWhatANodeGivesBackIsHandedOverToo has a node that gets its address alone,
+// and finds that another machine has it too.
+func TestWhatANodeGivesBackIsHandedOverToo(t *testing.T) {
+	if !netns.Inside(t) {
+		return
+	}
+	s := newSegment(t)
+	s.relay.away.Store(true)
+	s.says(discover(set(atOptions+2, 1)))
+	s.hears(s.machine)
+	s.says(discover())
+	if ack, _ := s.hears(s.machine); ack == nil || ack.kind() != 5 {
+		t.Fatalf("answer %x, want an ACK", ack)
+	}
+	s.says(discover(set(atOptions+2, typeDecline), with(optionServer, 10, 78, 0, 1)))
+	s.says(discover(set(atOptions+2, typeDecline), set(atCHAddr, 0x52, 0x54, 0, 0, 0, 0x0b))) // another one's business
+	s.silent(s.machine, "a DECLINE was answered")
+	s.relay.away.Store(false)
+	over := make(chan struct{})
+	go func() { s.relay.handOver(t.Context()); s.relay.handOver(t.Context()); close(over) }()
+	up, _ := s.hears(s.server)
+	if up == nil || up.kind() != typeRequest {
+		t.Fatalf("handed over with %x, want a REQUEST first", up)
+	}
+	up[atOp] = bootReply
+	s.answers(up)
+	up, _ = s.hears(s.server)
+	if v, _ := up.find(optionRequested); up == nil || up.kind() != typeDecline || up.mac() != macA || !bytes.Equal(v, []byte{10, 78, 0, 50}) || up.giaddr() != eth1.addr.Addr() {
+		t.Fatalf("handed over with %x, want the DECLINE", up)
+	}
+	<-over
+	if len(s.relay.granted) != 0 {
+		t.Errorf("%v is kept although the server heard of all", s.relay.granted)
+	}
+}
+
+func TestANodeThatWantsItsAddressAgainKeepsIt(t *testing.T) {
+	addr := netip.MustParseAddr("10.78.0.50")
+	tests := map[string]struct {
+		away bool
+		kind byte
+		from [6]byte
+		ends bool // it is still to be given back
+		left bool
+	}{
+		"it asks the server":           {false, typeRequest, macA, false, false},
+		"it asks, and nobody is there": {true, typeRequest, macA, true, true},
+		"another machine asks":         {false, typeRequest, [6]byte{2}, true, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := &Relay{granted: map[netip.Addr]grant{addr: {who: hardware(macA)}}}
+			r.watch(discover(set(atOptions+2, typeRelease)))
+			r.away.Store(tt.away)
+			r.watch(discover(set(atOptions+2, tt.kind), set(atCHAddr, tt.from[:]...)))
+			if g, left := r.granted[addr]; left != tt.left || (g.end != nil) != tt.ends {
+				t.Errorf("kept: %v, %+v; want %v, to be given back %v", left, g, tt.left, tt.ends)
+			}
+		})
 	}
 }
