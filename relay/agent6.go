@@ -10,9 +10,6 @@ import (
 
 // relayDHCP6 carries DHCPv6 packets until ctx is done.
 func (r *Relay) relayDHCP6(ctx context.Context, s *socket6) error {
-	if s == nil {
-		return nil // the server has no IPv6 address
-	}
 	return carryDHCP(ctx, s.read, func(m message) { r.pass6(s, m) })
 }
 

@@ -47,7 +47,9 @@ func (d *door) close() {
 // are open before anything is answered.
 type doors struct {
 	dhcp  *socket
-	dhcp6 *socket6 // nil without a server to relay to
+	dhcp6 *socket6    // nil without a server to relay to, and while it cannot be opened
+	ended atomic.Bool // it was served, and is no more
+	deaf  string      // why machines of IPv6 are not heard, as it was said to whoever reads the log
 
 	open   map[netip.Addr]*door
 	failed map[netip.Addr]bool // said to whoever reads the log
@@ -63,19 +65,15 @@ func (r *Relay) openDoors(ctx context.Context) (_ *doors, err error) {
 	}
 	d.files.Subnets(everyAddress)
 	d.agents.Subnets(everyAddress)
+	if d.dhcp, err = listenDHCP(ctx); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			d.close()
 		}
 	}()
-	if d.dhcp, err = listenDHCP(ctx); err != nil {
-		return nil, err
-	}
-	if r.rules6.server.IsValid() {
-		if d.dhcp6, err = listenDHCP6(ctx); err != nil {
-			return nil, err
-		}
-	}
+	r.hear6(ctx, d)
 	return d, r.openNew(ctx, d)
 }
 
@@ -84,18 +82,12 @@ func everyAddress(netip.Addr) bool { return true }
 
 // close closes what is open; nothing of it may be served yet.
 func (d *doors) close() {
-	d.closeDHCP()
-	for _, at := range d.open {
-		at.close()
-	}
-}
-
-func (d *doors) closeDHCP() {
-	if d.dhcp != nil {
-		_ = d.dhcp.conn.Close()
-	}
+	_ = d.dhcp.conn.Close()
 	if d.dhcp6 != nil {
 		_ = d.dhcp6.conn.Close()
+	}
+	for _, at := range d.open {
+		at.close()
 	}
 }
 
@@ -104,9 +96,6 @@ func (d *doors) closeDHCP() {
 // at all, a relay is of no use. The error says why.
 func (r *Relay) openNew(ctx context.Context, d *doors) error {
 	var four, six error
-	if d.dhcp6 != nil {
-		four = d.dhcp6.hear(r.ports())
-	}
 	for _, p := range r.ports() {
 		for _, at := range p.refused {
 			d.complain(ctx, r.o.Log, at, p.name, errElsewhere)
@@ -176,6 +165,7 @@ func listenTCP(ctx context.Context, at netip.Addr, port uint16) (net.Listener, e
 // theirs, and of those that are gone they are closed.
 func (r *Relay) keepDoors(ctx context.Context, d *doors) {
 	defer d.served.Wait()
+	r.serve6(ctx, d)
 	r.serveDoors(ctx, d)
 	repeat.Every(ctx, lookEvery, func() {
 		changed, err := r.lookAgain()
@@ -187,6 +177,8 @@ func (r *Relay) keepDoors(ctx context.Context, d *doors) {
 			r.o.Log.InfoContext(ctx, "addresses have changed", "addrs", r.addrs())
 			err = r.known.Load().refresh()
 		}
+		r.hear6(ctx, d)
+		r.serve6(ctx, d)
 		d.closeGone(r.ports())
 		if err = errors.Join(err, r.openNew(ctx, d)); err != nil {
 			r.o.Log.DebugContext(ctx, "addresses not served", "err", err)

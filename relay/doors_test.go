@@ -119,3 +119,30 @@ func TestAddressesComeAndGoWhileARelayRuns(t *testing.T) {
 		t.Error("the address that stayed is served no more")
 	}
 }
+
+// TestTroubleWithIPv6LeavesIPv4Alone has another program on the port of DHCPv6
+// until it ends.
+func TestTroubleWithIPv6LeavesIPv4Alone(t *testing.T) {
+	if !netns.Inside(t) {
+		return
+	}
+	ip(t, "link", "add", "eth1", "type", "veth", "peer", "name", "nic0")
+	ip(t, "link", "set", "eth1", "up")
+	ip(t, "address", "add", "10.78.0.1/24", "dev", "eth1")
+	other, err := net.ListenPacket("udp6", "[::]:547")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	r := relayBehind(t, "eth1")
+	defer run(t, r)()
+	await(t, "open at an address of IPv4", func() bool { return opens(t, "10.78.0.1") })
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "relayed in IPv6", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.socket6 != nil
+	})
+}

@@ -79,11 +79,11 @@ func (r *Relay) wantedAgain(addr netip.Addr) {
 }
 
 // handBack tells the server that an address was given back.
-func (r *Relay) handBack(addr netip.Addr, g grant, p port, link netip.Addr) {
+func (r *Relay) handBack(six *socket6, addr netip.Addr, g grant, p port, link netip.Addr) {
 	if addr.Is6() {
 		ask := packet6(bytes.Clone(g.end))
 		ask.setXID(r.newTransaction(g.who, question{addr, true}))
-		r.toServer6(r.socket6, ask, netip.MustParseAddr(g.who), p, link)
+		r.toServer6(six, ask, netip.MustParseAddr(g.who), p, link)
 		return
 	}
 	if out, ok := r.rules.up(g.end, p); ok {

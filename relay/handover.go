@@ -112,16 +112,17 @@ func wait(ctx context.Context, tick *time.Ticker) bool {
 func (r *Relay) handOne(addr netip.Addr) {
 	r.mu.Lock()
 	g, left := r.granted[addr]
+	six := r.socket6
 	r.mu.Unlock()
 	if !left {
 		return // the machine asks the server itself
 	}
 	for _, p := range r.ports() {
 		link, served := r.linkOf(p)
-		mine := addr.Is4() && p.addr.Contains(addr) || served && p.near(addr) && r.socket6 != nil
+		mine := addr.Is4() && p.addr.Contains(addr) || served && p.near(addr) && six != nil
 		switch {
 		case mine && g.stored:
-			r.handBack(addr, g, p, link)
+			r.handBack(six, addr, g, p, link)
 			return
 		case addr.Is4() && p.addr.Contains(addr):
 			ask := request([6]byte(fleet.MAC(g.who).Hardware()), addr, p.addr.Addr(), r.newTransaction(g.who, question{addr: addr}))
@@ -129,9 +130,9 @@ func (r *Relay) handOne(addr netip.Addr) {
 				r.toServer(r.socket, out, p)
 			}
 			return
-		case served && p.near(addr) && r.socket6 != nil:
+		case served && p.near(addr) && six != nil:
 			g.ask.setXID(r.newTransaction(g.who, question{addr: addr}))
-			r.toServer6(r.socket6, g.ask, netip.MustParseAddr(g.who), p, link)
+			r.toServer6(six, g.ask, netip.MustParseAddr(g.who), p, link)
 			return
 		}
 	}

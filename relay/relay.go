@@ -70,7 +70,7 @@ type Relay struct {
 	rounds  int                      // of handing that over
 	asked   map[transaction]question // transactions of our own, and what each is about
 	socket  *socket                  // nil before Run
-	socket6 *socket6                 // nil before Run, and without a server to relay to
+	socket6 *socket6                 // nil before Run, without a server to relay to, and while it cannot be opened
 }
 
 var longAgo = time.Unix(0, 0)
@@ -186,16 +186,15 @@ func (r *Relay) Run(ctx context.Context) error {
 		return err
 	}
 	defer r.link.close()
-	r.socket, r.socket6 = doors.dhcp, doors.dhcp6
+	r.socket = doors.dhcp
 	r.o.Log.InfoContext(ctx, "relay started", "relay", r.id.Name, "server", r.id.Server, "interfaces", r.o.Interfaces, "away", r.away.Load())
-	if len(r.advertised()) > 0 && doors.dhcp6 == nil {
+	if len(r.advertised()) > 0 && !r.rules6.server.IsValid() {
 		r.o.Log.WarnContext(ctx, "dhcpv6 not relayed: the server's name has no IPv6 address, see --dhcp6-server", "server", r.id.Server)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { <-ctx.Done(); doors.closeDHCP(); return nil })
+	group.Go(func() error { <-ctx.Done(); _ = doors.dhcp.conn.Close(); return nil })
 	group.Go(func() error { r.keepDoors(ctx, doors); return nil })
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
-	group.Go(func() error { return r.relayDHCP6(ctx, doors.dhcp6) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
 	group.Go(func() error { r.keepSnapshots(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })
