@@ -90,6 +90,11 @@ func (r *rebuild) finish() *ledger {
 	r.old.dirty = nil
 	r.adopt()
 	for _, sh := range r.old.shelves {
+		for _, to := range r.new.shelves {
+			if to.class == sh.class { // of other ranges: the forecast goes on
+				to.history, to.lastUse = sh.history, sh.lastUse
+			}
+		}
 		for _, p := range sh.stock {
 			q := r.new.byAddr.at(p.ip)
 			if to := r.new.shelf(q); to != nil && len(to.stock) < stockSize {

@@ -265,3 +265,21 @@ func BenchmarkAnotherRangeOfAMillionLeases(b *testing.B) {
 	wg.Wait()
 	b.ReportMetric(float64(longest.Load())/1e6, "longest-ms")
 }
+
+// How it fills up is known of a pool that has another range since.
+func TestANewLedgerGoesOnWithTheForecast(t *testing.T) {
+	b, n := crowdedBook(100)
+	for i := range 10 {
+		b.use(true)
+		exchange(b, hwaddr{4, 0, 0, 0, 0, byte(i)}) //nolint:gosec // fewer
+	}
+	before, asked := b.use(false)[0], b.ledgers[0].shelves[0].lastUse
+	n.Ranges = []fleet.AddrRange{{First: n.Ranges[0].First, Last: n.Ranges[0].Last.Prev()}}
+	b.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil, func() {})
+	if got := b.use(false)[0]; got.Size != before.Size-1 || got.Growth != 10 || !got.FullForecast {
+		t.Errorf("use = %+v, want one address less and a growth of 10 as before", got)
+	}
+	if got := b.ledgers[0].shelves[0].lastUse; got != asked || asked == 0 {
+		t.Errorf("an address was asked for at %d, want %d", got, asked)
+	}
+}
