@@ -102,7 +102,8 @@ func TestTheCommandLineOfAMachine(t *testing.T) {
 		},
 		"Redfish brings a drive, and no KCS": {
 			speaking(Redfish, "cdrom"),
-			[]string{"ide-cd,id=cd0,drive=cdimage,bootindex=1", "serial=DISK770001,bootindex=2"}, []string{"ipmi"},
+			[]string{"ide-cd,id=cd0,drive=cdimage,bootindex=1", "serial=DISK770001,bootindex=2"},
+			[]string{"ipmi"},
 		},
 		"a BMC that speaks both has both": {
 			speaking(Both, ""), []string{"ipmi-bmc-extern", "cd0", "bootindex=3"}, nil,

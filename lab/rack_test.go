@@ -196,7 +196,7 @@ func TestABMCThatHangsGoesOnLater(t *testing.T) {
 	} else {
 		conn.Close()
 	}
-	if status, err := web.try(short, labSystem); err == nil {
+	if status, err := web.try(short); err == nil {
 		t.Errorf("by Redfish it answered with status %d", status)
 	}
 	if err := r.SetFault("n1", Fault{}); err != nil {
@@ -205,7 +205,7 @@ func TestABMCThatHangsGoesOnLater(t *testing.T) {
 	if powered(ctx, t, c) {
 		t.Error("the machine is on")
 	}
-	if status, err := web.try(ctx, labSystem); err != nil || status != http.StatusOK {
+	if status, err := web.try(ctx); err != nil || status != http.StatusOK {
 		t.Errorf("by Redfish it answers with status %d, %v", status, err)
 	}
 }

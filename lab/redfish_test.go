@@ -61,9 +61,9 @@ func (c redfishClient) do(ctx context.Context, t *testing.T, method, path string
 	return answer.StatusCode, out
 }
 
-// try asks, and returns the status.
-func (c redfishClient) try(ctx context.Context, path string) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+c.m.BMC.Address.String()+path, http.NoBody)
+// try looks at the system, and returns the status.
+func (c redfishClient) try(ctx context.Context) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+c.m.BMC.Address.String()+labSystem, http.NoBody)
 	if err != nil {
 		return 0, err
 	}
@@ -322,11 +322,11 @@ func TestAccountsThatIPMIMakesHoldForRedfish(t *testing.T) {
 	}
 	m.BMC.Username, m.BMC.Password = user, password
 	c := redfishTo(t, r, m)
-	if status, err := c.try(ctx, labSystem); err != nil || status != http.StatusOK {
+	if status, err := c.try(ctx); err != nil || status != http.StatusOK {
 		t.Errorf("with the new account: status %d, %v", status, err)
 	}
 	c.m.BMC.Password = "wrong"
-	if status, err := c.try(ctx, labSystem); err != nil || status != http.StatusUnauthorized {
+	if status, err := c.try(ctx); err != nil || status != http.StatusUnauthorized {
 		t.Errorf("with a wrong password: status %d, %v", status, err)
 	}
 }

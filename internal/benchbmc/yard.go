@@ -33,6 +33,7 @@ const deadInterface = "dead0"
 func aliveAt(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 77, byte(i / 250), byte(1 + i%250)})
 }
+
 func deadAt(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 99, byte(i / 250), byte(2 + i%250)})
 }
