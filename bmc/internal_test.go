@@ -185,3 +185,10 @@ func FuzzWhatABMCTellsStrangersBreaksNothing(f *testing.F) {
 		parseSuites(b)
 	})
 }
+
+func TestAGUIDIsWrittenAsTheFirmwareShowsIt(t *testing.T) {
+	got := smbiosUUID([16]byte{0x77, 0x00, 0xb0, 0x7a, 0x34, 0x12, 0x00, 0x40, 0x80, 0x00, 0x52, 0x54, 0x00, 0x77, 0x00, 0x01})
+	if want := "7ab00077-1234-4000-8000-525400770001"; got != want {
+		t.Errorf("smbiosUUID = %s, want %s", got, want)
+	}
+}

@@ -52,11 +52,9 @@ func look(s stranger) ([]fleet.Finding, error) {
 	if len(caps) > 2 && caps[2]&1 != 0 {
 		found = append(found, fleet.Finding{Code: fleet.CodeBMCAnonymous, Detail: "it says that a user without name and password may sign in"})
 	}
-	listed, err := s.suites()
-	if err != nil || !listed[0] {
-		return found, nil // one that does not list them is from before they were standard, and has none
-	}
-	if s.opensWithZero() {
+	// One that does not list its suites is from before there was such a list, or
+	// has none.
+	if listed, err := s.suites(); err == nil && listed[0] && s.opensWithZero() {
 		found = append(found, fleet.Finding{Code: fleet.CodeBMCCipherZero, Detail: "it lists the suite, and opens a session with it"})
 	}
 	return found, nil

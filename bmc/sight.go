@@ -89,6 +89,7 @@ func (c *Controller) greetIPMI(ctx context.Context, t Target) (Sight, error) {
 // hostile text, cleaned.
 type Machine struct {
 	UUID    string // in RFC 9562 form, or ""
+	Swapped string // the same in another order of bytes: BMCs do not agree about it; only by IPMI
 	Serial  string
 	Vendor  string
 	Product string
@@ -110,7 +111,11 @@ func (c *Controller) Identify(ctx context.Context, t Target) (Machine, error) {
 		if err != nil {
 			return Machine{}, err
 		}
-		return Machine{UUID: smbiosUUID(guid.GUID)}, nil
+		if guid.GUID == ([16]byte{}) {
+			return Machine{}, nil
+		}
+		straight, _ := fleet.ParseUUID(fmt.Sprintf("%x", guid.GUID)) // it is one
+		return Machine{UUID: smbiosUUID(guid.GUID), Swapped: straight}, nil
 	})
 	return m, trouble(op, t, err)
 }
@@ -118,9 +123,6 @@ func (c *Controller) Identify(ctx context.Context, t Target) (Machine, error) {
 // smbiosUUID writes a system's GUID as its firmware shows it to the operating
 // system: the first three groups little-endian, as SMBIOS has it.
 func smbiosUUID(b [16]byte) string {
-	if b == ([16]byte{}) {
-		return ""
-	}
 	return fmt.Sprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%x-%x", b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8:10], b[10:16])
 }
 

@@ -126,7 +126,7 @@ func (e *Engine) matchesOf(f fleet.FoundBMC) []fleet.Node {
 	for _, n := range e.Nodes() {
 		cards := slices.ContainsFunc(f.MACs, func(m fleet.MAC) bool { return m == n.MAC || slices.Contains(n.MACs, m) })
 		same := f.MAC != "" && n.Inventory.BMC.MAC == f.MAC || cards ||
-			f.UUID != "" && n.UUID == f.UUID ||
+			n.UUID != "" && (n.UUID == f.UUID || n.UUID == f.Swapped) ||
 			f.Serial != "" && n.Inventory.Serial == f.Serial && n.Inventory.Vendor == f.Vendor
 		if same && n.State != fleet.Retired {
 			found = append(found, n)

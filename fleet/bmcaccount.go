@@ -110,6 +110,7 @@ type FoundBMC struct {
 	BMC     BMC // how to sign in to it
 	MAC     MAC // of its LAN port
 	UUID    string
+	Swapped string // the same in another order of bytes; "" when there is no doubt
 	Serial  string
 	Vendor  string
 	Product string

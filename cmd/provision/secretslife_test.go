@@ -16,6 +16,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -239,9 +240,7 @@ func (l *life) serveBMC(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	answer := httptest.NewRecorder()
 	service.ServeHTTP(answer, r)
-	for key, values := range answer.Header() {
-		w.Header()[key] = values
-	}
+	maps.Copy(w.Header(), answer.Header())
 	if in.Password != "" && answer.Code >= 400 {
 		w.Header().Del("Content-Length")
 		w.WriteHeader(answer.Code)
@@ -478,7 +477,7 @@ func (l *life) events(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	seen := 0
-	_ = l.client.Events(ctx, 1, func(e api.Event) error { //nolint:errcheck // it goes on until its time is over
+	_ = l.client.Events(ctx, 1, func(e api.Event) error { // until its time is over
 		seen++
 		fmt.Fprintf(&l.said, "%+v\n", e)
 		return nil
