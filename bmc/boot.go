@@ -7,6 +7,8 @@ import (
 	"net/url"
 
 	"github.com/bougou/go-ipmi/pkg/types"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // A Device is what a machine boots from.
@@ -19,6 +21,8 @@ const (
 	CDROM Device = "cdrom"
 	Setup Device = "bios"      // the firmware's setup
 	HTTP  Device = "uefi_http" // a URL, by UEFI HTTP boot
+
+	NoDevice Device = "none" // the firmware's own order
 )
 
 // A Mode is the kind of firmware that shall do it.
@@ -40,7 +44,7 @@ type Boot struct {
 
 func (b Boot) check() error {
 	switch b.Device {
-	case PXE, Disk, CDROM, Setup, HTTP:
+	case PXE, Disk, CDROM, Setup, HTTP, NoDevice:
 	default:
 		return fmt.Errorf("unknown boot device %q: want pxe, disk, cdrom, bios or uefi_http", b.Device)
 	}
@@ -67,10 +71,13 @@ func (c *Controller) SetNextBoot(ctx context.Context, t Target, b Boot) error {
 	if err := b.check(); err != nil {
 		return invalid(op, t, err)
 	}
+	if t.Quirks.BootByIPMI && t.Driver.Web() {
+		t.Driver = fleet.DriverIPMI
+	}
 	return c.change(ctx, op, t, func(ctx context.Context) error {
 		return c.converge(ctx, t, func(ctx context.Context, l line, order bool) (bool, error) {
 			if order {
-				if err := l.setBoot(ctx, b); err != nil {
+				if err := c.orderBoot(ctx, t, l, b); err != nil {
 					return false, err
 				}
 			}
@@ -82,15 +89,33 @@ func (c *Controller) SetNextBoot(ctx context.Context, t Target, b Boot) error {
 	})
 }
 
+// orderBoot says what shall boot, unless the machine has to be off for that.
+func (c *Controller) orderBoot(ctx context.Context, t Target, l line, b Boot) error {
+	if t.Quirks.BootNeedsOff {
+		state, err := l.power(ctx)
+		if err != nil {
+			return err
+		}
+		if state != fleet.PowerIsOff {
+			return fmt.Errorf("%w (it is %s)", ErrNeedsOff, state)
+		}
+	}
+	return l.setBoot(ctx, b)
+}
+
 // agrees reports whether the BMC's boot flags are what was asked for. A BMC
 // that keeps the device alone, as ipmi_sim does, never sets the flag "valid":
 // then mode and duration, which it cannot show, are not held against it.
-func (b Boot) agrees(f types.BootOptionParam_BootFlags) bool {
+func (b Boot) agrees(f types.BootOptionParam_BootFlags, q fleet.BMCQuirks) bool {
 	if f.BootDeviceSelector != selectors[b.Device] {
-		return false
+		return b.Device == NoDevice && !f.BootFlagsValid
+	}
+	if b.Device == NoDevice {
+		return true
 	}
 	if !f.BootFlagsValid {
 		return !bool(f.BIOSBootType) && !f.Persist
 	}
-	return f.Persist == !b.Once && f.BIOSBootType == types.BIOSBootType(b.Mode != BIOS)
+	once := f.Persist == !b.Once || b.Once && q.OnceIsForEver
+	return once && (q.BootNoMode || f.BIOSBootType == types.BIOSBootType(b.Mode != BIOS))
 }

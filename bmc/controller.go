@@ -22,6 +22,8 @@ type Options struct {
 	IPMITool  string        // path of the program; the one on PATH
 	Dial      Dial          // how to reach BMCs; the host's own network when nil
 	Log       *slog.Logger
+
+	CheckSettle time.Duration // how long a change may take while that is measured; 4 min
 }
 
 // A Controller talks to BMCs. It is safe for concurrent use.
@@ -53,6 +55,9 @@ func New(o Options) *Controller {
 	}
 	if o.Pulse <= 0 {
 		o.Pulse = 20 * time.Second
+	}
+	if o.CheckSettle <= 0 {
+		o.CheckSettle = 4 * time.Minute
 	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext

@@ -12,6 +12,10 @@
 // it has. All of it is kept with the node and comes back in [Target]; nothing
 // is tried out again.
 //
+// [Controller.Check] tests how far a BMC does what its standard says. What a
+// model does otherwise is kept as [fleet.BMCQuirks], which all of this obeys.
+// [Controller.InsertMedia] puts an image into a machine's virtual CD drive.
+//
 // # For the other files of this package
 //
 // Whatever speaks to a BMC goes through its gate ([guard]), which keeps the

@@ -89,6 +89,8 @@ var selectors = map[Device]types.BootDeviceSelector{
 	Disk:  types.BootDeviceSelectorForceHardDrive,
 	CDROM: types.BootDeviceSelectorForceCDROM,
 	Setup: types.BootDeviceSelectorForceBIOSSetup,
+
+	NoDevice: types.BootDeviceSelectorNoOverride,
 }
 
 // BootDeviceSet writes the boot flags, all in one command.

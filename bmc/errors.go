@@ -27,6 +27,7 @@ var (
 	ErrUnsupported = errors.New("the BMC cannot do that")
 	ErrBusy        = errors.New("the BMC is still busy with something else of ours")
 	ErrNoEffect    = errors.New("the BMC said yes, and nothing happened")
+	ErrNeedsOff    = errors.New("the BMC takes a boot device only while the machine is off")
 	ErrPin         = errors.New("the BMC shows another TLS certificate than before")
 	ErrNotProbed   = errors.New("the BMC's TLS certificate was never looked at")
 	ErrShape       = errors.New("the BMC does not take such a password")
@@ -56,6 +57,7 @@ var advice = []struct {
 	{ErrSessions, fleet.Unreachable, fleet.CodeBMCSessions},
 	{ErrBusy, fleet.Conflict, fleet.CodeBMCBusy},
 	{ErrNoEffect, fleet.Conflict, fleet.CodeBMCNoEffect},
+	{ErrNeedsOff, fleet.Conflict, fleet.CodeBMCNeedsOff},
 	{ErrPin, fleet.Denied, fleet.CodeBMCPin},
 	{ErrNotProbed, fleet.Conflict, fleet.CodeBMCNotProbed},
 	{ErrSeveral, fleet.Conflict, fleet.CodeBMCSeveral},

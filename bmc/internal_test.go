@@ -43,20 +43,27 @@ func TestABootOverrideIsBelievedWhenItIsReadBack(t *testing.T) {
 	const pxe, disk = types.BootDeviceSelectorForcePXE, types.BootDeviceSelectorForceHardDrive
 	once := Boot{Device: PXE, Mode: UEFI, Once: true}
 	tests := map[string]struct {
-		flags types.BootOptionParam_BootFlags
-		want  bool
+		flags  types.BootOptionParam_BootFlags
+		quirks fleet.BMCQuirks
+		want   bool
 	}{
-		"all as asked":            {types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, BootDeviceSelector: pxe}, true},
-		"another device":          {types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, BootDeviceSelector: disk}, false},
-		"another firmware":        {types.BootOptionParam_BootFlags{BootFlagsValid: true, BootDeviceSelector: pxe}, false},
-		"for ever":                {types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, Persist: true, BootDeviceSelector: pxe}, false},
-		"the device alone":        {types.BootOptionParam_BootFlags{BootDeviceSelector: pxe}, true},
-		"all, and marked as void": {types.BootOptionParam_BootFlags{BIOSBootType: true, BootDeviceSelector: pxe}, false},
-		"nothing":                 {types.BootOptionParam_BootFlags{}, false},
+		"all as asked":            {flags: types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, BootDeviceSelector: pxe}, want: true},
+		"another device":          {flags: types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, BootDeviceSelector: disk}},
+		"another firmware":        {flags: types.BootOptionParam_BootFlags{BootFlagsValid: true, BootDeviceSelector: pxe}},
+		"for ever":                {flags: types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, Persist: true, BootDeviceSelector: pxe}},
+		"the device alone":        {flags: types.BootOptionParam_BootFlags{BootDeviceSelector: pxe}, want: true},
+		"all, and marked as void": {flags: types.BootOptionParam_BootFlags{BIOSBootType: true, BootDeviceSelector: pxe}},
+		"nothing":                 {},
+		"no firmware, which is known of it": {
+			types.BootOptionParam_BootFlags{BootFlagsValid: true, BootDeviceSelector: pxe}, fleet.BMCQuirks{BootNoMode: true}, true,
+		},
+		"for ever, which is known of it": {
+			types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, Persist: true, BootDeviceSelector: pxe}, fleet.BMCQuirks{OnceIsForEver: true}, true,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := once.agrees(tt.flags); got != tt.want {
+			if got := once.agrees(tt.flags, tt.quirks); got != tt.want {
 				t.Errorf("agrees(%+v) = %t, want %t", tt.flags, got, tt.want)
 			}
 		})
@@ -190,5 +197,14 @@ func TestAGUIDIsWrittenAsTheFirmwareShowsIt(t *testing.T) {
 	got := smbiosUUID([16]byte{0x77, 0x00, 0xb0, 0x7a, 0x34, 0x12, 0x00, 0x40, 0x80, 0x00, 0x52, 0x54, 0x00, 0x77, 0x00, 0x01})
 	if want := "7ab00077-1234-4000-8000-525400770001"; got != want {
 		t.Errorf("smbiosUUID = %s, want %s", got, want)
+	}
+}
+
+func TestABMCThatAnswersSlowlyIsAWarning(t *testing.T) {
+	k := &checkup{}
+	for d, want := range map[time.Duration]fleet.BMCGrade{slowAnswer: fleet.BMCOK, slowAnswer + 1: fleet.BMCWarning} {
+		if got := k.speed(d).grade; got != want {
+			t.Errorf("%s is %s, want %s", d, got, want)
+		}
 	}
 }

@@ -60,7 +60,7 @@ func talkIPMI[T any](ctx context.Context, c *Controller, t Target, level types.P
 func (c *Controller) signIn(ctx context.Context, t Target, level types.PrivilegeLevel) (*ipmiSession, error) {
 	err := ErrCipher
 	g := c.gate(t)
-	for _, suite := range g.suites(t.CipherSuite) {
+	for _, suite := range g.suites(t.suite()) {
 		var s *ipmiSession
 		s, err = c.login(ctx, t, suite, level)
 		if err == nil {

@@ -59,7 +59,7 @@ func (l *ipmiLine) setBoot(ctx context.Context, b Boot) error {
 
 func (l *ipmiLine) boots(ctx context.Context, b Boot) (bool, error) {
 	flags, err := l.drv.bootFlags(ctx)
-	return err == nil && b.agrees(flags), err
+	return err == nil && b.agrees(flags, l.drv.target.Quirks), err
 }
 
 func (l *ipmiLine) hangUp(ctx context.Context) { _ = l.facade.Close(ctx) }

@@ -3,6 +3,7 @@ package bmc
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,6 +34,9 @@ func shortPin(p string) string { return p[:min(len(p), 16)] }
 type guardian struct {
 	pin  string // "": any, for a probe
 	seen string
+
+	leaf    *x509.Certificate // that was shown
+	version uint16            // of TLS
 }
 
 func (g *guardian) config() *tls.Config {
@@ -49,6 +53,7 @@ func (g *guardian) verify(state tls.ConnectionState) error {
 	}
 	sum := sha256.Sum256(state.PeerCertificates[0].Raw)
 	g.seen = hex.EncodeToString(sum[:])
+	g.leaf, g.version = state.PeerCertificates[0], state.Version
 	if g.pin != "" && !strings.EqualFold(g.pin, g.seen) {
 		return &PinError{Want: g.pin, Got: g.seen}
 	}

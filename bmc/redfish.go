@@ -67,7 +67,7 @@ func (c *Controller) openRedfish(ctx context.Context, t Target) (*redfish, error
 	if err != nil {
 		return nil, err
 	}
-	if !t.BasicAuth {
+	if !r.target.BasicAuth {
 		if err := r.login(ctx); err != nil {
 			r.hangUp(ctx)
 			return nil, err
@@ -82,6 +82,7 @@ func (c *Controller) newRedfish(t Target) (*redfish, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.BasicAuth = t.BasicAuth || t.Quirks.NoSessions
 	g := &guardian{pin: t.Pin}
 	at := net.JoinHostPort(host, strconv.Itoa(port))
 	r := &redfish{target: t, base: "https://" + at, tls: g, etags: map[string]string{}, wait: c.timeout(t) * 9 / 10}
@@ -289,6 +290,9 @@ func (r *redfish) failure(err error) error {
 
 // login opens a session.
 func (r *redfish) login(ctx context.Context) error {
+	if r.target.Quirks.NoSessions {
+		return fmt.Errorf("%w: sessions", ErrUnsupported)
+	}
 	path := r.sessions(ctx)
 	res, err := r.send(ctx, http.MethodPost, path, map[string]string{"UserName": r.target.Username, "Password": string(r.target.Password)})
 	if err != nil {

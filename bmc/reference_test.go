@@ -25,6 +25,7 @@ type chassis struct {
 	hal.ChassisHAL
 	mu    sync.Mutex
 	fault bmctest.Fault
+	drop  func(*types.BootOptionParam_BootFlags) // what it forgets of boot flags
 }
 
 func (c *chassis) setFault(f bmctest.Fault) {
@@ -50,6 +51,24 @@ func (c *chassis) SetPower(ctx context.Context, on bool) error {
 	case bmctest.None:
 	}
 	return c.ChassisHAL.SetPower(ctx, on)
+}
+
+// SetBootFlags is what the BMC calls.
+func (c *chassis) SetBootFlags(ctx context.Context, flags *types.BootOptionParam_BootFlags) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drop != nil {
+		kept := *flags
+		c.drop(&kept)
+		flags = &kept
+	}
+	return c.ChassisHAL.SetBootFlags(ctx, flags)
+}
+
+func (c *chassis) forget(drop func(*types.BootOptionParam_BootFlags)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop = drop
 }
 
 type hardware struct {

@@ -99,6 +99,9 @@ func (c *solConsole) activate(ctx context.Context, o ConsoleOptions) error {
 	if info, err := c.drv.client.GetPayloadInstanceInfo(ctx, types.PayloadTypeSOL, solInstance); err == nil {
 		c.owner = info.SessionID
 	}
+	if err := c.adjust(ctx); err != nil {
+		return err
+	}
 	c.bitRate = c.readBitRate(ctx)
 	return ctx.Err()
 }
@@ -149,8 +152,31 @@ func (c *solConsole) sameUser(ctx context.Context, id uint8) bool {
 // bitRates are the values of the SOL parameters 5 and 6.
 var bitRates = map[uint8]int{6: 9600, 7: 19200, 8: 38400, 9: 57600, 10: 115200}
 
+const volatileBitRate = 6 // until the BMC starts anew
+
+// adjust has the BMC speak as fast as the machine does, where it would not. It
+// comes after activation, at which the BMC goes back to its stored bit rate.
+func (c *solConsole) adjust(ctx context.Context) error {
+	want := c.target.Quirks.BitRate
+	if want == 0 || c.readBitRate(ctx) == want {
+		return nil
+	}
+	for code, rate := range bitRates {
+		if rate != want {
+			continue
+		}
+		_, err := c.drv.client.SetSOLConfigParam(ctx, types.ChannelNumberSelf, volatileBitRate, []byte{code})
+		if completion(err) == codeNoPrivilege {
+			return fmt.Errorf("%w (set its bit rate: %v)", ErrConsoleRight, err)
+		}
+		if err != nil {
+			return fmt.Errorf("set bit rate of the console: %w", err)
+		}
+	}
+	return nil
+}
+
 func (c *solConsole) readBitRate(ctx context.Context) int {
-	const volatileBitRate = 6
 	res, err := c.drv.client.GetSOLConfigParam(ctx, types.ChannelNumberSelf, volatileBitRate, 0, 0)
 	if err != nil || len(res.ParamData) == 0 {
 		return 0

@@ -192,7 +192,7 @@ func (s *system) order(ctx context.Context, a action) error {
 	return err
 }
 
-var bootTargets = map[Device]string{PXE: "Pxe", Disk: "Hdd", CDROM: "Cd", Setup: "BiosSetup", HTTP: "UefiHttp"}
+var bootTargets = map[Device]string{PXE: "Pxe", Disk: "Hdd", CDROM: "Cd", Setup: "BiosSetup", HTTP: "UefiHttp", NoDevice: "None"}
 
 // setBoot says device, mode and URL in one request. bmclib sends back the
 // whole object that it has read, and drops the mode when that is refused.
@@ -211,6 +211,9 @@ func (s *system) setBoot(ctx context.Context, b Boot) error {
 	boot := map[string]string{
 		"BootSourceOverrideTarget":  bootTargets[b.Device],
 		"BootSourceOverrideEnabled": map[bool]string{true: "Once", false: "Continuous"}[b.Once],
+	}
+	if b.Device == NoDevice {
+		boot["BootSourceOverrideEnabled"] = "Disabled"
 	}
 	if m.Boot.Mode != "" || !s.target.Quirks.BootNoMode {
 		boot["BootSourceOverrideMode"] = map[bool]string{true: "Legacy", false: "UEFI"}[b.Mode == BIOS]
@@ -250,6 +253,9 @@ func (s *system) boots(ctx context.Context, b Boot) (bool, error) {
 // is reports whether the override is what was asked for. A service that shows
 // no mode at all is not held to it.
 func (o bootOverride) is(b Boot, q fleet.BMCQuirks) bool {
+	if b.Device == NoDevice {
+		return o.Enabled == "Disabled" || o.Target == bootTargets[NoDevice]
+	}
 	enabled := map[bool]string{true: "Once", false: "Continuous"}[b.Once]
 	once := o.Enabled == enabled || b.Once && q.OnceIsForEver && o.Enabled == "Continuous"
 	mode := map[bool]string{true: "Legacy", false: "UEFI"}[b.Mode == BIOS]

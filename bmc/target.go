@@ -143,6 +143,14 @@ func (t Target) key() string {
 	return fmt.Sprintf("%s %d %d %s", t.Address, t.Ports.IPMI, t.Ports.HTTPS, outlets)
 }
 
+// suite is the only cipher suite to try; below 1 when any may be.
+func (t Target) suite() int {
+	if t.Quirks.CipherSuite > 0 {
+		return t.Quirks.CipherSuite
+	}
+	return t.CipherSuite
+}
+
 func (t Target) name() string {
 	if t.Node != "" {
 		return t.Node

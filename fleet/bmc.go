@@ -3,7 +3,6 @@ package fleet
 import (
 	"cmp"
 	"slices"
-	"time"
 )
 
 // A BMCDriver is a way to switch a machine.
@@ -64,12 +63,23 @@ type BMC struct {
 	NewPin      string // of another one that it shows now, which nobody has accepted yet
 
 	Outlets PDUOutlets
-	Quirks  BMCQuirks
+	Boot    BootMethod
+	Model   BMCModel  // as it says itself; zero until a check has asked
+	Quirks  BMCQuirks // of the site's profile for that model
 
 	Own      bool       // we made its password: rules do not replace it
 	Next     BMCAccount // an account that it may have got from us, and that is not proven yet; zero for none
 	Findings []Finding  // what somebody should see to
 }
+
+// A BootMethod is how runs have a machine boot from the network.
+type BootMethod string
+
+// The boot methods.
+const (
+	BootPXE  BootMethod = ""     // the network, however its firmware does that
+	BootHTTP BootMethod = "http" // UEFI HTTP boot, from a URL that its BMC is given
+)
 
 // BMCPorts are the ports of a BMC that are not the usual ones.
 type BMCPorts struct {
@@ -90,23 +100,6 @@ const (
 type PDUOutlets struct {
 	Model   string // a row of the drivers' table: "apc", "raritan"
 	Outlets []int  // counted from 1; a machine with two supplies has two
-}
-
-// BMCQuirks are how a BMC differs from what its standard says. The drivers obey
-// them. The zero value is a BMC without any.
-type BMCQuirks struct {
-	Profile string // that they come from, for people
-
-	Interval time.Duration // pause between two conversations; the controller's when zero
-	Settle   time.Duration // how long a change may take; the controller's when zero
-
-	BootByIPMI     bool       // Redfish: the boot device is set by IPMI
-	BootUnreadable bool       // the boot device cannot be read back
-	BootNoMode     bool       // the boot device is read back without UEFI or BIOS
-	OnceIsForEver  bool       // "once" is read back as "always"
-	NoSoft         bool       // does not ask the system to shut down
-	Console        ConsoleVia // how the serial console is reached; "" lets us find out
-	NoReset        bool       // cannot reset: off and on instead
 }
 
 // Via returns the driver in use, also for what was stored before there was a
@@ -149,6 +142,7 @@ type BMCAccess struct {
 	PasswordFile   string
 	SealedPassword string // filled in by whoever read the file
 	Outlets        PDUOutlets
+	Boot           BootMethod
 }
 
 // Usable reports whether the rule says enough to switch a machine.
@@ -173,7 +167,7 @@ func (b BMC) Under(a BMCAccess, said string) BMC {
 		b.CipherSuite = a.CipherSuite
 	}
 	b.System = cmp.Or(a.System, b.System)
-	b.Address, b.Wanted, b.Ports, b.Outlets = addr, a.Driver, a.Ports, a.Outlets
+	b.Address, b.Wanted, b.Ports, b.Outlets, b.Boot = addr, a.Driver, a.Ports, a.Outlets, a.Boot
 	b.Username, b.SealedPassword = a.Username, a.SealedPassword
 	return b
 }

@@ -17,6 +17,7 @@ const (
 	CodeBMCPin         = "E-BMC-PIN"
 	CodeBMCNotProbed   = "E-BMC-NOT-PROBED"
 	CodeBMCSeveral     = "E-BMC-SEVERAL"
+	CodeBMCNeedsOff    = "E-BMC-NEEDS-OFF"
 
 	CodePowerManual = "E-POWER-MANUAL"
 	CodeWakeSilent  = "E-WAKE-SILENT"
@@ -48,6 +49,8 @@ var bmcDiagnoses = []Diagnosis{
 
 	{CodePowerManual, "somebody has to do something to a machine without a BMC", "do what the detail says, then: provision power done {on}"},
 	{CodeWakeSilent, "a machine does not wake up", "switch on Wake-on-LAN in the firmware's setup of {on}, see that its link light is on while it is off, and that routers let directed broadcasts through"},
+	{CodeBMCNeedsOff, "the BMC takes a boot device only while the machine is off", "switch it off first: provision power off {on}"},
+
 	{CodeSOLDisabled, "the BMC gives no serial console over LAN", "switch on serial over LAN in the settings of the BMC of {on}, for its user too"},
 	{CodeSOLDenied, "the BMC's user may not open the console", "allow the BMC's user of {on} serial over LAN, or lower the privilege that it demands"},
 	{CodeSOLHeld, "somebody else has the console open", "have them leave it, or take it from them: provision console --take {on}"},

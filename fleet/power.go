@@ -18,20 +18,23 @@ const (
 	CDROMNext PowerOp = "cdrom-next" // boot from the (virtual) CD
 	SetupNext PowerOp = "setup-next" // enter the firmware's setup
 	HTTPNext  PowerOp = "http-next"  // boot from a URL, by UEFI HTTP
+
+	MediaNext  PowerOp = "media-next"  // put the image of a URL into the virtual CD drive, and boot from it
+	MediaEject PowerOp = "media-eject" // take it out
 )
 
 // PowerOps returns all operations.
 func PowerOps() []PowerOp {
 	return []PowerOp{
 		PowerOn, PowerOff, PowerSoft, PowerCycle, PowerReset, PowerNMI, PowerStatus,
-		PXENext, DiskNext, CDROMNext, SetupNext, HTTPNext,
+		PXENext, DiskNext, CDROMNext, SetupNext, HTTPNext, MediaNext, MediaEject,
 	}
 }
 
 // SetsBoot reports whether the operation is about what boots next.
 func (o PowerOp) SetsBoot() bool {
 	switch o {
-	case PXENext, DiskNext, CDROMNext, SetupNext, HTTPNext:
+	case PXENext, DiskNext, CDROMNext, SetupNext, HTTPNext, MediaNext:
 		return true
 	default:
 		return false
@@ -42,7 +45,7 @@ func (o PowerOp) SetsBoot() bool {
 type PowerOrder struct {
 	Op       PowerOp
 	Firmware string // "bios" or "uefi" shall boot; "" is what the node has
-	URL      string // for HTTPNext
+	URL      string // for HTTPNext and MediaNext
 	Persist  bool   // for each boot from now on, and not for the next one only
 	Reason   string // why, for the record
 }

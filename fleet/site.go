@@ -11,6 +11,8 @@ type Site struct {
 	Quirks   []Quirk // the first that fits counts
 	Factory  []FactoryAccount
 
+	BMCProfiles []BMCProfile // the first that fits counts
+
 	Menu      bool // every machine shows the boot menu
 	IPXEShell bool // the menu offers iPXE's own shell, which can load anything from anywhere
 }

@@ -14,7 +14,7 @@ import (
 // the first; each is an [Error] whose On is a path into the site, such as
 // "pools[prd].stage".
 func (s Site) Validate() error {
-	return errors.Join(s.validateStages(), s.validateProfiles(), s.validatePools(), s.validateSubnets(), s.validateRules(), s.validateScripts(), s.validateQuirks(), s.validateFactory())
+	return errors.Join(s.validateStages(), s.validateProfiles(), s.validatePools(), s.validateSubnets(), s.validateRules(), s.validateScripts(), s.validateQuirks(), s.validateFactory(), s.validateBMCProfiles())
 }
 
 func (s Site) validateStages() error {

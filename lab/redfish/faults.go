@@ -20,6 +20,7 @@ type Faults struct {
 	Error      bool          `json:"error,omitempty"`      // a reset is answered with 500
 	Strict     bool          `json:"strict,omitempty"`     // a reset to what is already so is answered with 409
 	NoNMI      bool          `json:"no_nmi,omitempty"`     // 501
+	SoftFails  bool          `json:"soft_fails,omitempty"` // a shutdown is begun, and answered with 500
 
 	// Boot override.
 	NoPatch          bool `json:"no_patch,omitempty"`           // a PATCH of anything is answered with 405
@@ -27,6 +28,7 @@ type Faults struct {
 	HTTPNeedsURL     bool `json:"http_needs_url,omitempty"`     // UefiHttp without a URL is taken for Pxe
 	RefusesStaleURL  bool `json:"refuses_stale_url,omitempty"`  // a URL without UefiHttp is answered with 400
 	NoMode           bool `json:"no_mode,omitempty"`            // the boot mode is neither shown nor taken
+	BootNeedsOff     bool `json:"boot_needs_off,omitempty"`     // of a machine that is on, the override is answered with 204 and forgotten
 	LyingBoot        bool `json:"lying_boot,omitempty"`         // the override is answered with 204 and forgotten
 	FetchesURLs      bool `json:"fetches_urls,omitempty"`       // URLs of media and boot are fetched at once; 500 when that fails
 	NeedsETag        bool `json:"needs_etag,omitempty"`         // a PATCH without If-Match is answered with 428
@@ -35,12 +37,14 @@ type Faults struct {
 	BasicOnly  bool `json:"basic_only,omitempty"` // no sessions
 	NoBasic    bool `json:"no_basic,omitempty"`   // sessions only
 	Sessions   int  `json:"sessions,omitempty"`   // no more than this many; those of iDRAC are 8
+	NoLogin    bool `json:"no_login,omitempty"`   // a new session is answered with 500
 	NoLogs     bool `json:"no_logs,omitempty"`
 	NoAccounts bool `json:"no_accounts,omitempty"`
 
 	// The wire.
 	Deaf     bool          `json:"deaf,omitempty"`     // connections are accepted, and not read
 	Hangs    bool          `json:"hangs,omitempty"`    // requests are read, and not answered
+	Rest     time.Duration `json:"rest,omitempty"`     // who comes sooner after somebody else is answered with 503
 	Delay    time.Duration `json:"delay,omitempty"`    // each answer comes this much later
 	Redirect string        `json:"redirect,omitempty"` // each request is sent on to this URL, or to itself when "loop"
 	Garbage  Garbage       `json:"garbage,omitempty"`  // what comes in place of each answer

@@ -78,6 +78,8 @@ type Service struct {
 	leaf     *tls.Certificate
 	ears     map[chan event]bool
 	counts   Counts
+	guest    string    // who asked last
+	left     time.Time // when he did
 }
 
 // Counts are what a service has seen.
@@ -202,6 +204,15 @@ func (s *Service) count(add func(*Counts)) {
 	add(&s.counts)
 }
 
+// tooSoon reports whether somebody comes before the service has rested.
+func (s *Service) tooSoon(guest string, rest time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	soon := guest != s.guest && time.Since(s.left) < rest
+	s.guest, s.left = guest, time.Now()
+	return soon
+}
+
 // ServeHTTP answers one request, or misbehaves.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f := s.Faults()
@@ -211,6 +222,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if f.Delay > 0 && !s.wait(r, f.Delay) {
+		return
+	}
+	if s.tooSoon(r.RemoteAddr, f.Rest) {
+		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	switch {

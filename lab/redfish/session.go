@@ -84,6 +84,9 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request, in object) error
 	if err := s.hasSessions(r); err != nil {
 		return err
 	}
+	if s.Faults().NoLogin {
+		return refuse(http.StatusInternalServerError, "InternalError", "The request failed due to an internal service error.")
+	}
 	user := text(in, "UserName")
 	if err := s.trust(r, user, text(in, "Password")); err != nil {
 		return err

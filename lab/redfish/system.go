@@ -181,6 +181,9 @@ func (s *Service) reset(w http.ResponseWriter, r *http.Request, in object) error
 	if err != nil {
 		return err
 	}
+	if name == "GracefulShutdown" && s.Faults().SoftFails {
+		return refuse(http.StatusInternalServerError, "InternalError", "The request failed due to an internal service error.")
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -296,6 +299,9 @@ func (s *Service) changeSystem(r *http.Request, in object) error {
 	}
 	after, err := patchBoot(before, change, f)
 	if err != nil || f.LyingBoot {
+		return err
+	}
+	if on, err := x.Machine.On(r.Context()); err != nil || on && f.BootNeedsOff {
 		return err
 	}
 	if url := after.URL; url != "" && f.FetchesURLs && url != before.URL {

@@ -1,0 +1,315 @@
+package bmc_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/lab/redfish"
+)
+
+// graded are the checks of a report that are not ok, by name.
+func graded(r fleet.BMCCheck) map[string]fleet.BMCGrade {
+	bad := map[string]fleet.BMCGrade{}
+	for _, it := range r.Results {
+		if it.Grade != fleet.BMCOK {
+			bad[it.Check] = it.Grade
+		}
+	}
+	return bad
+}
+
+func names(r fleet.BMCCheck) (all []string) {
+	for _, it := range r.Results {
+		all = append(all, it.Check)
+	}
+	return all
+}
+
+// sound sees what holds of every report.
+func sound(t *testing.T, r fleet.BMCCheck, target bmc.Target) {
+	t.Helper()
+	for _, it := range r.Results {
+		if it.Grade != fleet.BMCOK && it.Fix == "" || it.Detail == "" {
+			t.Errorf("%s is %s: %q, and to do is %q", it.Check, it.Grade, it.Detail, it.Fix)
+		}
+		if strings.Contains(it.Detail+it.Fix, string(target.Password)) {
+			t.Errorf("%s shows the password", it.Check)
+		}
+	}
+}
+
+func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		open func(t *testing.T) bmc.Target
+		bad  map[string]fleet.BMCGrade
+		want []string
+	}{
+		"Redfish": {
+			func(t *testing.T) bmc.Target {
+				m := &redfish.Memory{}
+				if err := m.Do(t.Context(), redfish.PowerOn); err != nil {
+					t.Fatal(err)
+				}
+				target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{ID: "437XR", Machine: m}}, Faults: redfish.Faults{NoBasic: true}})
+				return probed(t, target)
+			},
+			map[string]fleet.BMCGrade{},
+			[]string{
+				"sign in", "wrong password", "certificate", "privilege", "sessions", "firmware", "system", "power state", "response time", "clock",
+				"boot from a URL", "virtual media", "boot device", "shutdown", "off and on", "reset", "as it was",
+			},
+		},
+		"the reference BMC": {
+			func(t *testing.T) bmc.Target {
+				target, _, _ := startReferenceConsole(t)
+				return target
+			},
+			map[string]fleet.BMCGrade{"clock": fleet.BMCWarning}, // it has no event log
+			[]string{
+				"sign in", "wrong password", "cipher suites", "privilege", "sessions", "firmware", "power state", "response time", "clock",
+				"serial console", "boot device", "shutdown", "off and on", "reset", "as it was",
+			},
+		},
+		"ipmi_sim": {
+			func(t *testing.T) bmc.Target {
+				_, addr := listenPort(t)
+				return startSimWith(t, `sol "tcp:`+addr+`" 115200 history=0`).target()
+			},
+			map[string]fleet.BMCGrade{"cipher suites": fleet.BMCFailed, "clock": fleet.BMCWarning}, // it takes suite 0, and lives in 1970
+			[]string{
+				"sign in", "wrong password", "cipher suites", "privilege", "sessions", "firmware", "power state", "response time", "clock",
+				"serial console", "boot device", "shutdown", "off and on", "reset", "as it was",
+			},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := tt.open(t)
+			before, err := quick().Power(t.Context(), target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := quick().Check(t.Context(), target, bmc.CheckOptions{Power: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, names(r)); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(tt.bad, graded(r)); diff != "" {
+				t.Errorf("%s\n%+v", diff, r.Results)
+			}
+			sound(t, r, target)
+			if r.Quirks != (fleet.BMCQuirks{}) || r.Model.Firmware == "" {
+				t.Errorf("%+v needs the quirks %+v", r.Model, r.Quirks)
+			}
+			if after, err := quick().Power(t.Context(), target); err != nil || after != before {
+				t.Errorf("the machine was %s and is %s, %v", before, after, err)
+			}
+		})
+	}
+}
+
+func TestACheckWithoutLeaveSwitchesNothing(t *testing.T) {
+	t.Parallel()
+	m := &redfish.Memory{}
+	target, s := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+	r, err := quick().Check(t.Context(), probed(t, target), bmc.CheckOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := m.Boot(t.Context()); s.Counts().Resets != 0 || b.Enabled != "Disabled" {
+		t.Errorf("%d resets, and it would boot %+v: %v", s.Counts().Resets, b, names(r))
+	}
+}
+
+func TestABootDeviceThatSomebodyHasSetIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	m := &redfish.Memory{}
+	set := redfish.Boot{Enabled: "Continuous", Target: "Hdd", Mode: "UEFI"}
+	if err := m.SetBoot(t.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+	r, err := quick().Check(t.Context(), probed(t, target), bmc.CheckOptions{})
+	if err != nil || graded(r)["boot device"] != fleet.BMCWarning {
+		t.Errorf("Check = %v, %v", graded(r), err)
+	}
+	if got, _ := m.Boot(t.Context()); got != set {
+		t.Errorf("it would boot %+v, want %+v", got, set)
+	}
+}
+
+// faultyChecks are BMCs with a fault each: what a check finds, and which quirks
+// it takes to get along with it.
+var faultyChecks = map[string]struct {
+	faults redfish.Faults
+	change func(*bmc.Target)
+	power  bool
+	bad    map[string]fleet.BMCGrade
+	quirks fleet.BMCQuirks
+}{
+	"shows no mode": {
+		faults: redfish.Faults{NoMode: true}, quirks: fleet.BMCQuirks{},
+	},
+	"shows once as always": {
+		faults: redfish.Faults{OnceIsContinuous: true}, bad: map[string]fleet.BMCGrade{"boot device": fleet.BMCWarning},
+		quirks: fleet.BMCQuirks{OnceIsForEver: true},
+	},
+	"forgets the boot device": {
+		faults: redfish.Faults{LyingBoot: true}, bad: map[string]fleet.BMCGrade{"boot device": fleet.BMCFailed},
+	},
+	"takes a boot device while it is off, which is not tried": {
+		faults: redfish.Faults{BootNeedsOff: true}, bad: map[string]fleet.BMCGrade{"boot device": fleet.BMCFailed},
+	},
+	"takes a boot device while it is off": {
+		faults: redfish.Faults{BootNeedsOff: true}, power: true, bad: map[string]fleet.BMCGrade{"boot device": fleet.BMCWarning},
+		quirks: fleet.BMCQuirks{BootNeedsOff: true},
+	},
+	"lies about the power": {
+		faults: redfish.Faults{Lying: true}, power: true,
+		bad: map[string]fleet.BMCGrade{"shutdown": fleet.BMCWarning, "off and on": fleet.BMCFailed},
+	},
+	"is slow": {
+		faults: redfish.Faults{Slow: time.Second, Transition: true}, power: true, bad: map[string]fleet.BMCGrade{"off and on": fleet.BMCWarning},
+		quirks: fleet.BMCQuirks{Settle: -1},
+	},
+	"takes any password": {
+		change: func(t *bmc.Target) { t.Password = "" }, bad: map[string]fleet.BMCGrade{"sign in": fleet.BMCFailed},
+	},
+	"has two sessions": {
+		faults: redfish.Faults{NoBasic: true, Sessions: 2}, change: func(t *bmc.Target) { t.BasicAuth = false },
+		bad: map[string]fleet.BMCGrade{"sessions": fleet.BMCWarning},
+	},
+	"shows no accounts": {
+		faults: redfish.Faults{NoAccounts: true}, bad: map[string]fleet.BMCGrade{"privilege": fleet.BMCWarning},
+	},
+	"is another machine's": {
+		change: func(t *bmc.Target) { t.UUID, t.Serial = "00000000-0000-4000-9000-000000000001", "X1" },
+		bad:    map[string]fleet.BMCGrade{"system": fleet.BMCFailed},
+	},
+}
+
+func TestACheckNamesEachFaultAndWhatItTakes(t *testing.T) {
+	t.Parallel()
+	for name, tt := range faultyChecks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := &redfish.Memory{}
+			if err := m.Do(t.Context(), redfish.PowerOn); err != nil {
+				t.Fatal(err)
+			}
+			target, s := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+			target = probed(t, target)
+			if tt.change != nil {
+				tt.change(&target)
+			}
+			s.SetFaults(tt.faults)
+			c := bmc.New(bmc.Options{Interval: time.Millisecond, Settle: longEnough, CheckSettle: 4 * time.Second})
+			r, err := c.Check(t.Context(), target, bmc.CheckOptions{Power: tt.power})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.bad == nil {
+				tt.bad = map[string]fleet.BMCGrade{}
+			}
+			if diff := cmp.Diff(tt.bad, graded(r)); diff != "" {
+				t.Errorf("%s\n%+v", diff, r.Results)
+			}
+			if tt.quirks.Settle < 0 { // measured
+				if r.Quirks.Settle < 3*time.Second {
+					t.Errorf("it is to be waited for %s only", r.Quirks.Settle)
+				}
+				tt.quirks.Settle = r.Quirks.Settle
+			}
+			if diff := cmp.Diff(tt.quirks, r.Quirks); diff != "" {
+				t.Error(diff)
+			}
+			if tt.change == nil {
+				sound(t, r, target)
+			}
+		})
+	}
+}
+
+func TestACheckFindsWhatIPMINeeds(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		drop   func(*types.BootOptionParam_BootFlags)
+		dial   bmc.Dial
+		quirks fleet.BMCQuirks
+	}{
+		"the firmware is forgotten": {drop: func(f *types.BootOptionParam_BootFlags) { f.BIOSBootType = false }, quirks: fleet.BMCQuirks{BootNoMode: true}},
+		"once is always":            {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist = true }, quirks: fleet.BMCQuirks{OnceIsForEver: true}},
+		"both":                      {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist, f.BIOSBootType = true, false }, quirks: fleet.BMCQuirks{BootNoMode: true, OnceIsForEver: true}},
+		"suite 17 is not answered":  {dial: withoutSuite17, quirks: fleet.BMCQuirks{CipherSuite: 3}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target, chassis := startReference(t)
+			chassis.forget(tt.drop)
+			target.CipherSuite = 3
+			c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 3 * time.Second, Settle: longEnough, Dial: tt.dial})
+			r, err := c.Check(t.Context(), target, bmc.CheckOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Quirks != tt.quirks {
+				t.Errorf("it needs %+v, want %+v: %+v", r.Quirks, tt.quirks, r.Results)
+			}
+		})
+	}
+}
+
+func TestACertificateThatHasExpiredIsAWarning(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{})
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "bmc7"}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetCertificate(tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key})
+	r, err := quick().Check(t.Context(), probed(t, target), bmc.CheckOptions{})
+	if err != nil || graded(r)["certificate"] != fleet.BMCWarning {
+		t.Errorf("Check = %v, %v", graded(r), err)
+	}
+}
+
+func TestACheckThatIsGivenUpEnds(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{})
+	target = probed(t, target)
+	s.SetFaults(redfish.Faults{Hangs: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := quick().Check(ctx, target, bmc.CheckOptions{}); err == nil || time.Since(began) > 5*time.Second {
+		t.Errorf("Check = %v after %s", err, time.Since(began))
+	}
+}
