@@ -73,6 +73,17 @@ func (c *Client) ProbeBMC(ctx context.Context, ref string, r ProbeBMCRequest) (n
 	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/probe", nil, r, &n)
 }
 
+// CheckBMC begins to test a node's BMC.
+func (c *Client) CheckBMC(ctx context.Context, ref string, r CheckBMCRequest) (b BMCCheck, err error) {
+	return b, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/check", nil, r, &b)
+}
+
+// BMCCheck returns the last test of a node's BMC as soon as it is over, or wait
+// has passed (at most a minute).
+func (c *Client) BMCCheck(ctx context.Context, ref string, wait time.Duration) (b BMCCheck, err error) {
+	return b, c.call(ctx, http.MethodGet, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/check", url.Values{"wait": {wait.String()}}, nil, &b)
+}
+
 // RotateBMC gives a node's BMC a new password.
 func (c *Client) RotateBMC(ctx context.Context, ref string) (n Node, err error) {
 	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/rotate", nil, nil, &n)

@@ -23,6 +23,8 @@ type Options struct {
 	Log      *slog.Logger // nil: silent
 
 	Accounts Accounts // nil: BMCs keep their passwords, and nobody looks for what is wrong with them
+	Checker  Checker  // nil: BMCs are not tested
+	Loaders  Loaders  // nil: DHCP says where
 
 	TicketKey []byte // secret that boot tickets are sealed with; nil: a new one, and tickets do not outlive the engine
 
@@ -45,6 +47,7 @@ type Engine struct {
 	hearing *hearing
 
 	enrolments *enrolments
+	checks     bmcChecks
 	said       *repeats     // for takeReports alone
 	tooMany    atomic.Int64 // sightings of machines that had too many
 

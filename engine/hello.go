@@ -141,6 +141,7 @@ func (e *Engine) classify(t *tx, n *fleet.Node) {
 	if t.site != nil {
 		site = *t.site
 	}
+	defer func() { n.BMC.Quirks = site.BMCQuirksOf(*n) }()
 	r, ok := site.MatchRule(*n)
 	if !ok {
 		return

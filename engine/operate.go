@@ -117,7 +117,8 @@ func diffSites(old, new fleet.Site) []string {
 	out = append(out, diffBy("subnet", old.Subnets, new.Subnets, func(n fleet.Subnet) string { return n.Name })...)
 	out = append(out, diffBy("rule", old.Rules, new.Rules, func(r fleet.Rule) string { return r.Name })...)
 	out = append(out, diffBy("BMC account", old.Factory, new.Factory, factoryName)...)
-	return append(out, diffBy("quirk", old.Quirks, new.Quirks, quirkName)...)
+	out = append(out, diffBy("quirk", old.Quirks, new.Quirks, quirkName)...)
+	return append(out, diffBy("BMC profile", old.BMCProfiles, new.BMCProfiles, func(p fleet.BMCProfile) string { return p.Quirks.Profile })...)
 }
 
 // factoryName is which BMCs come with an account.

@@ -14,6 +14,11 @@ type Store interface {
 	Events(ctx context.Context, since int64, limit int) ([]fleet.Event, error)
 }
 
+// Loaders says where a node's firmware finds its loader by HTTP.
+type Loaders interface {
+	LoaderURL(n fleet.Node) (string, error)
+}
+
 // Power switches nodes through their BMCs. It returns when the BMC, asked
 // again, says that it is so.
 type Power interface {

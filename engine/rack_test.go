@@ -82,7 +82,9 @@ type machine struct {
 	node     fleet.NodeID
 	onDisk   bool // has a system
 	pxeNext  bool
-	hangs    int // so many boots of the ramdisk's kernel
+	needsOff bool   // to be told what to boot
+	url      string // that it was told to boot from
+	hangs    int    // so many boots of the ramdisk's kernel
 	boots    int
 	wiped    int
 	written  int
@@ -127,7 +129,11 @@ func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (flee
 	defer r.mu.Unlock()
 	m := r.machines[n.MAC]
 	switch o.Op {
-	case fleet.PXENext:
+	case fleet.PXENext, fleet.HTTPNext:
+		m.url = o.URL
+		if m.needsOff && m.cancel != nil {
+			return fleet.Switched{}, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCNeedsOff, Err: errors.New("it is on")}
+		}
 		m.pxeNext = true
 	case fleet.PowerCycle, fleet.PowerOn:
 		m.powerOn() //nolint:contextcheck // the machine outlives the request

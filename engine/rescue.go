@@ -119,8 +119,20 @@ func (e *Engine) leaveRescue(ctx context.Context, actor string, id fleet.NodeID)
 // restart restarts a node through its BMC, with a boot device for once.
 func (e *Engine) restart(ctx context.Context, actor string, n fleet.Node, device fleet.PowerOp) error {
 	before := e.session(n.ID)
-	for _, op := range []fleet.PowerOp{device, fleet.PowerCycle} {
-		if _, err := e.Power(ctx, actor, string(n.ID), fleet.PowerOrder{Op: op, Reason: "rescue"}); err != nil {
+	boot := fleet.PowerOrder{Op: device}
+	if device == fleet.PXENext {
+		var err error
+		if boot, err = e.networkBoot(n); err != nil {
+			return err
+		}
+	}
+	orders := []fleet.PowerOrder{boot, {Op: fleet.PowerCycle}}
+	if n.BMC.Quirks.BootNeedsOff {
+		orders = []fleet.PowerOrder{{Op: fleet.PowerOff}, boot, {Op: fleet.PowerOn}}
+	}
+	for _, o := range orders {
+		o.Reason = "rescue"
+		if _, err := e.Power(ctx, actor, string(n.ID), o); err != nil {
 			return err
 		}
 	}

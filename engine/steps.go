@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,9 +47,13 @@ func (j job) power(ctx context.Context) error {
 	}
 	// Whoever was in the ramdisk is about to be switched off.
 	before := j.e.session(j.node)
-	text := "next boot from the network, "
+	order, err := j.e.networkBoot(n)
+	if err != nil {
+		return err
+	}
+	text := "next boot from " + cmp.Or(order.URL, "the network") + ", "
 	if n.BMC.Via().SetsBoot() {
-		if _, err := j.e.switchNode(ctx, n, fleet.PowerOrder{Op: fleet.PXENext}); err != nil {
+		if err := j.bootNext(ctx, n, order); err != nil {
 			return err
 		}
 	} else {
@@ -70,6 +75,32 @@ func (j job) power(ctx context.Context) error {
 		t.event(fleet.EventPower, n, "engine", text+powerText(cycle, done, nil))
 		return t.reach(n, fleet.PhasePower)
 	})
+}
+
+// networkBoot is how a node is told to boot from the network.
+func (e *Engine) networkBoot(n fleet.Node) (fleet.PowerOrder, error) {
+	if n.BMC.Boot != fleet.BootHTTP {
+		return fleet.PowerOrder{Op: fleet.PXENext}, nil
+	}
+	o := fleet.PowerOrder{Op: fleet.HTTPNext, Firmware: "uefi"}
+	if e.Loaders == nil {
+		return o, nil
+	}
+	var err error
+	o.URL, err = e.Loaders.LoaderURL(n)
+	return o, err
+}
+
+// bootNext says what a machine boots that is about to be switched off and on.
+// Some BMCs take that while it is off only.
+func (j job) bootNext(ctx context.Context, n fleet.Node, o fleet.PowerOrder) error {
+	if n.BMC.Quirks.BootNeedsOff {
+		if _, err := j.e.switchNode(ctx, n, fleet.PowerOrder{Op: fleet.PowerOff}); err != nil {
+			return err
+		}
+	}
+	_, err := j.e.switchNode(ctx, n, o)
+	return err
 }
 
 // withoutBMC takes a machine that stands by in the ramdisk as it is.
@@ -294,7 +325,7 @@ func (j job) firstBoot(ctx context.Context) error {
 		defer cancel()
 	}
 	if rn.Attempt > 1 && n.BMC.Usable() && n.BMC.Via().SetsBoot() {
-		if _, err := j.e.switchNode(ctx, n, fleet.PowerOrder{Op: fleet.DiskNext}); err != nil {
+		if err := j.bootNext(ctx, n, fleet.PowerOrder{Op: fleet.DiskNext}); err != nil {
 			return err
 		}
 		if _, err := j.e.switchNode(ctx, n, fleet.PowerOrder{Op: fleet.PowerCycle}); err != nil {

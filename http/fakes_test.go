@@ -202,6 +202,23 @@ func (e *rackEngine) RotateBMC(_ context.Context, _, ref string) (fleet.Node, er
 	return e.Node(ref)
 }
 
+func (e *rackEngine) CheckBMC(_ context.Context, _, ref string, power bool) (fleet.BMCCheck, error) {
+	n, err := e.Node(ref)
+	return fleet.BMCCheck{Node: n.ID, Running: true, Power: power}, err
+}
+
+func (e *rackEngine) BMCCheck(_ context.Context, ref string) (fleet.BMCCheck, error) {
+	n, err := e.Node(ref)
+	return fleet.BMCCheck{
+		Node: n.ID, Driver: fleet.DriverRedfish, Model: fleet.BMCModel{Vendor: "Contoso", Product: "BMC 3000", Firmware: "1.7"},
+		Results: []fleet.BMCResult{
+			{Check: "sign in", Grade: fleet.BMCOK, Detail: "as admin", Took: 1500 * time.Millisecond},
+			{Check: "boot device", Grade: fleet.BMCWarning, Detail: "once is shown as always", Fix: "nothing: keep its profile"},
+		},
+		Quirks: fleet.BMCQuirks{OnceIsForEver: true},
+	}, err
+}
+
 func (e *rackEngine) AcceptPin(_ context.Context, _, ref, pin string) (fleet.Node, error) {
 	n, err := e.Node(ref)
 	if err == nil {

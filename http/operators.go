@@ -40,6 +40,8 @@ func (s *Server) operatorRoutes(e *echo.Echo) {
 	add(s, h, "POST /nodes/{ref}/power/done", "Say that a person has done what was asked of a node", s.powerDone)
 	add(s, h, "POST /nodes/{ref}/bmc/probe", "Find out how a node's BMC is spoken to", s.probeBMC)
 	add(s, h, "POST /nodes/{ref}/bmc/rotate", "Give a node's BMC a new password", s.rotateBMC)
+	add(s, h, "POST /nodes/{ref}/bmc/check", "Begin to test how far a node's BMC does what its standard says", s.checkBMC)
+	add(s, h, "GET /nodes/{ref}/bmc/check", "What the last test of a node's BMC found; with wait, when it is over", s.getBMCCheck)
 	add(s, h, "GET /secrets", "The keys that secrets are sealed with", s.listSecrets)
 	add(s, h, "POST /secrets/rotate", "Seal every secret with a new key", s.rotateSecrets)
 	add(s, h, "POST /nodes/{ref}/bmc/accept", "Accept the TLS certificate that a node's BMC shows now", s.acceptPin)

@@ -40,6 +40,8 @@ type Nodes interface {
 	ProbeBMC(ctx context.Context, actor, ref, system string) (fleet.Node, error)
 	AcceptPin(ctx context.Context, actor, ref, pin string) (fleet.Node, error)
 	RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, error)
+	CheckBMC(ctx context.Context, actor, ref string, power bool) (fleet.BMCCheck, error)
+	BMCCheck(ctx context.Context, ref string) (fleet.BMCCheck, error) // when it is over, or ctx ends
 	Rescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
 	EndRescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error)
 	ConsoleUsed(ctx context.Context, actor string, node fleet.NodeID, what string) error // somebody opened its console

@@ -54,6 +54,8 @@ func audiences() map[string]audience {
 		"POST /api/v1/nodes/:ref/bmc/probe":  operators,
 		"POST /api/v1/nodes/:ref/bmc/accept": operators,
 		"POST /api/v1/nodes/:ref/bmc/rotate": operators,
+		"POST /api/v1/nodes/:ref/bmc/check":  operators,
+		"GET /api/v1/nodes/:ref/bmc/check":   viewers,
 		"GET /api/v1/secrets":                admins,
 		"POST /api/v1/secrets/rotate":        admins,
 		"POST /api/v1/nodes/:ref/rescue":     operators,

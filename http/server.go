@@ -43,12 +43,13 @@ type Options struct {
 	DUID      []byte   // of our DHCPv6 server, in whose name relays answer while we are away
 	TFTP      OpenFile // what the TFTP server opens, for machines behind relays; may be nil
 	ParseSite func(yaml []byte) (fleet.Site, error)
-	Network   Network                               // nil: no DHCP
-	Quirk     func(n fleet.Node) fleet.Quirk        // how a node boots otherwise than usual; may be nil
-	Doctor    func(ctx context.Context) []api.Check // may be nil
-	Arming    Arming                                // asked before subnets change; may be nil
-	Counters  func() map[string]int64               // what was counted since the start; may be nil
-	Consoles  *console.Hub                          // serial consoles, with an archive; nil: there are none
+	Network   Network                                     // nil: no DHCP
+	Quirk     func(n fleet.Node) fleet.Quirk              // how a node boots otherwise than usual; may be nil
+	Doctor    func(ctx context.Context) []api.Check       // may be nil
+	Profile   func(n fleet.Node, c fleet.BMCCheck) string // YAML of what has to be known about a node's BMC; may be nil
+	Arming    Arming                                      // asked before subnets change; may be nil
+	Counters  func() map[string]int64                     // what was counted since the start; may be nil
+	Consoles  *console.Hub                                // serial consoles, with an archive; nil: there are none
 
 	BootDir    string // kernel, ramdisk, loaders
 	PrivateDir string // files that custom scripts give out by one-use URLs; "": none

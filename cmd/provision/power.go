@@ -32,6 +32,8 @@ var powerOps = []struct {
 	{fleet.CDROMNext, "Boot from the CD, or what the BMC shows as one, at the next start", false},
 	{fleet.SetupNext, "Enter the firmware's setup at the next start", false},
 	{fleet.HTTPNext, "Boot from a URL (UEFI HTTP boot) at the next start", false},
+	{fleet.MediaNext, "Have the BMC fetch a CD image, and boot from it at the next start", false},
+	{fleet.MediaEject, "Take the CD image out of the BMC's virtual drive", false},
 }
 
 func newPowerCmd(a *app) *cobra.Command {
@@ -89,12 +91,19 @@ func newPowerOpCmd(a *app, op fleet.PowerOp, short string, asks bool) *cobra.Com
 		f.BoolVar(&r.Persist, "persist", false, "at each start from now on, not the next one only")
 		f.StringVar(&r.Firmware, "firmware", "", "bios or uefi shall boot (default: what the node has)")
 	}
-	if op == fleet.HTTPNext {
+	switch op {
+	case fleet.HTTPNext:
 		f.StringVar(&r.URL, "url", "", "what to boot (default: what DHCP says)")
+	case fleet.MediaNext:
+		f.StringVar(&r.URL, "url", "", "of the image, as the BMC reaches it")
+	default:
 	}
 	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
 		if r.Firmware != "" && r.Firmware != "bios" && r.Firmware != "uefi" {
 			return usagef("--firmware is bios or uefi, not %q", r.Firmware)
+		}
+		if op == fleet.MediaNext && r.URL == "" {
+			return usagef("--url is missing: where the BMC finds the image")
 		}
 		refs, err := nodesOf(ctx, srv, args)
 		if err != nil {

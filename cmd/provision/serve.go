@@ -147,7 +147,7 @@ func (st *station) wireEngine() error {
 		return st.engine.Docker(ctx, node, r)
 	})
 	st.engine = engine.New(engine.Options{
-		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Images: imageNames{st.images}, Seeds: seeds{},
+		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Checker: power, Loaders: loaders{st}, Images: imageNames{st.images}, Seeds: seeds{},
 		Joiner: cluster, Rotator: cluster, Consoles: st.consoles, Log: st.log, TicketKey: ticketKey,
 	})
 	st.store.SetAlarms(st.engine)

@@ -27,6 +27,8 @@ type server interface {
 	PowerDone(ctx context.Context, ref string) (api.Node, error)
 	ProbeBMC(ctx context.Context, ref string, r api.ProbeBMCRequest) (api.Node, error)
 	RotateBMC(ctx context.Context, ref string) (api.Node, error)
+	CheckBMC(ctx context.Context, ref string, r api.CheckBMCRequest) (api.BMCCheck, error)
+	BMCCheck(ctx context.Context, ref string, wait time.Duration) (api.BMCCheck, error)
 	Secrets(ctx context.Context) (api.Secrets, error)
 	RotateSecrets(ctx context.Context, r api.RotateSecrets) (api.Secrets, error)
 	AcceptPin(ctx context.Context, ref string, r api.AcceptPinRequest) (api.Node, error)

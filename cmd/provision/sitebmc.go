@@ -13,6 +13,7 @@ type bmcFile struct {
 	CipherSuite  *int    `yaml:"cipher_suite"`
 	System       string  `yaml:"system"` // Redfish: path of the machine's system
 	PDU          pduFile `yaml:"pdu"`
+	Boot         string  `yaml:"boot"`  // pxe; http: from a URL that the BMC is given
 	Enrol        *bool   `yaml:"enrol"` // false: no account of ours is made or changed there
 }
 
@@ -49,8 +50,12 @@ func (r *reader) bmc(on string, f bmcFile) fleet.BMCAccess {
 			r.bad(on+".cipher_suite", "use 17 or 3, or leave it out", "cipher suite %d is not used", suite)
 		}
 	}
+	boot := fleet.BootMethod(f.Boot)
+	if f.Boot == "pxe" {
+		boot = fleet.BootPXE
+	}
 	return fleet.BMCAccess{
-		Keep: keep, Driver: fleet.BMCDriver(f.Driver), Username: f.Username, PasswordFile: f.PasswordFile, Address: f.Address,
+		Keep: keep, Boot: boot, Driver: fleet.BMCDriver(f.Driver), Username: f.Username, PasswordFile: f.PasswordFile, Address: f.Address,
 		Ports: fleet.BMCPorts{IPMI: f.IPMIPort, HTTPS: f.HTTPSPort}, CipherSuite: suite, System: f.System,
 		Outlets: fleet.PDUOutlets{Model: f.PDU.Model, Outlets: f.PDU.Outlets},
 	}

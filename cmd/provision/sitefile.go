@@ -21,6 +21,8 @@ type siteFile struct {
 	Quirks   []quirkFile   `yaml:"quirks"`
 	Factory  []factoryFile `yaml:"bmc_accounts"`
 
+	BMCQuirks []bmcQuirkFile `yaml:"bmc_quirks"`
+
 	Menu      bool `yaml:"menu"`       // every machine shows the boot menu
 	IPXEShell bool `yaml:"ipxe_shell"` // the menu offers iPXE's shell
 }
@@ -128,6 +130,7 @@ func (f siteFile) checkSize(doc document) error {
 	for key, n := range map[string]int{
 		"stages": len(f.Stages), "profiles": len(f.Profiles), "pools": len(f.Pools), "subnets": len(f.Subnets), "rules": len(f.Rules),
 		"scripts": len(f.Scripts), "quirks": len(f.Quirks), "bmc_accounts": len(f.Factory),
+		"bmc_quirks": len(f.BMCQuirks),
 	} {
 		if n > maxEntries {
 			return doc.place(fleet.Invalidf(key, "", fmt.Errorf("%d %s; at most %d are taken", n, key, maxEntries)))
@@ -166,6 +169,9 @@ func (f siteFile) site() (fleet.Site, error) {
 	}
 	for _, q := range f.Quirks {
 		s.Quirks = append(s.Quirks, q.quirk())
+	}
+	for i, q := range f.BMCQuirks {
+		s.BMCProfiles = append(s.BMCProfiles, r.bmcProfile(fmt.Sprintf("bmc_quirks[%d]", i), q))
 	}
 	return s, errors.Join(r.errs...)
 }

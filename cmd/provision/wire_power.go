@@ -12,8 +12,8 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// bmcPower is engine.Power, engine.Prober, engine.Vault and engine.Accounts over
-// package bmc.
+// bmcPower is engine.Power, engine.Prober, engine.Vault, engine.Accounts and
+// engine.Checker over package bmc.
 type bmcPower struct {
 	bmc    *bmc.Controller
 	sealer *access.Sealer
@@ -88,6 +88,16 @@ func (p bmcPower) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) 
 	if err != nil {
 		return fleet.Switched{}, err
 	}
+	switch o.Op {
+	case fleet.MediaEject:
+		return fleet.Switched{}, p.bmc.EjectMedia(ctx, t)
+	case fleet.MediaNext:
+		if err := p.bmc.InsertMedia(ctx, t, o.URL); err != nil {
+			return fleet.Switched{}, err
+		}
+		o.URL = "" // it is in the drive
+	default:
+	}
 	if o.Op.SetsBoot() {
 		return fleet.Switched{}, p.bmc.SetNextBoot(ctx, t, nextBoot(n, o))
 	}
@@ -97,11 +107,21 @@ func (p bmcPower) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) 
 	return p.bmc.Switch(ctx, t, o.Op)
 }
 
+// Check implements engine.Checker.
+func (p bmcPower) Check(ctx context.Context, n fleet.Node, power bool) (fleet.BMCCheck, error) {
+	t, err := p.target(n)
+	if err != nil {
+		return fleet.BMCCheck{}, err
+	}
+	return p.bmc.Check(ctx, t, bmc.CheckOptions{Power: power, Mode: nextBoot(n, fleet.PowerOrder{}).Mode})
+}
+
 // nextBoot is what an order about the next boot asks of the BMC. The firmware
 // is that of the node, unless the order says otherwise.
 func nextBoot(n fleet.Node, o fleet.PowerOrder) bmc.Boot {
 	devices := map[fleet.PowerOp]bmc.Device{
 		fleet.PXENext: bmc.PXE, fleet.DiskNext: bmc.Disk, fleet.CDROMNext: bmc.CDROM, fleet.SetupNext: bmc.Setup, fleet.HTTPNext: bmc.HTTP,
+		fleet.MediaNext: bmc.CDROM,
 	}
 	b := bmc.Boot{Device: devices[o.Op], Mode: bmc.UEFI, Once: !o.Persist, URL: o.URL}
 	if cmp.Or(o.Firmware, n.Inventory.Firmware) == "bios" {
