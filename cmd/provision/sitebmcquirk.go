@@ -21,6 +21,8 @@ type bmcQuirkFile struct {
 	NoSessions  bool `yaml:"no_sessions,omitempty"`
 	BitRate     int  `yaml:"bit_rate,omitempty"`
 
+	Console string `yaml:"console,omitempty"` // ipmi, ssh
+
 	BootByIPMI     bool `yaml:"boot_by_ipmi,omitempty"`
 	BootUnreadable bool `yaml:"boot_unreadable,omitempty"`
 	BootNoMode     bool `yaml:"boot_no_mode,omitempty"`
@@ -36,7 +38,7 @@ func (r *reader) bmcProfile(on string, f bmcQuirkFile) fleet.BMCProfile {
 		Vendor: f.Vendor, Product: f.Product, Firmware: f.Firmware,
 		Quirks: fleet.BMCQuirks{
 			Profile: f.Name, Interval: r.pause(on+".interval", f.Interval), Settle: r.pause(on+".settle", f.Settle),
-			CipherSuite: f.CipherSuite, NoSessions: f.NoSessions, BitRate: f.BitRate,
+			CipherSuite: f.CipherSuite, NoSessions: f.NoSessions, BitRate: f.BitRate, Console: fleet.ConsoleVia(f.Console),
 			BootByIPMI: f.BootByIPMI, BootUnreadable: f.BootUnreadable, BootNoMode: f.BootNoMode, BootNeedsOff: f.BootNeedsOff,
 			OnceIsForEver: f.OnceIsForEver, NoSoft: f.NoSoft, NoReset: f.NoReset,
 		},
@@ -54,7 +56,7 @@ func profileFileOf(p fleet.BMCProfile) bmcQuirkFile {
 	}
 	return bmcQuirkFile{
 		Name: q.Profile, Vendor: p.Vendor, Product: p.Product, Firmware: p.Firmware,
-		Interval: short(q.Interval), Settle: short(q.Settle), CipherSuite: q.CipherSuite, NoSessions: q.NoSessions, BitRate: q.BitRate,
+		Interval: short(q.Interval), Settle: short(q.Settle), CipherSuite: q.CipherSuite, NoSessions: q.NoSessions, BitRate: q.BitRate, Console: string(q.Console),
 		BootByIPMI: q.BootByIPMI, BootUnreadable: q.BootUnreadable, BootNoMode: q.BootNoMode, BootNeedsOff: q.BootNeedsOff,
 		OnceIsForEver: q.OnceIsForEver, NoSoft: q.NoSoft, NoReset: q.NoReset,
 	}
