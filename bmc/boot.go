@@ -71,9 +71,6 @@ func (c *Controller) SetNextBoot(ctx context.Context, t Target, b Boot) error {
 	if err := b.check(); err != nil {
 		return invalid(op, t, err)
 	}
-	if t.Quirks.BootByIPMI && t.Driver.Web() {
-		t.Driver = fleet.DriverIPMI
-	}
 	return c.change(ctx, op, t, func(ctx context.Context) error {
 		return c.converge(ctx, t, func(ctx context.Context, l line, order bool) (bool, error) {
 			if order {

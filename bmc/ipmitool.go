@@ -190,7 +190,7 @@ func (l *ipmitoolLine) boots(ctx context.Context, b Boot) (bool, error) {
 		return false, err
 	}
 	flags, err := parseBootFlags(said)
-	return err == nil && b.agrees(flags), err
+	return err == nil && b.agrees(flags, l.target.Quirks), err
 }
 
 // parseBootFlags reads the answer to Get System Boot Options as ipmitool prints

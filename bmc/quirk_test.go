@@ -52,20 +52,13 @@ var quirkyBMCs = map[string]quirky{
 	},
 	"one whose Redfish sets no boot device": {
 		fleet.BMCQuirks{BootByIPMI: true}, []error{bmc.ErrUnsupported}, func(t *testing.T) func(fleet.BMCQuirks) error {
-			target, s := startRedfish(t, redfish.Options{})
-			target = probed(t, target)
+			target, s := startRedfishAs(t, redfish.Options{Password: referencePassword}, referencePassword)
 			s.SetFaults(redfish.Faults{NoPatch: true})
 			ipmi, _ := startReference(t)
 			target.Address, target.Ports = "127.0.0.1", fleet.BMCPorts{IPMI: portOf(t, ipmi.Address), HTTPS: portOf(t, target.Address)}
-			target.Password = referencePassword
 			return func(q fleet.BMCQuirks) error {
 				target.Quirks = q
-				if !q.BootByIPMI {
-					target.Password = "Secret123Secret1"
-				}
-				err := impatient(nil).SetNextBoot(t.Context(), target, pxeOnce())
-				target.Password = referencePassword
-				return err
+				return impatient(nil).SetNextBoot(t.Context(), target, pxeOnce())
 			}
 		},
 	},
@@ -139,6 +132,14 @@ func TestEachQuirkIsObeyedByTheDriver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// startRedfishAs is startRedfish with another password, probed.
+func startRedfishAs(t *testing.T, o redfish.Options, password bmc.Password) (bmc.Target, *redfish.Service) {
+	t.Helper()
+	target, s := startRedfish(t, o)
+	target.Password = password
+	return probed(t, target), s
 }
 
 // withoutSuite17 loses each request for a session with cipher suite 17.
