@@ -103,7 +103,12 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 	}
 	timeout := c.timeout(t)
 	ctx, _ = withContact(ctx)
-	if t.Driver.Web() { // each request has an end of its own
+	ctx, stop := context.WithCancelCause(ctx)
+	switch {
+	case t.leisure > 0:
+		timeout = t.leisure
+		g.politely(func() { stop(ErrGaveWay) })
+	case t.Driver.Web(): // each request has an end of its own
 		timeout *= 3
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout))
@@ -113,6 +118,7 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 	}
 	done := make(chan result, 1)
 	go func() {
+		defer stop(nil)
 		defer cancel()
 		defer c.leave(g)
 		value, err := f(ctx)
@@ -142,6 +148,9 @@ func (c *Controller) timeout(t Target) time.Duration {
 func (c *Controller) admit(ctx context.Context, t Target, g *gate) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.o.Settle, ErrBusy)
 	defer cancel()
+	if t.leisure == 0 {
+		defer g.hurry()()
+	}
 	if err := take(ctx, g.talks); err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ var (
 	ErrPin         = errors.New("the BMC shows another TLS certificate than before")
 	ErrNotProbed   = errors.New("the BMC's TLS certificate was never looked at")
 	ErrShape       = errors.New("the BMC does not take such a password")
+	ErrGaveWay     = errors.New("somebody else had to talk to the BMC")
 	ErrSeveral     = errors.New("several machines are behind this BMC, and none is known to be this one")
 
 	ErrNoConsole    = errors.New("the BMC gives no serial console over LAN")
@@ -56,6 +57,7 @@ var advice = []struct {
 	{ErrCipher, fleet.Unreachable, fleet.CodeBMCCipher},
 	{ErrSessions, fleet.Unreachable, fleet.CodeBMCSessions},
 	{ErrBusy, fleet.Conflict, fleet.CodeBMCBusy},
+	{ErrGaveWay, fleet.Conflict, fleet.CodeBMCBusy},
 	{ErrNoEffect, fleet.Conflict, fleet.CodeBMCNoEffect},
 	{ErrNeedsOff, fleet.Conflict, fleet.CodeBMCNeedsOff},
 	{ErrPin, fleet.Denied, fleet.CodeBMCPin},

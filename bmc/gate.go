@@ -19,6 +19,8 @@ type gate struct {
 	breaker breaker
 
 	mu      sync.Mutex
+	yield   func()              // ends the conversation that gives way; nil: none does
+	urgent  int                 // who waits for the conversation that gives way
 	ended   time.Time           // the last conversation
 	suite   types.CipherSuiteID // known to work; 0: none yet
 	console fleet.ConsoleVia    // how the console was reached; "" not yet
@@ -47,9 +49,35 @@ func (g *gate) rest(ctx context.Context, interval time.Duration) error {
 	return pause(ctx, left)
 }
 
+// hurry ends the conversation that gives way to others, and lets none begin
+// until done is called.
+func (g *gate) hurry() (done func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.urgent++
+	if g.yield != nil {
+		g.yield()
+	}
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.urgent--
+	}
+}
+
+// politely lets stop end this conversation when somebody else wants to talk.
+func (g *gate) politely(stop func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.yield = stop
+	if g.urgent > 0 {
+		stop()
+	}
+}
+
 func (g *gate) leave() {
 	g.mu.Lock()
-	g.ended = time.Now()
+	g.ended, g.yield = time.Now(), nil
 	g.mu.Unlock()
 	<-g.talks
 }

@@ -32,6 +32,13 @@ func startSim(t *testing.T) *sim {
 // startSimWith starts one with a further line of configuration.
 func startSimWith(t *testing.T, line string) *sim {
 	t.Helper()
+	return startSimThat(t, line, nil)
+}
+
+// startSimThat starts one with a further line of configuration, and commands
+// that say what its BMC has.
+func startSimThat(t *testing.T, line string, commands []string) *sim {
+	t.Helper()
 	if _, err := exec.LookPath("ipmi_sim"); err != nil {
 		t.Fatalf("%v; install it with: apt-get install -y openipmi", err)
 	}
@@ -47,13 +54,18 @@ func startSimWith(t *testing.T, line string) *sim {
 		t.Fatal(err)
 	}
 	filled := strings.NewReplacer("@PORT@", port, "@HOOK@", hook, "@DIR@", s.dir, "@PASSWORD@", simPassword, "@LINE@", line).Replace(string(conf))
-	for name, text := range map[string]string{"lan.conf": filled, "power": "0", "boot": "none", "fault": "none"} {
+	emu, err := os.ReadFile("testdata/commands.emu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := strings.Replace(string(emu), "mc_enable", strings.Join(append(commands, "mc_enable"), "\n"), 1)
+	for name, text := range map[string]string{"lan.conf": filled, "commands.emu": script, "power": "0", "boot": "none", "fault": "none"} {
 		s.write(t, name, text)
 	}
 	if err := os.Mkdir(filepath.Join(s.dir, "state"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s.cmd = exec.CommandContext(t.Context(), "ipmi_sim", "-n", "-c", filepath.Join(s.dir, "lan.conf"), "-f", "testdata/commands.emu",
+	s.cmd = exec.CommandContext(t.Context(), "ipmi_sim", "-n", "-c", filepath.Join(s.dir, "lan.conf"), "-f", filepath.Join(s.dir, "commands.emu"),
 		"-s", filepath.Join(s.dir, "state"))
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)

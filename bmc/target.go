@@ -57,6 +57,8 @@ type Target struct {
 	UUID, Serial string // of the machine: tell its system from others behind the same BMC
 	Outlets      fleet.PDUOutlets
 	Wake         Wake
+
+	leisure time.Duration // a conversation that may last so long, and gives way to others
 }
 
 // A Wake is where magic packets go.

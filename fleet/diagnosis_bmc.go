@@ -18,6 +18,9 @@ const (
 	CodeBMCNotProbed   = "E-BMC-NOT-PROBED"
 	CodeBMCSeveral     = "E-BMC-SEVERAL"
 	CodeBMCNeedsOff    = "E-BMC-NEEDS-OFF"
+	CodeBMCHealth      = "E-BMC-HEALTH"
+	CodeBMCLog         = "E-BMC-LOG"
+	CodeBMCUnread      = "E-BMC-UNREAD"
 
 	CodePowerManual = "E-POWER-MANUAL"
 	CodeWakeSilent  = "E-WAKE-SILENT"
@@ -46,6 +49,9 @@ var bmcDiagnoses = []Diagnosis{
 	{CodeBMCPin, "the BMC shows another TLS certificate than before", "if you have renewed it: provision bmc accept {on}; if not, somebody stands between this server and the BMC"},
 	{CodeBMCNotProbed, "the BMC was never looked at", "look at it: provision bmc probe {on}"},
 	{CodeBMCSeveral, "several machines are behind this BMC", "say which of them it is: provision bmc probe {on} --system PATH"},
+	{CodeBMCHealth, "the BMC says that the machine is not well", "look at what it says: provision bmc show {on}; see to the part, or order a new one"},
+	{CodeBMCLog, "the BMC has written down something critical", "read it: provision bmc log {on}; when it is seen to: provision bmc log {on} --clear"},
+	{CodeBMCUnread, "the BMC has not said for some time how the machine is", "see why: provision bmc show {on} --fresh"},
 
 	{CodePowerManual, "somebody has to do something to a machine without a BMC", "do what the detail says, then: provision power done {on}"},
 	{CodeWakeSilent, "a machine does not wake up", "switch on Wake-on-LAN in the firmware's setup of {on}, see that its link light is on while it is off, and that routers let directed broadcasts through"},

@@ -17,7 +17,7 @@ import (
 // migrations is the schema's history, oldest first. What is in it is frozen:
 // a change of the schema is a new entry, with row structs of its own.
 func migrations() []*gormigrate.Migration {
-	return []*gormigrate.Migration{spine(), leases6(), relays(), leaseJournals(), lessons()}
+	return []*gormigrate.Migration{spine(), leases6(), relays(), leaseJournals(), lessons(), checkups()}
 }
 
 const migrationTable = "migrations"

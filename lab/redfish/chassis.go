@@ -23,8 +23,8 @@ func (s *Service) chassisResources() map[string]resource {
 			return list(chassis, "ChassisCollection", "Chassis Collection", paths), nil
 		}},
 		one:                                      {get: s.inChassis(s.showChassis)},
-		one + "/Thermal":                         {get: s.inChassis(thermal)},
-		one + "/Power":                           {get: s.inChassis(powerDraw)},
+		one + "/Thermal":                         {get: s.old(thermal)},
+		one + "/Power":                           {get: s.old(powerDraw)},
 		one + "/Sensors":                         {get: s.inChassis(sensors)},
 		one + "/Sensors/{sensor}":                {get: s.showSensor},
 		one + "/EnvironmentMetrics":              {get: s.inChassis(environment)},
@@ -43,6 +43,16 @@ func (s *Service) inChassis(show func(f Facts, p string) object) func(*http.Requ
 	}
 }
 
+// old is for resources that newer services do not have any more.
+func (s *Service) old(show func(f Facts, p string) object) func(*http.Request) (object, error) {
+	return func(r *http.Request) (object, error) {
+		if s.Faults().NewOnly {
+			return nil, notFound(r.URL.Path)
+		}
+		return s.inChassis(show)(r)
+	}
+}
+
 func (s *Service) showChassis(f Facts, p string) object {
 	id := p[strings.LastIndexByte(p, '/')+1:]
 	o := item(p, "Chassis.v1_25_0.Chassis", id, "Chassis", object{
@@ -52,6 +62,10 @@ func (s *Service) showChassis(f Facts, p string) object {
 		"EnvironmentMetrics": link(p + "/EnvironmentMetrics"), "ThermalSubsystem": link(p + "/ThermalSubsystem"),
 		"Links": object{"ComputerSystems": links([]string{systems + "/" + id}), "ManagedBy": links([]string{s.managerPath()})},
 	})
+	if s.Faults().NewOnly {
+		delete(o, "Thermal")
+		delete(o, "Power")
+	}
 	return o
 }
 

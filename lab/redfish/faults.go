@@ -38,6 +38,7 @@ type Faults struct {
 	NoBasic    bool `json:"no_basic,omitempty"`   // sessions only
 	Sessions   int  `json:"sessions,omitempty"`   // no more than this many; those of iDRAC are 8
 	NoLogin    bool `json:"no_login,omitempty"`   // a new session is answered with 500
+	NewOnly    bool `json:"new_only,omitempty"`   // the chassis has sensors and subsystems only: neither Thermal nor Power
 	NoLogs     bool `json:"no_logs,omitempty"`
 	NoAccounts bool `json:"no_accounts,omitempty"`
 
