@@ -89,6 +89,46 @@ func (c *Client) RotateBMC(ctx context.Context, ref string) (n Node, err error) 
 	return n, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/rotate", nil, nil, &n)
 }
 
+// Checkups returns how all machines are, without sensors and logs.
+func (c *Client) Checkups(ctx context.Context) (all []Checkup, err error) {
+	return all, c.call(ctx, http.MethodGet, Root+"/bmc", nil, nil, &all)
+}
+
+// Checkup returns what a node's BMC has said last.
+func (c *Client) Checkup(ctx context.Context, ref string) (r Checkup, err error) {
+	return r, c.call(ctx, http.MethodGet, Root+"/nodes/"+url.PathEscape(ref)+"/bmc", nil, nil, &r)
+}
+
+// Examine asks a node's BMC now.
+func (c *Client) Examine(ctx context.Context, ref string) (r Checkup, err error) {
+	return r, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/examine", nil, nil, &r)
+}
+
+// ClearBMCLog empties the event log of a node's BMC.
+func (c *Client) ClearBMCLog(ctx context.Context, ref string) (r Checkup, err error) {
+	return r, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/log/clear", nil, nil, &r)
+}
+
+// BIOS returns a machine's BIOS settings, and which are not as declared.
+func (c *Client) BIOS(ctx context.Context, ref string) (b BIOS, err error) {
+	return b, c.call(ctx, http.MethodGet, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/bios", nil, nil, &b)
+}
+
+// ApplyBIOS makes a machine's BIOS settings those of its profile.
+func (c *Client) ApplyBIOS(ctx context.Context, ref string) (b BIOS, err error) {
+	return b, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/bios", nil, nil, &b)
+}
+
+// Firmware returns which firmware of a machine is not as declared.
+func (c *Client) Firmware(ctx context.Context, ref string) (all []FirmwareUpdate, err error) {
+	return all, c.call(ctx, http.MethodGet, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/firmware", nil, nil, &all)
+}
+
+// UpdateFirmware brings a machine's firmware to the declared versions.
+func (c *Client) UpdateFirmware(ctx context.Context, ref string, r UpdateFirmwareRequest) (all []FirmwareUpdate, err error) {
+	return all, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/firmware", nil, r, &all)
+}
+
 // Secrets returns the keys that secrets are sealed with.
 func (c *Client) Secrets(ctx context.Context) (s Secrets, err error) {
 	return s, c.call(ctx, http.MethodGet, Root+"/secrets", nil, nil, &s)

@@ -35,10 +35,10 @@ func (c *Controller) Examine(ctx context.Context, t Target, all bool) (fleet.Che
 }
 
 func (c *Controller) examine(ctx context.Context, t Target, all bool) (fleet.Checkup, error) {
-	switch t.Driver {
-	case fleet.DriverIPMI, fleet.DriverIPMITool, "":
+	switch {
+	case byIPMI(t):
 		return examineIPMI(ctx, c, t, all)
-	case fleet.DriverRedfish:
+	case t.Driver.Web():
 		return talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (fleet.Checkup, error) {
 			s, err := r.findSystem(ctx)
 			if err != nil {
@@ -50,6 +50,12 @@ func (c *Controller) examine(ctx context.Context, t Target, all bool) (fleet.Che
 	return fleet.Checkup{}, fmt.Errorf("%w: say how the machine is, by driver %q", ErrUnsupported, t.Driver)
 }
 
+// byIPMI reports whether the target is spoken to by IPMI. The other drivers
+// that sign in are of BMCs that speak Redfish too.
+func byIPMI(t Target) bool {
+	return t.Driver == fleet.DriverIPMI || t.Driver == fleet.DriverIPMITool || t.Driver == ""
+}
+
 // ClearLog empties a BMC's event log, and sees that what was in it is gone.
 func (c *Controller) ClearLog(ctx context.Context, t Target) error {
 	const op = "clear event log of"
@@ -57,10 +63,10 @@ func (c *Controller) ClearLog(ctx context.Context, t Target) error {
 		return invalid(op, t, err)
 	}
 	return c.change(ctx, op, t, func(ctx context.Context) (err error) {
-		switch t.Driver {
-		case fleet.DriverIPMI, fleet.DriverIPMITool, "":
+		switch {
+		case byIPMI(t):
 			return clearSEL(ctx, c, t)
-		case fleet.DriverRedfish:
+		case t.Driver.Web():
 			_, err = talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (none struct{}, err error) {
 				s, err := r.findSystem(ctx)
 				if err != nil {

@@ -143,7 +143,7 @@ func (s *survey) firmwareIs(f fleet.Firmware) {
 const (
 	mostProcessors = 16
 	mostModules    = 64
-	mostCards      = 32
+	mostAdapters   = 32
 	mostControlled = 8
 	mostDrives     = 48
 )
@@ -199,7 +199,7 @@ func (s *survey) modules(ctx context.Context, c computer) error {
 }
 
 func (s *survey) cards(ctx context.Context, c computer) error {
-	return s.each(ctx, localPath(c.EthernetInterfaces.Path), mostCards, func(path string) error {
+	return s.each(ctx, localPath(c.EthernetInterfaces.Path), mostAdapters, func(path string) error {
 		var n struct {
 			MACAddress, PermanentMACAddress text
 			Status                          condition

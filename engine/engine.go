@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -21,6 +22,12 @@ type Options struct {
 	Consoles Consoles     // nil: nobody reads them
 	Vault    Vault        // nil: no accounts are made on BMCs
 	Log      *slog.Logger // nil: silent
+
+	Examiner   Examiner      // nil: nobody asks BMCs how machines are
+	Setup      Setup         // nil: BIOS settings are left alone
+	Updater    Updater       // nil: firmware is left alone
+	Checkups   Checkups      // nil: what they say is forgotten at the end
+	CheckEvery time.Duration // between two checkups of a node; 0: 10 minutes; negative: none by itself
 
 	Accounts Accounts // nil: BMCs keep their passwords, and nobody looks for what is wrong with them
 	Checker  Checker  // nil: BMCs are not tested
@@ -42,6 +49,8 @@ type Engine struct {
 	found   map[alarmKey]string // of BMCs, as it was alarmed last; guarded by alarms.mu
 	places  places              // of strangers
 	wishes  *wishes             // of machines without a BMC
+	rounds  *rounds
+	updates *updates
 	sights  chan fleet.Evidence
 	dropped atomic.Int64 // sightings that did not fit into the queue
 	hearing *hearing
@@ -73,6 +82,8 @@ func New(o Options) *Engine {
 		links:   newLinks(),
 		bus:     newBus(),
 		alarms:  newAlarms(),
+		rounds:  newRounds(o.CheckEvery),
+		updates: newUpdates(),
 		sights:  make(chan fleet.Evidence, 4096),
 		hearing: newHearing(),
 		said:    newRepeats(),
@@ -102,7 +113,11 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.launch(r.ID)
 		}
 	}
+	if err := e.loadCheckups(ctx); err != nil {
+		return err
+	}
 	close(e.started)
+	e.runs.Go(func() { e.doRounds(ctx) })
 	e.settleAll(ctx)
 	e.takeReports(ctx)
 	e.bus.close()

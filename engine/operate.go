@@ -117,6 +117,9 @@ func diffSites(old, new fleet.Site) []string {
 	out = append(out, diffBy("subnet", old.Subnets, new.Subnets, func(n fleet.Subnet) string { return n.Name })...)
 	out = append(out, diffBy("rule", old.Rules, new.Rules, func(r fleet.Rule) string { return r.Name })...)
 	out = append(out, diffBy("BMC account", old.Factory, new.Factory, factoryName)...)
+	out = append(out, diffBy("firmware", old.Firmware, new.Firmware, func(t fleet.FirmwareTarget) string {
+		return strings.TrimSpace(t.Vendor + " " + t.Model + " " + t.Component)
+	})...)
 	out = append(out, diffBy("quirk", old.Quirks, new.Quirks, quirkName)...)
 	return append(out, diffBy("BMC profile", old.BMCProfiles, new.BMCProfiles, func(p fleet.BMCProfile) string { return p.Quirks.Profile })...)
 }

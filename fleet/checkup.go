@@ -222,3 +222,28 @@ func (b BMC) Checked(c Checkup) BMC {
 	}
 	return b
 }
+
+// mostNews is how many log entries of one checkup become events.
+const mostNews = 5
+
+// News are what is worth an event, compared with the checkup before.
+func (c Checkup) News(before Checkup) []string {
+	var news []string
+	switch {
+	case c.At.IsZero() || c.Health == before.Health:
+	case c.Health.Bad():
+		news = append(news, "health: "+c.Ill())
+	case before.Health.Bad():
+		news = append(news, "health: "+cmp.Or(string(c.Health), "unknown")+" again")
+	}
+	known := map[string]bool{}
+	for _, e := range before.Log.Entries {
+		known[e.key()] = true
+	}
+	for _, e := range slices.Backward(c.Log.Entries) {
+		if e.New && !known[e.key()] && e.Health == HealthCritical && len(news) < mostNews {
+			news = append(news, "BMC log: "+e.Text)
+		}
+	}
+	return news
+}

@@ -21,6 +21,7 @@ const (
 	CodeBMCHealth      = "E-BMC-HEALTH"
 	CodeBMCLog         = "E-BMC-LOG"
 	CodeBMCUnread      = "E-BMC-UNREAD"
+	CodeBMCBIOS        = "E-BMC-BIOS"
 
 	CodePowerManual = "E-POWER-MANUAL"
 	CodeWakeSilent  = "E-WAKE-SILENT"
@@ -51,6 +52,7 @@ var bmcDiagnoses = []Diagnosis{
 	{CodeBMCSeveral, "several machines are behind this BMC", "say which of them it is: provision bmc probe {on} --system PATH"},
 	{CodeBMCHealth, "the BMC says that the machine is not well", "look at what it says: provision bmc show {on}; see to the part, or order a new one"},
 	{CodeBMCLog, "the BMC has written down something critical", "read it: provision bmc log {on}; when it is seen to: provision bmc log {on} --clear"},
+	{CodeBMCBIOS, "a machine has not the BIOS settings that are declared for it", "compare them: provision bmc bios {on}; what it has, and calls how: provision bmc bios {on} --all"},
 	{CodeBMCUnread, "the BMC has not said for some time how the machine is", "see why: provision bmc show {on} --fresh"},
 
 	{CodePowerManual, "somebody has to do something to a machine without a BMC", "do what the detail says, then: provision power done {on}"},

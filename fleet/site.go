@@ -10,6 +10,7 @@ type Site struct {
 	Scripts  []Script
 	Quirks   []Quirk // the first that fits counts
 	Factory  []FactoryAccount
+	Firmware []FirmwareTarget // versions that models shall have
 
 	BMCProfiles []BMCProfile // the first that fits counts
 
@@ -54,6 +55,7 @@ type Profile struct {
 	SSHKey []string // authorized keys of the administrator account; none: no login
 	Kernel []string // further kernel arguments of the installed system
 	Menu   bool     // its machines show the boot menu
+	BIOS   []BIOSSettings
 }
 
 // A Rule turns what was discovered into a pool and an approval. The first

@@ -14,7 +14,7 @@ import (
 // the first; each is an [Error] whose On is a path into the site, such as
 // "pools[prd].stage".
 func (s Site) Validate() error {
-	return errors.Join(s.validateStages(), s.validateProfiles(), s.validatePools(), s.validateSubnets(), s.validateRules(), s.validateScripts(), s.validateQuirks(), s.validateFactory(), s.validateBMCProfiles())
+	return errors.Join(s.validateStages(), s.validateProfiles(), s.validatePools(), s.validateSubnets(), s.validateRules(), s.validateScripts(), s.validateQuirks(), s.validateFactory(), s.validateFirmware(), s.validateBMCProfiles())
 }
 
 func (s Site) validateStages() error {
@@ -40,6 +40,9 @@ func (s Site) validateProfiles() error {
 		}
 		if p.Image == "" {
 			errs = append(errs, Invalidf(on+".image", "name an image; see: provision images list", errors.New("no image")))
+		}
+		if err := p.validateBIOS(on); err != nil {
+			errs = append(errs, err)
 		}
 		for _, a := range p.Kernel {
 			if strings.ContainsAny(a, "\r\n\x00 ") {

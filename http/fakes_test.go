@@ -219,6 +219,47 @@ func (e *rackEngine) BMCCheck(_ context.Context, ref string) (fleet.BMCCheck, er
 	}, err
 }
 
+func (e *rackEngine) BIOS(_ context.Context, ref string) (fleet.Node, fleet.BIOS, []fleet.BIOSChange, error) {
+	n, err := e.Node(ref)
+	b := fleet.BIOS{Attributes: map[string]string{"BootMode": "Bios"}}
+	return n, b, b.Diff(map[string]string{"BootMode": "Uefi"}), err
+}
+
+func (e *rackEngine) ApplyBIOS(ctx context.Context, _, ref string) (fleet.Node, []fleet.BIOSChange, error) {
+	n, _, changes, err := e.BIOS(ctx, ref)
+	return n, changes, err
+}
+
+func (e *rackEngine) Firmware(ref string) (fleet.Node, []fleet.FirmwareUpdate, error) {
+	n, err := e.Node(ref)
+	return n, []fleet.FirmwareUpdate{{FirmwareChange: fleet.FirmwareChange{Component: "BIOS", Is: "1.0", Want: "2.1"}, State: fleet.FirmwareDiffers}}, err
+}
+
+func (e *rackEngine) UpdateFirmware(_ context.Context, _, ref, _ string, _ bool) (fleet.Node, []fleet.FirmwareUpdate, error) {
+	return e.Firmware(ref)
+}
+
+func (e *rackEngine) Checkup(ref string) (fleet.Node, fleet.Checkup, error) {
+	n, err := e.Node(ref)
+	return n, fleet.Checkup{
+		Node: n.ID, Health: fleet.HealthCritical, Watts: 187,
+		Hardware: fleet.Hardware{Model: "Rack 1U<script>", Firmware: []fleet.Firmware{{ID: "BIOS", Version: "1.0"}}},
+		Sensors:  []fleet.Sensor{{Name: "Inlet", Kind: "temperature", Value: 23, Unit: "°C", Health: fleet.HealthOK}},
+		Faults:   []fleet.Fault{{Part: "Fan1", Health: fleet.HealthCritical, Detail: "stopped"}},
+		Log:      fleet.EventLog{Total: 1, Entries: []fleet.LogEntry{{ID: "1", Health: fleet.HealthCritical, Text: "fan stopped", New: true}}},
+	}, err
+}
+
+func (e *rackEngine) Examine(_ context.Context, ref string) (fleet.Node, fleet.Checkup, error) {
+	return e.Checkup(ref)
+}
+
+func (e *rackEngine) ClearBMCLog(_ context.Context, _, ref string) (fleet.Node, fleet.Checkup, error) {
+	n, c, err := e.Checkup(ref)
+	c.Log = fleet.EventLog{}
+	return n, c, err
+}
+
 func (e *rackEngine) AcceptPin(_ context.Context, _, ref, pin string) (fleet.Node, error) {
 	n, err := e.Node(ref)
 	if err == nil {

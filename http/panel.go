@@ -17,6 +17,7 @@ func (v viewer) panel(n fleet.Node, sc scene) web.Panel {
 	if q := sc.quirk(n); q.Reason != "" {
 		p.Facts = append(p.Facts, web.Fact{Name: "Loader", Value: joined(": ", q.Loader, q.Reason)})
 	}
+	p.Health = health(sc.check(n))
 	p.Rescue = v.rescue(n)
 	if v.denied == "" { // what a machine wrote may be secret
 		p.LastWords, p.Console = n.Failure.Console, "/nodes/"+url.PathEscape(string(n.ID))+"/console"
@@ -96,6 +97,43 @@ func facts(n fleet.Node) []web.Fact {
 		}
 	}
 	return known
+}
+
+// health is what the node's BMC says about its machine.
+func health(c fleet.Checkup) []web.Fact {
+	if c.Tried.IsZero() && c.At.IsZero() {
+		return nil
+	}
+	var all []web.Fact
+	add := func(name, value string) {
+		if value != "" {
+			all = append(all, web.Fact{Name: name, Value: value})
+		}
+	}
+	if !c.At.IsZero() {
+		add("Health", joined(", ", string(c.Health), "read "+stamp(c.At)))
+	}
+	if c.Failed > 0 {
+		add("No answer", fmt.Sprintf("%d times: %s", c.Failed, c.Error))
+	}
+	for _, f := range c.Faults {
+		add(f.Part, joined(": ", string(f.Health), f.Detail))
+	}
+	if c.Watts > 0 {
+		add("Power draw", fmt.Sprintf("%.0f W", c.Watts))
+	}
+	for _, s := range c.Sensors {
+		if s.Kind == "temperature" || s.Kind == "fan" {
+			add(s.Name, fmt.Sprintf("%.4g %s", s.Value, s.Unit))
+		}
+	}
+	for _, f := range c.Hardware.Firmware {
+		add("Firmware "+f.ID, f.Version)
+	}
+	for _, e := range c.Log.Entries[:min(len(c.Log.Entries), 5)] {
+		add("Log "+stamp(e.At), joined(": ", string(e.Health), e.Text))
+	}
+	return all
 }
 
 func bmcFact(b fleet.BMC) string {

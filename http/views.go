@@ -22,6 +22,7 @@ type scene struct {
 	usual map[fleet.PoolName]times      // medians
 	scale map[fleet.RunID]time.Duration // width of the time lines
 	quirk func(fleet.Node) fleet.Quirk  // how a node boots otherwise than usual
+	check func(fleet.Node) fleet.Checkup
 }
 
 // A part is one node's part of a run.
@@ -35,6 +36,10 @@ func (s *Server) scene() scene {
 		now: s.o.Now(), site: s.o.Engine.Site(), runs: s.o.Engine.Runs(),
 		parts: map[fleet.NodeID]part{}, usual: map[fleet.PoolName]times{}, scale: map[fleet.RunID]time.Duration{},
 		quirk: s.quirk,
+		check: func(n fleet.Node) fleet.Checkup {
+			_, c, _ := s.o.Engine.Checkup(string(n.ID)) // an unknown node has said nothing
+			return c
+		},
 	}
 	for _, r := range sc.runs {
 		if _, ok := sc.usual[r.Pool]; !ok {

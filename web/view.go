@@ -157,6 +157,7 @@ type Panel struct {
 	Facts  []Fact
 	Times  []Time
 	Disks  []Fact
+	Health []Fact // as its BMC says
 	Feed   []Event
 	Close  string
 	Failed bool

@@ -12,7 +12,7 @@ import (
 
 func newBMCCmd(a *app) *cobra.Command {
 	cmd := group("bmc", "Look at the BMCs of nodes, and how they are spoken to")
-	cmd.AddCommand(newBMCProbeCmd(a), newBMCAcceptCmd(a), newBMCRotateCmd(a), newBMCCheckCmd(a))
+	cmd.AddCommand(newBMCProbeCmd(a), newBMCAcceptCmd(a), newBMCRotateCmd(a), newBMCShowCmd(a), newBMCLogCmd(a), newBMCBIOSCmd(a), newBMCUpdateCmd(a), newBMCCheckCmd(a))
 	return cmd
 }
 

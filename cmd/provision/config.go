@@ -26,13 +26,13 @@ type config struct {
 	Listen    listenConfig `yaml:"listen"`     // where the server listens
 	Advertise advertise    `yaml:"advertise"`  // how machines and people reach it
 	TFTP      tftpConfig   `yaml:"tftp"`       // how boot files go by TFTP
-	BMC       bmcConfig    `yaml:"bmc"`        // how BMCs are treated
 	Site      string       `yaml:"site"`       // site.yaml to apply at start; "" keeps what was applied last
 	DemoLogin bool         `yaml:"demo_login"` // let demo/demo look at the console
 	LogLevel  string       `yaml:"log_level"`  // debug, info, warn, error
 	Mirror    string       `yaml:"mirror"`     // Debian mirror for image builds; "" takes the one of this host's apt
 	SealKey   string       `yaml:"seal_key"`   // file of the keys that secrets are sealed with; "" keeps our own in the state folder
 	Agent     string       `yaml:"agent"`      // agent binary that goes into images; "" takes the one beside this program
+	BMC       bmcConfig    `yaml:"bmc"`        // how BMCs are treated
 	Client    clientConfig `yaml:"client"`     // how commands reach the server
 }
 
@@ -52,6 +52,19 @@ type tftpConfig struct {
 type bmcConfig struct {
 	Interval time.Duration `yaml:"interval"` // pause between two conversations with one BMC
 	Limit    int           `yaml:"limit"`    // conversations at the same time, with all BMCs together
+
+	CheckEvery time.Duration `yaml:"check_every"` // how often each is asked how its machine is; 0: never
+}
+
+// leastCheck keeps BMCs from being asked all the time: some freeze.
+const leastCheck = time.Minute
+
+// every is what the engine is told: there, 0 is the usual.
+func (c bmcConfig) every() time.Duration {
+	if c.CheckEvery == 0 {
+		return -1
+	}
+	return c.CheckEvery
 }
 
 type advertise struct {
@@ -70,7 +83,7 @@ func defaultConfig() config {
 	return config{
 		StateDir: "/var/lib/provision",
 		Listen:   listenConfig{HTTP: ":80", HTTPS: ":8443", Socket: api.DefaultSocket},
-		BMC:      bmcConfig{Interval: 500 * time.Millisecond, Limit: 256},
+		BMC:      bmcConfig{Interval: 500 * time.Millisecond, Limit: 256, CheckEvery: 10 * time.Minute},
 		LogLevel: "info",
 	}
 }
@@ -98,6 +111,7 @@ var settings = []setting{
 	{"site", "site.yaml `file` to apply at start", func(c *config) pflag.Value { return (*textValue)(&c.Site) }},
 	{"demo_login", "let demo/demo look at the console", func(c *config) pflag.Value { return (*boolValue)(&c.DemoLogin) }},
 	{"log_level", "`level` of the log: debug, info, warn, error", func(c *config) pflag.Value { return (*textValue)(&c.LogLevel) }},
+	{"bmc.check_every", "`time` between two checkups of a machine by its BMC; 0 for none", func(c *config) pflag.Value { return (*durationValue)(&c.BMC.CheckEvery) }},
 	{"mirror", "Debian mirror `URL` for image builds", func(c *config) pflag.Value { return (*textValue)(&c.Mirror) }},
 	{"seal_key", "`file` of the keys that secrets are sealed with", func(c *config) pflag.Value { return (*textValue)(&c.SealKey) }},
 	{"agent", "agent binary `file` that goes into images", func(c *config) pflag.Value { return (*textValue)(&c.Agent) }},
@@ -286,6 +300,9 @@ func (c config) check() error {
 	}
 	if c.SealKey != "" && !filepath.IsAbs(c.SealKey) {
 		bad("seal_key", "write the whole path", "%q is not an absolute path", c.SealKey)
+	}
+	if d := c.BMC.CheckEvery; d != 0 && d < leastCheck {
+		bad("bmc.check_every", "write a time such as 10m, at least 1m, or 0 for never", "BMCs are not asked every %s", d)
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log_level", "use debug, info, warn or error", "unknown level %q", c.LogLevel)

@@ -22,6 +22,7 @@ type siteFile struct {
 	Factory  []factoryFile `yaml:"bmc_accounts"`
 
 	BMCQuirks []bmcQuirkFile `yaml:"bmc_quirks"`
+	Firmware  []firmwareFile `yaml:"firmware"`
 
 	Menu      bool `yaml:"menu"`       // every machine shows the boot menu
 	IPXEShell bool `yaml:"ipxe_shell"` // the menu offers iPXE's shell
@@ -47,6 +48,8 @@ type profileFile struct {
 	SSHKeys []string `yaml:"ssh_keys"`
 	Kernel  []string `yaml:"kernel"` // further kernel arguments
 	Menu    bool     `yaml:"menu"`   // its machines show the boot menu
+
+	BIOS []biosFile `yaml:"bios"` // settings, by model
 }
 
 type diskFile struct {
@@ -129,7 +132,7 @@ const maxEntries = 4096
 func (f siteFile) checkSize(doc document) error {
 	for key, n := range map[string]int{
 		"stages": len(f.Stages), "profiles": len(f.Profiles), "pools": len(f.Pools), "subnets": len(f.Subnets), "rules": len(f.Rules),
-		"scripts": len(f.Scripts), "quirks": len(f.Quirks), "bmc_accounts": len(f.Factory),
+		"scripts": len(f.Scripts), "quirks": len(f.Quirks), "bmc_accounts": len(f.Factory), "firmware": len(f.Firmware),
 		"bmc_quirks": len(f.BMCQuirks),
 	} {
 		if n > maxEntries {
@@ -147,6 +150,9 @@ func (f siteFile) site() (fleet.Site, error) {
 	var s fleet.Site
 	for _, st := range f.Stages {
 		s.Stages = append(s.Stages, fleet.Stage{Name: fleet.StageName(st.Name), Registry: st.Registry})
+	}
+	for _, t := range f.Firmware {
+		s.Firmware = append(s.Firmware, fleet.FirmwareTarget(t))
 	}
 	for i, p := range f.Profiles {
 		s.Profiles = append(s.Profiles, r.profile(fmt.Sprintf("profiles[%d]", i), p))
@@ -193,7 +199,7 @@ func (r *reader) profile(on string, p profileFile) fleet.Profile {
 		r.bad(on+".disk.max_gib", "", "no disk is between %d and %d GiB", p.Disk.MinGiB, p.Disk.MaxGiB)
 	}
 	return fleet.Profile{
-		Name: p.Name, Image: fleet.ImageName(p.Image), SSHKey: p.SSHKeys, Kernel: p.Kernel, Menu: p.Menu,
+		Name: p.Name, Image: fleet.ImageName(p.Image), SSHKey: p.SSHKeys, Kernel: p.Kernel, Menu: p.Menu, BIOS: r.bios(on, p.BIOS),
 		Disk: fleet.DiskRule{
 			Serial: p.Disk.Serial, Model: p.Disk.Model, MinGiB: p.Disk.MinGiB, MaxGiB: p.Disk.MaxGiB,
 			Type: p.Disk.Type, Largest: p.Disk.Largest,

@@ -116,6 +116,51 @@ func (p bmcPower) Check(ctx context.Context, n fleet.Node, power bool) (fleet.BM
 	return p.bmc.Check(ctx, t, bmc.CheckOptions{Power: power, Mode: nextBoot(n, fleet.PowerOrder{}).Mode})
 }
 
+// Examine implements engine.Examiner.
+func (p bmcPower) Examine(ctx context.Context, n fleet.Node, all bool) (fleet.Checkup, error) {
+	t, err := p.target(n)
+	if err != nil {
+		return fleet.Checkup{}, err
+	}
+	return p.bmc.Examine(ctx, t, all)
+}
+
+// ClearLog implements engine.Examiner.
+func (p bmcPower) ClearLog(ctx context.Context, n fleet.Node) error {
+	t, err := p.target(n)
+	if err != nil {
+		return err
+	}
+	return p.bmc.ClearLog(ctx, t)
+}
+
+// BIOS implements engine.Setup.
+func (p bmcPower) BIOS(ctx context.Context, n fleet.Node) (fleet.BIOS, error) {
+	t, err := p.target(n)
+	if err != nil {
+		return fleet.BIOS{}, err
+	}
+	return p.bmc.BIOS(ctx, t)
+}
+
+// SetBIOS implements engine.Setup.
+func (p bmcPower) SetBIOS(ctx context.Context, n fleet.Node, want map[string]string) error {
+	t, err := p.target(n)
+	if err != nil {
+		return err
+	}
+	return p.bmc.SetBIOS(ctx, t, want)
+}
+
+// Update implements engine.Updater.
+func (p bmcPower) Update(ctx context.Context, n fleet.Node, c fleet.FirmwareChange, tell func(percent int)) error {
+	t, err := p.target(n)
+	if err != nil {
+		return err
+	}
+	return p.bmc.Update(ctx, t, c, tell)
+}
+
 // nextBoot is what an order about the next boot asks of the BMC. The firmware
 // is that of the node, unless the order says otherwise.
 func nextBoot(n fleet.Node, o fleet.PowerOrder) bmc.Boot {

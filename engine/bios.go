@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// A Setup changes what machines have in their firmware's setup. A change counts
+// from the machine's next start on.
+type Setup interface {
+	BIOS(ctx context.Context, n fleet.Node) (fleet.BIOS, error)
+	SetBIOS(ctx context.Context, n fleet.Node, want map[string]string) error
+}
+
+// How long a machine may take to start and to show its new settings, and how
+// often it is asked. Some test all of their memory first.
+const (
+	biosWithin = 20 * time.Minute
+	biosEvery  = 20 * time.Second
+)
+
+// BIOS reads a node's BIOS settings, and says which are not as its profile has
+// them.
+func (e *Engine) BIOS(ctx context.Context, ref string) (fleet.Node, fleet.BIOS, []fleet.BIOSChange, error) {
+	n, err := e.speakable(ref, "read BIOS settings")
+	if err != nil || e.Setup == nil {
+		return n, fleet.BIOS{}, nil, cmp.Or(err, withoutBMC(n, "read BIOS settings"))
+	}
+	b, err := e.Setup.BIOS(ctx, n)
+	e.notePin(ctx, n, err)
+	if err != nil {
+		return n, b, nil, err
+	}
+	return n, b, b.Diff(e.biosWanted(n)), nil
+}
+
+// biosWanted is what the node's profile says of machines of its model.
+func (e *Engine) biosWanted(n fleet.Node) map[string]string {
+	site := e.Site()
+	pool, _ := site.Pool(n.Pool)
+	profile, _ := site.Profile(pool.Profile)
+	return profile.BIOSOf(e.modelOf(n))
+}
+
+// modelOf is who made a machine, as it says itself, or else as its BMC says.
+func (e *Engine) modelOf(n fleet.Node) (vendor, model string) {
+	h := e.rounds.get(n.ID).Hardware
+	return cmp.Or(n.Inventory.Vendor, h.Vendor), cmp.Or(n.Inventory.Product, h.Model)
+}
+
+// ApplyBIOS makes a node's BIOS settings those of its profile: sets them,
+// restarts the machine, and looks whether it has taken them. The last goes on
+// after the answer; what came of it is an event, or a finding.
+func (e *Engine) ApplyBIOS(ctx context.Context, actor, ref string) (fleet.Node, []fleet.BIOSChange, error) {
+	n, _, changes, err := e.BIOS(ctx, ref)
+	if err == nil {
+		err = e.mayApply(n, changes)
+	}
+	if err != nil || len(changes) == 0 {
+		return n, changes, err
+	}
+	want := map[string]string{}
+	var list []string
+	for _, c := range changes {
+		want[c.Name] = c.Want
+		list = append(list, c.Name+" "+c.Is+" to "+c.Want)
+	}
+	if err := e.Setup.SetBIOS(ctx, n, want); err != nil {
+		return n, changes, err
+	}
+	text := fleet.CleanText("BIOS settings: " + strings.Join(list, ", "))
+	if _, err := e.startAnew(ctx, actor, n, "for BIOS settings"); err != nil {
+		return n, changes, err
+	}
+	err = e.update(context.WithoutCancel(ctx), func(t *tx) error {
+		t.event(fleet.EventChanged, n, actor, text)
+		return nil
+	})
+	e.runs.Go(func() { e.awaitBIOS(e.running, n, want) })
+	return n, changes, err
+}
+
+func (e *Engine) mayApply(n fleet.Node, changes []fleet.BIOSChange) error {
+	bad := func(code fleet.Code, hint string, err error) error {
+		return &fleet.Error{Kind: fleet.Conflict, Code: code, Op: "change BIOS settings", On: "node " + n.Title(), Err: err, Hint: hint}
+	}
+	if n.Run != "" {
+		return bad("E-RUN-ACTIVE", "wait for the run: provision runs watch "+string(n.Run), fmt.Errorf("run %s works on it", n.Run))
+	}
+	if len(e.biosWanted(n)) == 0 {
+		return bad(fleet.CodeBMCBIOS, "give its profile bios: in site.yaml", errors.New("nothing is declared for machines of its model"))
+	}
+	for _, c := range changes {
+		if c.Unknown {
+			return bad(fleet.CodeBMCBIOS, "see what it has: provision bmc bios --all "+n.Title(), fmt.Errorf("it has no BIOS setting %q", c.Name))
+		}
+	}
+	return nil
+}
+
+// startAnew switches a machine off and on, or on.
+func (e *Engine) startAnew(ctx context.Context, actor string, n fleet.Node, why string) (fleet.PowerState, error) {
+	state, err := e.Power(ctx, actor, string(n.ID), fleet.PowerOrder{Op: fleet.PowerStatus})
+	if err != nil {
+		return state, err
+	}
+	op := fleet.PowerCycle
+	if state == fleet.PowerIsOff {
+		op = fleet.PowerOn
+	}
+	return e.Power(ctx, actor, string(n.ID), fleet.PowerOrder{Op: op, Reason: why})
+}
+
+// awaitBIOS asks until the settings are as they shall be.
+func (e *Engine) awaitBIOS(ctx context.Context, n fleet.Node, want map[string]string) {
+	ctx, cancel := context.WithTimeout(ctx, biosWithin)
+	defer cancel()
+	tick := time.NewTicker(biosEvery)
+	defer tick.Stop()
+	last := "its BMC did not say what it has"
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				e.refine(context.WithoutCancel(ctx), n.ID, func(b fleet.BMC) fleet.BMC { return b.WithFinding(fleet.CodeBMCBIOS, last) })
+			}
+			return
+		}
+		b, err := e.Setup.BIOS(ctx, n)
+		if err != nil {
+			continue // it restarts
+		}
+		diff := b.Diff(want)
+		if len(diff) == 0 {
+			e.biosDone(ctx, n)
+			return
+		}
+		last = fleet.CleanText(fmt.Sprintf("%s is %s, not %s", diff[0].Name, cmp.Or(diff[0].Is, "unknown"), diff[0].Want))
+	}
+}
+
+func (e *Engine) biosDone(ctx context.Context, n fleet.Node) {
+	e.refine(ctx, n.ID, func(b fleet.BMC) fleet.BMC { return b.WithoutFindings(fleet.CodeBMCBIOS) })
+	err := e.update(ctx, func(t *tx) error {
+		t.event(fleet.EventChanged, n, "engine", "BIOS settings are as declared, read back after the restart")
+		return nil
+	})
+	if err != nil {
+		e.Log.ErrorContext(ctx, "BIOS settings not recorded", "node", n.ID, "err", err)
+	}
+}

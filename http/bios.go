@@ -1,0 +1,34 @@
+package http
+
+import (
+	"context"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
+)
+
+func (s *Server) getBIOS(ctx context.Context, in *nodeRef) (*reply[api.BIOS], error) {
+	n, b, changes, err := s.o.Engine.BIOS(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	out := fromBIOS(n, changes)
+	out.Attributes = b.Attributes
+	return &reply[api.BIOS]{Body: out}, nil
+}
+
+func (s *Server) applyBIOS(ctx context.Context, in *nodeRef) (*reply[api.BIOS], error) {
+	n, changes, err := s.o.Engine.ApplyBIOS(ctx, actorOf(ctx), in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return &reply[api.BIOS]{Body: fromBIOS(n, changes)}, nil
+}
+
+func fromBIOS(n fleet.Node, changes []fleet.BIOSChange) api.BIOS {
+	out := api.BIOS{Node: string(n.ID), Name: n.Title(), Changes: []api.BIOSChange{}}
+	for _, c := range changes {
+		out.Changes = append(out.Changes, api.BIOSChange(c))
+	}
+	return out
+}

@@ -1,0 +1,37 @@
+package http
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestWhatABMCSaysIsTold(t *testing.T) {
+	s, _ := newTestServer(t, func(*Options) {})
+	for path, want := range map[string][]string{
+		"GET /api/v1/nodes/prd-1/bmc":            {`"health":"critical"`, `"hottest":{"name":"Inlet"`, `"part":"Fan1"`, `"text":"fan stopped"`, `"watts":187`},
+		"GET /api/v1/nodes/prd-1/bmc/bios":       {`"attributes":{"BootMode":"Bios"}`, `"want":"Uefi"`},
+		"POST /api/v1/nodes/prd-1/bmc/bios":      {`"want":"Uefi"`},
+		"GET /api/v1/nodes/prd-1/bmc/firmware":   {`"state":"differs"`},
+		"POST /api/v1/nodes/prd-1/bmc/examine":   {`"health":"critical"`},
+		"POST /api/v1/nodes/prd-1/bmc/log/clear": {`"health":"critical"`},
+	} {
+		method, url, _ := strings.Cut(path, " ")
+		got := ask(s, method, url, "admin", "")
+		if got.Code != http.StatusOK {
+			t.Errorf("%s: status %d, %s", path, got.Code, got.Body)
+		}
+		for _, w := range want {
+			if !strings.Contains(got.Body.String(), w) {
+				t.Errorf("%s lacks %s: %s", path, w, got.Body)
+			}
+		}
+	}
+	list := ask(s, "GET", "/api/v1/bmc", "admin", "")
+	if list.Code != http.StatusOK || strings.Contains(list.Body.String(), "fan stopped") {
+		t.Errorf("the list: status %d, %s; want it without logs", list.Code, list.Body)
+	}
+	if got := ask(s, "POST", "/api/v1/nodes/prd-1/bmc/log/clear", "demo", ""); got.Code != http.StatusForbidden && got.Code != http.StatusUnauthorized {
+		t.Errorf("a viewer clears a log: %d", got.Code)
+	}
+}
