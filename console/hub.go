@@ -88,6 +88,10 @@ func (h *Hub) Archive() *Archive { return h.o.Archive }
 
 var errManyConsoles = errors.New("too many consoles are open")
 
+func errStopping() error {
+	return &fleet.Error{Kind: fleet.Unreachable, Code: "E-STOPPING", Op: "open console", Err: errors.New("the server is stopping"), Hint: "try again in a moment"}
+}
+
 // with calls f with the feed of a node, which it begins when there is none. The
 // feed cannot end meanwhile.
 func (h *Hub) with(node fleet.NodeID, f func(*feed) error) error {
@@ -97,7 +101,7 @@ func (h *Hub) with(node fleet.NodeID, f func(*feed) error) error {
 	if !ok {
 		switch {
 		case h.ended:
-			return &fleet.Error{Kind: fleet.Unreachable, Code: "E-STOPPING", Op: "open console", Err: errors.New("the server is stopping"), Hint: "try again in a moment"}
+			return errStopping()
 		case len(h.feeds) >= h.o.Most:
 			return &fleet.Error{Kind: fleet.Conflict, Code: "E-CONSOLES", Op: "open console", Err: errManyConsoles, Hint: "close some of them"}
 		}

@@ -411,8 +411,10 @@ func TestAServerThatStopsGivesConsolesBack(t *testing.T) {
 		if heard(w); fleet.CodeOf(w.Err()) != "E-STOPPING" {
 			t.Errorf("the watcher was told %v", w.Err())
 		}
-		if _, _, err := h.Watch(t.Context(), "n-2", "anna", false); fleet.CodeOf(err) != "E-STOPPING" {
-			t.Errorf("Watch = %v", err)
+		for _, node := range []fleet.NodeID{"n-1", "n-2"} {
+			if _, _, err := h.Watch(t.Context(), node, "anna", false); fleet.CodeOf(err) != "E-STOPPING" {
+				t.Errorf("Watch(%s) = %v", node, err)
+			}
 		}
 		<-b.last().end
 	})

@@ -74,6 +74,9 @@ func (h *Hub) Watch(ctx context.Context, node fleet.NodeID, who string, take boo
 	case <-ctx.Done():
 		w.Close()
 		return nil, nil, context.Cause(ctx)
+	case <-h.ctx.Done(): // nobody opens it any more
+		w.Close()
+		return nil, nil, errStopping()
 	}
 	if w.failed != nil {
 		return nil, nil, w.failed

@@ -130,7 +130,11 @@ func TestKnownNodesOfIPv6GoOnWhileTheServerIsAway(t *testing.T) {
 		t.Fatalf("the machine got %x, want its address, in the server's name", offer)
 	}
 	s.asks(3, appendOption6(nil, 2, serverDUID)...)
-	if reply, _ := s.hears(s.machine); reply == nil || reply[0] != typeReply6 || !bytes.Contains(reply, node6.AsSlice()) {
+	reply, _ := s.hears(s.machine)
+	for reply != nil && reply[0] == typeAdvertise6 { // it has asked more than once
+		reply, _ = s.hears(s.machine)
+	}
+	if reply == nil || reply[0] != typeReply6 || !bytes.Contains(reply, node6.AsSlice()) {
 		t.Fatalf("the machine got %x, want its address", reply)
 	}
 	s.silent(s.server, "the server, which is away, was asked")
