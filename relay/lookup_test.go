@@ -10,9 +10,10 @@ import (
 )
 
 // looking is a relay of a server, without anybody to ask for names.
-func looking(server string, at whereabouts) *Relay {
+func looking(t *testing.T, server string, at whereabouts) *Relay {
+	t.Helper()
 	return &Relay{
-		o: Options{Log: slog.New(slog.DiscardHandler)}, id: &identity{Server: server, At: at},
+		o: Options{Log: slog.New(slog.DiscardHandler)}, id: &identity{Server: server, At: at, dir: t.TempDir()},
 		names: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no way there") }},
 	}
 }
@@ -48,7 +49,7 @@ func TestAServerIsWhereItWasWhileNobodyKnowsNames(t *testing.T) {
 
 func TestWhereTheServerWasFoundIsKeptForTheNextStart(t *testing.T) {
 	dir := t.TempDir()
-	r := looking("https://192.0.2.9:8443", whereabouts{})
+	r := looking(t, "https://192.0.2.9:8443", whereabouts{})
 	r.id.dir = dir
 	if _, _, err := r.dhcpServers(t.Context()); err != nil {
 		t.Fatal(err)

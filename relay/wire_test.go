@@ -86,7 +86,7 @@ func newSegmentFrom(t *testing.T, port int) *segment {
 func relayBehind(t *testing.T, iface string) *Relay {
 	t.Helper()
 	r := &Relay{
-		o: Options{Interfaces: []string{iface}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west"},
+		o: Options{Interfaces: []string{iface}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west", dir: t.TempDir()},
 		granted: map[netip.Addr]grant{}, asked: map[transaction]question{}, keeping: make(chan kept, 1), cache: newCache(t, t.TempDir(), 1<<20),
 	}
 	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)
