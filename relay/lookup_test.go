@@ -36,7 +36,7 @@ func TestAServerIsWhereItWasWhileNobodyKnowsNames(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			gotFour, gotSix, err := looking(tt.server, tt.at).dhcpServers(t.Context())
+			gotFour, gotSix, err := looking(t, tt.server, tt.at).dhcpServers(t.Context())
 			if gotFour.String() != tt.wantFour || gotSix.String() != tt.wantSix {
 				t.Errorf("DHCP goes to %s and %s, want %s and %s", gotFour, gotSix, tt.wantFour, tt.wantSix)
 			}
