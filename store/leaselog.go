@@ -18,10 +18,10 @@ import (
 )
 
 // A leaseLog is the journals whose leases are not in the table: the last one
-// is appended to; those before are being merged into the table, which is done
-// in the background, since it takes a hundred times as long. The table
-// lease_journals says which journals there are and how long they are at least,
-// so that one that is missing or cut is noticed, and which was merged last.
+// is appended to; those before wait to be merged into the table, which takes a
+// hundred times as long ([leaseLog.run]). The table lease_journals says which
+// journals there are and how long they are at least, so that one that is missing
+// or cut is noticed, and which was merged last.
 type leaseLog struct {
 	s     *Store
 	limit int64 // size at which the next journal is begun
@@ -30,6 +30,7 @@ type leaseLog struct {
 	journals []*journal // oldest first
 	next     uint64     // generation of the next one
 	room     *sync.Cond // one less, or none for now
+	stored   int        // leases, since the start
 	stuck    error      // why the last merging failed
 	alarms   Alarms
 	told     []string // addresses that an alarm stands for
@@ -44,10 +45,9 @@ type leaseLog struct {
 }
 
 const (
-	journalLimit = 8 << 20          // a few hundred thousand leases, which one transaction merges
-	maxJournals  = 16               // then storing waits for merging
-	retryMerge   = 10 * time.Second // after a failure
-	mergeAtClose = 20_000           // leases; more are read from the journal at the next start
+	journalLimit = 8 << 20 // a few hundred thousand leases, which one transaction merges
+	maxJournals  = 16      // then storing waits for merging
+	mergeAtClose = 20_000  // leases; more are read from the journal at the next start
 )
 
 func (s *Store) journalPath(gen uint64) string { return fmt.Sprintf("%s-leases-%d", s.path, gen) }
@@ -120,7 +120,11 @@ func (ll *leaseLog) append(ctx context.Context, leases []fleet.Lease) error {
 	if err != nil {
 		return err
 	}
-	return j.append(leases)
+	if err := j.append(leases); err != nil {
+		return err
+	}
+	ll.stored += len(leases)
+	return nil
 }
 
 // last returns the journal to append to.
@@ -183,90 +187,6 @@ func (ll *leaseLog) nudge() {
 	case ll.wake <- struct{}{}:
 	default:
 	}
-}
-
-// run merges all journals but the last, whenever it is told that there are
-// some.
-func (ll *leaseLog) run(ctx context.Context) {
-	defer close(ll.done)
-	var again <-chan time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ll.wake:
-		case <-again:
-		}
-		again = nil
-		if err := ll.mergeAll(ctx, 1); err != nil && ctx.Err() == nil {
-			ll.s.log.ErrorContext(ctx, "leases stay in the journal", "err", err)
-			again = time.After(retryMerge)
-		}
-	}
-}
-
-// mergeAll merges the oldest journals until so many are left.
-func (ll *leaseLog) mergeAll(ctx context.Context, left int) error {
-	for {
-		more, err := ll.mergeOldest(ctx, left)
-		if err != nil && ctx.Err() == nil {
-			err = ll.s.fault("merge leases", err)
-			ll.note(err)
-			return err
-		}
-		if err != nil || !more {
-			return err
-		}
-		ll.note(nil)
-	}
-}
-
-// note remembers how merging went, for those who wait for room: they need not
-// wait for what just failed, and it is tried again before long.
-func (ll *leaseLog) note(err error) {
-	ll.mu.Lock()
-	defer ll.mu.Unlock()
-	ll.stuck = err
-	if err != nil {
-		ll.room.Broadcast()
-	}
-}
-
-// mergeOldest brings the leases of the oldest journal into the table and
-// removes it, unless no more than so many are left. It may be interrupted:
-// merging once more does no harm.
-func (ll *leaseLog) mergeOldest(ctx context.Context, left int) (more bool, err error) {
-	ll.merging.Lock()
-	defer ll.merging.Unlock()
-	ll.mu.Lock()
-	if len(ll.journals) <= left {
-		ll.mu.Unlock()
-		return false, nil
-	}
-	j := ll.journals[0]
-	ll.mu.Unlock()
-	m := merge{ll: ll, j: j, now: toNano(ll.now()), gently: left > 0}
-	if err := m.run(ctx); err != nil {
-		return false, err
-	}
-	if err := ll.s.inTransaction(ctx, func(tx *sql.Tx) error { return noteMerged(tx, j) }); err != nil {
-		return false, err
-	}
-	ll.mu.Lock()
-	ll.journals = ll.journals[1:]
-	ll.room.Broadcast()
-	ll.mu.Unlock()
-	ll.tell(ctx, m.twice)
-	return true, errors.Join(j.f.Close(), os.Remove(j.f.Name()))
-}
-
-// noteMerged notes that a journal is merged, and forgets those before.
-func noteMerged(tx *sql.Tx, j *journal) error {
-	if _, err := tx.Exec("DELETE FROM lease_journals WHERE gen < ?", j.gen); err != nil { //nolint:noctx // short
-		return err
-	}
-	_, err := tx.Exec("UPDATE lease_journals SET batches = ? WHERE gen = ?", merged, j.gen) //nolint:noctx // the same
-	return err
 }
 
 // hold returns the journals as they are now, and keeps them from being merged

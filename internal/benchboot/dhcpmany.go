@@ -16,8 +16,18 @@ import (
 	"github.com/rackstage/provision/store"
 )
 
-// preloaded makes a state folder with so many leases in it.
-func (b *bench) preloaded(ctx context.Context, leases int) (dir string, err error) {
+// A preload is what a state folder begins with: leases in its database, and
+// leases in journals that wait to be merged into it.
+type preload struct{ merged, piled int }
+
+var preloads = map[string]preload{
+	"1k":      {merged: 1000},
+	"1m":      {merged: 1_000_000},
+	"1m-pile": {merged: 1_000_000, piled: 1_000_000},
+}
+
+// preloaded makes a state folder.
+func (b *bench) preloaded(ctx context.Context, p preload) (dir string, err error) {
 	if dir, err = b.tempDir("preloaded"); err != nil {
 		return "", err
 	}
@@ -26,31 +36,43 @@ func (b *bench) preloaded(ctx context.Context, leases int) (dir string, err erro
 		return "", err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }() //nolint:contextcheck // nothing ends the closing early
+	if err := saveLeases(ctx, s, 0, p.merged); err != nil {
+		return "", err
+	}
+	if err := s.MergeLeases(ctx); err != nil {
+		return "", err
+	}
+	return dir, saveLeases(ctx, s, p.merged, p.merged+p.piled)
+}
+
+// saveLeases stores the leases of clients, in batches.
+func saveLeases(ctx context.Context, s *store.Store, from, to int) error {
 	batch := make([]fleet.Lease, 0, 4096)
 	expires := time.Now().Add(time.Hour)
-	for i := range leases {
+	for i := from; i < to; i++ {
 		mac := clientMAC(1<<30 + uint32(i))
 		batch = append(batch, fleet.Lease{
 			Addr: netip.AddrFrom4([4]byte{10, byte(1 + i>>16), byte(i >> 8), byte(i)}), Subnet: "bench",
 			MAC: fleet.MAC(net.HardwareAddr(mac[:]).String()), State: fleet.LeaseBound, Expires: expires,
 		})
-		if len(batch) == cap(batch) || i == leases-1 {
+		if len(batch) == cap(batch) || i == to-1 {
 			if err := s.SaveLeases(ctx, batch); err != nil {
-				return "", err
+				return err
 			}
 			batch = batch[:0]
 		}
 	}
-	return dir, s.MergeLeases(ctx)
+	return nil
 }
 
 // A leaseBench compares the server with few leases and with a million, and sees
 // how soon it is back with that many: after a clean end, and after a crash
-// under load.
+// and with as many more in journals, which it merges while it serves.
 type leaseBench struct {
 	*bench
-	state                         map[string]string // folders by number of leases
+	state                         map[string]string // folders by what they begin with
 	few, many, clean, work, crash figure.Figure
+	piled, sustained              figure.Figure
 }
 
 func (b *bench) manyLeases(ctx context.Context) ([]figure.Figure, error) {
@@ -63,26 +85,30 @@ func (b *bench) manyLeases(ctx context.Context) ([]figure.Figure, error) {
 		clean: figure.Figure{Name: "dhcp-restart-1m-leases", What: "DHCP restart with 1,000,000 leases", Unit: "s", Aim: "<=3"},
 		work:  figure.Figure{Name: "dhcp-restart-1m-leases-cpu", Unit: "s"},
 		crash: figure.Figure{Name: "dhcp-crash-1m-leases", What: "DHCP restart after kill -9 under load, 1,000,000 leases", Unit: "s", Aim: "<=3"},
+		piled: figure.Figure{Name: "dhcp-restart-1m-pile", What: "DHCP restart with 1,000,000 leases, 1,000,000 more in journals", Unit: "s", Aim: "<=3"},
+		sustained: figure.Figure{
+			Name: "dhcp-merging-256", What: "DHCP, 256 in flight, journals being merged: durable exchanges/s / 1,000 leases and no merging", Unit: "exch/s", Peer: "1k-leases",
+		},
 	}
-	for name, leases := range map[string]int{"1k": 1000, "1m": 1_000_000} {
-		dir, err := b.preloaded(ctx, leases)
+	for name, p := range preloads {
+		dir, err := b.preloaded(ctx, p)
 		if err != nil {
 			return nil, err
 		}
 		lb.state[name] = dir
 	}
-	_, err := b.alternate(ctx, b.rounds, []string{"1k", "1m"}, func(round int, name string) error {
+	_, err := b.alternate(ctx, b.rounds, []string{"1k", "1m", "1m-pile"}, func(round int, name string) error {
 		err := lb.round(ctx, round, name)
-		if err != nil || name == "1k" {
+		if err != nil || name != "1m" {
 			return err
 		}
 		return lb.afterCrash(ctx, round)
 	})
 	lb.many.PeerRounds = lb.few.Rounds
-	return []figure.Figure{lb.few, lb.many, lb.clean, lb.work, lb.crash}, err
+	return []figure.Figure{lb.few, lb.many, lb.clean, lb.work, lb.crash, lb.piled, lb.sustained}, err
 }
 
-// round starts the server with leases that are all in its database.
+// round starts the server with what a folder begins with.
 func (b *leaseBench) round(ctx context.Context, round int, name string) error {
 	dir, err := b.copied(b.state[name])
 	if err != nil {
@@ -94,14 +120,19 @@ func (b *leaseBench) round(ctx context.Context, round int, name string) error {
 	if err != nil {
 		return err
 	}
-	b.say("dhcp with %s leases, round %d: up in %.2f s (CPU %.2f s), %.0f/s, %.1f us CPU, p99 %.1f ms, %s", name, round+1, up.took.Seconds(), up.cpu.Seconds(), r.rate(), r.cpu, r.P99, r.merged)
-	if name == "1k" {
+	b.say("dhcp with %s, round %d: up in %.2f s (CPU %.2f s), %.0f/s, %.1f us CPU, p99 %.1f ms, %s", name, round+1, up.took.Seconds(), up.cpu.Seconds(), r.rate(), r.cpu, r.P99, r.merged)
+	switch name {
+	case "1k":
 		b.few.Rounds = append(b.few.Rounds, r.cpu)
-		return nil
+		b.sustained.PeerRounds = append(b.sustained.PeerRounds, r.rate())
+	case "1m":
+		b.many.Rounds = append(b.many.Rounds, r.cpu)
+		b.clean.Rounds = append(b.clean.Rounds, up.took.Seconds())
+		b.work.Rounds = append(b.work.Rounds, up.cpu.Seconds())
+	case "1m-pile":
+		b.piled.Rounds = append(b.piled.Rounds, up.took.Seconds())
+		b.sustained.Rounds = append(b.sustained.Rounds, r.rate())
 	}
-	b.many.Rounds = append(b.many.Rounds, r.cpu)
-	b.clean.Rounds = append(b.clean.Rounds, up.took.Seconds())
-	b.work.Rounds = append(b.work.Rounds, up.cpu.Seconds())
 	return nil
 }
 
