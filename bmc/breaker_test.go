@@ -87,6 +87,8 @@ func FuzzWhatIPMIToolPrintsBreaksNothing(f *testing.F) {
 		if flags, err := parseBootFlags(said); err != nil && !errors.Is(err, ErrRejected) {
 			t.Errorf("parseBootFlags = %+v, %v", flags, err)
 		}
-		powerState(said)
+		if is := powerState(said); is != fleet.PowerIsOn && is != fleet.PowerIsOff && is != fleet.PowerIsUnknown {
+			t.Errorf("powerState = %q", is)
+		}
 	})
 }

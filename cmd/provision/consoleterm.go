@@ -50,7 +50,7 @@ func (a *app) openConsole(ctx context.Context, srv server, ref string, take bool
 	address, client, header := srv.Socket(path)
 	conn, res, err := websocket.Dial(ctx, address, &websocket.DialOptions{
 		HTTPClient: client, HTTPHeader: header, Subprotocols: []string{api.ConsoleProtocol},
-	})
+	}) //nolint:bodyclose // what the body has is in memory
 	switch {
 	case err == nil:
 		conn.SetReadLimit(longestMessage)

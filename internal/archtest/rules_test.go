@@ -94,7 +94,7 @@ var rules = archtest.Rules{
 		"github.com/insomniacslk/dhcp":     {"dhcp/...", "agent/...", "lab"},
 		"github.com/bmc-toolbox/bmclib/v2": {"bmc"},
 		"github.com/jacobweinstock":        {"bmc"},
-		"github.com/stmcginnis/gofish":     {"bmc", "lab/redfish"},
+		"github.com/stmcginnis/gofish":     {"lab/redfish"},
 		"github.com/go-logr/logr":          {"bmc"},
 		"github.com/gosnmp/gosnmp":         {"bmc"},
 		"github.com/bougou/go-ipmi":        {"bmc", "agent/...", "lab", "internal/benchbmc"},
