@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 func TestABMCThatDoesNotAnswerIsLeftAloneForAWhile(t *testing.T) {
