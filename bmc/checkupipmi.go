@@ -206,7 +206,7 @@ func (e *examination) sensor(ctx context.Context, raw []byte, next uint16) error
 		return nil //nolint:nilerr // not a sensor with a value, or one that cannot be read
 	}
 	full := sdr.Full
-	owner := (&client.CommandContext{}).WithResponderAddr(full.GeneratorID.OwnerID()).WithResponderLUN(uint8(full.GeneratorID.LUN()))
+	owner := (&client.CommandContext{}).WithResponderAddr(full.GeneratorID.OwnerID()).WithResponderLUN(full.GeneratorID.LUN())
 	read, err := e.ipmi.GetSensorReading(client.WithCommandContext(ctx, owner), uint8(full.SensorNumber))
 	if err != nil && completion(err) != 0 {
 		return nil //nolint:nilerr // not there, while the machine is off

@@ -48,9 +48,9 @@ func (a *app) openConsole(ctx context.Context, srv server, ref string, take bool
 		path += "?take=1"
 	}
 	address, client, header := srv.Socket(path)
-	conn, res, err := websocket.Dial(ctx, address, &websocket.DialOptions{
+	conn, res, err := websocket.Dial(ctx, address, &websocket.DialOptions{ //nolint:bodyclose // the library has closed it
 		HTTPClient: client, HTTPHeader: header, Subprotocols: []string{api.ConsoleProtocol},
-	}) //nolint:bodyclose // what the body has is in memory
+	})
 	switch {
 	case err == nil:
 		conn.SetReadLimit(longestMessage)

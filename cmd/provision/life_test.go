@@ -3,13 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,7 +67,7 @@ func startLife(t *testing.T) *life {
 	t.Helper()
 	l := &life{secrets: map[string]string{}}
 	site := strings.ReplaceAll(lifeSite, "PORT", l.startBMC(t))
-	l.ownServer = newServer(t, site, map[string]string{"factory": factoryWord, "given": givenSecret + "\n", "person": lifePassword + "\n"})
+	l.ownServer = newServer(t, site, "", map[string]string{"factory": factoryWord, "given": givenSecret + "\n", "person": lifePassword + "\n"})
 	for what, text := range map[string]string{"password of a rule": givenSecret, "password that BMCs come with": factoryWord, "password of a person": lifePassword} {
 		l.secret(what, text)
 	}
@@ -188,33 +182,13 @@ func (l *life) addRelay(t *testing.T) {
 	l.secret("token of a relay", r.Token)
 }
 
-var ticketShape = regexp.MustCompile(`provision\.ticket=(\S+)`)
-
 // enrol is a machine that boots: script, hello, the account for its BMC.
 func (l *life) enrol(t *testing.T) {
 	t.Helper()
-	script := l.get(t, l.web(nil), "http://"+l.http+"/boot/ipxe?mac="+lifeMAC+"&platform=efi&arch=x86_64")
-	ticket := ticketShape.FindStringSubmatch(script)
-	if ticket == nil {
-		t.Fatalf("no ticket in the script:\n%s", script)
-	}
-	l.secret("boot ticket", ticket[1])
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var hello api.HelloReply
-	l.post(t, l.web(nil), api.PathHello, api.HelloRequest{
-		Ticket: ticket[1], BootID: "boot-1", MAC: lifeMAC, CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})),
-		Inventory: api.Inventory{Vendor: "Contoso", Serial: "C0FFEE", BMC: api.InventoryBMC{Present: true, Address: "127.0.0.1"}},
-	}, &hello)
-	l.node = hello.NodeID
-	block, _ := pem.Decode([]byte(hello.Certificate))
-	agent := l.web(&tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key})
+	m := l.boot(t, lifeMAC, "C0FFEE")
+	l.secret("boot ticket", m.ticket)
+	l.node = m.id
+	agent := m.agent
 	step := l.poll(t, agent, nil)
 	if step == nil || step.BMC == nil {
 		t.Fatalf("the agent got %+v, want an order for an account", step)
@@ -233,32 +207,6 @@ func (l *life) poll(t *testing.T, agent *http.Client, report *api.StepReport) *a
 	var reply api.PollReply
 	l.post(t, agent, api.PathPoll, api.PollRequest{BootID: "boot-1", Report: report, Wait: 5}, &reply)
 	return reply.Step
-}
-
-// post is what an agent says; the answers are for it alone.
-func (l *life) post(t *testing.T, c *http.Client, path string, in, out any) {
-	t.Helper()
-	body, err := json.Marshal(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+l.https+path, bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("POST %s: %s %v %s", path, resp.Status, err, text)
-	}
-	if err := json.Unmarshal(text, out); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // fail has the BMC misbehave in several ways, and keeps what is said of it.

@@ -31,8 +31,9 @@ type ownServer struct {
 }
 
 // newServer makes the folder of a server that is to be started: with a site, in
-// which DIR is that folder, and with other files. Its boot files are stand-ins.
-func newServer(t *testing.T, site string, files map[string]string) *ownServer {
+// which DIR is that folder, with more in its provision.yaml than it needs, and
+// with other files. Its boot files are stand-ins.
+func newServer(t *testing.T, site, more string, files map[string]string) *ownServer {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "plife") //nolint:usetesting // sockets need short paths
 	if err != nil {
@@ -40,7 +41,7 @@ func newServer(t *testing.T, site string, files map[string]string) *ownServer {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &ownServer{dir: dir, http: freeAddress(t), https: freeAddress(t)}
-	config := fmt.Sprintf("state_dir: %s/state\nlog_level: debug\nlisten: {http: %q, https: %q, socket: %q}\n", dir, s.http, s.https, filepath.Join(dir, "api.sock"))
+	config := fmt.Sprintf("state_dir: %s/state\nlog_level: debug\nlisten: {http: %q, https: %q, socket: %q}\n%s", dir, s.http, s.https, filepath.Join(dir, "api.sock"), more)
 	all := map[string]string{
 		"site.yaml": strings.ReplaceAll(site, "DIR", dir), "provision.yaml": config, "state/boot/vmlinuz": "x", "state/boot/initrd.img": "x",
 	}

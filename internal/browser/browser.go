@@ -25,7 +25,7 @@ const patience = 60 * time.Second
 
 // A Browser is one Chromium.
 type Browser struct {
-	t   testing.TB
+	tb  testing.TB
 	cmd *exec.Cmd
 	to  *os.File
 
@@ -56,27 +56,27 @@ func (f *fault) Error() string { return f.Message }
 
 // Start starts a browser that ends with the test. It accepts any certificate:
 // those of our servers are made by themselves.
-func Start(t testing.TB) *Browser {
-	t.Helper()
-	b := &Browser{t: t, waiting: map[int]chan<- message{}}
+func Start(tb testing.TB) *Browser {
+	tb.Helper()
+	b := &Browser{tb: tb, waiting: map[int]chan<- message{}}
 	theirs, to, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	from, answers, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	b.to = to
 	// Root has no sandbox, and nothing but the server is to be asked for anything.
-	b.cmd = exec.CommandContext(t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", //nolint:gosec // a folder of ours
+	b.cmd = exec.CommandContext(tb.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", //nolint:gosec // a folder of ours
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--ignore-certificate-errors",
-		"--hide-scrollbars", "--remote-debugging-pipe", "--user-data-dir="+t.TempDir(), "about:blank")
+		"--hide-scrollbars", "--remote-debugging-pipe", "--user-data-dir="+tb.TempDir(), "about:blank")
 	b.cmd.ExtraFiles = []*os.File{theirs, answers} // 3 and 4
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	b.cmd.Cancel = func() error { return syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL) }
 	if err := b.cmd.Start(); err != nil {
-		t.Fatalf("%v; install it with: apt-get install -y chromium", err)
+		tb.Fatalf("%v; install it with: apt-get install -y chromium", err)
 	}
 	theirs.Close()
 	answers.Close()
@@ -85,7 +85,7 @@ func Start(t testing.TB) *Browser {
 		defer close(read)
 		b.read(from)
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL) // its profile goes anyhow
 		_ = b.cmd.Wait()
 		to.Close()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // A Page is one tab.
@@ -20,7 +21,7 @@ type Page struct {
 
 // Page opens an empty tab.
 func (b *Browser) Page() *Page {
-	b.t.Helper()
+	b.tb.Helper()
 	p := &Page{b: b}
 	b.mu.Lock()
 	b.events = p.hear
@@ -37,12 +38,12 @@ func (b *Browser) Page() *Page {
 }
 
 func (p *Page) must(method string, params map[string]any, out any) {
-	p.b.t.Helper()
+	p.b.tb.Helper()
 	if params == nil {
 		params = map[string]any{}
 	}
 	if err := p.b.do(p.session, method, params, out); err != nil {
-		p.b.t.Fatal(err)
+		p.b.tb.Fatal(err)
 	}
 }
 
@@ -82,18 +83,18 @@ func (p *Page) Faults() []string {
 
 // Open goes to an address, and waits until what is there is loaded.
 func (p *Page) Open(address string) {
-	p.b.t.Helper()
+	p.b.tb.Helper()
 	var gone struct{ ErrorText string }
 	p.must("Page.navigate", map[string]any{"url": address}, &gone)
 	if gone.ErrorText != "" {
-		p.b.t.Fatalf("open %s: %s", address, gone.ErrorText)
+		p.b.tb.Fatalf("open %s: %s", address, gone.ErrorText)
 	}
 	p.Await(`document.readyState === "complete"`)
 }
 
 // Await waits until an expression is true, also across a change of page.
 func (p *Page) Await(condition string) {
-	p.b.t.Helper()
+	p.b.tb.Helper()
 	look := "new Promise((done) => { const look = () => (" + condition + ") ? done(true) : setTimeout(look, 20); look(); })"
 	deadline := time.Now().Add(patience)
 	for {
@@ -102,7 +103,7 @@ func (p *Page) Await(condition string) {
 			return
 		}
 		if time.Now().After(deadline) || err != nil && !movedOn(err) {
-			p.b.t.Fatalf("the page does not get to %s: %v\n%s", condition, err, p.Text("body"))
+			p.b.tb.Fatalf("the page does not get to %s: %v\n%s", condition, err, p.Text("body"))
 		}
 	}
 }
@@ -133,10 +134,10 @@ func (p *Page) eval(expression string, within time.Duration) (any, error) {
 
 // Text returns the text of the first element that a selector finds.
 func (p *Page) Text(selector string) string {
-	p.b.t.Helper()
+	p.b.tb.Helper()
 	text, err := p.eval(fmt.Sprintf("document.querySelector(%q)?.innerText", selector), patience)
 	if err != nil {
-		p.b.t.Errorf("read %s: %v", selector, err)
+		p.b.tb.Errorf("read %s: %v", selector, err)
 	}
 	s, _ := text.(string)
 	return s
@@ -145,12 +146,12 @@ func (p *Page) Text(selector string) string {
 // Click clicks on the middle of the first element that a selector finds, as
 // soon as it can be.
 func (p *Page) Click(selector string) {
-	p.b.t.Helper()
+	p.b.tb.Helper()
 	p.Await(fmt.Sprintf(`(document.querySelector(%q)?.offsetParent && !document.querySelector(%q).disabled)`, selector, selector))
 	at, err := p.eval(fmt.Sprintf(`(() => { const el = document.querySelector(%q); el.scrollIntoView({block: "nearest"}); const r = el.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`, selector), patience)
 	where, ok := at.([]any)
 	if err != nil || !ok {
-		p.b.t.Fatalf("find %s: %v %v", selector, at, err)
+		p.b.tb.Fatalf("find %s: %v %v", selector, at, err)
 	}
 	for _, kind := range []string{"mousePressed", "mouseReleased"} {
 		p.must("Input.dispatchMouseEvent", map[string]any{"type": kind, "x": where[0], "y": where[1], "button": "left", "clickCount": 1}, nil)
@@ -159,11 +160,14 @@ func (p *Page) Click(selector string) {
 
 // Type presses the keys of a text, one after the other, wherever the focus is.
 func (p *Page) Type(text string) {
-	p.b.t.Helper()
+	p.b.tb.Helper()
 	for _, r := range text {
-		key := map[string]any{"key": string(r), "text": string(r), "windowsVirtualKeyCode": int(strings.ToUpper(string(r))[0])}
-		if r == '\r' {
-			key["key"], key["code"] = "Enter", "Enter"
+		key := map[string]any{"key": string(r), "text": string(r)}
+		switch { // the other codes are not those of characters
+		case r == '\r':
+			key["key"], key["code"], key["windowsVirtualKeyCode"] = "Enter", "Enter", r
+		case r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)):
+			key["windowsVirtualKeyCode"] = unicode.ToUpper(r)
 		}
 		for _, kind := range []string{"keyDown", "keyUp"} {
 			if key["type"] = kind; kind == "keyUp" {
@@ -176,7 +180,7 @@ func (p *Page) Type(text string) {
 
 // See sets how large the page is and whether it is dark.
 func (p *Page) See(width, height int, dark bool) {
-	p.b.t.Helper()
+	p.b.tb.Helper()
 	scheme := map[bool]string{true: "dark", false: "light"}[dark]
 	p.must("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}, nil)
 	p.must("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
@@ -184,7 +188,7 @@ func (p *Page) See(width, height int, dark bool) {
 
 // Picture returns what the page looks like, as PNG.
 func (p *Page) Picture() []byte {
-	p.b.t.Helper()
+	p.b.tb.Helper()
 	var shot struct{ Data []byte }
 	p.must("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true}, &shot)
 	return shot.Data
