@@ -206,10 +206,10 @@ func (e *examination) sensor(ctx context.Context, raw []byte, next uint16) error
 		return nil //nolint:nilerr // not a sensor with a value, or one that cannot be read
 	}
 	full := sdr.Full
-	owner := (&client.CommandContext{}).WithResponderAddr(uint8(full.GeneratorID.OwnerID())).WithResponderLUN(uint8(full.GeneratorID.LUN()))
+	owner := (&client.CommandContext{}).WithResponderAddr(full.GeneratorID.OwnerID()).WithResponderLUN(full.GeneratorID.LUN())
 	read, err := e.ipmi.GetSensorReading(client.WithCommandContext(ctx, owner), uint8(full.SensorNumber))
 	if err != nil && completion(err) != 0 {
-		return nil // not there, while the machine is off
+		return nil //nolint:nilerr // not there, while the machine is off
 	}
 	if err != nil {
 		return fmt.Errorf("read sensor: %w", err)
@@ -280,7 +280,7 @@ func (e *examination) entriesFrom(ctx context.Context, id uint16) (bool, error) 
 	for n := range mostRecords {
 		entry, next, err := e.entry(ctx, id)
 		if n == 0 && completion(err) != 0 {
-			return false, nil
+			return false, nil //nolint:nilerr // the BMC says so
 		}
 		if err != nil {
 			return false, err
