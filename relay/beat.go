@@ -67,6 +67,7 @@ func (r *Relay) beat(ctx context.Context) error {
 	r.removed.Store(false)
 	if r.away.Load() {
 		r.o.Log.InfoContext(ctx, "server is there", "server", r.id.Server)
+		r.follow(ctx) // perhaps somewhere else
 		r.handOver(ctx) // before anybody else can ask it for an address
 		r.away.Store(false)
 		return r.refresh(ctx)
@@ -102,9 +103,12 @@ func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 // refresh asks what the server knows now, and keeps it for when it is away.
 func (r *Relay) refresh(ctx context.Context) error {
 	r.learned = r.o.Now()
+	if err := r.id.retry(); err != nil {
+		r.o.Log.DebugContext(ctx, "who we are is not kept", "err", err)
+	}
 	if pair := r.link.cert.Load(); pair != nil && dueForRenewal(pair, r.o.Now()) {
 		if err := r.link.renew(ctx); err != nil {
-			r.o.Log.WarnContext(ctx, "certificate not renewed", "err", err)
+			r.o.Log.WarnContext(ctx, "certificate not renewed, or not kept", "err", err)
 		}
 	}
 	have := ""

@@ -47,9 +47,8 @@ func (d *door) close() {
 // are open before anything is answered.
 type doors struct {
 	dhcp  *socket
-	dhcp6 *socket6    // nil without a server to relay to, and while it cannot be opened
-	ended atomic.Bool // it was served, and is no more
-	deaf  string      // why machines of IPv6 are not heard, as it was said to whoever reads the log
+	dhcp6 *socket6 // nil without a server to relay to, and while it cannot be opened
+	deaf  string   // why machines of IPv6 are not heard, as it was said to whoever reads the log
 
 	open   map[netip.Addr]*door
 	failed map[netip.Addr]bool // said to whoever reads the log

@@ -1,18 +1,23 @@
 package relay
 
-import "context"
+import (
+	"context"
+	"errors"
+	"net"
+)
 
 // hear6 opens what machines of IPv6 are heard by, and hears those on all ports.
 // What fails is tried again with the next look at the addresses: machines of
 // IPv4 need nothing of it.
 func (r *Relay) hear6(ctx context.Context, d *doors) {
-	if !r.rules6.server.IsValid() {
-		return // the server has no IPv6 address
-	}
-	if d.ended.Load() {
+	reached := r.rules6.server().IsValid()
+	if d.dhcp6 != nil && (d.dhcp6.ended.Load() || !reached) {
 		_ = d.dhcp6.conn.Close()
 		d.dhcp6 = nil
-		d.ended.Store(false)
+	}
+	if !reached { // the server has no IPv6 address, or no more
+		d.deaf = ""
+		return
 	}
 	var err error
 	if d.dhcp6 == nil {
@@ -42,9 +47,9 @@ func (r *Relay) serve6(ctx context.Context, d *doors) {
 	}
 	d.served.Go(func() {
 		defer context.AfterFunc(ctx, func() { _ = s.conn.Close() })()
-		if err := r.relayDHCP6(ctx, s); err != nil {
+		defer s.ended.Store(true)
+		if err := r.relayDHCP6(ctx, s); err != nil && !errors.Is(err, net.ErrClosed) {
 			r.o.Log.ErrorContext(ctx, "dhcpv6 relayed no more, for now", "err", err)
-			d.ended.Store(true)
 		}
 	})
 }

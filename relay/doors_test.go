@@ -53,7 +53,7 @@ func hasAddress(t *testing.T, flag, prefix string) bool {
 func run(t *testing.T, r *Relay) (stop func()) {
 	t.Helper()
 	var err error
-	if r.link, err = newLink(&identity{Server: "https://127.0.0.1:1", Pin: "sha256:" + strings.Repeat("0", 64)}); err != nil {
+	if r.link, err = newLink(&identity{Server: "https://127.0.0.1:1", Pin: "sha256:" + strings.Repeat("0", 64)}, nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -19,6 +19,7 @@ import (
 	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/dhcp/foreign"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/repeat"
 	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
 	"github.com/rackstage/provision/pxe/tftp"
 )
@@ -64,6 +65,9 @@ type Relay struct {
 	places  atomic.Pointer[[]port]
 	served  atomic.Int64 // bytes given to machines
 
+	finding sync.Mutex // held while the server is looked up
+	lost    bool       // its name leads nowhere; whoever reads the log knows
+
 	mu      sync.Mutex
 	seen    []api.RelayFetched       // to report
 	granted map[netip.Addr]grant     // what was confirmed while the server was away
@@ -107,11 +111,11 @@ func (r *Relay) identify(ctx context.Context) (err error) {
 	if r.id, err = readIdentity(r.o.StateDir); err != nil {
 		return err
 	}
-	if r.id != nil {
+	if r.id.enrolled() {
 		if r.o.Server != "" && r.o.Server != r.id.Server {
 			r.id.Server = r.o.Server // it has moved; its CA is the same
 		}
-		r.link, err = newLink(r.id)
+		r.link, err = newLink(r.id, r.names)
 		return err
 	}
 	if r.o.Server == "" || r.o.Token == "" {
@@ -124,11 +128,17 @@ func (r *Relay) identify(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.id = &identity{Server: r.o.Server, Pin: pin, dir: r.o.StateDir}
-	if r.id.Key, err = newKey(); err != nil {
+	if r.id == nil {
+		r.id = &identity{dir: r.o.StateDir}
+		if r.id.Key, err = newKey(); err != nil {
+			return err
+		}
+	}
+	r.id.Server, r.id.Pin = r.o.Server, pin
+	if err := r.id.change(func(*identity) {}); err != nil { // before the token is spent
 		return err
 	}
-	if r.link, err = newLink(r.id); err != nil {
+	if r.link, err = newLink(r.id, r.names); err != nil {
 		return err
 	}
 	return r.link.enrol(ctx, secret)
@@ -143,7 +153,9 @@ func (r *Relay) prepare(ctx context.Context) (err error) {
 	if r.cache, err = openCache(filepath.Join(r.o.StateDir, "cache"), r.o.CacheLimit); err != nil {
 		return err
 	}
-	server, six, err := r.dhcpServers(ctx)
+	looking, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	server, six, err := r.dhcpServers(looking)
 	if err != nil {
 		return err
 	}
@@ -188,7 +200,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer r.link.close()
 	r.socket = doors.dhcp
 	r.o.Log.InfoContext(ctx, "relay started", "relay", r.id.Name, "server", r.id.Server, "interfaces", r.o.Interfaces, "away", r.away.Load())
-	if len(r.advertised()) > 0 && !r.rules6.server.IsValid() {
+	if len(r.advertised()) > 0 && !r.rules6.server().IsValid() {
 		r.o.Log.WarnContext(ctx, "dhcpv6 not relayed: the server's name has no IPv6 address, see --dhcp6-server", "server", r.id.Server)
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -196,6 +208,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	group.Go(func() error { r.keepDoors(ctx, doors); return nil })
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
+	group.Go(func() error { repeat.Every(ctx, followEvery, func() { r.follow(ctx) }); return nil })
 	group.Go(func() error { r.keepSnapshots(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })
 	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.advertised, r.o.Log) })
