@@ -77,7 +77,6 @@ func (r *rebuild) run() {
 			break
 		}
 	}
-	r.decide()
 	for _, l := range r.anew {
 		for _, sh := range l.shelves {
 			l.skip(sh)
@@ -231,17 +230,18 @@ func (r *rebuild) enter(l *ledger, c *placeCopy) {
 	}
 }
 
-// decide ends what a client has twice in one network, but for the lease that
-// lasts longest: it has one address on each. Of several that it gave back, the
+// decide ends, when all is known, what a client has twice in one network, but for
+// the lease that lasts longest: it has one address on each. Of several that it gave back, the
 // last is remembered.
 func (r *rebuild) decide() {
 	for g, all := range r.twice {
 		l, mac := g.of, g.mac
-		all = slices.DeleteFunc(all, func(p *place) bool {
+		slices.SortFunc(all, func(a, b *place) int { return cmp.Compare(a.ip, b.ip) })
+		all = slices.DeleteFunc(slices.Compact(all), func(p *place) bool {
 			return p.lease.mac != mac || p.lease.state != leaseBound && p.lease.state != leaseReleased
 		})
-		if len(all) == 0 {
-			continue
+		if len(all) < 2 {
+			continue // it got another one meanwhile
 		}
 		last := slices.MaxFunc(all, func(a, b *place) int {
 			return cmp.Or(cmp.Compare(b.lease.state, a.lease.state), cmp.Compare(a.lease.expires, b.lease.expires), cmp.Compare(a.ip, b.ip)) // bound is less than released
