@@ -58,6 +58,14 @@ type RelayReport struct {
 	Usage   RelayUsage     `json:"usage"`
 	Seen    []RelayFetched `json:"seen,omitempty"` // since the last report
 	Foreign []RelayForeign `json:"foreign,omitempty"`
+	Trouble []RelayTrouble `json:"trouble,omitempty"`
+}
+
+// RelayTrouble is what is wrong with a relay itself, as it says, for as long as it
+// is.
+type RelayTrouble struct {
+	Code   string `json:"code"` // of its diagnosis: E-RELAY-NO-IPV6, E-RELAY-DISK
+	Detail string `json:"detail"`
 }
 
 // RelayPlace is the address by which machines of a subnet reach a relay.
@@ -198,6 +206,8 @@ type Relay struct {
 	Version  string       `json:"version,omitempty"`
 	Places   []RelayPlace `json:"places,omitempty"`
 	Usage    RelayUsage   `json:"usage"`
+
+	Trouble []RelayTrouble `json:"trouble,omitempty"` // what it says is wrong with it
 }
 
 // RelayList is all relays, by name.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 )
 
 const (
@@ -67,7 +68,7 @@ func (r *Relay) beat(ctx context.Context) error {
 	r.removed.Store(false)
 	if r.away.Load() {
 		r.o.Log.InfoContext(ctx, "server is there", "server", r.id.Server)
-		r.follow(ctx) // perhaps somewhere else
+		r.follow(ctx)   // perhaps somewhere else
 		r.handOver(ctx) // before anybody else can ask it for an address
 		r.away.Store(false)
 		return r.refresh(ctx)
@@ -81,7 +82,7 @@ func (r *Relay) beat(ctx context.Context) error {
 
 func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 	report := api.RelayReport{
-		Version: r.o.Version, Seen: seen, Foreign: r.foreignNow(),
+		Version: r.o.Version, Seen: seen, Foreign: r.foreignNow(), Trouble: r.troublesNow(),
 		Usage: api.RelayUsage{
 			CacheBytes: r.cache.size(), CacheLimit: r.o.CacheLimit, Served: r.served.Load(), Fetched: r.cache.fetched.Load(),
 			Requests: r.stats.requests.Load(), Relayed: r.stats.relayed.Load(), BOOTP: r.stats.bootp.Load(),
@@ -103,9 +104,7 @@ func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 // refresh asks what the server knows now, and keeps it for when it is away.
 func (r *Relay) refresh(ctx context.Context) error {
 	r.learned = r.o.Now()
-	if err := r.id.retry(); err != nil {
-		r.o.Log.DebugContext(ctx, "who we are is not kept", "err", err)
-	}
+	r.troubleOf(fleet.CodeRelayDisk, "who we are", r.id.retry())
 	if pair := r.link.cert.Load(); pair != nil && dueForRenewal(pair, r.o.Now()) {
 		if err := r.link.renew(ctx); err != nil {
 			r.o.Log.WarnContext(ctx, "certificate not renewed, or not kept", "err", err)
@@ -152,7 +151,9 @@ func (r *Relay) keepSnapshots(ctx context.Context) {
 }
 
 func (r *Relay) keepSnapshot(ctx context.Context, k kept) {
-	if err := writeJSON(filepath.Join(r.o.StateDir, snapshotFile), k); err != nil {
+	err := writeJSON(filepath.Join(r.o.StateDir, snapshotFile), k)
+	r.troubleOf(fleet.CodeRelayDisk, "what the server knows", err)
+	if err != nil {
 		r.o.Log.WarnContext(ctx, "what the server knows is not kept: after a start without it, an older state counts", "err", err)
 	}
 }

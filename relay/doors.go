@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/repeat"
 	"github.com/rackstage/provision/internal/throttle"
 )
@@ -98,6 +100,7 @@ func (r *Relay) openNew(ctx context.Context, d *doors) error {
 	for _, p := range r.ports() {
 		for _, at := range p.refused {
 			d.complain(ctx, r.o.Log, at, p.name, errElsewhere)
+			six = errors.Join(six, fmt.Errorf("%s: %w", at, errElsewhere))
 		}
 		for _, at := range p.addrs() {
 			switch err := d.openAt(ctx, at, r.known.Load().said); {
@@ -111,6 +114,7 @@ func (r *Relay) openNew(ctx context.Context, d *doors) error {
 			}
 		}
 	}
+	r.troubleOf(fleet.CodeRelayNoIPv6, "addresses", six)
 	if len(d.open) == 0 {
 		return errors.Join(four, six)
 	}

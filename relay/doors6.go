@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // hear6 opens what machines of IPv6 are heard by, and hears those on all ports.
@@ -15,24 +17,29 @@ func (r *Relay) hear6(ctx context.Context, d *doors) {
 		_ = d.dhcp6.conn.Close()
 		d.dhcp6 = nil
 	}
-	if !reached { // the server has no IPv6 address, or no more
-		d.deaf = ""
-		return
+	err := errNoServer6
+	if reached {
+		err = d.listen6(ctx, r.ports())
 	}
-	var err error
-	if d.dhcp6 == nil {
-		d.dhcp6, err = listenDHCP6(ctx)
-	}
-	if err == nil {
-		err = d.dhcp6.hear(r.ports())
-	}
+	r.troubleOf(fleet.CodeRelayNoIPv6, "DHCPv6", err)
 	switch {
-	case err == nil:
+	case err == nil, !reached && len(r.advertised()) == 0:
 		d.deaf = ""
 	case d.deaf != err.Error():
 		d.deaf = err.Error()
 		r.o.Log.WarnContext(ctx, "dhcpv6 not heard, tried again every two seconds; ipv4 is served", "err", err)
 	}
+}
+
+var errNoServer6 = errors.New("the server's name has no IPv6 address, see --dhcp6-server")
+
+func (d *doors) listen6(ctx context.Context, ports []port) (err error) {
+	if d.dhcp6 == nil {
+		if d.dhcp6, err = listenDHCP6(ctx); err != nil {
+			return err
+		}
+	}
+	return d.dhcp6.hear(ports)
 }
 
 // serve6 begins to relay DHCPv6 if that is new.

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/netns"
 )
 
@@ -137,6 +139,17 @@ func TestTroubleWithIPv6LeavesIPv4Alone(t *testing.T) {
 	r := relayBehind(t, "eth1")
 	defer run(t, r)()
 	await(t, "open at an address of IPv4", func() bool { return opens(t, "10.78.0.1") })
+	if got := r.reportNow(nil).Trouble; len(got) != 0 {
+		t.Errorf("%v is reported, though the server serves no IPv6 there", got)
+	}
+	told := farSnapshot()
+	told.Subnets = append(told.Subnets, api.RelaySubnet{Name: "far6", CIDR: netip.MustParsePrefix("fd78::/64"), Serves: true})
+	if err := r.learn(told, "2"); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.reportNow(nil).Trouble; len(got) != 1 || got[0].Code != fleet.CodeRelayNoIPv6 || !strings.Contains(got[0].Detail, "547") {
+		t.Errorf("%v is reported, want that port 547 is taken", got)
+	}
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -145,4 +158,5 @@ func TestTroubleWithIPv6LeavesIPv4Alone(t *testing.T) {
 		defer r.mu.Unlock()
 		return r.socket6 != nil
 	})
+	await(t, "well", func() bool { return len(r.reportNow(nil).Trouble) == 0 })
 }

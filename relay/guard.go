@@ -21,7 +21,7 @@ const (
 // counters, rates, and who asked lately.
 type guard[K comparable] struct {
 	where   atomic.Pointer[netip.AddrPort] // the server, see [guard.server]
-	chained bool           // other relays behind us are believed
+	chained bool                           // other relays behind us are believed
 	rates   *throttle.Throttle[K]
 	asked   *recent[K] // whom an answer may be for
 	stats   *stats

@@ -68,13 +68,14 @@ type Relay struct {
 	finding sync.Mutex // held while the server is looked up
 	lost    bool       // its name leads nowhere; whoever reads the log knows
 
-	mu      sync.Mutex
-	seen    []api.RelayFetched       // to report
-	granted map[netip.Addr]grant     // what was confirmed while the server was away
-	rounds  int                      // of handing that over
-	asked   map[transaction]question // transactions of our own, and what each is about
-	socket  *socket                  // nil before Run
-	socket6 *socket6                 // nil before Run, without a server to relay to, and while it cannot be opened
+	mu       sync.Mutex
+	seen     []api.RelayFetched       // to report
+	troubles map[cause]string         // to report
+	granted  map[netip.Addr]grant     // what was confirmed while the server was away
+	rounds   int                      // of handing that over
+	asked    map[transaction]question // transactions of our own, and what each is about
+	socket   *socket                  // nil before Run
+	socket6  *socket6                 // nil before Run, without a server to relay to, and while it cannot be opened
 }
 
 var longAgo = time.Unix(0, 0)
@@ -200,9 +201,6 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer r.link.close()
 	r.socket = doors.dhcp
 	r.o.Log.InfoContext(ctx, "relay started", "relay", r.id.Name, "server", r.id.Server, "interfaces", r.o.Interfaces, "away", r.away.Load())
-	if len(r.advertised()) > 0 && !r.rules6.server().IsValid() {
-		r.o.Log.WarnContext(ctx, "dhcpv6 not relayed: the server's name has no IPv6 address, see --dhcp6-server", "server", r.id.Server)
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { <-ctx.Done(); _ = doors.dhcp.conn.Close(); return nil })
 	group.Go(func() error { r.keepDoors(ctx, doors); return nil })
@@ -211,6 +209,6 @@ func (r *Relay) Run(ctx context.Context) error {
 	group.Go(func() error { repeat.Every(ctx, followEvery, func() { r.follow(ctx) }); return nil })
 	group.Go(func() error { r.keepSnapshots(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })
-	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.advertised, r.o.Log) })
+	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.advertised, alarms6{r}, r.o.Log) })
 	return group.Wait()
 }
