@@ -184,6 +184,7 @@ type RelayNode struct {
 	State     string     `json:"state"`
 	Installed bool       `json:"installed"` // has a system, whatever its state
 	Addr      netip.Addr `json:"addr"`      // on one of the subnets; zero when it has none there
+	Other     netip.Addr `json:"other"`     // of the other family; zero when it has none there
 }
 
 // RelayFile is a boot file, by its content.
