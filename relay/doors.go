@@ -30,9 +30,18 @@ type door struct {
 	http   net.Listener
 	agents net.Listener
 	tftp   net.PacketConn
+	said   way
 	stop   context.CancelFunc // nil before it is served
 	ended  atomic.Bool        // it was served, and is no more
 }
+
+// A way is how the server says that machines come in.
+type way struct {
+	boot, agents uint16
+	onePort      bool
+}
+
+func wayOf(said api.RelaySnapshot) way { return way{said.BootPort, said.AgentPort, said.OnePort} }
 
 func (d *door) close() {
 	for _, l := range []net.Listener{d.http, d.agents} {
@@ -136,7 +145,7 @@ func (d *doors) openAt(ctx context.Context, at netip.Addr, said api.RelaySnapsho
 	if d.open[at] != nil {
 		return nil
 	}
-	n := &door{}
+	n := &door{said: wayOf(said)}
 	defer func() {
 		if err != nil {
 			n.close()
@@ -182,7 +191,7 @@ func (r *Relay) keepDoors(ctx context.Context, d *doors) {
 		}
 		r.hear6(ctx, d)
 		r.serve6(ctx, d)
-		d.closeGone(r.ports())
+		d.closeGone(r.ports(), wayOf(r.known.Load().said))
 		if err = errors.Join(err, r.openNew(ctx, d)); err != nil {
 			r.o.Log.DebugContext(ctx, "addresses not served", "err", err)
 		}
@@ -198,9 +207,9 @@ func (r *Relay) addrs() (list []netip.Addr) {
 	return list
 }
 
-// closeGone closes the doors at addresses that are ours no more, and forgets
-// those that have ended by themselves.
-func (d *doors) closeGone(ports []port) {
+// closeGone closes the doors at addresses that are ours no more, and those whose
+// ports are others now, and forgets those that have ended by themselves.
+func (d *doors) closeGone(ports []port, said way) {
 	stay := map[netip.Addr]bool{}
 	for _, p := range ports {
 		for _, at := range slices.Concat(p.addrs(), p.ending, p.doubtful) {
@@ -211,8 +220,9 @@ func (d *doors) closeGone(ports []port) {
 		}
 	}
 	for at, n := range d.open {
-		if !stay[at] || n.ended.Load() {
+		if !stay[at] || n.ended.Load() || n.said != said {
 			n.stop()
+			n.close() // the next one may want the same ports
 			delete(d.open, at)
 		}
 	}

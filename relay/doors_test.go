@@ -34,7 +34,12 @@ func await(t *testing.T, what string, so func() bool) {
 // opens reports whether machines get in at an address.
 func opens(t *testing.T, at string) bool {
 	t.Helper()
-	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", net.JoinHostPort(at, "80"))
+	return opensAt(t, at, "80")
+}
+
+func opensAt(t *testing.T, at, port string) bool {
+	t.Helper()
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", net.JoinHostPort(at, port))
 	if err != nil {
 		return false
 	}

@@ -133,5 +133,8 @@ func readSnapshot(dir string) (kept, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return kept{}, nil
 	}
-	return k, err
+	if err != nil {
+		return kept{}, err
+	}
+	return k, nil
 }

@@ -179,12 +179,15 @@ func (l *link) report(ctx context.Context, r api.RelayReport) error {
 }
 
 // maxSnapshot bounds what we take in: 100,000 nodes have some 20 MB.
-const maxSnapshot = 256 << 20
+const (
+	maxSnapshot  = 256 << 20
+	snapshotTime = 10 * time.Minute // over a thin line
+)
 
 // snapshot fetches what the server knows of our subnets, unless it is what we
 // have.
 func (l *link) snapshot(ctx context.Context, have string) (s *api.RelaySnapshot, tag string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.base+api.PathRelaySnapshot, nil)
 	if err != nil {

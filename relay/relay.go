@@ -60,8 +60,9 @@ type Relay struct {
 	away    atomic.Bool
 	removed atomic.Bool // the server refuses us
 	known   atomic.Pointer[knowledge]
-	keeping chan kept // the last snapshot, until it is on disk
-	learned time.Time // when the server was last asked what it knows; of the beating alone
+	keeping chan kept     // the last snapshot, until it is on disk
+	learned time.Time     // when the server was last asked what it knows; of the beating alone
+	wake    chan struct{} // it is asked beside the beats; nil before Run
 	places  atomic.Pointer[[]port]
 	served  atomic.Int64 // bytes given to machines
 
@@ -167,8 +168,8 @@ func (r *Relay) prepare(ctx context.Context) (err error) {
 	}
 	r.others = r.newWatch()
 	last, err := readSnapshot(r.o.StateDir)
-	if err != nil {
-		return err
+	if err != nil { // the server says it anew
+		r.o.Log.WarnContext(ctx, "what the server said last is not read", "err", err)
 	}
 	r.away.Store(true)
 	if last.Tag != "" {
@@ -199,7 +200,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		return err
 	}
 	defer r.link.close()
-	r.socket = doors.dhcp
+	r.socket, r.wake = doors.dhcp, make(chan struct{}, 1)
 	r.o.Log.InfoContext(ctx, "relay started", "relay", r.id.Name, "server", r.id.Server, "interfaces", r.o.Interfaces, "away", r.away.Load())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { <-ctx.Done(); _ = doors.dhcp.conn.Close(); return nil })
@@ -207,6 +208,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
 	group.Go(func() error { repeat.Every(ctx, followEvery, func() { r.follow(ctx) }); return nil })
+	group.Go(func() error { r.keepLearning(ctx); return nil })
 	group.Go(func() error { r.keepSnapshots(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })
 	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.advertised, alarms6{r}, r.o.Log) })
