@@ -69,8 +69,10 @@ func TestTheSnapshotHasTheAddressesOfBothFamilies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, e := newTestServer(t, func(o *Options) { o.Held, o.Leases = tt.held, leaseBook{a("10.78.0.50"): "52:54:00:00:00:77"} })
 			e.site.Subnets = []fleet.Subnet{
-				{Name: "west-boot", CIDR: netip.MustParsePrefix("10.78.0.0/24")}, {Name: "west6", CIDR: netip.MustParsePrefix("fd78::/64")},
-				{Name: "prd-boot", CIDR: netip.MustParsePrefix("10.79.0.0/24")}, {Name: "prd6", CIDR: netip.MustParsePrefix("fd79::/64")},
+				{Name: "west-boot", CIDR: netip.MustParsePrefix("10.78.0.0/24")},
+				{Name: "west6", CIDR: netip.MustParsePrefix("fd78::/64")},
+				{Name: "prd-boot", CIDR: netip.MustParsePrefix("10.79.0.0/24")},
+				{Name: "prd6", CIDR: netip.MustParsePrefix("fd79::/64")},
 			}
 			got, ok := s.relayNode(fleet.Relay{Subnets: []string{"west-boot", "west6"}}, fleet.Node{MAC: one, MACs: []fleet.MAC{one, two}, State: fleet.Active, Addr: tt.stored})
 			if !ok || got.Addr.String() != tt.addr || got.Other.String() != tt.other {

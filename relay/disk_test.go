@@ -191,7 +191,7 @@ func TestAServerThatTellsOtherPortsIsBelieved(t *testing.T) {
 	ip(t, "link", "add", "eth1", "type", "veth", "peer", "name", "nic0")
 	ip(t, "link", "set", "eth1", "up")
 	ip(t, "address", "add", "10.78.0.1/24", "dev", "eth1")
-	r := relayBehind(t, "eth1")
+	r := relayBehind(t)
 	defer run(t, r)()
 	await(t, "open at the first port", func() bool { return opensAt(t, "10.78.0.1", "80") })
 	told := farSnapshot()
