@@ -58,6 +58,14 @@ type RelayReport struct {
 	Usage   RelayUsage     `json:"usage"`
 	Seen    []RelayFetched `json:"seen,omitempty"` // since the last report
 	Foreign []RelayForeign `json:"foreign,omitempty"`
+	Trouble []RelayTrouble `json:"trouble,omitempty"`
+}
+
+// RelayTrouble is what is wrong with a relay itself, as it says, for as long as it
+// is.
+type RelayTrouble struct {
+	Code   string `json:"code"` // of its diagnosis: E-RELAY-NO-IPV6, E-RELAY-DISK
+	Detail string `json:"detail"`
 }
 
 // RelayPlace is the address by which machines of a subnet reach a relay.
@@ -176,6 +184,7 @@ type RelayNode struct {
 	State     string     `json:"state"`
 	Installed bool       `json:"installed"` // has a system, whatever its state
 	Addr      netip.Addr `json:"addr"`      // on one of the subnets; zero when it has none there
+	Other     netip.Addr `json:"other"`     // of the other family; zero when it has none there
 }
 
 // RelayFile is a boot file, by its content.
@@ -198,6 +207,8 @@ type Relay struct {
 	Version  string       `json:"version,omitempty"`
 	Places   []RelayPlace `json:"places,omitempty"`
 	Usage    RelayUsage   `json:"usage"`
+
+	Trouble []RelayTrouble `json:"trouble,omitempty"` // what it says is wrong with it
 }
 
 // RelayList is all relays, by name.

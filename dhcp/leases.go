@@ -33,6 +33,14 @@ func (s *Server) Leases(subnet string, after netip.Addr, limit int) []fleet.Leas
 	return list[:min(len(list), limit)]
 }
 
+// AddrsOf returns the addresses that a client holds now, the newest first.
+func (s *Server) AddrsOf(mac fleet.MAC) (addrs []netip.Addr) {
+	for _, l := range s.book.leasesByMAC(mac) {
+		addrs = append(addrs, l.Addr)
+	}
+	return addrs
+}
+
 // Release ends the lease of an address, as an operator wants it. The machine
 // that has the address is not asked: it loses it when it renews.
 func (s *Server) Release(ctx context.Context, addr netip.Addr) (fleet.Lease, error) {

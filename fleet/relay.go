@@ -40,6 +40,13 @@ func (r Relay) AddrOn(subnet string) netip.Addr {
 	return netip.Addr{}
 }
 
+// RelayTrouble is what is wrong with a relay itself: the code of a diagnosis, and
+// what it says of it.
+type RelayTrouble struct{ Code, Detail string }
+
+// RelayTroubles are the codes of what a relay may say is wrong with it.
+func RelayTroubles() []string { return []string{CodeRelayNoIPv6, CodeRelayDisk} }
+
 // RelaySilence is how long a relay, which says a word every two seconds, is not
 // heard before something is wrong.
 const RelaySilence = time.Minute
@@ -54,6 +61,8 @@ type RelayStatus struct {
 	From    netip.Addr
 	Version string
 	Places  []RelayAt
+
+	Trouble []RelayTrouble // what is wrong with it
 
 	CacheBytes, CacheLimit int64 // of its disk
 	Served, Fetched        int64 // bytes given to machines, and taken from us

@@ -119,6 +119,11 @@ type Leases interface {
 	LeaseByAddr(addr netip.Addr) (fleet.Lease, bool)
 }
 
+// Held tells which addresses machines hold now.
+type Held interface {
+	AddrsOf(macs ...fleet.MAC) []netip.Addr
+}
+
 // Images is the image store.
 type Images interface {
 	List() ([]api.Image, error)

@@ -29,6 +29,9 @@ func relayView(now time.Time, r api.Relay) web.Relay {
 	default:
 		out.Seen = web.Duration(now.Sub(*r.Seen)) + " ago"
 	}
+	if len(r.Trouble) > 0 {
+		out.Tone, out.Icon, out.Why = "wait", "warn", "see the alarms"
+	}
 	if r.Silent {
 		out.Tone, out.Icon, out.Why = "bad", "warn", "see the alarms"
 	}

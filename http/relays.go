@@ -102,6 +102,9 @@ func fromRelay(r fleet.Relay, st fleet.RelayStatus) api.Relay {
 	if st.From.IsValid() {
 		out.From = st.From.String()
 	}
+	for _, t := range st.Trouble {
+		out.Trouble = append(out.Trouble, api.RelayTrouble{Code: t.Code, Detail: t.Detail})
+	}
 	for _, p := range r.Places {
 		out.Places = append(out.Places, api.RelayPlace{Subnet: p.Subnet, Addr: p.Addr})
 	}

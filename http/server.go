@@ -36,6 +36,7 @@ type Options struct {
 	Authority Authority
 	Images    Images
 	Leases    Leases   // nil: nobody knows who holds which address
+	Held      Held     // nil: as Leases
 	Relays    Relays   // nil: there are none
 	Secrets   Secrets  // nil: there are none
 	Segments  Segments // nil: nobody wants to know

@@ -71,7 +71,7 @@ func (r *Relay) fromMachine(s *socket, m message, from port) {
 }
 
 func (r *Relay) toServer(s *socket, p packet, from port) {
-	if r.sent(s.send(p, r.rules.server, from.addr.Addr(), 0)) {
+	if r.sent(s.send(p, r.rules.server(), from.addr.Addr(), 0)) {
 		r.stats.relayed.Add(1)
 	}
 }

@@ -38,7 +38,7 @@ func (r *Relay) pass6(s *socket6, m message) {
 }
 
 func (r *Relay) toServer6(s *socket6, p packet6, peer netip.Addr, from port, link netip.Addr) {
-	if r.sent(s.send(r.rules6.up(p, peer, from, link), r.rules6.server, link, 0)) {
+	if r.sent(s.send(r.rules6.up(p, peer, from, link), r.rules6.server(), link, 0)) {
 		r.stats.relayed.Add(1)
 	}
 }

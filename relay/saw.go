@@ -52,7 +52,7 @@ func (r *Relay) newWatch() *foreign.Watch {
 
 // isFriend reports whether an address is ours or the server's.
 func (r *Relay) isFriend(a netip.Addr) bool {
-	return r.isOurs(a) || r.isOurs6(a) || a == r.rules.server.Addr() || a == r.rules6.server.Addr()
+	return r.isOurs(a) || r.isOurs6(a) || a == r.rules.server().Addr() || a == r.rules6.server().Addr()
 }
 
 // networks are our interfaces, as the watch over other servers knows them.

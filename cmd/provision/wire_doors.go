@@ -152,7 +152,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		return nil, err
 	}
 	if st.dhcp != nil {
-		o.Leases, o.TFTP, o.Arming = st.leases(), st.tree.open, st.dhcp.CheckArming
+		o.Leases, o.Held, o.TFTP, o.Arming = st.leases(), st.leases(), st.tree.open, st.dhcp.CheckArming
 		o.Network = st.network()
 	}
 	st.tree.web, err = httpd.New(o)

@@ -18,6 +18,21 @@ func (s *Server) Leases(subnet string, after netip.Addr, limit int) []fleet.Leas
 	return all[:min(len(all), limit)]
 }
 
+// AddrsOf returns the addresses that a card holds now, of which each subnet has one.
+func (s *Server) AddrsOf(mac fleet.MAC) (addrs []netip.Addr) {
+	b := s.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	for _, l := range b.ledgers {
+		p := l.byMachine[client{mac: mac}.machine()]
+		if p != nil && p.lease.State == fleet.LeaseBound && now.Before(p.lease.Expires) {
+			addrs = append(addrs, p.addr)
+		}
+	}
+	return addrs
+}
+
 // Release ends a lease as if its client had released it. When it returns, that
 // is on the disk.
 func (s *Server) Release(ctx context.Context, addr netip.Addr) (fleet.Lease6, error) {

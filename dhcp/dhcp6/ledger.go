@@ -103,6 +103,7 @@ type ledger struct {
 
 	use     stock
 	counted time.Time
+	dirty   map[netip.Addr]struct{} // places that have changed since they were copied; nil: nobody copies
 }
 
 // A stock is how many of the addresses that are given to anybody are left.
@@ -305,6 +306,7 @@ func (l *ledger) place(a netip.Addr) *place {
 	}
 	p := &place{addr: a}
 	l.byAddr[a] = p
+	l.touch(a)
 	return p
 }
 
@@ -312,6 +314,10 @@ func (l *ledger) place(a netip.Addr) *place {
 func (l *ledger) hold(p *place, c client, until, now time.Time) {
 	if _, busy := p.holder(now); !busy && l.isShared(p.addr) {
 		l.use.add(c, !c.known)
+	}
+	l.touch(p.addr)
+	if old := l.byIA[c.key()]; old != nil && old != p {
+		l.touch(old.addr)
 	}
 	if old := l.byIA[c.key()]; old != nil && old != p && old.held.key() == c.key() && old.storing == 0 {
 		old.held = client{} // it was offered another one before
@@ -330,6 +336,11 @@ func (l *ledger) hold(p *place, c client, until, now time.Time) {
 func (l *ledger) put(lease fleet.Lease6) *place {
 	p, c := l.place(lease.Addr), clientOf(lease)
 	l.unlink(p)
+	for _, old := range []*place{l.byIA[c.key()], l.byMachine[c.machine()]} {
+		if old != nil {
+			l.touch(old.addr)
+		}
+	}
 	if old := l.byIA[c.key()]; old != nil && old != p && lease.State == fleet.LeaseBound && old.lease.DUID == c.duid && old.lease.IAID == c.iaid {
 		old.lease = fleet.Lease6{}
 	}
@@ -347,6 +358,7 @@ func (l *ledger) put(lease fleet.Lease6) *place {
 
 // rest keeps a place from everybody: its client found somebody else there.
 func (l *ledger) rest(p *place, until time.Time) {
+	l.touch(p.addr)
 	if l.byIA[p.held.key()] == p && p.held.key() != clientOf(p.lease).key() {
 		delete(l.byIA, p.held.key())
 	}
@@ -355,6 +367,7 @@ func (l *ledger) rest(p *place, until time.Time) {
 
 // unlink takes a place out of the indexes.
 func (l *ledger) unlink(p *place) {
+	l.touch(p.addr)
 	for _, c := range []client{clientOf(p.lease), p.held} {
 		if l.byIA[c.key()] == p {
 			delete(l.byIA, c.key())

@@ -67,12 +67,13 @@ func (s *Server) LeaseByAddr(addr netip.Addr) (fleet.Lease6, bool) {
 // SetSubnets changes what is served, from the next packet on. Leases stay.
 func (s *Server) SetSubnets(subnets []fleet.Subnet) {
 	subnets = slices.Clone(subnets)
-	s.subnetMu.Lock()
-	s.subnets = subnets
-	close(s.moved)
-	s.moved = make(chan struct{})
-	s.subnetMu.Unlock()
-	s.book.configure(subnets, s.links.Owned())
+	s.book.configure(subnets, s.links.Owned(), func() {
+		s.subnetMu.Lock()
+		defer s.subnetMu.Unlock()
+		s.subnets = subnets
+		close(s.moved)
+		s.moved = make(chan struct{})
+	})
 	s.forgetRelays()
 }
 
