@@ -25,6 +25,7 @@ type Machine struct {
 	DiskMiB    int      `json:"disk_mib"`
 	DiskSerial string   `json:"disk_serial"` // QEMU shows the first 20 bytes
 	NIC        string   `json:"nic"`         // a QEMU device model: "virtio-net-pci", "e1000"
+	SpareNIC   bool     `json:"spare_nic"`   // before it, another card of that model, with nobody at the other end
 	BootCA     string   `json:"boot_ca"`     // file with an EFI signature list: whom HTTPS boot trusts; "" for none
 	IPv6       bool     `json:"ipv6"`        // UEFI does no PXE over IPv4; HTTP over IPv4 it tries first all the same
 	Remote     bool     `json:"remote"`      // on a network of its own, behind the rack's edge
