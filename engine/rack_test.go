@@ -20,11 +20,12 @@ var errPulled = errors.New("the plug was pulled")
 // A memoryStore keeps the world as JSON, as it would be on disk, and can be
 // told to pull the plug: from its nth save on nothing is stored any more.
 type memoryStore struct {
-	mu    sync.Mutex
-	world fleet.World
-	saves int
-	pull  int // 0: never
-	onCut func()
+	mu     sync.Mutex
+	world  fleet.World
+	saves  int
+	pull   int // 0: never
+	events []fleet.Event
+	onCut  func()
 }
 
 func (s *memoryStore) Load(context.Context) (fleet.World, error) {
@@ -63,6 +64,7 @@ func (s *memoryStore) Save(_ context.Context, c fleet.Change) error {
 		s.world.Tickets = put(s.world.Tickets, t, func(o fleet.Ticket) bool { return o.Hash == t.Hash })
 	}
 	s.world.LastSeq += int64(len(c.Events))
+	s.events = append(s.events, c.Events...)
 	return nil
 }
 
@@ -105,7 +107,9 @@ type rack struct {
 	formed   int
 	rotated  int
 	members  map[string]bool
-	bmc      *fakeBMC // of all machines; nil: there is nothing to be made on it
+	bmc      *fakeBMC  // of all machines; nil: there is nothing to be made on it
+	shop     *workshop // their firmware; nil: nobody changes it
+	wipedAs  []string  // versions and settings when a disk was wiped
 }
 
 func newRack(ctx context.Context, t *testing.T, n int) *rack {
@@ -128,6 +132,9 @@ func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (flee
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.machines[n.MAC]
+	if r.shop != nil && (o.Op == fleet.PowerCycle || o.Op == fleet.PowerOn) {
+		_, _ = r.shop.Switch(context.Background(), n, o)
+	}
 	switch o.Op {
 	case fleet.PXENext, fleet.HTTPNext:
 		m.url = o.URL
@@ -261,6 +268,9 @@ func (m *machine) carryOut(ctx context.Context, e *Engine, s fleet.Step) fleet.S
 	case fleet.StepDisk:
 		m.wiped++
 		m.onDisk = false
+		if m.rack.shop != nil {
+			m.rack.wipedAs = append(m.rack.wipedAs, m.rack.shop.state())
+		}
 	case fleet.StepWrite:
 		m.written++
 		m.onDisk = true
@@ -358,6 +368,9 @@ func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
 	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, TicketKey: []byte("the key of this rack")}
 	if r.bmc != nil {
 		o.Prober, o.Vault, o.Accounts = r.bmc, r.bmc, r.bmc
+	}
+	if r.shop != nil {
+		o.Setup, o.Updater, o.Examiner, o.Checkups, o.CheckEvery = r.shop, r.shop, r.shop, r.shop, -1
 	}
 	e := New(o)
 	ctx, cancel := context.WithCancel(ctx)

@@ -48,6 +48,14 @@ type FirmwareUpdate struct {
 	Error   string
 }
 
+// UpdateOptions say which firmware is updated, and what that may do to the
+// machine.
+type UpdateOptions struct {
+	Component string // "": all
+	Restart   bool   // where a version counts from the next start on
+	Force     bool   // also when it serves its cluster
+}
+
 // A FirmwareJob is one update, with how far it has come: what has to be known
 // to go on with it, so that no image is started twice.
 type FirmwareJob struct {
