@@ -111,14 +111,14 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.tickets.reached(t.Used)
 	}
 	e.running = ctx
+	if err := e.loadCheckups(ctx); err != nil { // runs go by what BMCs have said
+		return err
+	}
 	for _, r := range e.Runs() {
 		if !r.State.Over() {
 			e.Log.InfoContext(ctx, "run resumed", "run", r.ID)
 			e.launch(r.ID)
 		}
-	}
-	if err := e.loadCheckups(ctx); err != nil {
-		return err
 	}
 	close(e.started)
 	e.runs.Go(func() { e.doRounds(ctx) })

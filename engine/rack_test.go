@@ -23,7 +23,9 @@ type memoryStore struct {
 	mu     sync.Mutex
 	world  fleet.World
 	saves  int
-	pull   int // 0: never
+	pull   int                        // 0: never
+	dieAt  func(n fleet.RunNode) bool // pull the plug once this is stored
+	dead   bool
 	events []fleet.Event
 	onCut  func()
 }
@@ -51,6 +53,9 @@ func (s *memoryStore) Save(_ context.Context, c fleet.Change) error {
 		}
 		return errPulled
 	}
+	if s.dead {
+		return errPulled
+	}
 	if c.Site != nil {
 		s.world.Site = *c.Site
 	}
@@ -65,6 +70,14 @@ func (s *memoryStore) Save(_ context.Context, c fleet.Change) error {
 	}
 	s.world.LastSeq += int64(len(c.Events))
 	s.events = append(s.events, c.Events...)
+	if s.dieAt != nil {
+		for _, r := range c.Runs {
+			if slices.ContainsFunc(r.Nodes, s.dieAt) {
+				s.dead = true
+				s.onCut()
+			}
+		}
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -79,21 +80,15 @@ func (u *updating) install(ctx context.Context) error {
 		text += ", gone on with"
 	}
 	u.tell(ctx, u.actor, text)
-	last := u.job
-	err := u.e.Updater.Update(ctx, u.node, u.job, func(job fleet.FirmwareJob) error {
-		last = job
-		return u.keep(ctx, job)
-	}, func(percent int) {
-		u.e.updates.change(u.node.ID, u.at, func(f *fleet.FirmwareUpdate) { f.Percent = percent })
-		if u.node.Run != "" {
-			u.e.progress(u.node.ID, percent)
-		}
-	})
+	err := u.order(ctx)
+	if err != nil && u.job.Stage == fleet.JobAsked && !final(err) && ctx.Err() == nil {
+		err = u.order(ctx) // its answer was lost: its tasks tell whether it has begun
+	}
 	if err != nil {
 		return err
 	}
-	hidden := last.Task == ""
-	u.job.Task, u.job.Before = last.Task, nil
+	hidden := u.job.Task == ""
+	u.job.Before = nil
 	if err := u.reach(ctx, fleet.JobInstalled); err != nil || !hidden {
 		return err
 	}
@@ -103,6 +98,31 @@ func (u *updating) install(ctx context.Context) error {
 		return err
 	}
 	return nil //nolint:nilerr // it may count from the next start on
+}
+
+// order has the BMC do the job, which may be under way, and learns how far it is.
+func (u *updating) order(ctx context.Context) error {
+	var mu sync.Mutex // a conversation that was given up may still have a word
+	last := u.job
+	err := u.e.Updater.Update(ctx, u.node, u.job, func(job fleet.FirmwareJob) error {
+		mu.Lock()
+		defer mu.Unlock()
+		err := u.keep(ctx, job)
+		if err == nil {
+			last = job
+		}
+		return err
+	}, func(percent int) {
+		u.e.updates.change(u.node.ID, u.at, func(f *fleet.FirmwareUpdate) { f.Percent = percent })
+		if u.node.Run != "" {
+			u.e.progress(u.node.ID, percent)
+		}
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	last.FirmwareChange = u.job.FirmwareChange // one that has failed has none
+	u.job = last
+	return err
 }
 
 // restart restarts the machine. That is kept first: one that may have been

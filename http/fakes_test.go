@@ -225,7 +225,7 @@ func (e *rackEngine) BIOS(_ context.Context, ref string) (fleet.Node, fleet.BIOS
 	return n, b, b.Diff(map[string]string{"BootMode": "Uefi"}), err
 }
 
-func (e *rackEngine) ApplyBIOS(ctx context.Context, _, ref string) (fleet.Node, []fleet.BIOSChange, error) {
+func (e *rackEngine) ApplyBIOS(ctx context.Context, _, ref string, _ bool) (fleet.Node, []fleet.BIOSChange, error) {
 	n, _, changes, err := e.BIOS(ctx, ref)
 	return n, changes, err
 }
@@ -235,7 +235,7 @@ func (e *rackEngine) Firmware(ref string) (fleet.Node, []fleet.FirmwareUpdate, e
 	return n, []fleet.FirmwareUpdate{{FirmwareChange: fleet.FirmwareChange{Component: "BIOS", Is: "1.0", Want: "2.1"}, State: fleet.FirmwareDiffers}}, err
 }
 
-func (e *rackEngine) UpdateFirmware(_ context.Context, _, ref, _ string, _ bool) (fleet.Node, []fleet.FirmwareUpdate, error) {
+func (e *rackEngine) UpdateFirmware(_ context.Context, _, ref string, _ fleet.UpdateOptions) (fleet.Node, []fleet.FirmwareUpdate, error) {
 	return e.Firmware(ref)
 }
 
