@@ -259,7 +259,9 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 		Disks: []fleet.Disk{{ID: "virtio-" + string(m.mac), Serial: string(m.mac), Name: "vda", Bytes: m.diskSize, Holds: m.holds}},
 		BMC:   fleet.InventoryBMC{Present: true, Address: bmcAddress},
 	}})
-	if err == nil {
+	m.rack.mu.Lock()
+	defer m.rack.mu.Unlock()
+	if err == nil && m.node == "" { // boots that follow each other at once may overlap
 		m.node = n.ID
 	}
 	return err == nil
