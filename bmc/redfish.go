@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/stmcginnis/gofish"
@@ -31,7 +32,7 @@ type redfish struct {
 	etags   map[string]string // by path, of what was read last
 	service *gofish.Service
 	wait    time.Duration // for one answer
-	taken   bool          // a connection was
+	taken   atomic.Bool   // a connection was, by the transport's own goroutine
 }
 
 const (
@@ -97,7 +98,7 @@ func (c *Controller) newRedfish(t Target) (*redfish, error) {
 			}
 			if err == nil {
 				reached(ctx)
-				r.taken = true
+				r.taken.Store(true)
 			}
 			return conn, err
 		},
@@ -280,7 +281,7 @@ func (r *redfish) failure(err error) error {
 	}
 	timeout, ok := errors.AsType[net.Error](err)
 	switch {
-	case !r.taken || errors.Is(err, ErrPin) || errors.Is(err, ErrRejected) || errors.Is(err, context.Canceled):
+	case !r.taken.Load() || errors.Is(err, ErrPin) || errors.Is(err, ErrRejected) || errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout():
 		return fmt.Errorf("%w (%v)", ErrHangs, err)

@@ -115,7 +115,7 @@ func (u *update) ask(ctx context.Context, r *redfish, job fleet.FirmwareJob) (as
 		return refuse(err)
 	}
 	if job, err = u.reach(job, fleet.JobAsked); err != nil {
-		return asked{lost: err}, nil
+		return asked{lost: err}, nil //nolint:nilerr // it is in there, because it is none of the BMC's
 	}
 	job.Task, err = r.post(ctx, call.target, call.body)
 	if said, ok := errors.AsType[*statusError](err); ok && said.status < 500 {

@@ -97,21 +97,19 @@ func (w *workshop) Update(ctx context.Context, _ fleet.Node, job fleet.FirmwareJ
 		return err
 	}
 	tell(50)
-	for {
-		w.mu.Lock()
-		task := w.tasks[job.Task]
-		w.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(time.Until(task.ends)):
-		}
-		if !task.fails {
-			w.finish(job.Task)
-			return nil
-		}
+	w.mu.Lock()
+	task := w.tasks[job.Task]
+	w.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(time.Until(task.ends)):
+	}
+	if task.fails {
 		return errors.Join(&fleet.Error{Kind: fleet.Unreachable, Code: fleet.CodeBMCRejected, Err: errors.New("the update ended with Exception")}, keep(fleet.FirmwareJob{}))
 	}
+	w.finish(job.Task)
+	return nil
 }
 
 // begin starts a task, unless the job has one.

@@ -141,12 +141,12 @@ func (r *rack) engine() *Engine {
 }
 
 // Switch implements Power.
-func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
+func (r *rack) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.machines[n.MAC]
 	if r.shop != nil && (o.Op == fleet.PowerCycle || o.Op == fleet.PowerOn) {
-		_, _ = r.shop.Switch(context.Background(), n, o)
+		_, _ = r.shop.Switch(ctx, n, o)
 	}
 	switch o.Op {
 	case fleet.PXENext, fleet.HTTPNext:

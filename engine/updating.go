@@ -97,7 +97,7 @@ func (u *updating) install(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	return nil //nolint:nilerr // it may count from the next start on
+	return nil // else it may count from the next start on
 }
 
 // order has the BMC do the job, which may be under way, and learns how far it is.
@@ -150,7 +150,7 @@ func (u *updating) reach(ctx context.Context, s fleet.JobStage) error {
 // shown looks whether the machine shows the version, as soon as its BMC answers.
 func (u *updating) shown(ctx context.Context) bool {
 	shown := false
-	_ = u.e.keepAsking(ctx, silentWithin, func(ctx context.Context) (over bool) { //nolint:errcheck // then it is not shown
+	_ = u.e.keepAsking(ctx, silentWithin, func(ctx context.Context) (over bool) {
 		yes, err := u.e.hasVersion(ctx, u.node, u.job.FirmwareChange)
 		shown = yes
 		return err == nil
