@@ -55,13 +55,14 @@ func (u *updates) begin(id fleet.NodeID, changes []fleet.FirmwareChange) bool {
 	return true
 }
 
-// end lets go of the node. What waited behind one that failed is not done.
+// end lets go of the node. What waited behind one that failed is not done, nor is
+// one that nobody follows any more.
 func (u *updates) end(id fleet.NodeID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.busy, id)
 	for i := range u.of[id] {
-		if u.of[id][i].State == fleet.FirmwareWaits {
+		if s := u.of[id][i].State; s == fleet.FirmwareWaits || s == fleet.FirmwareRunning {
 			u.of[id][i].State = fleet.FirmwareDiffers
 		}
 	}

@@ -50,6 +50,9 @@ func (j job) firmware(ctx context.Context) error {
 			return err
 		}
 	}
+	if pool.Firmware == fleet.SetupLeave { // it was changed since
+		return j.reached(ctx, fleet.PhaseFirmware)
+	}
 	changes, err := j.compareFirmware(ctx, n)
 	if err != nil {
 		return j.over(ctx, fleet.PhaseFirmware, leave("", err))

@@ -138,6 +138,10 @@ func TestByPolicyAMachineIsInstalledAsItIs(t *testing.T) {
 	ipmi := func(b *bench) { b.store.world.Site.Rules[0].BMC.Driver = fleet.DriverIPMI }
 	noUpdate := func(b *bench) { b.shop.unsupported = true }
 	component := func(b *bench) { b.store.world.Site.Firmware[0].Component = "NIC" }
+	noBMC := func(b *bench) {
+		site := &b.store.world.Site
+		site.Rules[0].BMC, site.Pools[0].Trust = fleet.BMCAccess{}, fleet.T0
+	}
 	setting := func(b *bench) { b.store.world.Site.Profiles[0].BIOS[0].Set["NoSuch"] = "1" }
 	tests := map[string]struct {
 		policy fleet.SetupPolicy
@@ -156,6 +160,8 @@ func TestByPolicyAMachineIsInstalledAsItIs(t *testing.T) {
 			fleet.SetupPossible, ipmi, "BIOS settings left as it is, unsupported: by driver ipmi that cannot be done, by Redfish it can (E-BMC-UNSUPPORTED)",
 			"", 2, "BMC 1.0, BIOS 1.0, SysProfile PerfPerWatt",
 		},
+		"without a BMC it fails":           {fleet.SetupDemand, noBMC, "", "E-BMC-NONE", 0, ""},
+		"without a BMC it may stay":        {fleet.SetupPossible, noBMC, "", "", 2, "BMC 1.0, BIOS 1.0, SysProfile PerfPerWatt"},
 		"without SimpleUpdate it fails":    {fleet.SetupDemand, noUpdate, "", fleet.CodeBMCUnsupported, 0, ""},
 		"without SimpleUpdate it may stay": {fleet.SetupPossible, noUpdate, "", "", 2, "BMC 1.0, BIOS 1.0, SysProfile Performance"},
 		"without a component it fails":     {fleet.SetupDemand, component, "", fleet.CodeBMCUnsupported, 0, ""},
