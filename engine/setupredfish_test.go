@@ -117,7 +117,7 @@ func serveWired(t *testing.T, w *wired, s *memoryStore) (*Engine, func()) {
 // until waits until the node's part of the run is as f wants it.
 func until(t *testing.T, e *Engine, id fleet.RunID, f func(fleet.RunNode) bool) fleet.RunNode {
 	t.Helper()
-	late := time.After(time.Minute)
+	late := time.After(2 * time.Minute)
 	for {
 		changed := e.Changed()
 		run, err := e.GetRun(id)
@@ -251,7 +251,7 @@ func TestATaskIsFollowedByTheNextServer(t *testing.T) {
 			// What the server did last has come to the BMC, and its answer was for nobody.
 			heard := map[fleet.JobStage]redfish.Counts{fleet.JobAsked: {Updates: 2}, fleet.JobRestarted: {Resets: 3}}[stage]
 			for i := 0; w.service.Counts().Updates < heard.Updates || w.service.Counts().Resets < heard.Resets; i++ {
-				if <-time.After(10 * time.Millisecond); i > 1000 {
+				if <-time.After(10 * time.Millisecond); i > 3000 {
 					t.Fatalf("the BMC was never told: %+v", w.service.Counts())
 				}
 			}
