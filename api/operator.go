@@ -125,6 +125,8 @@ type PlanItem struct {
 	Role   string `json:"role"`
 	Reason string `json:"reason"`
 	Disk   string `json:"disk,omitempty"`
+
+	Before []string `json:"before,omitempty"` // what is done to its firmware and BIOS settings first, and what of it cannot be
 }
 
 // StartRun starts the plan with exactly this hash, or attaches to a run of
@@ -167,6 +169,7 @@ type RunNode struct {
 	Times    []PhaseTime `json:"times,omitempty"`
 	Started  time.Time   `json:"started"`
 	Ended    time.Time   `json:"ended,omitzero"`
+	Notes    []string    `json:"notes,omitempty"` // what was left as it is, and why
 }
 
 // PhaseTime is when a phase was reached.

@@ -30,6 +30,7 @@ var (
 	ErrNeedsOff    = errors.New("the BMC takes a boot device only while the machine is off")
 	ErrPin         = errors.New("the BMC shows another TLS certificate than before")
 	ErrNotProbed   = errors.New("the BMC's TLS certificate was never looked at")
+	ErrUnclear     = errors.New("it is not known whether the BMC has begun to install the image")
 	ErrShape       = errors.New("the BMC does not take such a password")
 	ErrGaveWay     = errors.New("somebody else had to talk to the BMC")
 	ErrSeveral     = errors.New("several machines are behind this BMC, and none is known to be this one")
@@ -63,6 +64,7 @@ var advice = []struct {
 	{ErrPin, fleet.Denied, fleet.CodeBMCPin},
 	{ErrNotProbed, fleet.Conflict, fleet.CodeBMCNotProbed},
 	{ErrSeveral, fleet.Conflict, fleet.CodeBMCSeveral},
+	{ErrUnclear, fleet.Conflict, fleet.CodeBMCUnclear},
 	{ErrShape, fleet.Conflict, fleet.CodeBMCShape},
 	{ErrUnsupported, fleet.Conflict, fleet.CodeBMCUnsupported},
 	{ErrRejected, fleet.Unreachable, fleet.CodeBMCRejected},

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,7 +27,7 @@ type redfish struct {
 	session string            // path of the session that we have to end
 	etags   map[string]string // by path, of what was read last
 	wait    time.Duration     // for one answer
-	taken   bool              // a connection was
+	taken   atomic.Bool       // a connection was, by the transport's own goroutine
 }
 
 const (
@@ -92,7 +93,7 @@ func (c *Controller) newRedfish(t Target) (*redfish, error) {
 			}
 			if err == nil {
 				reached(ctx)
-				r.taken = true
+				r.taken.Store(true)
 			}
 			return conn, err
 		},
@@ -263,7 +264,7 @@ func (r *redfish) failure(err error) error {
 	}
 	timeout, ok := errors.AsType[net.Error](err)
 	switch {
-	case !r.taken || errors.Is(err, ErrPin) || errors.Is(err, ErrRejected) || errors.Is(err, context.Canceled):
+	case !r.taken.Load() || errors.Is(err, ErrPin) || errors.Is(err, ErrRejected) || errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout():
 		return fmt.Errorf("%w (%v)", ErrHangs, err)

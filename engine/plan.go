@@ -22,6 +22,11 @@ func (e *Engine) Plan(_ context.Context, name fleet.PoolName) (fleet.Plan, error
 		return fleet.Plan{}, err
 	}
 	p := planPool(pool, prof, img, e.Nodes())
+	for i, it := range p.Items {
+		if n, ok := e.world.node(it.Node); ok && (it.Class == fleet.Add || it.Class == fleet.Replace) {
+			p.Items[i].Before = e.before(pool, n)
+		}
+	}
 	if r, ok := e.activeRun(name); ok {
 		p.Run, p.Carried = r.ID, r.Plan
 	}

@@ -20,11 +20,14 @@ var errPulled = errors.New("the plug was pulled")
 // A memoryStore keeps the world as JSON, as it would be on disk, and can be
 // told to pull the plug: from its nth save on nothing is stored any more.
 type memoryStore struct {
-	mu    sync.Mutex
-	world fleet.World
-	saves int
-	pull  int // 0: never
-	onCut func()
+	mu     sync.Mutex
+	world  fleet.World
+	saves  int
+	pull   int                        // 0: never
+	dieAt  func(n fleet.RunNode) bool // pull the plug once this is stored
+	dead   bool
+	events []fleet.Event
+	onCut  func()
 }
 
 func (s *memoryStore) Load(context.Context) (fleet.World, error) {
@@ -50,6 +53,9 @@ func (s *memoryStore) Save(_ context.Context, c fleet.Change) error {
 		}
 		return errPulled
 	}
+	if s.dead {
+		return errPulled
+	}
 	if c.Site != nil {
 		s.world.Site = *c.Site
 	}
@@ -63,6 +69,15 @@ func (s *memoryStore) Save(_ context.Context, c fleet.Change) error {
 		s.world.Tickets = put(s.world.Tickets, t, func(o fleet.Ticket) bool { return o.Hash == t.Hash })
 	}
 	s.world.LastSeq += int64(len(c.Events))
+	s.events = append(s.events, c.Events...)
+	if s.dieAt != nil {
+		for _, r := range c.Runs {
+			if slices.ContainsFunc(r.Nodes, s.dieAt) {
+				s.dead = true
+				s.onCut()
+			}
+		}
+	}
 	return nil
 }
 
@@ -105,7 +120,9 @@ type rack struct {
 	formed   int
 	rotated  int
 	members  map[string]bool
-	bmc      *fakeBMC // of all machines; nil: there is nothing to be made on it
+	bmc      *fakeBMC  // of all machines; nil: there is nothing to be made on it
+	shop     *workshop // their firmware; nil: nobody changes it
+	wipedAs  []string  // versions and settings when a disk was wiped
 }
 
 func newRack(ctx context.Context, t *testing.T, n int) *rack {
@@ -124,10 +141,13 @@ func (r *rack) engine() *Engine {
 }
 
 // Switch implements Power.
-func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
+func (r *rack) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.machines[n.MAC]
+	if r.shop != nil && (o.Op == fleet.PowerCycle || o.Op == fleet.PowerOn) {
+		_, _ = r.shop.Switch(ctx, n, o)
+	}
 	switch o.Op {
 	case fleet.PXENext, fleet.HTTPNext:
 		m.url = o.URL
@@ -239,7 +259,9 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 		Disks: []fleet.Disk{{ID: "virtio-" + string(m.mac), Serial: string(m.mac), Name: "vda", Bytes: m.diskSize, Holds: m.holds}},
 		BMC:   fleet.InventoryBMC{Present: true, Address: bmcAddress},
 	}})
-	if err == nil {
+	m.rack.mu.Lock()
+	defer m.rack.mu.Unlock()
+	if err == nil && m.node == "" { // boots that follow each other at once may overlap
 		m.node = n.ID
 	}
 	return err == nil
@@ -261,6 +283,9 @@ func (m *machine) carryOut(ctx context.Context, e *Engine, s fleet.Step) fleet.S
 	case fleet.StepDisk:
 		m.wiped++
 		m.onDisk = false
+		if m.rack.shop != nil {
+			m.rack.wipedAs = append(m.rack.wipedAs, m.rack.shop.state())
+		}
 	case fleet.StepWrite:
 		m.written++
 		m.onDisk = true
@@ -358,6 +383,9 @@ func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
 	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, TicketKey: []byte("the key of this rack")}
 	if r.bmc != nil {
 		o.Prober, o.Vault, o.Accounts = r.bmc, r.bmc, r.bmc
+	}
+	if r.shop != nil {
+		o.Setup, o.Updater, o.Examiner, o.Checkups, o.CheckEvery = r.shop, r.shop, r.shop, r.shop, -1
 	}
 	e := New(o)
 	ctx, cancel := context.WithCancel(ctx)

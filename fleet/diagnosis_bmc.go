@@ -22,6 +22,9 @@ const (
 	CodeBMCLog         = "E-BMC-LOG"
 	CodeBMCUnread      = "E-BMC-UNREAD"
 	CodeBMCBIOS        = "E-BMC-BIOS"
+	CodeBMCFirmware    = "E-BMC-FIRMWARE"
+	CodeBMCUnclear     = "E-BMC-UPDATE-UNCLEAR"
+	CodeNodeServes     = "E-NODE-SERVES"
 
 	CodePowerManual = "E-POWER-MANUAL"
 	CodeWakeSilent  = "E-WAKE-SILENT"
@@ -53,6 +56,9 @@ var bmcDiagnoses = []Diagnosis{
 	{CodeBMCHealth, "the BMC says that the machine is not well", "look at what it says: provision bmc show {on}; see to the part, or order a new one"},
 	{CodeBMCLog, "the BMC has written down something critical", "read it: provision bmc log {on}; when it is seen to: provision bmc log {on} --clear"},
 	{CodeBMCBIOS, "a machine has not the BIOS settings that are declared for it", "compare them: provision bmc bios {on}; what it has, and calls how: provision bmc bios {on} --all"},
+	{CodeBMCFirmware, "the BMC says that new firmware is installed, and shows another version", "compare them: provision bmc update {on} --dry-run; look at its log: provision bmc log {on}; the version in site.yaml has to be written as the BMC writes it"},
+	{CodeBMCUnclear, "it is not known whether the BMC has begun to install an image", "look at its log, and wait until it is idle: provision bmc log {on}; then start the run again"},
+	{CodeNodeServes, "a node that serves its cluster would be restarted", "move its work away first, docker node update --availability drain {on} on a manager, then repeat it with --force"},
 	{CodeBMCUnread, "the BMC has not said for some time how the machine is", "see why: provision bmc show {on} --fresh"},
 
 	{CodePowerManual, "somebody has to do something to a machine without a BMC", "do what the detail says, then: provision power done {on}"},

@@ -45,6 +45,9 @@ type Pool struct {
 	Options  []DHCPOption // for its nodes, over those of their class and subnet
 
 	RecordConsole bool // always; otherwise while a run works on a node
+
+	Firmware SetupPolicy // before a node is installed: to the versions that the site declares
+	BIOS     SetupPolicy // likewise: to the settings of its profile
 }
 
 // A Profile says what a node of a pool becomes.

@@ -43,9 +43,9 @@ type Nodes interface {
 	CheckBMC(ctx context.Context, actor, ref string, power bool) (fleet.BMCCheck, error)
 	BMCCheck(ctx context.Context, ref string) (fleet.BMCCheck, error) // when it is over, or ctx ends
 	BIOS(ctx context.Context, ref string) (fleet.Node, fleet.BIOS, []fleet.BIOSChange, error)
-	ApplyBIOS(ctx context.Context, actor, ref string) (fleet.Node, []fleet.BIOSChange, error)
+	ApplyBIOS(ctx context.Context, actor, ref string, force bool) (fleet.Node, []fleet.BIOSChange, error)
 	Firmware(ref string) (fleet.Node, []fleet.FirmwareUpdate, error)
-	UpdateFirmware(ctx context.Context, actor, ref, component string, restart bool) (fleet.Node, []fleet.FirmwareUpdate, error)
+	UpdateFirmware(ctx context.Context, actor, ref string, o fleet.UpdateOptions) (fleet.Node, []fleet.FirmwareUpdate, error)
 	Checkup(ref string) (fleet.Node, fleet.Checkup, error)
 	Examine(ctx context.Context, ref string) (fleet.Node, fleet.Checkup, error)
 	ClearBMCLog(ctx context.Context, actor, ref string) (fleet.Node, fleet.Checkup, error)

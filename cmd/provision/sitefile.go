@@ -71,6 +71,9 @@ type poolFile struct {
 	Trust    int               `yaml:"trust"`   // 0, 1, 2: the least that a node must prove
 	Options  []optionFile      `yaml:"options"` // DHCP options of its nodes
 	Console  string            `yaml:"console"` // record: always, not only while a run works on a node
+
+	Firmware string `yaml:"firmware"` // before a node is installed: leave, update, where-possible
+	BIOS     string `yaml:"bios"`     // likewise: leave, apply, where-possible
 }
 
 type ruleFile struct {
@@ -224,6 +227,7 @@ func (r *reader) pool(on string, p poolFile) fleet.Pool {
 		Name: fleet.PoolName(p.Name), Stage: fleet.StageName(p.Stage), Profile: p.Profile,
 		Cluster: cluster, Managers: p.Managers, Labels: p.Labels, Trust: fleet.Trust(p.Trust), Options: r.options(on, p.Options),
 		RecordConsole: p.Console == consoleRecord,
+		Firmware:      r.setup(on+".firmware", p.Firmware, "update"), BIOS: r.setup(on+".bios", p.BIOS, "apply"),
 	}
 }
 

@@ -153,12 +153,12 @@ func (p bmcPower) SetBIOS(ctx context.Context, n fleet.Node, want map[string]str
 }
 
 // Update implements engine.Updater.
-func (p bmcPower) Update(ctx context.Context, n fleet.Node, c fleet.FirmwareChange, tell func(percent int)) error {
+func (p bmcPower) Update(ctx context.Context, n fleet.Node, job fleet.FirmwareJob, keep func(fleet.FirmwareJob) error, tell func(percent int)) error {
 	t, err := p.target(n)
 	if err != nil {
 		return err
 	}
-	return p.bmc.Update(ctx, t, c, tell)
+	return p.bmc.Update(ctx, t, job, keep, tell)
 }
 
 // nextBoot is what an order about the next boot asks of the BMC. The firmware

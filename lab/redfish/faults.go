@@ -33,6 +33,15 @@ type Faults struct {
 	FetchesURLs      bool `json:"fetches_urls,omitempty"`       // URLs of media and boot are fetched at once; 500 when that fails
 	NeedsETag        bool `json:"needs_etag,omitempty"`         // a PATCH without If-Match is answered with 428
 
+	// Updates of firmware.
+	NoUpdate    bool          `json:"no_update,omitempty"`    // there is no SimpleUpdate
+	UpdateFails bool          `json:"update_fails,omitempty"` // a task ends with Exception
+	UpdateWaits bool          `json:"update_waits,omitempty"` // a version counts from the machine's next start on
+	UpdateMute  bool          `json:"update_mute,omitempty"`  // an update is begun, and the line cut before the answer
+	SlowTask    time.Duration `json:"slow_task,omitempty"`    // a task takes this much longer
+	LosesTasks  bool          `json:"loses_tasks,omitempty"`  // a task that is over is forgotten
+	NoTasks     bool          `json:"no_tasks,omitempty"`     // tasks are neither listed nor named
+
 	// What there is.
 	BasicOnly  bool `json:"basic_only,omitempty"` // no sessions
 	NoBasic    bool `json:"no_basic,omitempty"`   // sessions only

@@ -88,6 +88,7 @@ type Counts struct {
 	Refused  int // without a valid login
 	Logins   int // sessions made, or Basic auth accepted
 	Resets   int // orders to change the power
+	Updates  int // begun
 }
 
 // New makes a service. It needs a Close.
