@@ -29,6 +29,46 @@ type fakeBMC struct {
 	logins  int
 	made    int
 	finding []fleet.Finding
+
+	maker   bool  // accounts can be made over the network; set before it is used
+	makes   error // what becomes of that
+	forgets bool  // says that it made one, and did not
+	keeps   bool  // does not change other users' passwords
+	retired []string
+}
+
+// MakeAccount implements Maker.
+func (b *fakeBMC) MakeAccount(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error {
+	if _, err := b.Probe(ctx, n); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	password := strings.TrimPrefix(next.SealedPassword, "sealed ")
+	switch {
+	case b.makes != nil:
+		return b.makes
+	case !strings.HasSuffix(password, fmt.Sprint(b.shape)):
+		return &fleet.Error{Kind: fleet.Conflict, Code: codeShape, Err: errors.New("not such a password")}
+	case !b.forgets:
+		b.users[next.Username] = password
+	}
+	return nil
+}
+
+// RetireAccount implements Maker.
+func (b *fakeBMC) RetireAccount(ctx context.Context, n fleet.Node, user string) error {
+	if _, err := b.Probe(ctx, n); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keeps || user == n.BMC.Username {
+		return &fleet.Error{Kind: fleet.Denied, Code: "E-BMC-DENIED", Err: errors.New("not that one")}
+	}
+	b.users[user] = "nobody knows it"
+	b.retired = append(b.retired, user)
+	return nil
 }
 
 func newFakeBMC() *fakeBMC {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,16 +30,21 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 	if err := e.settle(ctx, n.ID); err != nil {
 		return n, err
 	}
-	for shape := 0; ; shape++ {
-		err = e.changePassword(ctx, actor, n.ID, shape)
-		if fleet.CodeOf(err) != codeShape {
-			break
-		}
-	}
+	err = e.rotatePassword(ctx, actor, n.ID)
 	if n, ok := e.world.node(n.ID); ok {
 		return n, err
 	}
 	return n, err
+}
+
+// rotatePassword changes the password of the node's account, to the first shape that
+// its BMC takes.
+func (e *Engine) rotatePassword(ctx context.Context, actor string, id fleet.NodeID) error {
+	for shape := 0; ; shape++ {
+		if err := e.changePassword(ctx, actor, id, shape); fleet.CodeOf(err) != codeShape {
+			return err
+		}
+	}
 }
 
 const rotateWithin = 4 * time.Minute
@@ -49,7 +55,7 @@ func rotateError(n fleet.Node, kind fleet.Kind, code fleet.Code, err error, hint
 
 // changePassword gives the BMC a password of a shape.
 func (e *Engine) changePassword(ctx context.Context, actor string, id fleet.NodeID, shape int) error {
-	n, err := e.stageNext(ctx, id, shape)
+	n, err := e.stageNext(ctx, id, "", shape)
 	if err != nil {
 		return err
 	}
@@ -78,11 +84,15 @@ func (e *Engine) changePassword(ctx context.Context, actor string, id fleet.Node
 	})
 }
 
-// stageNext stores the password that the node's BMC is to get.
-func (e *Engine) stageNext(ctx context.Context, id fleet.NodeID, shape int) (staged fleet.Node, err error) {
+// errNoShape says that there are no more kinds of passwords to be tried.
+var errNoShape = errors.New("the BMC takes none of our passwords")
+
+// stageNext stores the password that the node's BMC is to get: for its user,
+// or for another one.
+func (e *Engine) stageNext(ctx context.Context, id fleet.NodeID, user string, shape int) (staged fleet.Node, err error) {
 	sealed, err := e.Vault.NewPassword(id, shape)
 	if err == nil && sealed == "" {
-		err = errors.New("the BMC takes none of our passwords")
+		err = errNoShape
 	}
 	if err != nil {
 		return staged, err
@@ -92,7 +102,10 @@ func (e *Engine) stageNext(ctx context.Context, id fleet.NodeID, shape int) (sta
 		if err != nil {
 			return err
 		}
-		n.BMC.Next = fleet.BMCAccount{Address: n.BMC.Address, Username: n.BMC.Username, SealedPassword: sealed}
+		if user != "" && user != n.BMC.Username && !n.BMC.Own {
+			n.BMC.Factory = n.BMC.Username
+		}
+		n.BMC.Next = fleet.BMCAccount{Address: n.BMC.Address, Username: cmp.Or(user, n.BMC.Username), SealedPassword: sealed}
 		t.put(n)
 		staged = n
 		return nil
@@ -149,8 +162,8 @@ func (e *Engine) takeNext(ctx context.Context, id fleet.NodeID, proven fleet.BMC
 		if err != nil {
 			return err
 		}
-		proven.Own, proven.Next, proven.Findings = true, fleet.BMCAccount{}, n.BMC.Findings
-		n.BMC = proven.WithoutFindings(settled...)
+		proven.Findings, proven.Factory = n.BMC.Findings, n.BMC.Factory
+		n.BMC = proven.Taken(settled...)
 		t.put(n)
 		return nil
 	})

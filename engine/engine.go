@@ -29,6 +29,7 @@ type Options struct {
 	Checkups   Checkups      // nil: what they say is forgotten at the end
 	CheckEvery time.Duration // between two checkups of a node; 0: 10 minutes; negative: none by itself
 
+	Maker    Maker    // nil: the accounts that BMCs come with are used, with another password
 	Accounts Accounts // nil: BMCs keep their passwords, and nobody looks for what is wrong with them
 	Checker  Checker  // nil: BMCs are not tested
 	Loaders  Loaders  // nil: DHCP says where

@@ -358,6 +358,9 @@ func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
 	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, TicketKey: []byte("the key of this rack")}
 	if r.bmc != nil {
 		o.Prober, o.Vault, o.Accounts = r.bmc, r.bmc, r.bmc
+		if r.bmc.maker {
+			o.Maker = r.bmc
+		}
 	}
 	e := New(o)
 	ctx, cancel := context.WithCancel(ctx)

@@ -213,7 +213,11 @@ func (l *life) stop(t *testing.T, sig syscall.Signal) {
 func (l *life) startBMC(t *testing.T) (port string) {
 	t.Helper()
 	l.bmc = redfish.New(redfish.Options{Username: "nobody", Password: rand.Text()[:16]})
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(l.serveBMC))
+	srv := httptest.NewUnstartedServer(l.hears(func() *redfish.Service {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.bmc
+	}))
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // who is killed hangs up
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
@@ -224,7 +228,12 @@ func (l *life) startBMC(t *testing.T) (port string) {
 	return u.Port()
 }
 
-func (l *life) serveBMC(w http.ResponseWriter, r *http.Request) {
+// hears is a BMC whose visitors' secrets are noted.
+func (l *life) hears(service func() *redfish.Service) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serveBMC(service(), w, r) })
+}
+
+func (l *life) serveBMC(service *redfish.Service, w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<16))
 	var in struct{ UserName, Password string }
 	_ = json.Unmarshal(body, &in) // most have none
@@ -234,9 +243,6 @@ func (l *life) serveBMC(w http.ResponseWriter, r *http.Request) {
 		l.secret("password that a BMC got", password)
 	}
 	l.secret("authorization of a BMC", strings.TrimPrefix(r.Header.Get("Authorization"), "Basic "))
-	l.mu.Lock()
-	service := l.bmc
-	l.mu.Unlock()
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	answer := httptest.NewRecorder()
 	service.ServeHTTP(answer, r)

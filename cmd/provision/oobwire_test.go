@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/internal/netns"
+	"github.com/rackstage/provision/lab/redfish"
+)
+
+// oobSite has a subnet for BMCs, and what they come with.
+const oobSite = `
+stages: [{name: prd}]
+profiles: [{name: docker, image: debian-12}]
+pools: [{name: prd, stage: prd, profile: docker}]
+subnets: [{name: bmcs, cidr: 10.77.1.0/24, mode: full, oob: true, ranges: [10.77.1.100-10.77.1.120]}]
+bmc_accounts: [{vendor: Contoso, username: root, password_file: DIR/factory}]
+rules:
+  - {name: named, match: {mac: "52:54:00:77:00:02"}, pool: prd, bmc: {username: ops}}
+  - {name: rest, pool: prd}
+`
+
+// theAddress is what a DHCP client runs when it has got one.
+const theAddress = `#!/bin/sh
+case "$1" in
+bound|renew) ip address flush dev "$interface"; ip address add "$ip/$mask" dev "$interface"; echo "$ip" >"DIR/$interface.addr" ;;
+esac
+`
+
+// A cabinet is a network for BMCs, with a server on it.
+type cabinet struct {
+	*life
+	end  chan struct{} // closed when the BMCs are to go
+	gone []chan struct{}
+}
+
+// BMCs ask for an address with a real DHCP client, each with a network
+// namespace of its own, and get it from the real server. It finds them by
+// their leases, signs in with what they come with, makes the node of each, and
+// has an account of its own there in the end. What they came with opens
+// nothing any more, and nothing secret was ever written or said.
+func TestBMCsThatAskForAnAddressAreTakenIn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the server to look at its leases, 15 s: make test runs it")
+	}
+	if !netns.Inside(t) {
+		return
+	}
+	c := newCabinet(t)
+	bmcs := map[string]struct {
+		options redfish.Options
+		user    string // ours
+	}{
+		"1": {redfish.Options{}, "provision"},                                                                                          // takes accounts by POST
+		"2": {redfish.Options{Slots: true, Expired: true, Faults: redfish.Faults{NeedsETag: true}}, "ops"},                             // fixed slots, and the password has to be changed first
+		"3": {redfish.Options{Slots: true, Policy: redfish.Policy{Special: true}, Faults: redfish.Faults{NoBasic: true}}, "provision"}, // strict about passwords
+		"4": {redfish.Options{Faults: redfish.Faults{NoNewAccounts: true}}, "root"},                                                    // has the one account for ever
+	}
+	addr := map[string]string{}
+	for n, b := range bmcs {
+		addr[n] = c.plug(t, n, b.options)
+	}
+	for n, b := range bmcs {
+		mac := "52:54:00:77:00:0" + n
+		until(t, 2*time.Minute, "BMC "+n+" is ours", func(ctx context.Context) (bool, error) {
+			node, err := c.client.Node(ctx, mac)
+			return err == nil && node.Power != nil && node.Power.Username == b.user && len(node.Findings) == 0, nil // an error: it is not known yet
+		})
+		node, err := c.client.Node(t.Context(), mac)
+		if err != nil || node.State != "discovered" || node.Power.Driver != "redfish" || node.Power.Address != addr[n] || node.Inventory.Serial != "C0FFEE"+n {
+			t.Errorf("the node is %+v with %+v, %v", node, node.Power, err)
+		}
+		out, err := c.program(t.Context(), "power", "status", mac, "--server", "unix:"+filepath.Join(c.dir, "api.sock")).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "off") {
+			t.Errorf("provision power status %s: %v, %s", mac, err, out)
+		}
+		c.said.Write(out)
+		if status := c.knock(t, addr[n]); status != http.StatusUnauthorized {
+			t.Errorf("BMC %s still answers to what it came with: %d", n, status)
+		}
+	}
+	alarms, err := c.client.Alarms(t.Context())
+	if err != nil || slices.ContainsFunc(alarms, func(a api.Alarm) bool { return strings.HasPrefix(a.Code, "E-BMC") }) {
+		t.Errorf("alarms %+v, %v", alarms, err)
+	}
+	c.events(t)
+	c.stop(t, syscall.SIGTERM)
+	c.openSealed(t)
+	c.search(t)
+}
+
+// newCabinet starts a server with a network for BMCs.
+func newCabinet(t *testing.T) *cabinet {
+	t.Helper()
+	for _, args := range []string{"link add bmcs0 type bridge", "address add 10.77.1.1/24 dev bmcs0", "link set bmcs0 up"} {
+		if err := netns.IP(strings.Fields(args)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, err := os.MkdirTemp("", "poob") //nolint:usetesting // sockets need short paths
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	c := &cabinet{life: &life{dir: dir, secrets: map[string]string{}, http: freeAddress(t), https: freeAddress(t)}, end: make(chan struct{})}
+	config := fmt.Sprintf("state_dir: %s/state\nlog_level: debug\nlisten: {dhcp: [bmcs0], http: %q, https: %q, socket: %q}\n", dir, c.http, c.https, filepath.Join(dir, "api.sock"))
+	if err := os.MkdirAll(filepath.Join(dir, "state", "boot"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"site.yaml": strings.ReplaceAll(oobSite, "DIR", dir), "provision.yaml": config, "factory": factoryWord, "given": givenSecret,
+		"address": strings.ReplaceAll(theAddress, "DIR", dir), "state/boot/vmlinuz": "x", "state/boot/initrd.img": "x",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil { //nolint:gosec // one of them is run
+			t.Fatal(err)
+		}
+	}
+	c.secret("password that BMCs come with", factoryWord)
+	c.start(t)
+	t.Cleanup(func() {
+		close(c.end)
+		for _, gone := range c.gone {
+			<-gone
+		}
+	})
+	return c
+}
+
+// plug puts a BMC on the network, and returns the address that it got.
+func (c *cabinet) plug(t *testing.T, n string, o redfish.Options) string {
+	t.Helper()
+	port, card := "port"+n, "card"+n
+	for _, args := range []string{
+		"link add " + port + " type veth peer name " + card + " address aa:bb:cc:00:00:0" + n,
+		"link set " + port + " master bmcs0 up",
+	} {
+		if err := netns.IP(strings.Fields(args)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.Username, o.Password = "root", factoryWord
+	o.Systems = []redfish.System{{Facts: redfish.Facts{
+		UUID: "11111111-0000-4000-8000-00000000000" + n, Serial: "C0FFEE" + n, Vendor: "Contoso", Model: "R1",
+		NICs: []redfish.NIC{{ID: "NIC.1", MAC: "52:54:00:77:00:0" + n, Link: true}},
+	}}}
+	up, gone := make(chan error, 1), make(chan struct{})
+	c.gone = append(c.gone, gone)
+	ctx := t.Context()
+	go func() {
+		defer close(gone)
+		netns.Elsewhere(t, card, func() error { c.live(ctx, card, o, up); return nil })
+	}()
+	if err := <-up; err != nil {
+		t.Fatalf("BMC %s: %v", n, err)
+	}
+	return c.addressOf(card)
+}
+
+func (c *cabinet) addressOf(card string) string {
+	text, _ := os.ReadFile(filepath.Join(c.dir, card+".addr")) // "" when there is none
+	return strings.TrimSpace(string(text))
+}
+
+// live is a BMC from when it gets power, on the thread of its namespace.
+func (c *cabinet) live(ctx context.Context, card string, o redfish.Options, up chan<- error) {
+	for _, link := range []string{"lo", card} {
+		if err := netns.IP("link", "set", link, "up"); err != nil {
+			up <- err
+			return
+		}
+	}
+	asks := exec.CommandContext(ctx, "busybox", "udhcpc", "-i", card, "-n", "-q", "-f", "-t", "10", "-T", "1", "-s", filepath.Join(c.dir, "address"))
+	if out, err := asks.CombinedOutput(); err != nil {
+		up <- fmt.Errorf("it got no address: %w\n%s", err, out)
+		return
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(c.addressOf(card), "443"))
+	if err != nil {
+		up <- err
+		return
+	}
+	service := redfish.New(o)
+	defer service.Close()
+	srv := httptest.NewUnstartedServer(c.hears(func() *redfish.Service { return service }))
+	_ = srv.Listener.Close() // it has one already
+	srv.Listener = l
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	srv.StartTLS()
+	defer srv.Close()
+	up <- nil
+	<-c.end
+}
+
+// knock tries what a BMC came with, and returns what it says.
+func (c *cabinet) knock(t *testing.T, addr string) int {
+	t.Helper()
+	for _, basic := range []bool{true, false} {
+		method, path, body := http.MethodGet, "/redfish/v1/Systems", ""
+		if !basic {
+			method, path, body = http.MethodPost, "/redfish/v1/SessionService/Sessions", `{"UserName": "root", "Password": "`+factoryWord+`"}`
+		}
+		r, err := http.NewRequestWithContext(t.Context(), method, "https://"+addr+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if basic {
+			r.SetBasicAuth("root", factoryWord)
+		}
+		answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}).Do(r) //nolint:gosec // whoever it is
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusUnauthorized {
+			return answer.StatusCode
+		}
+	}
+	return http.StatusUnauthorized
+}
