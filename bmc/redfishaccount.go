@@ -74,7 +74,7 @@ func (r *redfish) accountService(ctx context.Context) (accountService, error) {
 	var said accountService
 	err := r.get(ctx, cmp.Or(localPath(root.AccountService.Path), rootPath+"AccountService"), &said)
 	if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrDenied) || errors.Is(err, ErrMustChange) || errors.Is(err, ErrRejected) {
-		return s, nil //nolint:nilerr // its accounts may be there all the same
+		return s, nil // its accounts may be there all the same
 	}
 	said.Accounts.Path = cmp.Or(localPath(said.Accounts.Path), s.Accounts.Path)
 	return said, err
@@ -122,8 +122,7 @@ func withoutValue(what string, err error) error {
 // account returns the path of the account with this user name, freshly read.
 func (r *redfish) account(ctx context.Context, list, user string) (string, error) {
 	if path := r.owing; path != "" && user == r.target.Username {
-		a, err := r.readAccount(ctx, path)
-		if err != nil || string(a.UserName) == user { // some do not even show it
+		if a, _ := r.readAccount(ctx, path); a.UserName == "" || string(a.UserName) == user { // some do not even show it
 			return path, nil
 		}
 	}

@@ -108,7 +108,7 @@ func (e *statusError) name() error {
 // Request are about the account, and its overload about sessions.
 func sessionError(err error) error {
 	e, ok := errors.AsType[*statusError](err)
-	if !ok || e.name() == ErrSessions || e.name() == ErrMustChange {
+	if !ok || errors.Is(err, ErrSessions) || errors.Is(err, ErrMustChange) {
 		return err
 	}
 	switch e.status {

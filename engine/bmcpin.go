@@ -75,9 +75,9 @@ func (e *Engine) AcceptPin(ctx context.Context, actor, ref, pin string) (fleet.N
 
 // RenewedPin notes that a BMC shows another TLS certificate, which an authority
 // of the site has signed: that is nobody's business but the record's.
-func (e *Engine) RenewedPin(ctx context.Context, id fleet.NodeID, pin string) error {
+func (e *Engine) RenewedPin(id fleet.NodeID, pin string) error {
 	title := ""
-	err := e.update(ctx, func(t *tx) error {
+	err := e.update(e.running, func(t *tx) error {
 		n, err := t.node(id)
 		if err != nil || strings.EqualFold(n.BMC.Pin, pin) {
 			return err

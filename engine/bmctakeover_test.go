@@ -175,7 +175,7 @@ func TestARenewedCertificateThatIsSignedIsAnEventOnly(t *testing.T) {
 		e, kill := r.serve(s)
 		before := s.saves
 		for range 2 {
-			if err := e.RenewedPin(t.Context(), "n-1", "cc"); err != nil {
+			if err := e.RenewedPin("n-1", "cc"); err != nil {
 				t.Fatal(err)
 			}
 		}

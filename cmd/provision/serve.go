@@ -137,9 +137,7 @@ func (st *station) wireEngine() error {
 		return err
 	}
 	st.power = bmcPower{bmc: bmc.New(bmc.Options{Log: st.log, Interval: st.conf.BMC.Interval, Limit: st.conf.BMC.Limit}), sealer: st.sealer, site: func() fleet.Site { return st.engine.Site() }}
-	st.power.renew = func(ctx context.Context, id fleet.NodeID, pin string) error {
-		return st.engine.RenewedPin(ctx, id, pin)
-	}
+	st.power.renew = func(id fleet.NodeID, pin string) error { return st.engine.RenewedPin(id, pin) }
 	if err := st.openConsoles(); err != nil {
 		return err
 	}

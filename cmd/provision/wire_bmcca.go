@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/fleet"
@@ -87,9 +85,6 @@ func trustOf(authorities []fleet.Authority) *bmc.Trust {
 	return &bmc.Trust{Authorities: pool}
 }
 
-// noteWithin is how long a BMC waits at most while its certificate is noted.
-const noteWithin = 2 * time.Second
-
 // trust is whose signature on the certificate of a node's BMC is enough.
 func (p bmcPower) trust(n fleet.Node) *bmc.Trust {
 	if p.site == nil {
@@ -100,9 +95,7 @@ func (p bmcPower) trust(n fleet.Node) *bmc.Trust {
 		return t
 	}
 	t.Renewed = func(pin string) {
-		ctx, cancel := context.WithTimeout(context.Background(), noteWithin)
-		defer cancel()
-		_ = p.renew(ctx, n.ID, pin) // it will be seen again
+		_ = p.renew(n.ID, pin) // it will be seen again
 	}
 	return t
 }

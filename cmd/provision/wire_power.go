@@ -18,7 +18,7 @@ type bmcPower struct {
 	bmc    *bmc.Controller
 	sealer *access.Sealer
 	site   func() fleet.Site
-	renew  func(ctx context.Context, id fleet.NodeID, pin string) error // nil: nobody wants to know
+	renew  func(id fleet.NodeID, pin string) error // nil: nobody wants to know
 }
 
 func (p bmcPower) target(n fleet.Node) (bmc.Target, error) {
