@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/netns"
 	"github.com/rackstage/provision/lab/redfish"
@@ -31,7 +32,9 @@ stages: [{name: prd}]
 profiles: [{name: docker, image: debian-12}]
 pools: [{name: prd, stage: prd, profile: docker}]
 subnets: [{name: bmcs, cidr: 10.77.1.0/24, mode: full, oob: true, ranges: [10.77.1.100-10.77.1.120]}]
-bmc_accounts: [{vendor: Contoso, username: root, password_file: DIR/factory}]
+bmc_accounts:
+  - {vendor: Contoso, username: root, password_file: DIR/factory}
+  - {mac: "aa:bb:cc:00:00:05", username: admin, password_file: DIR/factory}
 bmc_ca: [DIR/ca.pem]
 rules:
   - {name: named, match: {mac: "52:54:00:77:00:02"}, pool: prd, bmc: {username: ops}}
@@ -49,6 +52,7 @@ esac
 type cabinet struct {
 	*life
 	ca   bmcAuthority
+	sim  string        // folder of the simulator of IPMI, which writes down its passwords
 	end  chan struct{} // closed when the BMCs are to go
 	gone []chan struct{}
 
@@ -79,8 +83,9 @@ func TestBMCsThatAskForAnAddressAreTakenIn(t *testing.T) {
 	}
 	addr := map[string]string{}
 	for n, b := range bmcs {
-		addr[n] = c.plug(t, n, b.options)
+		addr[n] = c.plug(t, n, c.redfish(n, b.options))
 	}
+	old := c.plug(t, "5", c.ipmi) // IPMI only: it knows the UUID of its machine, which has booted once
 	for n, b := range bmcs {
 		mac := "52:54:00:77:00:0" + n
 		until(t, 2*time.Minute, "BMC "+n+" is ours", func(ctx context.Context) (bool, error) {
@@ -100,6 +105,7 @@ func TestBMCsThatAskForAnAddressAreTakenIn(t *testing.T) {
 			t.Errorf("BMC %s still answers to what it came with: %d", n, status)
 		}
 	}
+	c.checkIPMI(t, old)
 	c.renewCertificates(t, addr)
 	alarms, err := c.client.Alarms(t.Context())
 	if err != nil || slices.ContainsFunc(alarms, func(a api.Alarm) bool { return strings.HasPrefix(a.Code, "E-BMC") && a.Code != "E-BMC-PIN" }) {
@@ -107,8 +113,33 @@ func TestBMCsThatAskForAnAddressAreTakenIn(t *testing.T) {
 	}
 	c.events(t)
 	c.stop(t, syscall.SIGTERM)
-	c.openSealed(t)
+	c.openSealed(t, oldNode.ID)
 	c.search(t)
+}
+
+// oldNode is the machine of the BMC that speaks IPMI only.
+var oldNode = fleet.Node{
+	ID: "n-0000000005", MAC: "52:54:00:77:00:05", UUID: "11111111-0000-4000-8000-000000000005", State: fleet.Discovered, Revision: 1,
+	BMC: fleet.BMC{CipherSuite: -1},
+}
+
+// checkIPMI looks at the BMC that speaks IPMI only. It has the account that it
+// came with, under another password.
+func (c *cabinet) checkIPMI(t *testing.T, addr string) {
+	t.Helper()
+	until(t, time.Minute, "the BMC with IPMI is ours", func(ctx context.Context) (bool, error) {
+		node, err := c.client.Node(ctx, string(oldNode.ID))
+		return err == nil && node.Power != nil && node.Power.Username == "admin" && node.Power.CipherSuite == 3 && !slices.ContainsFunc(node.Findings, func(f api.BMCFinding) bool {
+			return f.Code == fleet.CodeBMCFactory
+		}), err
+	})
+	if state, err := c.client.Power(t.Context(), string(oldNode.ID), api.PowerRequest{Op: "status"}); err != nil || state != "off" {
+		t.Errorf("power status = %s, %v, want off", state, err)
+	}
+	_, err := bmc.New(bmc.Options{}).Power(t.Context(), bmc.Target{Address: addr, Username: "admin", Password: factoryWord, CipherSuite: 3})
+	if !errors.Is(err, bmc.ErrLogin) {
+		t.Errorf("it still answers to what it came with: %v", err)
+	}
 }
 
 // renewCertificates gives two BMCs a certificate of the site's authority. One
@@ -166,7 +197,7 @@ func newCabinet(t *testing.T) *cabinet {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	c := &cabinet{life: &life{dir: dir, secrets: map[string]string{}, http: freeAddress(t), https: freeAddress(t)}, end: make(chan struct{}), ca: newBMCAuthority(t)}
+	c := &cabinet{life: &life{dir: dir, secrets: map[string]string{}, http: freeAddress(t), https: freeAddress(t)}, end: make(chan struct{}), ca: newBMCAuthority(t), sim: t.TempDir()}
 	config := fmt.Sprintf("state_dir: %s/state\nlog_level: debug\nlisten: {dhcp: [bmcs0], http: %q, https: %q, socket: %q}\n", dir, c.http, c.https, filepath.Join(dir, "api.sock"))
 	if err := os.MkdirAll(filepath.Join(dir, "state", "boot"), 0o700); err != nil {
 		t.Fatal(err)
@@ -180,6 +211,9 @@ func newCabinet(t *testing.T) *cabinet {
 		}
 	}
 	c.secret("password that BMCs come with", factoryWord)
+	if err := knows(t.Context(), &labRack{dir: dir}, oldNode); err != nil {
+		t.Fatal(err)
+	}
 	c.start(t)
 	t.Cleanup(func() {
 		close(c.end)
@@ -190,8 +224,12 @@ func newCabinet(t *testing.T) *cabinet {
 	return c
 }
 
+// A service makes a BMC speak at its address, and returns how that is ended.
+// It runs on the thread of the BMC's namespace.
+type service func(ctx context.Context, addr string) (stop func(), err error)
+
 // plug puts a BMC on the network, and returns the address that it got.
-func (c *cabinet) plug(t *testing.T, n string, o redfish.Options) string {
+func (c *cabinet) plug(t *testing.T, n string, serve service) string {
 	t.Helper()
 	port, card := "port"+n, "card"+n
 	for _, args := range []string{
@@ -202,17 +240,19 @@ func (c *cabinet) plug(t *testing.T, n string, o redfish.Options) string {
 			t.Fatal(err)
 		}
 	}
-	o.Username, o.Password = "root", factoryWord
-	o.Systems = []redfish.System{{Facts: redfish.Facts{
-		UUID: "11111111-0000-4000-8000-00000000000" + n, Serial: "C0FFEE" + n, Vendor: "Contoso", Model: "R1",
-		NICs: []redfish.NIC{{ID: "NIC.1", MAC: "52:54:00:77:00:0" + n, Link: true}},
-	}}}
 	up, gone := make(chan error, 1), make(chan struct{})
 	c.gone = append(c.gone, gone)
-	ctx := t.Context()
+	ctx := context.WithoutCancel(t.Context()) // until stop
 	go func() {
 		defer close(gone)
-		netns.Elsewhere(t, card, func() error { c.live(ctx, card, o, up); return nil })
+		netns.Elsewhere(t, card, func() error {
+			stop, err := c.live(ctx, card, serve)
+			if up <- err; err == nil {
+				<-c.end
+				stop()
+			}
+			return nil
+		})
 	}()
 	if err := <-up; err != nil {
 		t.Fatalf("BMC %s: %v", n, err)
@@ -225,46 +265,76 @@ func (c *cabinet) addressOf(card string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// live is a BMC from when it gets power, on the thread of its namespace.
-func (c *cabinet) live(ctx context.Context, card string, o redfish.Options, up chan<- error) {
+// live is a BMC from when it gets power.
+func (c *cabinet) live(ctx context.Context, card string, serve service) (stop func(), err error) {
 	for _, link := range []string{"lo", card} {
 		if err := netns.IP("link", "set", link, "up"); err != nil {
-			up <- err
-			return
+			return nil, err
 		}
 	}
 	asks := exec.CommandContext(ctx, "busybox", "udhcpc", "-i", card, "-n", "-q", "-f", "-t", "10", "-T", "1", "-s", filepath.Join(c.dir, "address"))
 	if out, err := asks.CombinedOutput(); err != nil {
-		up <- fmt.Errorf("it got no address: %w\n%s", err, out)
-		return
+		return nil, fmt.Errorf("it got no address: %w\n%s", err, out)
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(c.addressOf(card), "443"))
-	if err != nil {
-		up <- err
-		return
-	}
-	service := redfish.New(o)
-	defer service.Close()
-	srv := httptest.NewUnstartedServer(c.hears(func() *redfish.Service { return service }))
-	_ = srv.Listener.Close() // it has one already
-	srv.Listener = l
-	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
-	own, err := redfish.Certificate(c.addressOf(card))
-	if err != nil {
-		up <- err
-		return
-	}
-	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		cert := &own
-		if renewed, ok := c.certs.Load(c.addressOf(card)); ok {
-			cert, _ = renewed.(*tls.Certificate)
+	return serve(ctx, c.addressOf(card))
+}
+
+// redfish is a BMC that speaks Redfish. All that it hears is noted.
+func (c *cabinet) redfish(n string, o redfish.Options) service {
+	o.Username, o.Password = "root", factoryWord
+	o.Systems = []redfish.System{{Facts: redfish.Facts{
+		UUID: "11111111-0000-4000-8000-00000000000" + n, Serial: "C0FFEE" + n, Vendor: "Contoso", Model: "R1",
+		NICs: []redfish.NIC{{ID: "NIC.1", MAC: "52:54:00:77:00:0" + n, Link: true}},
+	}}}
+	return func(ctx context.Context, addr string) (stop func(), err error) {
+		own, err := redfish.Certificate(addr)
+		if err != nil {
+			return nil, err
 		}
-		return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*cert}}, nil
-	}}
-	srv.StartTLS()
-	defer srv.Close()
-	up <- nil
-	<-c.end
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(addr, "443"))
+		if err != nil {
+			return nil, err
+		}
+		service := redfish.New(o)
+		srv := httptest.NewUnstartedServer(c.hears(func() *redfish.Service { return service }))
+		_ = srv.Listener.Close() // it has one already
+		srv.Listener = l
+		srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+		srv.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			cert := &own
+			if renewed, ok := c.certs.Load(addr); ok {
+				cert, _ = renewed.(*tls.Certificate)
+			}
+			return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*cert}}, nil
+		}}
+		srv.StartTLS()
+		return func() { srv.Close(); service.Close() }, nil
+	}
+}
+
+// ipmi is a BMC that speaks IPMI only: OpenIPMI's simulator.
+func (c *cabinet) ipmi(ctx context.Context, addr string) (stop func(), err error) {
+	dir := c.sim
+	hook, err := filepath.Abs("../../bmc/testdata/hook.sh")
+	if err != nil {
+		return nil, err
+	}
+	conf, err := os.ReadFile("../../bmc/testdata/lan.conf")
+	if err != nil {
+		return nil, err
+	}
+	fill := strings.NewReplacer("127.0.0.1 @PORT@", addr+" 623", "@HOOK@", hook, "@DIR@", dir, "@PASSWORD@", factoryWord, "@LINE@", "",
+		"00000000000000000000000000000001", strings.ReplaceAll(oldNode.UUID, "-", ""))
+	for name, text := range map[string]string{"lan.conf": fill.Replace(string(conf)), "power": "0", "boot": "none", "fault": "none"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	cmd := exec.CommandContext(ctx, "ipmi_sim", "-n", "-c", filepath.Join(dir, "lan.conf"), "-f", "../../bmc/testdata/commands.emu", "-s", filepath.Join(dir, "state"))
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "state"), 0o700), cmd.Start()); err != nil {
+		return nil, err
+	}
+	return func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }, nil
 }
 
 // knock tries what a BMC came with, and returns what it says.
