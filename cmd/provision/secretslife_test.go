@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -425,6 +426,21 @@ func (l *life) fail(t *testing.T) {
 		fmt.Fprintln(&l.said, state)
 	}
 	l.faults(redfish.Faults{})
+	l.expire(t)
+}
+
+// expire has the password get too old: that has a name, and the next rotation
+// ends it.
+func (l *life) expire(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	l.bmc.Expire("provision")
+	l.mu.Unlock()
+	_, err := l.client.Power(t.Context(), l.node, api.PowerRequest{Op: "status"})
+	l.note(err)
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Code != fleet.CodeBMCMustChange {
+		t.Errorf("with a password that has to be changed: %v, want %s", err, fleet.CodeBMCMustChange)
+	}
 }
 
 func (l *life) note(err error) {

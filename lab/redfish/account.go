@@ -223,6 +223,16 @@ func (s *Service) changeAccount(r *http.Request, in object) error {
 	return s.fill(a, in)
 }
 
+// Expire has a user change the password before anything else, as BMCs do when it
+// gets too old.
+func (s *Service) Expire(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.named(user); a != nil {
+		a.expired = true
+	}
+}
+
 // owes refuses all but the change of the own password to who has to change it.
 func (s *Service) owes(r *http.Request, user string) error {
 	s.mu.Lock()
