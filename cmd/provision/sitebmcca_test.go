@@ -127,3 +127,16 @@ func TestASiteSaysWhoSignsCertificatesOfBMCs(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAuthorityThatMakesNoSenseIsRefused(t *testing.T) {
+	for change, want := range map[string]string{
+		"bmc_ca: [DIR/all.pem]|bmc_ca: ['']":       "bmc_ca[0]",
+		"{ca: DIR/some.pem}|{driver: ipmi, ca: x}": "rules[0].bmc.ca",
+	} {
+		old, fresh, _ := strings.Cut(change, "|")
+		_, err := ParseSite([]byte(strings.Replace(authoritySite, old, fresh, 1)))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want trouble with %s", fresh, err, want)
+		}
+	}
+}
