@@ -130,8 +130,8 @@ func TestASiteSaysWhoSignsCertificatesOfBMCs(t *testing.T) {
 
 func TestAnAuthorityThatMakesNoSenseIsRefused(t *testing.T) {
 	for change, want := range map[string]string{
-		"bmc_ca: [DIR/all.pem]|bmc_ca: ['']":       "bmc_ca[0]",
-		"{ca: DIR/some.pem}|{driver: ipmi, ca: x}": "rules[0].bmc.ca",
+		"bmc_ca: [DIR/all.pem]|bmc_ca: ['']":       "site.yaml:5:10: no file",
+		"{ca: DIR/some.pem}|{driver: ipmi, ca: x}": "site.yaml:7:79: driver ipmi shows no certificate",
 	} {
 		old, fresh, _ := strings.Cut(change, "|")
 		_, err := ParseSite([]byte(strings.Replace(authoritySite, old, fresh, 1)))
