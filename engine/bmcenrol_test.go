@@ -30,6 +30,7 @@ type fakeBMC struct {
 	made    int
 	finding []fleet.Finding
 
+	expired bool  // the password has to be changed before anything else
 	maker   bool  // accounts can be made over the network; set before it is used
 	makes   error // what becomes of that
 	forgets bool  // says that it made one, and did not
@@ -120,13 +121,16 @@ func (b *fakeBMC) Probe(_ context.Context, n fleet.Node) (fleet.BMC, error) {
 	case strings.TrimPrefix(n.BMC.SealedPassword, "sealed ") != b.users[n.BMC.Username]:
 		return n.BMC, &fleet.Error{Kind: fleet.Denied, Code: "E-BMC-LOGIN", Err: errors.New("wrong password")}
 	}
+	if b.expired {
+		return n.BMC, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCMustChange, Err: errors.New("change it first")}
+	}
 	n.BMC.Driver, n.BMC.CipherSuite = fleet.DriverIPMI, 17
 	return n.BMC, nil
 }
 
 // ChangePassword implements Accounts.
 func (b *fakeBMC) ChangePassword(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error {
-	if _, err := b.Probe(ctx, n); err != nil {
+	if _, err := b.Probe(ctx, n); err != nil && fleet.CodeOf(err) != fleet.CodeBMCMustChange {
 		return err
 	}
 	b.mu.Lock()
@@ -136,6 +140,7 @@ func (b *fakeBMC) ChangePassword(ctx context.Context, n fleet.Node, next fleet.B
 		return &fleet.Error{Kind: fleet.Conflict, Code: codeShape, Err: errors.New("not such a password")}
 	}
 	if !b.deaf {
+		b.expired = false
 		b.users[next.Username] = password
 	}
 	return nil
@@ -430,6 +435,29 @@ func TestARotationSurvivesAKillAtAnyMoment(t *testing.T) {
 			time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
 			if n := s.only(t); n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) {
 				t.Errorf("killed at write %d: the BMC is %+v", cut, n.BMC)
+			}
+			kill()
+			synctest.Wait()
+		})
+	}
+}
+
+// A password that was being changed when it got too old is still the old one.
+func TestAPasswordThatHasToBeChangedIsRotated(t *testing.T) {
+	for _, next := range []string{"", "sealed n-1 1 0"} {
+		synctest.Test(t, func(t *testing.T) {
+			r, s := rotationRack(t)
+			if next != "" {
+				s.world.Nodes[0].BMC.Next = fleet.BMCAccount{Address: bmcAddress, Username: "admin", SealedPassword: next}
+			}
+			r.bmc.change(func(b *fakeBMC) { b.expired = true })
+			e, kill := r.serve(s)
+			time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+			if _, err := e.RotateBMC(t.Context(), "ada", "n-1"); err != nil {
+				t.Errorf("with %q begun: %v", next, err)
+			}
+			if n := s.only(t); !n.BMC.Own || n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) {
+				t.Errorf("with %q begun the BMC is %+v", next, n.BMC)
 			}
 			kill()
 			synctest.Wait()

@@ -145,7 +145,8 @@ func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
 	if fleet.KindOf(err) != fleet.Denied || n.BMC.SealedPassword == "" {
 		return err
 	}
-	if _, err := e.prove(ctx, n); err == nil {
+	// One that has to be changed first is known all the same.
+	if _, err := e.prove(ctx, n); err == nil || fleet.CodeOf(err) == fleet.CodeBMCMustChange {
 		return e.dropNext(ctx, id)
 	} else if fleet.KindOf(err) != fleet.Denied {
 		return err
