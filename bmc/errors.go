@@ -21,6 +21,7 @@ var (
 	ErrClosed      = errors.New("nothing listens at the BMC's address and port")
 	ErrLogin       = errors.New("the BMC does not know this user name with this password")
 	ErrDenied      = errors.New("the BMC's user may not do that")
+	ErrMustChange  = errors.New("the BMC does nothing before its user's password is changed")
 	ErrCipher      = errors.New("the BMC offers no cipher suite that we accept")
 	ErrSessions    = errors.New("the BMC has no session left")
 	ErrRejected    = errors.New("the BMC refuses the command")
@@ -54,6 +55,7 @@ var advice = []struct {
 	{ErrNoRoute, fleet.Unreachable, fleet.CodeBMCRoute},
 	{ErrClosed, fleet.Unreachable, fleet.CodeBMCClosed},
 	{ErrLogin, fleet.Denied, fleet.CodeBMCLogin},
+	{ErrMustChange, fleet.Conflict, fleet.CodeBMCMustChange},
 	{ErrDenied, fleet.Denied, fleet.CodeBMCDenied},
 	{ErrCipher, fleet.Unreachable, fleet.CodeBMCCipher},
 	{ErrSessions, fleet.Unreachable, fleet.CodeBMCSessions},

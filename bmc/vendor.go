@@ -80,7 +80,7 @@ func (c *Controller) openVendor(ctx context.Context, t Target) (*vendorLine, err
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{guardian: guardian{pin: t.Pin}}
+	w := &wire{guardian: guardianOf(t)}
 	client := &http.Client{Timeout: c.timeout(t), Transport: w.transport(c.o.Dial, net.JoinHostPort(host, strconv.Itoa(port)))}
 	facade := bmclib.NewClient(host, t.Username, string(t.Password), bmclib.WithLogger(logr.Discard()), bmclib.WithHTTPClient(client),
 		bmclib.WithPerProviderTimeout(c.timeout(t)), bmclib.WithAsrockrackPort(strconv.Itoa(port)), bmclib.WithDellRedfishUseBasicAuth(t.BasicAuth))
@@ -214,7 +214,8 @@ func (c *Controller) probeVendor(ctx context.Context, t Target) (Found, error) {
 		}
 	default:
 		if found, err = c.probeRedfish(ctx, t); err != nil {
-			return Found{}, err
+			found.Driver = t.Driver
+			return found, err
 		}
 	}
 	found.Driver = t.Driver

@@ -30,6 +30,7 @@ type Options struct {
 	AskEvery   time.Duration // between two questions after firmware and BIOS settings; 0: 20 s
 	CheckEvery time.Duration // between two checkups of a node; 0: 10 minutes; negative: none by itself
 
+	Maker    Maker    // nil: the accounts that BMCs come with are used, with another password
 	Accounts Accounts // nil: BMCs keep their passwords, and nobody looks for what is wrong with them
 	Checker  Checker  // nil: BMCs are not tested
 	Loaders  Loaders  // nil: DHCP says where

@@ -383,6 +383,9 @@ func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
 	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, TicketKey: []byte("the key of this rack")}
 	if r.bmc != nil {
 		o.Prober, o.Vault, o.Accounts = r.bmc, r.bmc, r.bmc
+		if r.bmc.maker {
+			o.Maker = r.bmc
+		}
 	}
 	if r.shop != nil {
 		o.Setup, o.Updater, o.Examiner, o.Checkups, o.CheckEvery = r.shop, r.shop, r.shop, r.shop, -1

@@ -74,6 +74,7 @@ type BMC struct {
 	Quirks  BMCQuirks // of the site's profile for that model
 
 	Own      bool       // we made its password: rules do not replace it
+	Factory  string     // user that it came with, whose password is still to be changed; "" for none
 	Next     BMCAccount // an account that it may have got from us, and that is not proven yet; zero for none
 	Findings []Finding  // what somebody should see to
 }
@@ -146,9 +147,26 @@ type BMCAccess struct {
 	System         string // Redfish: path of the machine's system; "" lets a probe choose
 	Username       string // without a password: of the account that is made; "": [OwnUser]
 	PasswordFile   string
-	SealedPassword string // filled in by whoever read the file
+	SealedPassword string    // filled in by whoever read the file
+	CA             Authority // in the place of the site's, zero for those
 	Outlets        PDUOutlets
 	Boot           BootMethod
+}
+
+// An Authority has signed the TLS certificates of BMCs: a file with
+// certificates in PEM, and what is in it.
+type Authority struct {
+	File string
+	PEM  string // filled in by whoever read the file
+}
+
+// Authorities returns whose signature on the TLS certificate of a node's BMC is
+// enough: those of its rule, or else of the site.
+func (s Site) Authorities(n Node) []Authority {
+	if r, ok := s.MatchRule(n); ok && r.BMC.CA.File != "" {
+		return []Authority{r.BMC.CA}
+	}
+	return s.BMCCA
 }
 
 // Usable reports whether the rule says enough to switch a machine.

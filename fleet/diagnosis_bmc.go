@@ -8,6 +8,7 @@ const (
 	CodeBMCClosed      = "E-BMC-CLOSED"
 	CodeBMCLogin       = "E-BMC-LOGIN"
 	CodeBMCDenied      = "E-BMC-DENIED"
+	CodeBMCMustChange  = "E-BMC-MUST-CHANGE"
 	CodeBMCCipher      = "E-BMC-CIPHER"
 	CodeBMCSessions    = "E-BMC-SESSIONS"
 	CodeBMCBusy        = "E-BMC-BUSY"
@@ -44,13 +45,14 @@ var bmcDiagnoses = []Diagnosis{
 	{CodeBMCClosed, "nothing listens at the BMC's port", "switch on IPMI over LAN, or Redfish, in the settings of the BMC of {on}"},
 	{CodeBMCLogin, "the BMC does not know our account", "correct user name or password of the BMC of {on}"},
 	{CodeBMCDenied, "the BMC's account may not do that", "give the BMC's user of {on} the privilege OPERATOR on the LAN channel"},
+	{CodeBMCMustChange, "the BMC does nothing before its user's password is changed", "have it changed: provision bmc rotate {on}"},
 	{CodeBMCCipher, "the BMC offers no cipher suite that we accept", "allow cipher suite 17, or 3, in the settings of the BMC of {on}"},
 	{CodeBMCSessions, "the BMC has no session left", "close other programs' sessions with the BMC of {on}, or wait some minutes"},
 	{CodeBMCBusy, "the BMC is busy with another order of ours", "wait until the other change of {on} is done"},
 	{CodeBMCNoEffect, "the BMC says yes and does nothing", "try once more with {on}; if it stays so, restart the BMC"},
 	{CodeBMCRejected, "the BMC refuses the order", "look at the log of the BMC of {on}"},
 	{CodeBMCUnsupported, "the BMC cannot do that", "do it by hand at {on}, or choose another driver for it in site.yaml"},
-	{CodeBMCPin, "the BMC shows another TLS certificate than before", "if you have renewed it: provision bmc accept {on}; if not, somebody stands between this server and the BMC"},
+	{CodeBMCPin, "the BMC shows another TLS certificate than before", "if you have renewed it: provision bmc accept {on} (one of an authority of yours that bmc_ca names needs no word); if not, somebody stands between this server and the BMC"},
 	{CodeBMCNotProbed, "the BMC was never looked at", "look at it: provision bmc probe {on}"},
 	{CodeBMCSeveral, "several machines are behind this BMC", "say which of them it is: provision bmc probe {on} --system PATH"},
 	{CodeBMCHealth, "the BMC says that the machine is not well", "look at what it says: provision bmc show {on}; see to the part, or order a new one"},

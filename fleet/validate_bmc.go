@@ -32,6 +32,9 @@ func validateBMC(on string, a BMCAccess) error {
 	if (a.Driver == DriverPDU || a.Driver == DriverAMT) && a.PasswordFile == "" {
 		bad("password_file", "give the path of a file on the server", "driver %s signs in, and nobody can make an account for us there", a.Driver)
 	}
+	if a.CA.File != "" && a.Driver != "" && !a.Driver.Web() {
+		bad("ca", "take it out, or use driver: redfish", "driver %s shows no certificate", a.Driver)
+	}
 	if a.Boot != BootPXE && a.Boot != BootHTTP {
 		bad("boot", "use http, or leave it out for PXE", "unknown way to boot %q", clip(string(a.Boot), 80))
 	}

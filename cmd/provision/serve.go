@@ -137,6 +137,7 @@ func (st *station) wireEngine() error {
 		return err
 	}
 	st.power = bmcPower{bmc: bmc.New(bmc.Options{Log: st.log, Interval: st.conf.BMC.Interval, Limit: st.conf.BMC.Limit}), sealer: st.sealer, site: func() fleet.Site { return st.engine.Site() }}
+	st.power.renew = func(id fleet.NodeID, pin string) error { return st.engine.RenewedPin(id, pin) }
 	if err := st.openConsoles(); err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func (st *station) wireEngine() error {
 		return st.engine.Docker(ctx, node, r)
 	})
 	st.engine = engine.New(engine.Options{
-		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Checker: power, Loaders: loaders{st}, Images: imageNames{st.images}, Seeds: seeds{},
+		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Maker: power, Checker: power, Loaders: loaders{st}, Images: imageNames{st.images}, Seeds: seeds{},
 		Examiner: power, Setup: power, Updater: power, Checkups: st.store, CheckEvery: st.conf.BMC.every(),
 		Joiner: cluster, Rotator: cluster, Consoles: st.consoles, Log: st.log, TicketKey: ticketKey,
 	})
@@ -239,9 +240,17 @@ func (st *station) applySite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := sealBMCPasswords(&site, st.engine.Site(), st.sealer); err != nil {
+	if err := st.readFiles(&site); err != nil {
 		return err
 	}
 	_, err = st.engine.Apply(ctx, "provision.yaml", site, false)
 	return err
+}
+
+// readFiles reads the files that a site names.
+func (st *station) readFiles(site *fleet.Site) error {
+	if err := readBMCCA(site); err != nil {
+		return err
+	}
+	return sealBMCPasswords(site, st.engine.Site(), st.sealer)
 }

@@ -159,14 +159,14 @@ func (st *station) httpServer() (*httpd.Server, error) {
 	return st.tree.web, err
 }
 
-// parseSite reads a site.yaml that came by the API, and the BMC passwords
-// that it names.
+// parseSite reads a site.yaml that came by the API, and the files that it
+// names.
 func (st *station) parseSite(src []byte) (fleet.Site, error) {
 	site, err := parseSite("site.yaml", src, st.canServe)
 	if err != nil {
 		return site, err
 	}
-	return site, sealBMCPasswords(&site, st.engine.Site(), st.sealer)
+	return site, st.readFiles(&site)
 }
 
 // names are what the server's certificate is for: the configured ones, and

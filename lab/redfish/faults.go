@@ -51,6 +51,14 @@ type Faults struct {
 	NoLogs     bool `json:"no_logs,omitempty"`
 	NoAccounts bool `json:"no_accounts,omitempty"`
 
+	// Accounts.
+	NoNewAccounts bool `json:"no_new_accounts,omitempty"` // none can be made: neither by POST nor in a slot
+	ShutOut       bool `json:"shut_out,omitempty"`        // who has to change the password gets no session either
+	QuietChange   bool `json:"quiet_change,omitempty"`    // it is not said which account's password that is
+	BodyETag      bool `json:"body_etag,omitempty"`       // ETags are in the resources only, not in the header
+	LyingPassword bool `json:"lying_password,omitempty"`  // a new password is answered with 200 and forgotten
+	BornExpired   bool `json:"born_expired,omitempty"`    // an account that somebody else made has to change its password
+
 	// The wire.
 	Deaf     bool          `json:"deaf,omitempty"`     // connections are accepted, and not read
 	Hangs    bool          `json:"hangs,omitempty"`    // requests are read, and not answered

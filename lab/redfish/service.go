@@ -22,6 +22,8 @@ type Options struct {
 	Username string // of the account that is there at first; "admin"
 	Password string // "Secret123Secret1"
 	Slots    bool   // accounts are a fixed number of slots, to be filled by PATCH, as iDRAC has them; else POST makes them
+	Expired  bool   // the first account's password has to be changed before anything else
+	Policy   Policy
 
 	Vendor   string // "Contoso"
 	Product  string // of the service: "BMC 3000"
@@ -95,6 +97,8 @@ type Counts struct {
 func New(o Options) *Service {
 	o.Username = cmp.Or(o.Username, "admin")
 	o.Password = cmp.Or(o.Password, "Secret123Secret1")
+	o.Policy.Min = cmp.Or(o.Policy.Min, shortestPassword)
+	o.Policy.Max = cmp.Or(o.Policy.Max, longestPassword)
 	o.Vendor = cmp.Or(o.Vendor, "Contoso")
 	o.Product = cmp.Or(o.Product, "BMC 3000")
 	o.Firmware = cmp.Or(o.Firmware, "1.0")
