@@ -85,8 +85,14 @@ func (e *Engine) switchNode(ctx context.Context, n fleet.Node, o fleet.PowerOrde
 			return fleet.Switched{}, err
 		}
 	}
+	if o.Op == fleet.MediaNext && o.URL == "" {
+		return e.insertOwn(ctx, n, o)
+	}
 	done, err := e.Options.Power.Switch(ctx, n, o)
 	e.notePin(ctx, n, err)
+	if err == nil && o.Op == fleet.MediaEject {
+		err = e.endMedia(ctx, n.MAC)
+	}
 	return done, err
 }
 

@@ -2,7 +2,7 @@ package iso
 
 import (
 	"encoding/binary"
-	"errors"
+	"fmt"
 )
 
 // El Torito (1.0, 1995) is how firmware finds what to boot: a boot record names
@@ -65,21 +65,20 @@ const (
 	infoEnd   = 64
 )
 
-func tellGRUB(image []byte, at uint32) error {
-	if len(image) < sector {
-		return errors.New("what a BIOS is to start is less than a sector")
+// told returns what is to stand at the start of the image that a BIOS starts.
+// GRUB does not look at the table's checksum, for which all of the image would
+// have to be read: it stays zero.
+func (f *file) told() ([]byte, error) {
+	if f.Size < sector || f.Size > maxBIOS {
+		return nil, fmt.Errorf("file %s has %d bytes: a BIOS starts something between a sector and %d", f.Name, f.Size, maxBIOS)
 	}
-	order := binary.LittleEndian
-	order.PutUint32(image[infoTable:], sectorVolume)
-	order.PutUint32(image[infoTable+4:], at)
-	order.PutUint32(image[infoTable+8:], uint32(len(image)))
-	var sum uint32
-	for i := infoEnd; i < len(image); i += 4 {
-		var word [4]byte
-		copy(word[:], image[i:])
-		sum += order.Uint32(word[:])
+	b := make([]byte, infoEnd)
+	if n, err := f.Content.ReadAt(b, 0); n < len(b) {
+		return nil, fmt.Errorf("read %s: %w", f.Name, err)
 	}
-	order.PutUint32(image[infoTable+12:], sum)
-	clear(image[infoTable+16 : infoEnd])
-	return nil
+	clear(b[infoTable:])
+	binary.LittleEndian.PutUint32(b[infoTable:], sectorVolume)
+	binary.LittleEndian.PutUint32(b[infoTable+4:], f.at)
+	binary.LittleEndian.PutUint32(b[infoTable+8:], uint32(f.Size))
+	return b, nil
 }

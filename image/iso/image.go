@@ -41,7 +41,7 @@ const (
 	sector   = 2048
 	maxFile  = 1<<32 - sector // ISO 9660 counts bytes in 32 bits
 	maxImage = 1 << 42        // and sectors
-	maxBIOS  = 1 << 20        // of what a BIOS starts, which is read whole
+	maxBIOS  = 1 << 20        // of what a BIOS starts
 	maxFiles = 1000
 )
 
@@ -71,7 +71,12 @@ func New(o Options) (*Image, error) {
 	m := &Image{size: int64(l.end) * sector}
 	m.add(0, l.head(o))
 	for _, f := range t.files {
-		m.pieces = append(m.pieces, piece{int64(f.at) * sector, f.Size, f.Content})
+		at, told := int64(f.at)*sector, int64(0)
+		if f == l.bios {
+			m.add(at, l.told)
+			told = int64(len(l.told))
+		}
+		m.pieces = append(m.pieces, piece{at + told, f.Size - told, io.NewSectionReader(f.Content, told, f.Size-told)})
 	}
 	return m, nil
 }

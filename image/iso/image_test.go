@@ -225,7 +225,7 @@ func TestWhatCannotBeAnImageIsRefused(t *testing.T) {
 		"a file that is too large":     {iso.Options{Label: "X", Files: []iso.File{{Name: "a", Size: 1 << 32, Content: one.Content}}}, "bytes"},
 		"nothing to boot":              {iso.Options{Label: "X", Files: []iso.File{one}, EFI: "b"}, "no file"},
 		"less than a sector to boot":   {iso.Options{Label: "X", Files: []iso.File{one}, BIOS: "a"}, "sector"},
-		"too much for a BIOS":          {iso.Options{Label: "X", Files: []iso.File{file("a", make([]byte, 2<<20))}, BIOS: "a"}, "too much"},
+		"too much for a BIOS":          {iso.Options{Label: "X", Files: []iso.File{file("a", make([]byte, 2<<20))}, BIOS: "a"}, "BIOS starts"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -24,6 +24,7 @@ type layout struct {
 	headEnd    uint32
 	end        uint32
 	bios, efi  *file
+	told       []byte // start of what a BIOS starts
 	volumeTime time.Time
 }
 
@@ -66,11 +67,7 @@ func (l *layout) boots(o Options) (err error) {
 		if l.bios, err = l.t.find(o.BIOS); err != nil {
 			return err
 		}
-		image, err := l.bios.whole(maxBIOS)
-		if err != nil {
-			return err
-		}
-		if err := tellGRUB(image, l.bios.at); err != nil {
+		if l.told, err = l.bios.told(); err != nil {
 			return err
 		}
 	}

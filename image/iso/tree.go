@@ -2,9 +2,7 @@ package iso
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strings"
@@ -103,21 +101,4 @@ func (t *tree) find(name string) (*file, error) {
 		}
 	}
 	return nil, fmt.Errorf("there is no file %q to boot", name)
-}
-
-// whole replaces a file's content by a copy of it in memory, which the caller
-// may change.
-func (f *file) whole(most int64) ([]byte, error) {
-	if f.Size > most {
-		return nil, fmt.Errorf("file %s has %d bytes, which is too much to boot", f.Name, f.Size)
-	}
-	b := make([]byte, f.Size)
-	if n, err := f.Content.ReadAt(b, 0); n < len(b) {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("read %s: %w", f.Name, err)
-	}
-	f.Content = byteReader(b)
-	return b, nil
 }
