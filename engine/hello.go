@@ -17,10 +17,10 @@ import (
 func (e *Engine) Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error) {
 	e.alive(h.MAC, "")
 	var node fleet.Node
-	var stolen, cd bool
+	var stolen, disc bool
 	err := e.update(ctx, func(t *tx) error {
 		var err error
-		if stolen, cd, err = e.redeemHello(t, h); err != nil {
+		if stolen, disc, err = e.redeemHello(t, h); err != nil {
 			return err
 		}
 		n, known := e.NodeByMAC(h.MAC)
@@ -37,7 +37,7 @@ func (e *Engine) Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error) {
 		return fleet.Node{}, err
 	}
 	e.probe(node)
-	if cd {
+	if disc {
 		e.ejectSoon(node)
 	}
 	e.Log.InfoContext(ctx, "agent said hello", "mac", node.MAC, "node", node.ID, "state", node.State)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
+	"regexp"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -103,7 +103,7 @@ func (e *Engine) insertOwn(ctx context.Context, n fleet.Node, o fleet.PowerOrder
 		if lost := e.endMedia(ctx, n.MAC); lost != nil {
 			e.Log.ErrorContext(ctx, "end of CD image not stored", "node", n.ID, "err", lost)
 		}
-		return done, masked(err, secret)
+		return done, masked(err)
 	}
 	return done, nil
 }
@@ -115,16 +115,17 @@ func noImage(n fleet.Node, err error) error {
 	}
 }
 
-// masked leaves a secret out of an error: BMCs repeat the URLs that they were
-// given.
-func masked(err error, secret string) error {
-	if !strings.Contains(err.Error(), secret) {
+// discSecret is the secret of a CD image, as it stands in URLs.
+var discSecret = regexp.MustCompile(`/media/[A-Za-z0-9_-]{43}`)
+
+// masked leaves the secrets of CD images out of an error: BMCs repeat the URLs
+// that they were given.
+func masked(err error) error {
+	if err == nil || !discSecret.MatchString(err.Error()+fleet.HintOf(err)) {
 		return err
 	}
-	return &fleet.Error{
-		Kind: fleet.KindOf(err), Code: fleet.CodeOf(err), Hint: strings.ReplaceAll(fleet.HintOf(err), secret, "…"),
-		Err: errors.New(strings.ReplaceAll(err.Error(), secret, "…")),
-	}
+	hide := func(text string) string { return discSecret.ReplaceAllString(text, "/media/…") }
+	return &fleet.Error{Kind: fleet.KindOf(err), Code: fleet.CodeOf(err), Hint: hide(fleet.HintOf(err)), Err: errors.New(hide(err.Error()))}
 }
 
 // showsMedia says what is in the way of a BMC's showing CD images, as far as its

@@ -93,7 +93,7 @@ func (e *Engine) switchNode(ctx context.Context, n fleet.Node, o fleet.PowerOrde
 	if err == nil && o.Op == fleet.MediaEject {
 		err = e.endMedia(ctx, n.MAC)
 	}
-	return done, err
+	return done, masked(err)
 }
 
 // keepBMC stores what a probe has found.

@@ -147,9 +147,10 @@ func (e *Engine) MintHello(_ context.Context, mac fleet.MAC, addr netip.Addr) (s
 }
 
 // redeemHello redeems a boot ticket. stolen says that another one did so
-// before with what was this machine's, or the other way round; cd, that it
-// stood on a CD image, which ends with it.
-func (e *Engine) redeemHello(t *tx, h fleet.Hello) (stolen, cd bool, err error) {
+// before with what was this machine's, or the other way round; disc, that there
+// is a CD image for this machine, whether it has booted that or something else:
+// it ends with the hello.
+func (e *Engine) redeemHello(t *tx, h fleet.Hello) (stolen, disc bool, err error) {
 	ticket, cd, err := e.tickets.open(h.Ticket, h.MAC, h.Addr)
 	if err != nil {
 		return false, cd, err
@@ -163,12 +164,15 @@ func (e *Engine) redeemHello(t *tx, h fleet.Hello) (stolen, cd bool, err error) 
 		return false, cd, nil
 	case used && ticket.Made < last.Used:
 		return false, cd, badTicket(errors.New("a later one was redeemed"))
-	case cd && !t.endMedia(h.MAC, ticket.Made):
-		return false, cd, badTicket(errors.New("its CD image has ended, or a later one was made"))
+	}
+	m, _ := t.w.media(h.MAC)
+	disc = t.endMedia(h.MAC, m.Made)
+	if cd && (!disc || m.Made != ticket.Made) {
+		return false, false, badTicket(errors.New("its CD image has ended, or a later one was made"))
 	}
 	ticket.Redeemed, ticket.Key, ticket.Used = t.now, h.Key, e.tickets.place()
 	t.tickets[ticket.Hash] = ticket
-	return false, cd, nil
+	return false, disc, nil
 }
 
 func badTicket(err error) error {
