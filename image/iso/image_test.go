@@ -164,6 +164,16 @@ func TestFirmwareIsLedToWhatItStarts(t *testing.T) {
 	}
 }
 
+// GRUB on a BIOS reads ahead, and does not get over the end of the CD.
+func TestNoFileIsAtTheEndOfAnImage(t *testing.T) {
+	m, in := bootable(t)
+	b := whole(t, m)
+	at := bytes.Index(b, in["initrd.img"])
+	if at < 0 || len(b)-at-len(in["initrd.img"]) < 64<<10 {
+		t.Errorf("the last file ends %d bytes before the end", len(b)-at-len(in["initrd.img"]))
+	}
+}
+
 func words(b []byte) (sum uint16) {
 	for ; len(b) > 0; b = b[2:] {
 		sum += binary.LittleEndian.Uint16(b)

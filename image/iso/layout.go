@@ -28,6 +28,11 @@ type layout struct {
 	volumeTime time.Time
 }
 
+// padding is how many sectors follow the last file, as in what mkisofs makes:
+// those who read CDs read ahead. GRUB on a BIOS was seen to get wrong bytes at
+// the end of a last file that was the end of the CD too.
+const padding = 150
+
 func sectors(bytes int64) uint32 { return uint32((bytes + sector - 1) / sector) }
 
 // place gives everything its sectors: descriptors, path tables, boot catalog,
@@ -57,7 +62,7 @@ func place(t *tree, o Options) (*layout, error) {
 			return nil, errors.New("it would be too large")
 		}
 	}
-	l.end = uint32(end)
+	l.end = uint32(end) + padding
 	return l, l.boots(o)
 }
 
