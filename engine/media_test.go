@@ -162,6 +162,25 @@ func TestAPlanNamesABMCThatShowsNoCDs(t *testing.T) {
 	})
 }
 
+func TestTheRescueSystemIsShownAsACDToo(t *testing.T) {
+	withMediaRack(t, func(t *testing.T, r *mediaRack) {
+		ref := string(deskMAC)
+		if _, err := r.e.Rescue(t.Context(), "tester", ref, true); err != nil {
+			t.Fatal(err)
+		}
+		m, err := r.e.OpenMedia(strings.TrimPrefix(r.drive(), string(ourDiscs)))
+		if err != nil || m.Node.State != fleet.Rescue {
+			t.Errorf("OpenMedia = %s, %v", m.Node.State, err)
+		}
+		if _, err := r.e.EndRescue(t.Context(), "tester", ref, true); err != nil {
+			t.Fatal(err)
+		}
+		if in := r.drive(); in != "" {
+			t.Errorf("%q is still in its drive", in)
+		}
+	})
+}
+
 // byHand has a node's BMC show a CD image as people do it, and returns the
 // secret of the image and the ticket on it.
 func (d *ticketDesk) byHand() (secret, hello string) {
@@ -243,6 +262,29 @@ func TestTheTicketOfACDImageIsGoodOnce(t *testing.T) {
 			time.Sleep(mediaLife + time.Second) //nolint:forbidigo // fake time: synctest
 			d.want("reading", d.read(secret), "E-TICKET")
 			d.want("hello", d.hello(hello, "mine"), "E-TICKET")
+		},
+		"its cable is in another of its cards": func(d *ticketDesk) {
+			const other fleet.MAC = "52:54:00:00:00:aa"
+			err := d.e.update(d.t.Context(), func(t *tx) error {
+				n := d.e.Nodes()[0]
+				n.MACs = append(n.MACs, other)
+				t.put(n)
+				return nil
+			})
+			if err != nil {
+				d.t.Fatal(err)
+			}
+			_, onDisc := d.byHand()
+			fromNet := d.mint()
+			say := func(secret string, mac fleet.MAC, key string) string {
+				_, err := d.e.Hello(d.t.Context(), fleet.Hello{Ticket: secret, Key: fleet.HashSecret(key), Addr: deskAddr, BootID: "b", MAC: mac, Inventory: fleet.Inventory{NICs: []fleet.NIC{{MAC: other}}}})
+				return string(fleet.CodeOf(err))
+			}
+			d.want("hello of a boot from the network", say(fromNet, other, "mine"), "E-TICKET")
+			d.want("hello of a stranger's card", say(onDisc, "52:54:00:00:00:bb", "mine"), "E-TICKET")
+			d.want("hello", say(onDisc, other, "mine"), "")
+			d.want("thief", say(onDisc, other, "thief"), "E-TICKET")
+			d.want("state", string(d.state()), string(fleet.Quarantined))
 		},
 		"a secret is no ticket": func(d *ticketDesk) {
 			secret, hello := d.byHand()

@@ -151,12 +151,12 @@ func (e *Engine) MintHello(_ context.Context, mac fleet.MAC, addr netip.Addr) (s
 // is a CD image for this machine, whether it has booted that or something else:
 // it ends with the hello.
 func (e *Engine) redeemHello(t *tx, h fleet.Hello) (stolen, disc bool, err error) {
-	ticket, cd, err := e.tickets.open(h.Ticket, h.MAC, h.Addr)
+	ticket, cd, err := e.openHello(h)
 	if err != nil {
 		return false, cd, err
 	}
 	t.w.forgetTickets(t.now)
-	last, used := t.w.lastHello(h.MAC)
+	last, used := t.w.lastHello(ticket.MAC)
 	switch {
 	case used && ticket.Made < last.Used && last.Key != h.Key:
 		return true, cd, nil
@@ -165,14 +165,29 @@ func (e *Engine) redeemHello(t *tx, h fleet.Hello) (stolen, disc bool, err error
 	case used && ticket.Made < last.Used:
 		return false, cd, badTicket(errors.New("a later one was redeemed"))
 	}
-	m, _ := t.w.media(h.MAC)
-	disc = t.endMedia(h.MAC, m.Made)
+	m, _ := t.w.media(ticket.MAC)
+	disc = t.endMedia(ticket.MAC, m.Made)
 	if cd && (!disc || m.Made != ticket.Made) {
 		return false, false, badTicket(errors.New("its CD image has ended, or a later one was made"))
 	}
 	ticket.Redeemed, ticket.Key, ticket.Used = t.now, h.Key, e.tickets.place()
 	t.tickets[ticket.Hash] = ticket
 	return false, disc, nil
+}
+
+// openHello returns the ticket of a hello. One that stood on a CD image is for
+// the node, whichever of its cards has the cable: only one that booted from the
+// network is known to have it.
+func (e *Engine) openHello(h fleet.Hello) (fleet.Ticket, bool, error) {
+	ticket, cd, err := e.tickets.open(h.Ticket, h.MAC, h.Addr)
+	n, known := e.NodeByMAC(h.MAC)
+	if err == nil || !known || n.MAC == h.MAC {
+		return ticket, cd, err
+	}
+	if of, cd, otherwise := e.tickets.open(h.Ticket, n.MAC, h.Addr); otherwise == nil && cd {
+		return of, true, nil
+	}
+	return ticket, cd, err
 }
 
 func badTicket(err error) error {

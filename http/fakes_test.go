@@ -36,7 +36,7 @@ type rackEngine struct {
 	panics  bool
 	used    []string // consoles
 	medias  map[string]fleet.MediaBoot
-	listed  int      // how often somebody asked for all nodes
+	listed  int // how often somebody asked for all nodes
 }
 
 func newRackEngine() *rackEngine {

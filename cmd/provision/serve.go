@@ -61,12 +61,12 @@ type station struct {
 	engine    *engine.Engine
 	power     bmcPower
 	consoles  *console.Hub
-	dhcp      *dhcp.Server  // nil without interfaces to serve
-	dhcp6     *dhcp6.Server // likewise
-	tree      *tftpTree     // of files for TFTP, ours and relays'
-	web       atomic.Pointer[httpd.Server]
-	lessons   *lessons      // about the loaders of models
-	tftp      *tftp.Server  // nil without interfaces to serve
+	dhcp      *dhcp.Server                 // nil without interfaces to serve
+	dhcp6     *dhcp6.Server                // likewise
+	tree      *tftpTree                    // of files for TFTP, ours and relays'
+	web       atomic.Pointer[httpd.Server] // nil until it is made
+	lessons   *lessons                     // about the loaders of models
+	tftp      *tftp.Server                 // nil without interfaces to serve
 }
 
 // leastThreads run Go, on a machine with one core too: the system then lets a
