@@ -35,8 +35,8 @@ func file(name string, b []byte) iso.File {
 }
 
 // bootable is an image with all that ours have, small.
-func bootable(t testing.TB) (*iso.Image, map[string][]byte) {
-	t.Helper()
+func bootable(tb testing.TB) (*iso.Image, map[string][]byte) {
+	tb.Helper()
 	in := map[string][]byte{
 		"boot/grub/grub.cfg": []byte("echo hello\n"), ".disk/info": []byte("provision"), "cd-bios.img": content(1, 30_001), "cd-x64.img": content(2, 1<<20),
 		"vmlinuz": content(3, 100_000), "initrd.img": content(4, 2048*50), "empty": {},
@@ -47,16 +47,16 @@ func bootable(t testing.TB) (*iso.Image, map[string][]byte) {
 	}
 	m, err := iso.New(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m, in
 }
 
-func whole(t testing.TB, m *iso.Image) []byte {
-	t.Helper()
+func whole(tb testing.TB, m *iso.Image) []byte {
+	tb.Helper()
 	b, err := io.ReadAll(io.NewSectionReader(m, 0, m.Size()))
 	if err != nil || int64(len(b)) != m.Size() {
-		t.Fatalf("read %d of %d bytes: %v", len(b), m.Size(), err)
+		tb.Fatalf("read %d of %d bytes: %v", len(b), m.Size(), err)
 	}
 	return b
 }
@@ -261,7 +261,7 @@ func FuzzRangesOfAnImage(f *testing.F) {
 		if !bytes.Equal(p[:n], want) {
 			t.Fatalf("%d bytes at %d are others", len(p), off)
 		}
-		if n < len(p) != errors.Is(err, io.EOF) && !(len(p) == 0 && off >= m.Size()) {
+		if wholly := n == len(p) && (n > 0 || off < m.Size()); wholly == errors.Is(err, io.EOF) {
 			t.Fatalf("%d of %d bytes at %d: %v", n, len(p), off, err)
 		}
 	})
