@@ -211,7 +211,7 @@ func (b boot) media(w http.ResponseWriter, req *http.Request, rest string) {
 	}
 	defer d.close()
 	b.counts.media.Add(1)
-	if req.Method == http.MethodGet && b.discsSeen.first(m.Node.MAC) {
+	if req.Method == http.MethodGet && b.discsSeen.first(secret) {
 		b.o.Engine.Observe(fleet.Evidence{
 			At: b.o.Now(), MAC: m.Node.MAC, Phase: fleet.PhaseLoader, Detail: "CD image read by " + remoteAddr(req).String(),
 		})
@@ -230,19 +230,19 @@ func (b boot) discOf(secret string) (*disc, fleet.MediaBoot, error) {
 }
 
 // discsSeen limits what is told of CD images that are read piece by piece: once
-// a minute, of each machine.
+// a minute, of each image.
 type discsSeen struct {
 	begin time.Time
 	mu    sync.Mutex
-	gate  *throttle.Gate[fleet.MAC]
+	gate  *throttle.Gate[string] // by secret
 }
 
 func newDiscsSeen() *discsSeen {
-	return &discsSeen{begin: time.Now(), gate: throttle.NewGate[fleet.MAC](1, time.Minute)}
+	return &discsSeen{begin: time.Now(), gate: throttle.NewGate[string](1, time.Minute)}
 }
 
-func (d *discsSeen) first(mac fleet.MAC) bool {
+func (d *discsSeen) first(secret string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.gate.Allow(mac, time.Since(d.begin))
+	return d.gate.Allow(secret, time.Since(d.begin))
 }

@@ -106,7 +106,7 @@ func bootByHand(t *testing.T, r *labRack, m lab.Machine) {
 	}
 	began := time.Now()
 	var node api.Node
-	until(t, 5*time.Minute, m.Name+" said hello, and its drive is empty", func(ctx context.Context) (bool, error) {
+	until(t, 8*time.Minute, m.Name+" said hello, and its drive is empty", func(ctx context.Context) (bool, error) {
 		var err error
 		node, err = r.client.Node(ctx, m.MAC)
 		return err == nil && node.Inventory.MemoryMiB > 0 && len(node.Inventory.Disks) > 0 && !hasDisc(r, m.Name), err
