@@ -182,7 +182,7 @@ type PhaseTime struct {
 type PowerRequest struct {
 	Op       string `json:"op"`                 // on off soft cycle reset nmi status pxe-next disk-next cdrom-next setup-next http-next media-next media-eject
 	Firmware string `json:"firmware,omitempty"` // bios, uefi: what shall boot; nothing: what the node has
-	URL      string `json:"url,omitempty"`      // for http-next and media-next
+	URL      string `json:"url,omitempty"`      // for http-next and media-next; nothing: what DHCP says, or an image of ours
 	Persist  bool   `json:"persist,omitempty"`  // from now on, not for the next boot only
 	Reason   string `json:"reason,omitempty"`   // for the record
 }

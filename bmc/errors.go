@@ -26,6 +26,7 @@ var (
 	ErrSessions    = errors.New("the BMC has no session left")
 	ErrRejected    = errors.New("the BMC refuses the command")
 	ErrUnsupported = errors.New("the BMC cannot do that")
+	ErrNoMedia     = fmt.Errorf("%w: it has no virtual CD drive", ErrUnsupported)
 	ErrBusy        = errors.New("the BMC is still busy with something else of ours")
 	ErrNoEffect    = errors.New("the BMC said yes, and nothing happened")
 	ErrNeedsOff    = errors.New("the BMC takes a boot device only while the machine is off")
@@ -68,6 +69,7 @@ var advice = []struct {
 	{ErrSeveral, fleet.Conflict, fleet.CodeBMCSeveral},
 	{ErrUnclear, fleet.Conflict, fleet.CodeBMCUnclear},
 	{ErrShape, fleet.Conflict, fleet.CodeBMCShape},
+	{ErrNoMedia, fleet.Conflict, fleet.CodeMediaNone},
 	{ErrUnsupported, fleet.Conflict, fleet.CodeBMCUnsupported},
 	{ErrRejected, fleet.Unreachable, fleet.CodeBMCRejected},
 	{ErrNoConsole, fleet.Unreachable, fleet.CodeSOLDisabled},

@@ -34,6 +34,7 @@ type Options struct {
 	Accounts Accounts // nil: BMCs keep their passwords, and nobody looks for what is wrong with them
 	Checker  Checker  // nil: BMCs are not tested
 	Loaders  Loaders  // nil: DHCP says where
+	Media    Media    // nil: there are no CD images
 
 	TicketKey []byte // secret that boot tickets are sealed with; nil: a new one, and tickets do not outlive the engine
 
@@ -110,6 +111,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.world.load(w)
 	for _, t := range e.world.hellos {
 		e.tickets.reached(t.Used)
+	}
+	for _, t := range e.world.medias {
+		e.tickets.reached(t.Made)
 	}
 	e.running = ctx
 	if err := e.loadCheckups(ctx); err != nil { // runs go by what BMCs have said

@@ -113,6 +113,9 @@ func planNode(n fleet.Node, prof fleet.Profile, img fleet.Image) fleet.PlanItem 
 // holds only what an unfinished install of ours left on it.
 func planInstall(n fleet.Node, prof fleet.Profile, img fleet.Image) fleet.PlanItem {
 	d, err := fleet.ChooseDisk(prof.Disk, n.Inventory.Disks, img.Bytes)
+	if err == nil {
+		err = bootable(n.BMC)
+	}
 	switch {
 	case err != nil:
 		return fleet.PlanItem{Class: fleet.Add, Reason: "will fail: " + err.Error()}

@@ -91,9 +91,15 @@ func (e *Engine) switchNode(ctx context.Context, n fleet.Node, o fleet.PowerOrde
 		return fleet.Switched{}, err
 	}
 	n = e.settleOpen(ctx, n)
+	if o.Op == fleet.MediaNext && o.URL == "" {
+		return e.insertOwn(ctx, n, o)
+	}
 	done, err := e.Options.Power.Switch(ctx, n, o)
 	e.notePin(ctx, n, err)
-	return done, err
+	if err == nil && o.Op == fleet.MediaEject {
+		err = e.endMedia(ctx, n.MAC)
+	}
+	return done, masked(err)
 }
 
 // probed returns a node whose BMC was looked at: now, if nobody has yet.

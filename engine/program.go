@@ -72,6 +72,9 @@ func (e *Engine) work(ctx context.Context, run fleet.RunID, node fleet.NodeID) {
 	if server.Err() != nil {
 		return // the server is stopping, whyever: the checkpoint stays
 	}
+	if err != nil {
+		j.clearDrive(context.WithoutCancel(ctx))
+	}
 	j.end(context.WithoutCancel(ctx), phases, at, err)
 }
 
@@ -138,7 +141,8 @@ func pause(ctx context.Context, attempt int) error {
 func final(err error) bool {
 	switch fleet.CodeOf(err) {
 	case "E-DISK-NONE", "E-DISK-SMALL", "E-DISK-OTHER", "E-DISK-READONLY", "E-DISK-HOLDS", "E-CHUNK-CORRUPT", "E-TRUST",
-		"E-BMC-NONE", fleet.CodeBMCLogin, fleet.CodeBMCDenied, fleet.CodeBMCCipher, fleet.CodeBMCPin, fleet.CodeBMCNotProbed, fleet.CodeBMCSeveral, fleet.CodeBMCUnsupported, fleet.CodeBMCUnclear, "E-IMAGE", "E-CLUSTER-NO-MANAGER", "E-CLUSTER-FOREIGN":
+		"E-BMC-NONE", fleet.CodeBMCLogin, fleet.CodeBMCDenied, fleet.CodeBMCCipher, fleet.CodeBMCPin, fleet.CodeBMCNotProbed, fleet.CodeBMCSeveral, fleet.CodeBMCUnsupported, fleet.CodeBMCUnclear,
+		fleet.CodeMediaNone, fleet.CodeMediaImage, "E-IMAGE", "E-CLUSTER-NO-MANAGER", "E-CLUSTER-FOREIGN":
 		return true
 	}
 	return false

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"sync"
 	"testing"
@@ -99,6 +100,9 @@ type machine struct {
 	pxeNext  bool
 	needsOff bool   // to be told what to boot
 	url      string // that it was told to boot from
+	disc     string // URL of what is in its virtual CD drive
+	stuck    bool   // its drive, which nothing can be taken out of
+	deaf     bool   // to what its BMC shows it: it never boots a CD
 	hangs    int    // so many boots of the ramdisk's kernel
 	boots    int
 	wiped    int
@@ -155,6 +159,13 @@ func (r *rack) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fl
 			return fleet.Switched{}, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCNeedsOff, Err: errors.New("it is on")}
 		}
 		m.pxeNext = true
+	case fleet.MediaNext:
+		m.disc, m.pxeNext = o.URL, true
+	case fleet.MediaEject:
+		if m.stuck {
+			return fleet.Switched{}, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCNoEffect, Hint: "pull " + m.disc, Err: errors.New("it stays in: " + m.disc)}
+		}
+		m.disc = ""
 	case fleet.PowerCycle, fleet.PowerOn:
 		m.powerOn() //nolint:contextcheck // the machine outlives the request
 	case fleet.PowerOff:
@@ -248,10 +259,27 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 		return false
 	}
 	addr := netip.MustParseAddr("10.77.0.10")
-	e.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseDHCP})
-	secret, err := e.MintHello(ctx, m.mac, addr)
-	if err != nil {
+	m.rack.mu.Lock()
+	disc, deaf := m.disc, m.deaf
+	m.rack.mu.Unlock()
+	if deaf {
 		return false
+	}
+	var secret string
+	if disc != "" {
+		at, err := e.OpenMedia(path.Base(disc))
+		if err != nil {
+			return false
+		}
+		e.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseLoader})
+		secret = at.Hello
+	}
+	e.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseDHCP})
+	if disc == "" {
+		var err error
+		if secret, err = e.MintHello(ctx, m.mac, addr); err != nil {
+			return false
+		}
 	}
 	m.sleep(ctx, 5*time.Second)
 	n, err := e.Hello(ctx, fleet.Hello{Ticket: secret, Key: fleet.HashSecret(boot), Addr: addr, BootID: boot, MAC: m.mac, Placed: true, UUID: string(m.mac), Inventory: fleet.Inventory{

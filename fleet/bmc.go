@@ -2,7 +2,9 @@ package fleet
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
+	"strings"
 )
 
 // A BMCDriver is a way to switch a machine.
@@ -51,6 +53,9 @@ func (d BMCDriver) Web() bool {
 	return slices.Contains([]BMCDriver{DriverRedfish, DriverDell, DriverSupermicro, DriverOpenBMC, DriverASRockRack}, d)
 }
 
+// ShowsMedia reports whether the driver can have the BMC show an image as a CD.
+func (d BMCDriver) ShowsMedia() bool { return d.Web() }
+
 // A BMC is how a node's power is reached: by its baseboard controller, mostly.
 type BMC struct {
 	Wanted  BMCDriver // what the site says; "" lets a probe choose
@@ -79,13 +84,16 @@ type BMC struct {
 	Findings []Finding  // what somebody should see to
 }
 
-// A BootMethod is how runs have a machine boot from the network.
+// A BootMethod is how runs have a machine boot what we give it.
 type BootMethod string
 
 // The boot methods.
 const (
 	BootPXE  BootMethod = ""     // the network, however its firmware does that
 	BootHTTP BootMethod = "http" // UEFI HTTP boot, from a URL that its BMC is given
+
+	// BootMedia is not by the network: its BMC shows it a CD image of ours.
+	BootMedia BootMethod = "media"
 )
 
 // BMCPorts are the ports of a BMC that are not the usual ones.
@@ -129,6 +137,15 @@ func (b BMC) Learned(found BMC) BMC {
 	b.Driver, b.CipherSuite, b.System, b.BasicAuth = found.Driver, found.CipherSuite, found.System, found.BasicAuth
 	b.Pin, b.NewPin = found.Pin, found.NewPin
 	return b
+}
+
+// IP returns the BMC's address where it is no name.
+func (b BMC) IP() (netip.Addr, bool) {
+	if at, err := netip.ParseAddrPort(b.Address); err == nil {
+		return at.Addr().Unmap(), true
+	}
+	a, err := netip.ParseAddr(strings.Trim(b.Address, "[]"))
+	return a.Unmap(), err == nil
 }
 
 // Usable reports whether there is a way to switch the node.

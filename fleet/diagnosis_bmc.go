@@ -27,6 +27,10 @@ const (
 	CodeBMCUnclear     = "E-BMC-UPDATE-UNCLEAR"
 	CodeNodeServes     = "E-NODE-SERVES"
 
+	CodeMediaNone   = "E-MEDIA-NONE"
+	CodeMediaImage  = "E-MEDIA-IMAGE"
+	CodeMediaUnread = "E-MEDIA-UNREAD"
+
 	CodePowerManual = "E-POWER-MANUAL"
 	CodeWakeSilent  = "E-WAKE-SILENT"
 
@@ -62,6 +66,10 @@ var bmcDiagnoses = []Diagnosis{
 	{CodeBMCUnclear, "it is not known whether the BMC has begun to install an image", "look at its log, and wait until it is idle: provision bmc log {on}; then start the run again"},
 	{CodeNodeServes, "a node that serves its cluster would be restarted", "move its work away first, docker node update --availability drain {on} on a manager, then repeat it with --force"},
 	{CodeBMCUnread, "the BMC has not said for some time how the machine is", "see why: provision bmc show {on} --fresh"},
+
+	{CodeMediaNone, "the BMC has no virtual CD drive", "see whether the BMC of {on} needs a licence for virtual media, or is to speak Redfish: provision bmc check {on}; or take boot: media out of its rule in site.yaml"},
+	{CodeMediaImage, "no CD image can be made for a machine", "see what the detail names about {on}; files that are missing come from provision images build debian-12"},
+	{CodeMediaUnread, "a BMC was given the URL of a CD image and has not asked for it", "see that the BMC of {on} reaches this server: a route, and a firewall that lets TCP to the port of listen.http in provision.yaml pass"},
 
 	{CodePowerManual, "somebody has to do something to a machine without a BMC", "do what the detail says, then: provision power done {on}"},
 	{CodeWakeSilent, "a machine does not wake up", "switch on Wake-on-LAN in the firmware's setup of {on}, see that its link light is on while it is off, and that routers let directed broadcasts through"},

@@ -35,7 +35,8 @@ type rackEngine struct {
 	changed chan struct{}
 	panics  bool
 	used    []string // consoles
-	listed  int      // how often somebody asked for all nodes
+	medias  map[string]fleet.MediaBoot
+	listed  int // how often somebody asked for all nodes
 }
 
 func newRackEngine() *rackEngine {
@@ -486,4 +487,13 @@ func (noAuthority) Identify([]*x509.Certificate) (fleet.NodeID, fleet.StageName,
 
 func (noAuthority) CAPEM() []byte {
 	return []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+}
+
+func (e *rackEngine) OpenMedia(secret string) (fleet.MediaBoot, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m, ok := e.medias[secret]; ok {
+		return m, nil
+	}
+	return fleet.MediaBoot{}, &fleet.Error{Kind: fleet.Denied, Code: "E-TICKET", Err: errors.New("it is unknown or has expired")}
 }

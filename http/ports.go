@@ -17,6 +17,7 @@ type Boots interface {
 	NodeByMAC(mac fleet.MAC) (fleet.Node, bool)
 	Observe(ev fleet.Evidence)
 	MintHello(ctx context.Context, mac fleet.MAC, addr netip.Addr) (secret string, err error)
+	OpenMedia(secret string) (fleet.MediaBoot, error)   // whose CD image a BMC asks for
 	RescueOnce(ctx context.Context, mac fleet.MAC) bool // it may have the rescue system until it starts again
 	EndRescueOnce(ctx context.Context, mac fleet.MAC)   // it has started again
 }

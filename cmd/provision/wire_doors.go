@@ -155,7 +155,9 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		o.Leases, o.Held, o.TFTP, o.Arming = st.leases(), st.leases(), st.tree.open, st.dhcp.CheckArming
 		o.Network = st.network()
 	}
-	st.tree.web, err = httpd.New(o)
+	if st.tree.web, err = httpd.New(o); err == nil {
+		st.web.Store(st.tree.web)
+	}
 	return st.tree.web, err
 }
 

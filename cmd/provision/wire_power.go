@@ -97,6 +97,11 @@ func (p bmcPower) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) 
 			return fleet.Switched{}, err
 		}
 		o.URL = "" // it is in the drive
+		err := p.bmc.SetNextBoot(ctx, t, nextBoot(n, o))
+		if err != nil { // it is of no use there, and may be booted at another time
+			err = errors.Join(err, p.bmc.EjectMedia(context.WithoutCancel(ctx), t))
+		}
+		return fleet.Switched{}, err
 	default:
 	}
 	if o.Op.SetsBoot() {
