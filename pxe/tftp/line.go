@@ -96,7 +96,7 @@ func (l *loop) connect(t *transfer, own *line) bool {
 		own = l.lines.any()
 	case l.watch(own.fd) != nil:
 		l.server.lines.unplug(own)
-		own = nil
+		own = l.lines.any()
 	default:
 		l.lines.add(own)
 	}
