@@ -315,9 +315,16 @@ func (l *loop) sendError(t *transfer, text string) {
 	l.out.add(fd, &t.to, t.control, [4]byte{0, opERROR, 0, code}, append([]byte(text), 0))
 }
 
-// fire sends again what is overdue.
+// mostFired bounds what is sent again before packets are looked at: thousands
+// of half-open transfers keep nobody waiting.
+const mostFired = 64
+
+// fire sends again what is overdue, or as much of it as others can wait for.
 func (l *loop) fire(now time.Time) {
-	for len(l.timers) > 0 && !l.timers[0].look.After(now) {
+	for range mostFired {
+		if len(l.timers) == 0 || l.timers[0].look.After(now) {
+			return
+		}
 		l.expire(l.timers[0], now)
 	}
 }
