@@ -87,6 +87,7 @@ type RelayUsage struct {
 	Away       int64 `json:"away"`      // DHCP answers given while the server was away
 	Strangers  int64 `json:"strangers"` // DHCP packets that claimed to be the server's, and were not
 	Unsent     int64 `json:"unsent"`    // DHCP packets that the relay's kernel would not send
+	Panics     int64 `json:"panics"`    // DHCP packets that made the relay fail; each is a bug
 }
 
 // RelayFetched says that a machine fetched a boot file, or tried to.
@@ -109,7 +110,8 @@ type RelayTransfer struct {
 	Resent   int64         `json:"resent"`
 	RTT      time.Duration `json:"rtt_ns"`
 	Duration time.Duration `json:"duration_ns"`
-	Err      string        `json:"err,omitempty"` // "": the machine has all of it; else [TransferUnheard], or a text
+	Proved   bool          `json:"proved,omitempty"` // nobody else can have asked in the machine's name
+	Err      string        `json:"err,omitempty"`    // "": the machine has all of it; else [TransferUnheard], or a text
 }
 
 // Ends of a transfer that mean something.

@@ -343,6 +343,18 @@ func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease, bool) {
 	return l.lease(p), true
 }
 
+// gave reports whether somebody has a lease of an address, or had it last.
+func (b *book) gave(a netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(a)
+	if l == nil {
+		return false
+	}
+	p := l.at(a)
+	return p != nil && p.lease.state == leaseBound
+}
+
 // holds reports whether a place has a lease that holds it now.
 func (b *book) holds(p *place) bool {
 	return p != nil && p.lease.state == leaseBound && b.instant() < p.lease.expires

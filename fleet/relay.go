@@ -71,5 +71,6 @@ type RelayStatus struct {
 	Refused                int64 // DHCP packets of machines that it refused
 	Strangers              int64 // packets that claimed to be its server's, and were not
 	Unsent                 int64 // packets that its kernel would not send
+	Panics                 int64 // packets that made it fail; each is a bug
 	Away                   int64 // answers that it gave itself while we were away
 }

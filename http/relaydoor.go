@@ -89,7 +89,7 @@ func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, 
 	status := fleet.RelayStatus{
 		From: who.addr, Version: fleet.CleanText(in.Version),
 		CacheBytes: u.CacheBytes, CacheLimit: u.CacheLimit, Served: u.Served, Fetched: u.Fetched,
-		Requests: u.Requests, Relayed: u.Relayed, BOOTP: u.BOOTP, Refused: u.Refused, Away: u.Away, Strangers: u.Strangers, Unsent: u.Unsent,
+		Requests: u.Requests, Relayed: u.Relayed, BOOTP: u.BOOTP, Refused: u.Refused, Away: u.Away, Strangers: u.Strangers, Unsent: u.Unsent, Panics: u.Panics,
 	}
 	site := s.o.Engine.Site()
 	for _, p := range in.Places[:min(len(in.Places), maxPlaces)] {

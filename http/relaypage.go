@@ -45,6 +45,7 @@ func relayView(now time.Time, r api.Relay) web.Relay {
 		{u.Refused, "refused"},
 		{u.Strangers, "not the server's"},
 		{u.Unsent, "not sent"},
+		{u.Panics, "made it fail"},
 	} {
 		if c.n > 0 {
 			odd = append(odd, fmt.Sprintf("%d %s", c.n, c.what))

@@ -96,7 +96,7 @@ func fromRelay(r fleet.Relay, st fleet.RelayStatus) api.Relay {
 		Usage: api.RelayUsage{
 			CacheBytes: st.CacheBytes, CacheLimit: st.CacheLimit, Served: st.Served, Fetched: st.Fetched,
 			Requests: st.Requests, Relayed: st.Relayed, BOOTP: st.BOOTP, Refused: st.Refused, Away: st.Away,
-			Strangers: st.Strangers, Unsent: st.Unsent,
+			Strangers: st.Strangers, Unsent: st.Unsent, Panics: st.Panics,
 		},
 	}
 	if st.From.IsValid() {

@@ -10,7 +10,7 @@ import (
 
 // relayDHCP6 carries DHCPv6 packets until ctx is done.
 func (r *Relay) relayDHCP6(ctx context.Context, s *socket6) error {
-	return carryDHCP(ctx, s.read, func(m message) { r.pass6(s, m) })
+	return carryDHCP(ctx, s.read, r.safely(func(m message) { r.pass6(s, m) }))
 }
 
 func (r *Relay) pass6(s *socket6, m message) {

@@ -123,6 +123,7 @@ func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 			CacheBytes: r.cache.size(), CacheLimit: r.o.CacheLimit, Served: r.served.Load(), Fetched: r.cache.fetched.Load(),
 			Requests: r.stats.requests.Load(), Relayed: r.stats.relayed.Load(), BOOTP: r.stats.bootp.Load(),
 			Refused: r.stats.refused(), Away: r.stats.away.Load(), Strangers: r.stats.stranger.Load(), Unsent: r.stats.unsent.Load(),
+			Panics: r.stats.panics.Load(),
 		},
 	}
 	if k := r.known.Load(); k != nil {

@@ -68,8 +68,8 @@ type delivery[P ~[]byte] struct {
 
 // stats are counters since the start.
 type stats struct {
-	requests, relayed, replied, away, bootp                atomic.Int64
-	malformed, looped, foreignInfo, rate, stranger, unsent atomic.Int64
+	requests, relayed, replied, away, bootp                        atomic.Int64
+	malformed, looped, foreignInfo, rate, stranger, unsent, panics atomic.Int64
 }
 
 // refused is how many packets of machines were dropped.

@@ -127,6 +127,16 @@ func (k *knowledge) subnetOf(a netip.Addr) (string, bool) {
 	return "", false
 }
 
+// isOnSubnet reports whether a machine that boots can have an address: TFTP is
+// silent to all others.
+func (k *knowledge) isOnSubnet(a netip.Addr) bool {
+	if k == nil {
+		return false
+	}
+	_, ok := k.subnetOf(a)
+	return ok || a.Is6() && a.IsLinkLocalUnicast()
+}
+
 func readSnapshot(dir string) (kept, error) {
 	var k kept
 	err := readJSON(filepath.Join(dir, snapshotFile), &k)

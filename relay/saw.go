@@ -21,7 +21,7 @@ func (r *Relay) sawTransfer(t tftp.Transfer) {
 	}
 	out := &api.RelayTransfer{
 		Port: t.Local.Port(), Size: t.Size, Sent: t.Sent, Block: t.Block, Window: t.Window,
-		Packets: t.Packets, Resent: t.Resent, RTT: t.RTT, Duration: t.Duration,
+		Packets: t.Packets, Resent: t.Resent, RTT: t.RTT, Duration: t.Duration, Proved: t.Proved,
 	}
 	switch {
 	case t.Err == nil:

@@ -27,7 +27,10 @@ type transferWatch struct {
 	relay   string // that it went through; "": none
 }
 
-func (st *station) sawTransfer(t tftp.Transfer) { st.transfers("").saw(t) }
+func (st *station) sawTransfer(t tftp.Transfer) {
+	st.tree.slow.Done(t)
+	st.transfers("").saw(t)
+}
 
 func (st *station) transfers(relay string) transferWatch {
 	return transferWatch{
@@ -58,7 +61,11 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	case t.Err != nil && !errors.Is(t.Err, tftp.ErrLastUnheard):
 		phase = fleet.PhaseDHCP // it has got no further
 	}
-	w.observe(fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(w.text(t)), File: path.Base(t.Name)})
+	ev := fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(w.text(t)), File: path.Base(t.Name)}
+	if !t.Proved {
+		ev.File = "" // it teaches nothing about loaders: somebody else may have asked in the machine's name
+	}
+	w.observe(ev)
 }
 
 func (w transferWatch) text(t tftp.Transfer) string {

@@ -323,6 +323,14 @@ func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease6, bool) {
 	return lease, lease.State == fleet.LeaseBound && b.now().Before(lease.Expires)
 }
 
+// gave reports whether somebody has a lease of an address, or had it last.
+func (b *book) gave(a netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(a)
+	return l != nil && l.byAddr[a] != nil && l.byAddr[a].lease.State == fleet.LeaseBound
+}
+
 func leaseTime(n fleet.Subnet, known bool) time.Duration {
 	whole := defaultLease
 	if n.Lease > 0 {

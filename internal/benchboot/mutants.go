@@ -125,8 +125,9 @@ func newMutantWires(a mutantsArgs) (w *mutantWires, err error) {
 	if w.six, err = net.ListenUDP("udp6", &net.UDPAddr{Port: 546}); err != nil {
 		return w, err
 	}
+	bad := stormRange.Addr().Next().Next() // one that is served
 	for range 16 {
-		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: a.Relay.AsSlice()})
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: bad.AsSlice()})
 		if err != nil {
 			return w, err
 		}

@@ -11,11 +11,16 @@ import (
 	"github.com/rackstage/provision/api"
 )
 
+// Good clients of TFTP have not asked for an address: theirs are another
+// server's, for all we know.
 const mutantSite = `subnets:
+  - name: machines
+    cidr: 10.64.0.0/16
+    mode: proxy
   - name: bench
-    cidr: 10.0.0.0/8
+    cidr: 10.0.0.0/10
     mode: full
-    ranges: [10.1.0.0-10.99.255.255]
+    ranges: [10.1.0.0-10.49.255.255]
     relays: [10.0.0.2]
     probe: false
     lease: 1h
@@ -111,7 +116,10 @@ func TestMutantsOfRealPacketsStopNobody(t *testing.T) {
 			t.Errorf("%s is %d, and was %d before", name, after[name], before[name])
 		}
 	}
-	for _, name := range []string{"provision_dhcp_panics_total", "provision_dhcp6_panics_total", "provision_http_boot_panics_total"} {
+	for _, name := range []string{
+		"provision_dhcp_panics_total", "provision_dhcp6_panics_total", "provision_dhcp_foreign_panics_total", "provision_tftp_panics_total",
+		"provision_http_boot_panics_total",
+	} {
 		if n, there := after[name]; n != 0 || !there {
 			t.Errorf("%s is %d, %v", name, n, there)
 		}
