@@ -301,26 +301,6 @@ func (b *book) stored(leases []fleet.Lease, ok bool) {
 	}
 }
 
-// all returns every lease that there is, in no order. There may be a million: the
-// book is locked for a few at a time.
-func (b *book) all() (leases []fleet.Lease) {
-	b.mu.Lock()
-	ledgers := b.ledgers
-	b.mu.Unlock()
-	for _, l := range ledgers {
-		for _, at := range b.blocksOf(l) {
-			b.mu.Lock()
-			for _, p := range l.byAddr.all[at] {
-				if p != nil && p.lease.state != noLease {
-					leases = append(leases, l.lease(p))
-				}
-			}
-			b.mu.Unlock()
-		}
-	}
-	return leases
-}
-
 // blocksOf returns which blocks of places a ledger has.
 func (b *book) blocksOf(l *ledger) []uint32 {
 	b.mu.Lock()

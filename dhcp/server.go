@@ -166,7 +166,7 @@ func (s *Server) startProber(ctx context.Context, g *errgroup.Group, send func([
 	}
 	s.prober = newProber(s, send, c, w)
 	g.Go(func() error { s.prober.run(ctx); return nil })
-	g.Go(func() error { w.listen(ctx); return nil })
+	g.Go(func() error { w.listen(ctx, &s.stats.probeForged); return nil })
 	g.Go(func() error { <-ctx.Done(); return w.close() })
 	return nil
 }

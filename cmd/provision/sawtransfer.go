@@ -24,7 +24,8 @@ type transferWatch struct {
 		Clear(code, on string)
 	}
 	observe func(fleet.Evidence)
-	relay   string // that it went through; "": none
+	stalled func(fleet.MAC, int) // large blocks never came through
+	relay   string               // that it went through; "": none
 }
 
 func (st *station) sawTransfer(t tftp.Transfer) {
@@ -35,7 +36,7 @@ func (st *station) sawTransfer(t tftp.Transfer) {
 func (st *station) transfers(relay string) transferWatch {
 	return transferWatch{
 		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
-		alarms: st.engine, observe: st.lessons.Observe, relay: relay,
+		alarms: st.engine, observe: st.lessons.Observe, stalled: st.lessons.stalled, relay: relay,
 	}
 }
 
@@ -54,6 +55,9 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	}
 	phase := fleet.PhaseLoader
 	switch {
+	case t.Stalled():
+		phase = fleet.PhaseDHCP
+		defer w.stalled(lease.MAC, t.Block)
 	case t.Probed(), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrInvalid):
 		return // loaders ask for much that need not be there
 	case slices.Contains([]string{".ipxe", ".cfg"}, path.Ext(t.Name)) && t.Err == nil:

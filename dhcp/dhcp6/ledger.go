@@ -98,6 +98,7 @@ type ledger struct {
 	pool     pool
 
 	byAddr    map[netip.Addr]*place
+	order     order             // of those addresses, and maybe of some that are forgotten
 	byIA      map[iaKey]*place  // lease on disk or offer, by whom it is for
 	byMachine map[string]*place // the address that the machine had last
 
@@ -282,6 +283,7 @@ func (l *ledger) count(age time.Duration, now time.Time) {
 		case now.Sub(p.lease.Expires) > rememberTime, len(l.byAddr) > maxPlaces:
 			l.unlink(p)
 			delete(l.byAddr, a)
+			l.order.remove(a)
 		}
 	}
 }
@@ -304,6 +306,7 @@ func (l *ledger) place(a netip.Addr) *place {
 	if p := l.byAddr[a]; p != nil {
 		return p
 	}
+	l.order.add(a)
 	p := &place{addr: a}
 	l.byAddr[a] = p
 	l.touch(a)

@@ -94,7 +94,7 @@ func TestARequestThatComesWithTheEndIsEndedToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := s.newLoop(t.Context(), site{})
+	l, err := s.newLoop(t.Context(), site{at: netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
 	}
