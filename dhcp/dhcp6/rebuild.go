@@ -205,6 +205,7 @@ func (l *ledger) adopt(c *placeCopy) (other *place) {
 	l.unlink(p)
 	if c.gone {
 		delete(l.byAddr, c.addr)
+		l.order.remove(c.addr)
 		return nil
 	}
 	*p = c.place
