@@ -51,12 +51,17 @@ func (b *breaker) allow(t Target, now time.Time) error {
 	return nil
 }
 
+// silent reports whether nobody was found.
+func silent(err error) bool {
+	return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrHangs) || errors.Is(err, ErrNoRoute) || errors.Is(err, ErrClosed)
+}
+
 // learn is told what became of an operation.
 func (b *breaker) learn(t Target, err error, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrHangs) || errors.Is(err, ErrNoRoute) || errors.Is(err, ErrClosed):
+	case silent(err):
 		b.silent++
 		b.last = err
 		if over := b.silent - mostSilent; over >= 0 {

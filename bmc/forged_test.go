@@ -71,8 +71,8 @@ func TestWhatIsSaidInTheNameOfABMCIsNotBelieved(t *testing.T) {
 		"in IPMI 1.5": func(m []byte) []byte {
 			return append([]byte{6, 0, 0xff, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(len(m))}, m...)
 		},
-		"in clear":                       rmcpPlus(0),
-		"in clear, with a code":          rmcpPlus(0x40, 0xff, 0xff, 2, 7, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+		"in clear":                        rmcpPlus(0),
+		"in clear, with a code":           rmcpPlus(0x40, 0xff, 0xff, 2, 7, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
 		"as if encrypted, without a code": rmcpPlus(0xc0),
 	}
 	for name, lie := range tests {
