@@ -2,6 +2,7 @@ package bmc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -102,15 +103,18 @@ func (c *Controller) newRedfish(t Target) (*redfish, error) {
 			return conn, err
 		},
 	}
-	r.client = &http.Client{Transport: &signer{r, transport}, CheckRedirect: r.redirected}
+	r.client = &http.Client{Transport: &signer{r, transport}, CheckRedirect: redirected}
 	return r, nil
 }
 
 // redirected lets a service send us to another of its own paths only: our
 // password goes along.
-func (r *redfish) redirected(req *http.Request, via []*http.Request) error {
-	if req.URL.Scheme+"://"+req.URL.Host != r.base || len(via) > 3 {
-		return fmt.Errorf("%w: it sends us to %s", ErrRejected, req.URL.Host)
+func redirected(req *http.Request, via []*http.Request) error {
+	const most = 3
+	from := via[0].URL
+	same := req.URL.Scheme == "https" && req.URL.Hostname() == from.Hostname() && cmp.Or(req.URL.Port(), "443") == cmp.Or(from.Port(), "443")
+	if !same || len(via) > most {
+		return fmt.Errorf("%w: it sends us to %.64q", ErrRejected, req.URL.Host)
 	}
 	return nil
 }
@@ -140,6 +144,8 @@ func (s *signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
+var errTooLong = fmt.Errorf("%w: its answer is longer than %d MiB", ErrRejected, largest>>20)
+
 // A bounded body ends with an error where it gets too long.
 type bounded struct {
 	io.ReadCloser
@@ -149,7 +155,7 @@ type bounded struct {
 // Read implements io.Reader.
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, fmt.Errorf("%w: its answer is longer than %d MiB", ErrRejected, largest>>20)
+		return 0, errTooLong
 	}
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)

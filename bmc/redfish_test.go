@@ -242,28 +242,33 @@ func TestWhatIsWrongWithARedfishServiceIsNamedWithin10Seconds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			target, s := startRedfish(t, redfish.Options{})
-			target = probed(t, target)
-			if tt.faults.NoBasic {
-				target.BasicAuth = false
-			}
-			if tt.faults.Sessions < 0 { // all taken, by somebody else
-				tt.faults.Sessions = 1
-				leak(t, target)
-			}
-			s.SetFaults(tt.faults)
-			c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 4 * time.Second, Settle: 8 * time.Second})
-			began := time.Now()
-			err := c.PowerOn(t.Context(), target)
-			if !errors.Is(err, tt.want) || fleet.CodeOf(err) == "" || fleet.HintOf(err) == "" {
-				t.Errorf("PowerOn = %v (%s), want %v", err, fleet.CodeOf(err), tt.want)
-			}
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("it took %s", took)
-			}
-			if err != nil && (strings.Contains(fmt.Sprintf("%+v", err), string(target.Password)) || len(err.Error()) > 600) {
-				t.Errorf("the error is %d bytes: %.700s", len(err.Error()), err)
-			}
+			named(t, probed(t, target), s, tt.faults, tt.want)
 		})
+	}
+}
+
+// named brings a fault upon a service, and sees that it is called what it is.
+func named(t *testing.T, target bmc.Target, s *redfish.Service, faults redfish.Faults, want error) {
+	t.Helper()
+	if faults.NoBasic {
+		target.BasicAuth = false
+	}
+	if faults.Sessions < 0 { // all taken, by somebody else
+		faults.Sessions = 1
+		leak(t, target)
+	}
+	s.SetFaults(faults)
+	c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 4 * time.Second, Settle: 8 * time.Second})
+	began := time.Now()
+	err := c.PowerOn(t.Context(), target)
+	if !errors.Is(err, want) || fleet.CodeOf(err) == "" || fleet.HintOf(err) == "" {
+		t.Errorf("PowerOn = %v (%s), want %v", err, fleet.CodeOf(err), want)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if err != nil && (strings.Contains(fmt.Sprintf("%+v", err), string(target.Password)) || len(err.Error()) > 600) {
+		t.Errorf("the error is %d bytes: %.700s", len(err.Error()), err)
 	}
 }
 
