@@ -339,3 +339,12 @@ func localPath(link string) string {
 	}
 	return u.Path
 }
+
+// localPage is localPath with the query, which says where a page begins.
+func localPage(link string) string {
+	path := localPath(link)
+	if u, err := url.Parse(link); err == nil && path != "" && u.RawQuery != "" {
+		path += "?" + u.RawQuery
+	}
+	return path
+}

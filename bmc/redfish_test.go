@@ -309,3 +309,31 @@ func TestNoSessionIsLeftBehind(t *testing.T) {
 		t.Errorf("%d sessions are left", got)
 	}
 }
+
+func TestACollectionIsReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	var blades []redfish.System
+	var parts []string
+	for i := range 100 {
+		blades = append(blades, redfish.System{ID: fmt.Sprintf("Blade%d", i), Machine: &redfish.Memory{}})
+		parts = append(parts, fmt.Sprintf("Drive%d", i))
+	}
+	target, _ := startRedfish(t, redfish.Options{Systems: blades, Parts: parts, Faults: redfish.Faults{Page: 40}})
+	target.System = "Blade97"
+	target = probed(t, target)
+	if want := "/redfish/v1/Systems/Blade97"; target.System != want {
+		t.Errorf("the system is %s, want %s", target.System, want)
+	}
+	got, err := quick().Examine(t.Context(), target, true)
+	firmware := map[string]bool{}
+	for _, f := range got.Hardware.Firmware {
+		firmware[f.ID] = true
+	}
+	if err != nil || !firmware["Drive97"] {
+		t.Errorf("Examine = %v, with the firmware of %d components", err, len(firmware))
+	}
+	change := fleet.FirmwareChange{Component: "Drive97", URL: "https://10.0.0.1/drive-2.0.bin"}
+	if err := quick().Update(t.Context(), target, change, func(int) {}); err != nil {
+		t.Errorf("Update = %v", err)
+	}
+}

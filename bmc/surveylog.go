@@ -100,10 +100,7 @@ func (s *survey) entries(ctx context.Context, path string) error {
 		}
 		log.Total = max(log.Total, len(log.Entries))
 		s.found = s.found.Bounded() // nobody keeps a long log whole
-		next := localPath(c.Next)
-		if i := strings.IndexByte(c.Next, '?'); next != "" && i >= 0 {
-			next += c.Next[i:]
-		}
+		next := localPage(c.Next)
 		if next == path || len(c.Members) == 0 {
 			return nil
 		}

@@ -41,6 +41,7 @@ type Faults struct {
 	NewOnly    bool `json:"new_only,omitempty"`   // the chassis has sensors and subsystems only: neither Thermal nor Power
 	NoLogs     bool `json:"no_logs,omitempty"`
 	NoAccounts bool `json:"no_accounts,omitempty"`
+	Page       int  `json:"page,omitempty"` // a collection is shown so many members at a time
 
 	// The wire.
 	Deaf     bool          `json:"deaf,omitempty"`     // connections are accepted, and not read

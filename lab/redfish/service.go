@@ -23,10 +23,11 @@ type Options struct {
 	Password string // "Secret123Secret1"
 	Slots    bool   // accounts are a fixed number of slots, to be filled by PATCH, as iDRAC has them; else POST makes them
 
-	Vendor   string // "Contoso"
-	Product  string // of the service: "BMC 3000"
-	Firmware string // version of the BMC's own firmware: "1.0"
-	Manager  string // id of the manager: "BMC"
+	Vendor   string   // "Contoso"
+	Product  string   // of the service: "BMC 3000"
+	Firmware string   // version of the BMC's own firmware: "1.0"
+	Manager  string   // id of the manager: "BMC"
+	Parts    []string // more components with firmware
 	Task     time.Duration
 	// Fetch gets the image that a machine shall have in its drive, for
 	// Machine.Insert; when nil, URLs are handed on as they are.
@@ -113,6 +114,9 @@ func New(o Options) *Service {
 		s.systems = append(s.systems, newSystem(sys, i))
 	}
 	s.firmware = []*component{{id: "BMC", version: o.Firmware}, {id: "BIOS", version: s.systems[0].BIOS}}
+	for _, id := range o.Parts {
+		s.firmware = append(s.firmware, &component{id: id, version: "1.0"})
+	}
 	s.prepareAccounts()
 	s.record("OK", "The BMC has started.")
 	s.mux = http.NewServeMux()
