@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/stmcginnis/gofish"
@@ -32,7 +33,7 @@ type redfish struct {
 	etags   map[string]string // by path, of what was read last
 	service *gofish.Service
 	wait    time.Duration // for one answer
-	taken   bool          // a connection was
+	taken   atomic.Bool   // a connection was
 }
 
 const (
@@ -98,7 +99,7 @@ func (c *Controller) newRedfish(t Target) (*redfish, error) {
 			}
 			if err == nil {
 				reached(ctx)
-				r.taken = true
+				r.taken.Store(true)
 			}
 			return conn, err
 		},
@@ -286,7 +287,7 @@ func (r *redfish) failure(err error) error {
 	}
 	timeout, ok := errors.AsType[net.Error](err)
 	switch {
-	case !r.taken || errors.Is(err, ErrPin) || errors.Is(err, ErrRejected) || errors.Is(err, context.Canceled):
+	case !r.taken.Load() || errors.Is(err, ErrPin) || errors.Is(err, ErrRejected) || errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout():
 		return fmt.Errorf("%w (%v)", ErrHangs, err)

@@ -1,9 +1,11 @@
 package bmc_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -335,5 +337,23 @@ func TestACollectionIsReadToItsEnd(t *testing.T) {
 	change := fleet.FirmwareChange{Component: "Drive97", URL: "https://10.0.0.1/drive-2.0.bin"}
 	if err := quick().Update(t.Context(), target, change, func(int) {}); err != nil {
 		t.Errorf("Update = %v", err)
+	}
+}
+
+// A conversation that is given up while it dials is no race: go test -race.
+func TestAConversationIsGivenUpWhileItDials(t *testing.T) {
+	t.Parallel()
+	target, _ := startRedfish(t, redfish.Options{})
+	target = probed(t, target)
+	for range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := bmc.New(bmc.Options{Interval: time.Millisecond, Dial: func(_ context.Context, network, address string) (net.Conn, error) {
+			go cancel()
+			return new(net.Dialer).DialContext(context.WithoutCancel(t.Context()), network, address)
+		}})
+		if _, err := c.Power(ctx, target); err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("Power = %v", err)
+		}
+		cancel()
 	}
 }
