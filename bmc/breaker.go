@@ -75,7 +75,7 @@ func (b *breaker) learn(t Target, err error, now time.Time) {
 		b.refused++
 		b.last = err
 		b.until = now.Add(refusedRest)
-	case errors.Is(err, ErrBusy) || errors.Is(err, context.Canceled): // of ours
+	case errors.Is(err, ErrBusy) || errors.Is(err, ErrGaveWay) || errors.Is(err, context.Canceled): // of ours
 	default:
 		b.silent, b.refused = 0, 0
 	}
