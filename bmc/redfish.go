@@ -306,7 +306,9 @@ func (r *redfish) login(ctx context.Context) error {
 		return sessionError(err)
 	}
 	r.token = res.header.Get("X-Auth-Token")
-	r.session = localPath(res.header.Get("Location"))
+	var opened resource
+	_ = json.Unmarshal(res.body, &opened) // some say it there only
+	r.session = cmp.Or(localPath(res.header.Get("Location")), localPath(opened.Path))
 	if r.token == "" {
 		return fmt.Errorf("%w: it opens a session without a token", ErrRejected)
 	}

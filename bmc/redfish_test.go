@@ -357,3 +357,23 @@ func TestAConversationIsGivenUpWhileItDials(t *testing.T) {
 		cancel()
 	}
 }
+
+func TestASessionThatSaysInItsBodyWhereItIsIsEnded(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{Faults: redfish.Faults{NoBasic: true, NoLocation: true}})
+	target = probed(t, target)
+	if _, err := quick().Power(t.Context(), target); err != nil {
+		t.Error(err)
+	}
+	if got := s.Sessions(); got != 0 {
+		t.Errorf("%d sessions are left", got)
+	}
+}
+
+func TestAServiceWithOldTLSIsSpokenTo(t *testing.T) {
+	t.Parallel()
+	target, _ := startRedfish(t, redfish.Options{Faults: redfish.Faults{OldTLS: true}})
+	if err := quick().PowerOn(t.Context(), probed(t, target)); err != nil {
+		t.Error(err)
+	}
+}

@@ -74,6 +74,7 @@ type Service struct {
 	serial   int                // of sessions, accounts, tasks, log entries
 	tasks    []*task
 	firmware []*component
+	stuck    bool // the log
 	entries  []*entry
 	protocol map[string]any // what PATCH of the network protocol has set
 	leaf     *tls.Certificate
