@@ -133,6 +133,10 @@ func (s *survey) clearLog(ctx context.Context) error {
 		return err
 	}
 	s.found.Log = fleet.EventLog{}
+	var there struct{}
+	if err := s.get(ctx, entries, &there); err != nil { // else it would count as a log that has none
+		return err
+	}
 	if err := s.entries(ctx, entries); err != nil {
 		return err
 	}
