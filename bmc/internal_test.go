@@ -199,3 +199,14 @@ func TestAGUIDIsWrittenAsTheFirmwareShowsIt(t *testing.T) {
 		t.Errorf("smbiosUUID = %s, want %s", got, want)
 	}
 }
+
+func TestWhatIsQuotedInAnErrorIsLegible(t *testing.T) {
+	said := fmt.Errorf("%w: power on (it can \x1b]0;pwned\a\u202e%s)", ErrUnsupported, strings.Repeat("x", 100_000))
+	err := trouble("power on", Target{Node: "n1", Address: "10.0.0.1"}, said)
+	if text := err.Error(); strings.ContainsAny(text, "\x1b\a\u202e") || len(text) > 600 {
+		t.Errorf("the error is %d bytes: %.300q", len(text), text)
+	}
+	if !errors.Is(err, ErrUnsupported) || fleet.CodeOf(err) != fleet.CodeBMCUnsupported {
+		t.Errorf("%.100v (%s) is not %v", err, fleet.CodeOf(err), ErrUnsupported)
+	}
+}
