@@ -69,8 +69,9 @@ func New(o Options) *Controller {
 }
 
 // gate returns the gate of a BMC. There are as many as BMCs were ever asked.
-func (c *Controller) gate(t Target) *gate {
-	key := t.key()
+func (c *Controller) gate(t Target) *gate { return c.gateOf(t.key()) }
+
+func (c *Controller) gateOf(key string) *gate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g, ok := c.gates[key]

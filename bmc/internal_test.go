@@ -210,3 +210,16 @@ func TestWhatIsQuotedInAnErrorIsLegible(t *testing.T) {
 		t.Errorf("%.100v (%s) is not %v", err, fleet.CodeOf(err), ErrUnsupported)
 	}
 }
+
+func TestMachinesAtOnePDUTalkOneByOneAndChangeAtOnce(t *testing.T) {
+	c := New(Options{})
+	one := Target{Driver: fleet.DriverPDU, Address: "10.0.9.2", Outlets: fleet.PDUOutlets{Model: "apc", Outlets: []int{1, 2}}}
+	other := one
+	other.Outlets.Outlets = []int{3, 4}
+	if c.gate(one) != c.gate(other) {
+		t.Error("two conversations are held with one PDU at the same time")
+	}
+	if one.changeKey() == other.changeKey() {
+		t.Error("one machine waits until the other is on")
+	}
+}
