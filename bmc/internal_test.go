@@ -223,3 +223,17 @@ func TestMachinesAtOnePDUTalkOneByOneAndChangeAtOnce(t *testing.T) {
 		t.Error("one machine waits until the other is on")
 	}
 }
+
+func TestAnSSHConsoleThatTakesNothingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		hung := &sshConsole{stop: make(chan struct{}), hangUp: func() error { close(stuck); return nil }}
+		err := hung.within(func() error {
+			<-stuck
+			return net.ErrClosed
+		})
+		if !errors.Is(err, ErrHangs) {
+			t.Errorf("within = %v, want %v", err, ErrHangs)
+		}
+	})
+}
