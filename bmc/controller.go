@@ -211,9 +211,9 @@ func (c *Controller) open(ctx context.Context, t Target) (line, error) {
 	switch t.Driver {
 	case fleet.DriverIPMI, "":
 		return c.openLibrary(ctx, t)
-	case fleet.DriverRedfish:
+	case fleet.DriverRedfish, fleet.DriverSupermicro:
 		return c.openSystem(ctx, t)
-	case fleet.DriverDell, fleet.DriverSupermicro, fleet.DriverOpenBMC, fleet.DriverASRockRack, fleet.DriverAMT:
+	case fleet.DriverDell, fleet.DriverOpenBMC, fleet.DriverASRockRack, fleet.DriverAMT:
 		return c.openVendor(ctx, t)
 	case fleet.DriverPDU:
 		return c.openPDU(ctx, t)

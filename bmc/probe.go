@@ -63,8 +63,10 @@ func (c *Controller) probe(ctx context.Context, t Target) (Found, error) {
 			return found, fmt.Errorf("%w; by Redfish: %w", second, err)
 		}
 		return found, second
-	case t.Driver == fleet.DriverRedfish:
-		return c.probeRedfish(ctx, t)
+	case t.Driver == fleet.DriverRedfish || t.Driver == fleet.DriverSupermicro:
+		found, err := c.probeRedfish(ctx, t)
+		found.Driver = t.Driver
+		return found, err
 	case t.Driver == fleet.DriverIPMI:
 		return c.probeIPMI(ctx, t)
 	case vendors[t.Driver] != "":

@@ -22,10 +22,11 @@ import (
 )
 
 // vendors are the drivers of bmclib that a node can be set to, by their names
-// there. None of them is tried by a probe.
+// there. None of them is tried by a probe. Its driver for Supermicro is not among
+// them: it has an HTTP client of its own, which sends the password to whatever
+// certificate is shown, and then switches by Redfish as we do.
 var vendors = map[fleet.BMCDriver]string{
-	fleet.DriverDell: "dell", fleet.DriverSupermicro: "supermicro", fleet.DriverOpenBMC: "openbmc",
-	fleet.DriverASRockRack: "asrockrack", fleet.DriverAMT: "IntelAMT",
+	fleet.DriverDell: "dell", fleet.DriverOpenBMC: "openbmc", fleet.DriverASRockRack: "asrockrack", fleet.DriverAMT: "IntelAMT",
 }
 
 const amtPort = 16992

@@ -166,3 +166,29 @@ func TestAMTIsSpokenToAtThePortOfItsAddress(t *testing.T) {
 		t.Error("it was asked nothing")
 	}
 }
+
+func TestSupermicroIsSpokenToWithItsCertificateAlone(t *testing.T) {
+	t.Parallel()
+	m := &redfish.Memory{}
+	target, s := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+	target.Driver = fleet.DriverSupermicro
+	target = probed(t, target)
+	if target.Driver != fleet.DriverSupermicro || target.Pin == "" {
+		t.Errorf("probed is %+v", target)
+	}
+	if err := quick().PowerOn(t.Context(), target); err != nil || !m.IsOn() {
+		t.Errorf("PowerOn = %v; it is on: %t", err, m.IsOn())
+	}
+	other, err := redfish.Certificate("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetCertificate(other)
+	before := s.Counts().Requests
+	if err := quick().PowerOff(t.Context(), target); !errors.Is(err, bmc.ErrPin) {
+		t.Errorf("PowerOff = %v, want %v", err, bmc.ErrPin)
+	}
+	if after := s.Counts().Requests; after != before {
+		t.Errorf("it was asked %d times all the same", after-before)
+	}
+}
