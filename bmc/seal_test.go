@@ -10,13 +10,13 @@ import (
 )
 
 // sealed is a datagram of a session, and its seal.
-func sealed(t testing.TB, suite types.CipherSuiteID) (*seal, []byte) {
-	t.Helper()
+func sealed(tb testing.TB, suite types.CipherSuiteID) (*seal, []byte) {
+	tb.Helper()
 	const session = 0xa0a1a2a3
 	asked := rmcpplus.RAKPMessage1{RemoteConsoleRandomNumber: [16]byte{1}, Username: []byte("admin")}
 	s, err := newSeal(suite, session, asked, &rmcpplus.RAKPMessage2{ManagedSystemRandomNumber: [16]byte{2}}, "secret")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	payload := make([]byte, 32)
 	b := []byte{6, 0, 0xff, 7, kindRMCPPlus, s.flags}
@@ -27,7 +27,7 @@ func sealed(t testing.TB, suite types.CipherSuiteID) (*seal, []byte) {
 	b = append(b, 0xff, 0xff, 2, 7)
 	code, err := crypto.SessionIntegrityAuthCode(s.integrity, b[kindAt:], s.key, "secret")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s, append(b, code...)
 }
