@@ -31,7 +31,7 @@ func (c *Controller) BIOS(ctx context.Context, t Target) (fleet.BIOS, error) {
 		return fleet.BIOS{}, trouble(op, t, fmt.Errorf("%w: show BIOS settings, by driver %q", ErrUnsupported, t.Driver))
 	}
 	b, err := talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (fleet.BIOS, error) {
-		now, _, err := r.bios(ctx)
+		now, err := r.bios(ctx)
 		if err != nil {
 			return fleet.BIOS{}, err
 		}
@@ -61,7 +61,7 @@ func (c *Controller) SetBIOS(ctx context.Context, t Target, want map[string]stri
 			return fmt.Errorf("%w: change BIOS settings, by driver %q", ErrUnsupported, t.Driver)
 		}
 		_, err := talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (none struct{}, err error) {
-			now, _, err := r.bios(ctx)
+			now, err := r.bios(ctx)
 			if err != nil {
 				return none, err
 			}
@@ -83,26 +83,27 @@ func (c *Controller) SetBIOS(ctx context.Context, t Target, want map[string]stri
 	})
 }
 
-// bios reads the Bios of the target's system, and returns where it is.
-func (r *redfish) bios(ctx context.Context) (b biosResource, path string, err error) {
+// bios reads the Bios of the target's system.
+func (r *redfish) bios(ctx context.Context) (b biosResource, err error) {
 	s, err := r.findSystem(ctx)
 	if err != nil {
-		return b, "", err
+		return b, err
 	}
 	var c struct{ Bios link }
 	if err := r.get(ctx, s.path, &c); err != nil {
-		return b, "", err
+		return b, err
 	}
-	if path = localPath(c.Bios.Path); path == "" {
-		return b, "", fmt.Errorf("%w: show BIOS settings", ErrUnsupported)
+	path := localPath(c.Bios.Path)
+	if path == "" {
+		return b, fmt.Errorf("%w: show BIOS settings", ErrUnsupported)
 	}
 	if err := r.get(ctx, path, &b); err != nil {
-		return b, "", err
+		return b, err
 	}
 	if len(b.Attributes) == 0 {
-		return b, "", fmt.Errorf("%w: it lists no BIOS settings", ErrUnsupported)
+		return b, fmt.Errorf("%w: it lists no BIOS settings", ErrUnsupported)
 	}
-	return b, path, nil
+	return b, nil
 }
 
 // request is the change as the service wants it: numbers as numbers, and when

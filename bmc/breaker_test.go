@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 func TestABMCThatDoesNotAnswerIsLeftAloneForAWhile(t *testing.T) {
@@ -101,6 +103,8 @@ func FuzzWhatIPMIToolPrintsBreaksNothing(f *testing.F) {
 		if flags, err := parseBootFlags(said); err != nil && !errors.Is(err, ErrRejected) {
 			t.Errorf("parseBootFlags = %+v, %v", flags, err)
 		}
-		powerState(said)
+		if is := powerState(said); is != fleet.PowerIsOn && is != fleet.PowerIsOff && is != fleet.PowerIsUnknown {
+			t.Errorf("powerState = %q", is)
+		}
 	})
 }

@@ -106,7 +106,7 @@ func judgeStates(kind types.SensorType, name string, read *sensor.GetSensorReadi
 
 // reading asks what a sensor shows; nil when it shows nothing now.
 func (e *examination) reading(ctx context.Context, of types.GeneratorID, number uint8) (*sensor.GetSensorReadingResponse, error) {
-	owner := (&client.CommandContext{}).WithResponderAddr(uint8(of.OwnerID())).WithResponderLUN(of.LUN())
+	owner := (&client.CommandContext{}).WithResponderAddr(of.OwnerID()).WithResponderLUN(of.LUN())
 	read, err := e.ipmi.GetSensorReading(client.WithCommandContext(ctx, owner), number)
 	if err != nil && completion(err) != 0 {
 		return nil, nil //nolint:nilerr,nilnil // not there, while the machine is off

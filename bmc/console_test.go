@@ -14,6 +14,7 @@ import (
 	ipmi "github.com/bougou/go-ipmi/pkg/bmc"
 	"github.com/bougou/go-ipmi/pkg/hal"
 	"github.com/bougou/go-ipmi/pkg/hal/mock"
+	"github.com/bougou/go-ipmi/pkg/types"
 
 	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/fleet"
@@ -300,10 +301,18 @@ func TestSomebodyElsesConsoleIsLeftToHim(t *testing.T) {
 	}
 }
 
+// setSOL sets a parameter of the console.
+func setSOL(t *testing.T, b *ipmi.BMC, parameter, value byte) {
+	t.Helper()
+	if code := b.SOL.Config().SetParam(parameter, []byte{value}); code != types.CodeOK {
+		t.Fatalf("parameter %d of the console: %v", parameter, code)
+	}
+}
+
 func TestAConsoleThatIsSwitchedOffIsNamed(t *testing.T) {
 	t.Parallel()
 	target, b, _ := startReferenceConsole(t)
-	b.SOL.Config().SetParam(1, []byte{0})
+	setSOL(t, b, 1, 0)
 	_, err := bmc.New(bmc.Options{}).OpenConsole(t.Context(), target, bmc.ConsoleOptions{})
 	if !errors.Is(err, bmc.ErrNoConsole) || fleet.CodeOf(err) != "E-SOL-DISABLED" || fleet.HintOf(err) == "" {
 		t.Errorf("OpenConsole = %v (%s), want %v", err, fleet.CodeOf(err), bmc.ErrNoConsole)
@@ -313,7 +322,7 @@ func TestAConsoleThatIsSwitchedOffIsNamed(t *testing.T) {
 func TestAConsoleTellsItsSpeed(t *testing.T) {
 	t.Parallel()
 	target, b, _ := startReferenceConsole(t)
-	b.SOL.Config().SetParam(5, []byte{8})
+	setSOL(t, b, 5, 8)
 	if got := openConsole(t, bmc.New(bmc.Options{}), target, bmc.ConsoleOptions{}).BitRate(); got != 38400 {
 		t.Errorf("BitRate = %d, want 38400", got)
 	}

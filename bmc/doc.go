@@ -27,8 +27,8 @@
 //     administrator (a console, which stays open, uses signIn);
 //   - [talkRedfish] hands over a [redfish] conversation: get, patch (with the
 //     ETag of what was read), post, remove and members on one connection with
-//     the pinned certificate and one login; gofish gives gofish's view of the
-//     same service, and systemPath which system is the machine.
+//     the pinned certificate and one login; systemPath is which system is the
+//     machine.
 //
 // [reason] has named their errors already; [trouble] makes of one what a
 // person can act on. Texts that a BMC sends are cleaned with

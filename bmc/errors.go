@@ -217,8 +217,9 @@ func nameOfActivation(err error) error {
 		return fmt.Errorf("%w (%v)", ErrConsoleRight, err)
 	case codeActive, codeActivations:
 		return fmt.Errorf("%w (%v)", ErrConsoleHeld, err)
+	default:
+		return err
 	}
-	return err
 }
 
 func nameOfCompletion(code types.CompletionCode) error {

@@ -217,7 +217,7 @@ func TestAShutdownThatIsSaidToHaveFailedCounts(t *testing.T) {
 func TestAConsoleIsOpenedAtTheSpeedOfTheMachine(t *testing.T) {
 	t.Parallel()
 	target, b, _ := startReferenceConsole(t)
-	b.SOL.Config().SetParam(6, []byte{10})
+	setSOL(t, b, 6, 10)
 	target.Quirks.BitRate = 19200
 	console := openConsole(t, bmc.New(bmc.Options{}), target, bmc.ConsoleOptions{})
 	if got := console.BitRate(); got != 19200 {

@@ -15,14 +15,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/stmcginnis/gofish"
 )
 
 // A redfish is one conversation with a Redfish service: one connection, one
-// login, and the end of it. What bmclib and gofish do not do right goes through
-// get, patch and post; for the rest there is gofish's view of the service,
-// over the same connection and login.
+// login, and the end of it.
 type redfish struct {
 	target  Target
 	client  *http.Client
@@ -31,9 +27,8 @@ type redfish struct {
 	token   string            // of the session; "" signs in with each request
 	session string            // path of the session that we have to end
 	etags   map[string]string // by path, of what was read last
-	service *gofish.Service
-	wait    time.Duration // for one answer
-	taken   atomic.Bool   // a connection was
+	wait    time.Duration     // for one answer
+	taken   atomic.Bool       // a connection was
 }
 
 const (
@@ -161,18 +156,6 @@ func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
 	return n, err
-}
-
-// gofish returns gofish's view of the service. It ends with the conversation.
-func (r *redfish) gofish(ctx context.Context) (*gofish.Service, error) {
-	if r.service == nil {
-		api, err := gofish.ConnectContext(ctx, gofish.ClientConfig{Endpoint: r.base, HTTPClient: r.client})
-		if err != nil {
-			return nil, err
-		}
-		r.service = api.Service
-	}
-	return r.service, nil
 }
 
 // get reads a resource into v, and remembers its ETag.

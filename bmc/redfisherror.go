@@ -80,7 +80,7 @@ func (e *statusError) name() error {
 // Request are about the account, and its overload about sessions.
 func sessionError(err error) error {
 	e, ok := errors.AsType[*statusError](err)
-	if !ok || e.name() == ErrSessions {
+	if !ok || errors.Is(e.name(), ErrSessions) {
 		return err
 	}
 	switch e.status {

@@ -146,8 +146,10 @@ func TestAConsoleThatIsGoneIsNoticed(t *testing.T) {
 		}
 	}
 	silent := newPulse(0, time.Minute, time.Unix(1000, 0))
-	if !silent.answer(9) || !silent.answer(9) {
-		t.Error("a BMC that told no owner first has given the console away")
+	for range 2 {
+		if !silent.answer(9) {
+			t.Error("a BMC that told no owner first has given the console away")
+		}
 	}
 }
 

@@ -70,7 +70,7 @@ func (c *Controller) openSOL(ctx context.Context, t Target, g *gate, o ConsoleOp
 		console := &solConsole{target: t, drv: d, owner: before}
 		if err = classify(console.activate(ctx, o)); err == nil {
 			g.owned(console.owner)
-			console.start(c.o.Pulse)
+			console.start(c.o.Pulse) //nolint:contextcheck // it lives on when it has been opened
 			return console, nil
 		}
 		d.hangUp(ctx) // what went wrong before says more

@@ -130,11 +130,11 @@ func (c *Controller) askTask(ctx context.Context, t Target, path string, tell fu
 		tell(100)
 		return true, nil
 	case "Exception", "Killed", "Cancelled", "Interrupted":
-		why := string(task.TaskState)
+		why := []string{string(task.TaskState)}
 		for _, m := range task.Messages[:min(len(task.Messages), 8)] {
-			why += ": " + string(m.Message)
+			why = append(why, string(m.Message))
 		}
-		return true, fmt.Errorf("%w: the update ended with %s", ErrRejected, fleet.CleanText(why))
+		return true, fmt.Errorf("%w: the update ended with %s", ErrRejected, fleet.CleanText(strings.Join(why, ": ")))
 	}
 	return false, nil
 }

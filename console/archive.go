@@ -34,6 +34,7 @@ type Archive struct {
 	dir    *os.Root
 	limits Limits
 	log    *slog.Logger
+	ending chan struct{} // records that are being brought to disk
 
 	mu    sync.Mutex
 	nodes map[fleet.NodeID][]*kept // oldest first
@@ -52,6 +53,8 @@ const (
 	openSuffix   = ".rec"
 	closedSuffix = ".rec.gz"
 	idForm       = "20060102T150405.000000"
+
+	endAtOnce = 4 // records
 )
 
 // OpenArchive opens an archive, and closes the records that a crash left open.
@@ -68,7 +71,7 @@ func OpenArchive(dir string, l Limits, log *slog.Logger) (*Archive, error) {
 	}
 	l.Record, l.Node = cmp.Or(l.Record, 4<<20), cmp.Or(l.Node, 32<<20)
 	l.Records, l.Total = cmp.Or(l.Records, 50), cmp.Or(l.Total, 2<<30)
-	a := &Archive{dir: root, limits: l, log: log, nodes: map[fleet.NodeID][]*kept{}}
+	a := &Archive{dir: root, limits: l, log: log, ending: make(chan struct{}, endAtOnce), nodes: map[fleet.NodeID][]*kept{}}
 	return a, a.load()
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -272,6 +273,49 @@ func FuzzReadRecord(f *testing.F) {
 		}
 		if total > len(b) {
 			t.Fatalf("%d bytes came of %d", total, len(b))
+		}
+	})
+}
+
+// While the disk is busy with records that are over, other consoles go on.
+func TestNobodyWaitsForRecordsThatEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, err := OpenArchive(t.TempDir(), Limits{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		begin := func(node fleet.NodeID) *writer {
+			w, err := a.begin(node, "power", time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.write([]byte("hello\n"), time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			return w
+		}
+		one, other := begin("n-1"), begin("n-2")
+		for range endAtOnce { // the disk has enough to do
+			a.ending <- struct{}{}
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- one.end() }()
+		synctest.Wait() // it waits for the disk
+		if _, err := other.write([]byte("world\n"), time.Now()); err != nil {
+			t.Error(err)
+		}
+		if list := a.Records("n-1"); len(list) != 1 || list[0].Bytes != 6 {
+			t.Errorf("records %+v, want one of 6 bytes", list)
+		}
+		for range endAtOnce {
+			<-a.ending
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := other.end(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -118,20 +118,25 @@ func (w *writer) put(n int) {
 }
 
 // end closes the record and compresses it. One in which nothing stands is no
-// record.
+// record. A hall that is switched off ends all its records at once: the disk has
+// a few of them at a time, and no other console waits for it.
 func (w *writer) end() error {
 	w.a.mu.Lock()
 	w.put(len(w.held))
-	err := errors.Join(w.err, w.file.Sync(), w.file.Close())
-	name := w.k.file
+	err := w.err
+	name, empty := w.k.file, w.k.Bytes == 0
 	w.a.mu.Unlock()
 
+	w.a.ending <- struct{}{}
+	err = errors.Join(err, w.file.Sync(), w.file.Close())
 	sealed := ""
-	if w.k.Bytes > 0 {
+	if !empty {
 		var sealErr error
-		sealed, sealErr = w.a.seal(name) // takes a moment: nobody waits for it
+		sealed, sealErr = w.a.seal(name)
 		err = errors.Join(err, sealErr)
 	}
+	<-w.a.ending
+
 	w.a.mu.Lock()
 	defer w.a.mu.Unlock()
 	w.k.open = nil

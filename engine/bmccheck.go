@@ -87,7 +87,7 @@ func (e *Engine) CheckBMC(_ context.Context, actor, ref string, power bool) (fle
 		return fleet.BMCCheck{}, checkError(n, fleet.CodeBMCBusy, errors.New("it is being checked already"), "wait until that check is over")
 	}
 	report := it.report
-	e.runs.Go(func() {
+	e.runs.Go(func() { //nolint:contextcheck // the check goes on when who asked for it has left
 		ctx, cancel := context.WithTimeout(e.running, checkWithin)
 		defer cancel()
 		found, err := e.Checker.Check(ctx, n, power)

@@ -24,7 +24,8 @@ type fakeBMC struct {
 	address string // "" when it has none
 	shape   int    // the first that it takes
 	silent  bool
-	deaf    bool // says yes to a new password, and keeps the old one
+	deaf    bool                 // says yes to a new password, and keeps the old one
+	answers func(*fakeBMC) error // when it has a new password; nil: yes
 	orders  int
 	logins  int
 	made    int
@@ -97,6 +98,9 @@ func (b *fakeBMC) ChangePassword(ctx context.Context, n fleet.Node, next fleet.B
 	}
 	if !b.deaf {
 		b.users[next.Username] = password
+	}
+	if b.answers != nil {
+		return b.answers(b)
 	}
 	return nil
 }
@@ -335,12 +339,14 @@ func TestAPasswordIsRotated(t *testing.T) {
 		code    fleet.Code
 		open    bool // both are kept
 	}{
-		"when all is well":                      {func(*fakeBMC) {}, true, "", false},
-		"to another shape":                      {func(b *fakeBMC) { b.shape = 1 }, true, "", false},
-		"not when no shape is taken":            {func(b *fakeBMC) { b.shape = 9 }, false, "", false},
-		"not when the BMC says yes only":        {func(b *fakeBMC) { b.deaf = true }, false, fleet.CodeBMCPassword, false},
-		"not when the old password is wrong":    {func(b *fakeBMC) { b.users["admin"] = "other" }, false, "E-BMC-LOGIN", false},
-		"perhaps, when the BMC does not answer": {func(b *fakeBMC) { b.silent = true }, false, "E-BMC-TIMEOUT", true},
+		"when all is well":                   {func(*fakeBMC) {}, true, "", false},
+		"to another shape":                   {func(b *fakeBMC) { b.shape = 1 }, true, "", false},
+		"not when no shape is taken":         {func(b *fakeBMC) { b.shape = 9 }, false, "", false},
+		"not when the BMC says yes only":     {func(b *fakeBMC) { b.deaf = true }, false, fleet.CodeBMCPassword, false},
+		"not when the old password is wrong": {func(b *fakeBMC) { b.users["admin"] = "other" }, false, "E-BMC-LOGIN", false},
+		"not when the BMC does not answer":   {func(b *fakeBMC) { b.silent = true }, false, "E-BMC-TIMEOUT", false},
+		"perhaps, when its answer is lost":   {func(b *fakeBMC) { b.answers = fallSilent }, false, "E-BMC-TIMEOUT", true},
+		"when it ends our session with that": {func(b *fakeBMC) { b.answers = endSession }, true, "", false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

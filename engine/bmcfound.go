@@ -115,7 +115,7 @@ func (e *Engine) ownerOf(t *tx, f fleet.FoundBMC) (fleet.Node, error) {
 		ID: fleet.NewNodeID(), MAC: f.MACs[0], MACs: slices.Clone(f.MACs), UUID: f.UUID, State: fleet.Discovered, FirstSeen: t.now,
 		Inventory: fleet.Inventory{Vendor: f.Vendor, Product: f.Product, Serial: f.Serial},
 	}
-	t.event(fleet.EventDiscovered, n, "engine", fmt.Sprintf("by its BMC: %s %s, serial %s", f.Vendor, f.Product, f.Serial))
+	t.event(fleet.EventDiscovered, n, "engine", "by its BMC: "+model(f.Vendor, f.Product, f.Serial))
 	return n, nil
 }
 

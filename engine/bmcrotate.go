@@ -20,14 +20,23 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 	if e.Vault == nil || e.Accounts == nil || n.BMC.Address == "" || n.BMC.SealedPassword == "" {
 		return n, rotateError(n, fleet.Conflict, "E-BMC-NONE", errors.New("it has no BMC account"), "boot it once from the network, or give its rule bmc: {username, password_file}")
 	}
+	if !n.BMC.Via().HasAccounts() {
+		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCUnsupported, fmt.Errorf("driver %s changes no passwords", n.BMC.Via()), "change it there, and in the password_file of its rule")
+	}
+	if o, found := e.othersBehind(n); found {
+		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCSeveral, fmt.Errorf("node %s is behind the same BMC, with the same account", o.Title()), "change the password at the BMC, and in the password_file of their rules")
+	}
 	if !e.enrolments.begin(n.ID) {
 		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCPassword, errors.New("its account is being changed already"), "wait a minute, then see: provision nodes show "+n.Title())
 	}
 	defer e.endEnrolment(n.ID)
-	ctx, cancel := context.WithTimeout(ctx, rotateWithin)
+	ctx, cancel := e.outliving(ctx, rotateWithin)
 	defer cancel()
 	if err := e.settle(ctx, n.ID); err != nil {
 		return n, err
+	}
+	if n, err = e.signedIn(ctx, n.ID); err != nil {
+		return n, err // nothing has been changed
 	}
 	for shape := 0; ; shape++ {
 		err = e.changePassword(ctx, actor, n.ID, shape)
@@ -35,10 +44,37 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 			break
 		}
 	}
-	if n, ok := e.world.node(n.ID); ok {
-		return n, err
+	if now, ok := e.world.node(n.ID); ok {
+		n = now
+	}
+	if err != nil && n.BMC.Next.Open() {
+		e.refine(ctx, n.ID, func(b fleet.BMC) fleet.BMC {
+			return b.WithFinding(fleet.CodeBMCPassword, "it is not known yet whether it took the new password: "+fleet.CleanText(err.Error()))
+		})
+		e.rounds.soon(n.ID, time.Now())
 	}
 	return n, err
+}
+
+// signedIn returns a node whose BMC takes the password that we have.
+func (e *Engine) signedIn(ctx context.Context, id fleet.NodeID) (fleet.Node, error) {
+	n, ok := e.world.node(id)
+	if !ok {
+		return n, unknownNode(string(id))
+	}
+	_, err := e.prove(ctx, n)
+	return n, err
+}
+
+// othersBehind returns a node whose BMC is the same one, with the same account:
+// it would have a password that is over.
+func (e *Engine) othersBehind(n fleet.Node) (other fleet.Node, found bool) {
+	for _, o := range e.Nodes() {
+		if o.ID != n.ID && o.State != fleet.Retired && o.BMC.Address == n.BMC.Address && o.BMC.Ports == n.BMC.Ports && o.BMC.Username == n.BMC.Username {
+			return o, true
+		}
+	}
+	return other, false
 }
 
 const rotateWithin = 4 * time.Minute
@@ -53,9 +89,10 @@ func (e *Engine) changePassword(ctx context.Context, actor string, id fleet.Node
 	if err != nil {
 		return err
 	}
-	// From here on the BMC may have either, whatever becomes of the answer.
+	// From here on the BMC may have either, whatever becomes of the answer: some
+	// end all sessions with the change, and then refuse the one that ordered it.
 	refused := e.Accounts.ChangePassword(ctx, n, n.BMC.Next)
-	if fleet.CodeOf(refused) == codeShape || fleet.KindOf(refused) == fleet.Denied {
+	if fleet.CodeOf(refused) == codeShape {
 		return errors.Join(refused, e.dropNext(ctx, id))
 	}
 	if err := e.settle(ctx, id); err != nil {
@@ -120,7 +157,7 @@ func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
 	if !ok {
 		return unknownNode(string(id))
 	}
-	if n.BMC.Next.SealedPassword == "" || n.BMC.Next.Address == "" {
+	if !n.BMC.Next.Open() {
 		return nil
 	}
 	candidate := n
@@ -158,20 +195,28 @@ func (e *Engine) takeNext(ctx context.Context, id fleet.NodeID, proven fleet.BMC
 
 // settleAll finishes what the server was in the middle of when it ended.
 func (e *Engine) settleAll(ctx context.Context) {
-	if e.Prober == nil || e.Vault == nil {
-		return
-	}
 	for _, n := range e.Nodes() {
-		if n.BMC.Next.SealedPassword == "" || n.BMC.Next.Address == "" || !e.enrolments.begin(n.ID) {
-			continue
+		if n.BMC.Next.Open() { // the prober holds no more at a time than it can
+			e.runs.Go(func() { e.settleOpen(ctx, n) })
 		}
-		e.runs.Go(func() { // the prober holds no more at a time than it can
-			defer e.endEnrolment(n.ID)
-			ctx, cancel := context.WithTimeout(ctx, rotateWithin)
-			defer cancel()
-			if err := e.settle(ctx, n.ID); err != nil {
-				e.Log.WarnContext(ctx, "BMC password still open", "node", n.ID, "err", err)
-			}
-		})
 	}
+}
+
+// settleOpen finds out which of two passwords a BMC has, where that is open and
+// nobody else is about it, and returns the node as it is then.
+func (e *Engine) settleOpen(ctx context.Context, n fleet.Node) fleet.Node {
+	if !n.BMC.Next.Open() || e.Prober == nil || e.Vault == nil || !e.enrolments.begin(n.ID) {
+		return n
+	}
+	defer e.endEnrolment(n.ID)
+	ctx, cancel := context.WithTimeout(ctx, rotateWithin)
+	defer cancel()
+	if err := e.settle(ctx, n.ID); err != nil {
+		e.Log.WarnContext(ctx, "BMC password still open", "node", n.ID, "err", err)
+	}
+	e.alertFindings(time.Now())
+	if now, ok := e.world.node(n.ID); ok {
+		return now
+	}
+	return n
 }

@@ -106,6 +106,13 @@ func (r *rounds) done(id fleet.NodeID, now time.Time, gaveWay bool) {
 	r.due[id] = now.Add(wait - wait/10 + rand.N(wait/5+1)) //nolint:gosec // spreads the load
 }
 
+// soon plans the next turn of a node whose BMC has a question open.
+func (r *rounds) soon(id fleet.NodeID, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.due[id] = now.Add(againAfter)
+}
+
 func (r *rounds) get(id fleet.NodeID) fleet.Checkup {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -159,6 +166,7 @@ func (e *Engine) doRounds(ctx context.Context) {
 }
 
 func (e *Engine) visit(ctx context.Context, n fleet.Node) {
+	n = e.settleOpen(ctx, n)
 	age := time.Since(e.rounds.get(n.ID).Hardware.At)
 	_, err := e.examine(ctx, n, age > hardwareAge)
 	e.rounds.done(n.ID, time.Now(), fleet.CodeOf(err) == fleet.CodeBMCBusy)

@@ -125,6 +125,18 @@ func (e *Engine) Run(ctx context.Context) error {
 	return nil
 }
 
+// outliving returns a context for work that must not stop half way, whether
+// whoever asked for it still waits or not: a machine that was switched off is
+// switched on again. It ends after a time, and with the engine.
+func (e *Engine) outliving(ctx context.Context, within time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+	stop := func() bool { return true }
+	if e.running != nil { // else nobody ends it
+		stop = context.AfterFunc(e.running, cancel)
+	}
+	return ctx, func() { stop(); cancel() }
+}
+
 // Started is closed once the world is loaded: before that nothing is known,
 // so nobody should be answered.
 func (e *Engine) Started() <-chan struct{} { return e.started }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -85,7 +86,7 @@ func (e *Engine) greet(t *tx, n fleet.Node, known bool, h fleet.Hello) (fleet.No
 	e.classify(t, &n)
 	t.put(n)
 	if !known {
-		t.event(fleet.EventDiscovered, n, "node", fmt.Sprintf("%s %s, serial %s", inv.Vendor, inv.Product, inv.Serial))
+		t.event(fleet.EventDiscovered, n, "node", model(inv.Vendor, inv.Product, inv.Serial))
 	}
 	return n, t.reach(n, fleet.PhaseHello)
 }
@@ -192,4 +193,9 @@ func (e *Engine) MayCertify(_ context.Context, id fleet.NodeID) (fleet.StageName
 		}
 	}
 	return n.Stage, nil
+}
+
+// model says which machine it is.
+func model(vendor, product, serial string) string {
+	return strings.TrimSpace(vendor+" "+product) + ", serial " + serial
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -26,6 +27,11 @@ func (e *Engine) Power(ctx context.Context, actor, ref string, o fleet.PowerOrde
 			Hint: "wait for the run: provision runs watch " + string(n.Run),
 		}
 	}
+	if o.Op != fleet.PowerStatus {
+		own, cancel := e.outliving(ctx, powerWithin)
+		defer cancel()
+		ctx = own
+	}
 	done, err := e.switchNode(ctx, n, o)
 	state := cmp.Or(done.After, fleet.PowerIsUnknown)
 	if o.Op == fleet.PowerStatus {
@@ -37,6 +43,10 @@ func (e *Engine) Power(ctx context.Context, actor, ref string, o fleet.PowerOrde
 	})
 	return state, cmp.Or(err, recorded)
 }
+
+// powerWithin ends an order that the drivers' own limits do not: they wait for
+// three minutes until a system is shut down, longer where a quirk says so.
+const powerWithin = 15 * time.Minute
 
 func withoutBMC(n fleet.Node, op string) error {
 	return &fleet.Error{
@@ -85,6 +95,7 @@ func (e *Engine) switchNode(ctx context.Context, n fleet.Node, o fleet.PowerOrde
 			return fleet.Switched{}, err
 		}
 	}
+	n = e.settleOpen(ctx, n)
 	done, err := e.Options.Power.Switch(ctx, n, o)
 	e.notePin(ctx, n, err)
 	return done, err

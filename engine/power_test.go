@@ -26,11 +26,11 @@ func (s *switchboard) Switch(_ context.Context, _ fleet.Node, o fleet.PowerOrder
 
 func (s *switchboard) Probe(context.Context, fleet.Node) (fleet.BMC, error) { return s.found, s.err }
 
-// otherPin is the error of a BMC whose certificate has changed.
-type otherPin string
+// otherPinError is the error of a BMC whose certificate has changed.
+type otherPinError string
 
-func (otherPin) Error() string    { return "another certificate" }
-func (p otherPin) NewPin() string { return string(p) }
+func (otherPinError) Error() string    { return "another certificate" }
+func (p otherPinError) NewPin() string { return string(p) }
 
 // withNode runs a test with an engine that knows one node.
 func withNode(t *testing.T, b fleet.BMC, fn func(t *testing.T, e *Engine, s *switchboard, events func() string)) {
@@ -115,7 +115,7 @@ func TestABMCIsLookedAtBeforeItIsFirstSwitched(t *testing.T) {
 
 func TestACertificateThatChangesWaitsForAnOperator(t *testing.T) {
 	withNode(t, fleet.BMC{Address: "10.0.0.1", Driver: fleet.DriverRedfish, Pin: "aa"}, func(t *testing.T, e *Engine, s *switchboard, events func() string) {
-		s.err = otherPin("bb")
+		s.err = otherPinError("bb")
 		if _, err := e.Power(t.Context(), "ann", "n1", fleet.PowerOrder{Op: fleet.PowerOn}); err == nil {
 			t.Fatal("no error")
 		}

@@ -40,6 +40,12 @@ func (d BMCDriver) SetsBoot() bool {
 	return d != DriverWOL && d != DriverManual && d != DriverPDU
 }
 
+// HasAccounts reports whether the driver can change the password that it signs
+// in with.
+func (d BMCDriver) HasAccounts() bool {
+	return d == "" || d.Web() || d == DriverIPMI || d == DriverIPMITool
+}
+
 // Web reports whether the driver speaks HTTPS, whose certificate is pinned.
 func (d BMCDriver) Web() bool {
 	return slices.Contains([]BMCDriver{DriverRedfish, DriverDell, DriverSupermicro, DriverOpenBMC, DriverASRockRack}, d)
@@ -151,17 +157,20 @@ func (a BMCAccess) Usable() bool {
 }
 
 // Under returns the BMC as a rule has it, whose machine says that its BMC is
-// at an address. What was found out about another BMC is forgotten.
+// at an address. One that moves stays the same BMC: whoever is at the new
+// address has to show its certificate and its host key, or is refused. What was
+// found out by another driver is forgotten. A machine that says nothing of its
+// BMC changes nothing.
 func (b BMC) Under(a BMCAccess, said string) BMC {
-	addr := cmp.Or(a.Address, said)
+	addr := cmp.Or(a.Address, said, b.Address)
 	if a.Driver != "" && !a.Driver.SignsIn() {
 		addr = ""
 	}
 	if a.Driver == "" && addr == "" {
 		return b
 	}
-	if b.Address != addr || b.Wanted != a.Driver || b.Ports != a.Ports {
-		b = BMC{CipherSuite: -1, Quirks: b.Quirks}
+	if b.Address == "" || addr == "" || b.Wanted != a.Driver {
+		b = BMC{CipherSuite: -1, Quirks: b.Quirks, Pin: b.Pin, HostKey: b.HostKey}
 	}
 	if a.CipherSuite > 0 {
 		b.CipherSuite = a.CipherSuite

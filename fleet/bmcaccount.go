@@ -16,6 +16,10 @@ type BMCAccount struct {
 	SealedPassword string // sealed by access; never in clear in here
 }
 
+// Open reports whether it is an account that a BMC may have or not: an order to
+// make it was given, and how it ended is not known.
+func (a BMCAccount) Open() bool { return a.Address != "" && a.SealedPassword != "" }
+
 // A Finding is something about a BMC that somebody should see to. It stands
 // until a later look does not find it any more.
 type Finding struct {

@@ -1,5 +1,7 @@
 package fleet
 
+import "net/netip"
+
 // An Inventory is what the agent found in a machine. Every string in it was
 // said by the machine and cleaned by [CleanText]: it is hostile input to
 // templates, shells, HTML and SQL alike.
@@ -70,11 +72,11 @@ type InventoryBMC struct {
 func (inv Inventory) Clean() Inventory {
 	for _, s := range []*string{
 		&inv.Vendor, &inv.Product, &inv.Serial, &inv.AssetTag, &inv.Firmware, &inv.BIOS,
-		&inv.CPU.Model, &inv.BMC.Address, &inv.TPM, &inv.Arch,
+		&inv.CPU.Model, &inv.TPM, &inv.Arch,
 	} {
 		*s = CleanText(*s)
 	}
-	inv.BMC.MAC = cleanMAC(inv.BMC.MAC)
+	inv.BMC.MAC, inv.BMC.Address = cleanMAC(inv.BMC.MAC), cleanAddress(inv.BMC.Address)
 	inv.Disks = append([]Disk(nil), inv.Disks[:min(len(inv.Disks), 512)]...)
 	for i := range inv.Disks {
 		d := &inv.Disks[i]
@@ -91,6 +93,16 @@ func (inv Inventory) Clean() Inventory {
 		}
 	}
 	return inv
+}
+
+// cleanAddress returns the address of one host on a network, without a port or a
+// name: what is there is signed in to.
+func cleanAddress(s string) string {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return ""
+	}
+	return a.Unmap().String()
 }
 
 func cleanMAC(m MAC) MAC {

@@ -119,9 +119,11 @@ func health(c fleet.Checkup) []web.Fact {
 	for _, f := range c.Faults {
 		add(f.Part, joined(": ", string(f.Health), f.Detail))
 	}
+	draw := ""
 	if c.Watts > 0 {
-		add("Power draw", fmt.Sprintf("%.0f W", c.Watts))
+		draw = fmt.Sprintf("%.0f W", c.Watts)
 	}
+	add("Power", joined(", ", string(c.Power), draw))
 	for _, s := range c.Sensors {
 		if s.Kind == "temperature" || s.Kind == "fan" {
 			add(s.Name, fmt.Sprintf("%.4g %s", s.Value, s.Unit))

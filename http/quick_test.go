@@ -55,6 +55,9 @@ func TestTheDoorKnowsHowLoadersAsk(t *testing.T) {
 		"a header that goes on":           {"GET /boot/ipxe?a HTTP/1.1\r\nHost: x\r\nAccept: a\r\n b\r\n\r\n", "", 0},
 		"a header with a space behind it": {"GET /boot/ipxe?a HTTP/1.1\r\nHost : x\r\n\r\n", "", 0},
 		"a header without a colon":        {"GET /boot/ipxe?a HTTP/1.1\r\nHost: x\r\nAccept\r\n\r\n", "", 0},
+		"a long s in a name":              {"GET /boot/ipxe?a HTTP/1.1\r\nHo\u017ft: x\r\n\r\n", "", 0},
+		"a long s in another name":        {"GET /boot/ipxe?a HTTP/1.1\r\nHost: x\r\nU\u017fer-Agent: y\r\n\r\n", "", 0},
+		"a Kelvin sign in a value":        {"GET /boot/ipxe?a HTTP/1.1\r\nHost: x\r\nConnection: \u212aeep-alive\r\n\r\n", "", 0},
 		"bare line feeds":                 {"GET /boot/ipxe?a HTTP/1.1\nHost: x\n\n", "", 0},
 	}
 	for name, tt := range tests {
@@ -81,6 +84,7 @@ func FuzzQuick(f *testing.F) {
 	}
 	f.Add([]byte(ipxeAsks))
 	f.Add([]byte("GET /boot/ipxe?mac=x%20&do=local HTTP/1.1\r\nhost: [fd77::1]:80\r\nAccept: */*\r\n\r\nGET / HTTP/1.1\r\n\r\n"))
+	f.Add([]byte("GET /boot/ipxe?a HTTP/1.1\r\nHo\u017ft: x\r\nU\u017fer-Agent: y\r\n\r\n"))
 	f.Add([]byte("GET /boot/ipxe? HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		query, size, ok := parseQuick(in)

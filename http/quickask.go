@@ -35,16 +35,16 @@ func parseQuick(in []byte) (query []byte, size int, ok bool) {
 		switch {
 		case !ok, !allOf(value, inValue):
 			return nil, 0, false
-		case bytes.EqualFold(name, hostName):
+		case isWord(name, "host"):
 			if host || len(value) == 0 || !allOf(value, inHost) {
 				return nil, 0, false
 			}
 			host = true
-		case bytes.EqualFold(name, connectionName):
-			if !bytes.EqualFold(value, keepAlive) {
+		case isWord(name, "connection"):
+			if !isWord(value, "keep-alive") {
 				return nil, 0, false
 			}
-		case !bytes.EqualFold(name, agentName) && !bytes.EqualFold(name, acceptName):
+		case !isWord(name, "user-agent") && !isWord(name, "accept"):
 			return nil, 0, false
 		}
 	}
@@ -52,16 +52,28 @@ func parseQuick(in []byte) (query []byte, size int, ok bool) {
 
 // The words of such a request.
 var (
-	quickStart     = []byte("GET " + pxe.PathScript + "?")
-	quickVersion   = []byte(" HTTP/1.1\r\n")
-	crlf           = []byte("\r\n")
-	colon          = []byte(": ")
-	hostName       = []byte("Host")
-	agentName      = []byte("User-Agent")
-	acceptName     = []byte("Accept")
-	connectionName = []byte("Connection")
-	keepAlive      = []byte("keep-alive")
+	quickStart   = []byte("GET " + pxe.PathScript + "?")
+	quickVersion = []byte(" HTTP/1.1\r\n")
+	crlf         = []byte("\r\n")
+	colon        = []byte(": ")
 )
+
+// isWord reports whether b is a word of ASCII, which is given in lower case.
+// [bytes.EqualFold] would take "ſ" for an s, and net/http takes no such name.
+func isWord(b []byte, word string) bool {
+	if len(b) != len(word) {
+		return false
+	}
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != word[i] {
+			return false
+		}
+	}
+	return true
+}
 
 // Kinds of bytes.
 const (

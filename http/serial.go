@@ -57,26 +57,24 @@ func (s *Server) serialSocket(c echo.Context) error {
 		return nil // the library has answered
 	}
 	conn.SetReadLimit(consoleRead)
-	// Whoever reads or writes under a context that ends closes the connection,
-	// before it is told why: so that is another one.
-	line, hangUp := context.WithCancel(context.WithoutCancel(req.Context()))
-	defer hangUp()
-	ctx, cancel := context.WithCancelCause(line)
+	defer conn.CloseNow() //nolint:errcheck // most are closed before
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(req.Context()))
 	defer cancel(nil)
-	t := &terminal{line: line, s: s, conn: conn, node: n, who: who.identity.User, keys: make(chan []byte, maxTyping), cancel: cancel, listens: make(chan struct{})}
+	t := &terminal{s: s, conn: conn, node: n, who: who.identity.User, keys: make(chan []byte, maxTyping), cancel: cancel, listens: make(chan struct{})}
 	t.serve(ctx, req)
 	return nil
 }
 
-// A terminal is a person at a console.
+// A terminal is a person at a console. Whoever reads or writes under a context
+// that ends closes the connection, before the person is told why: so the end of
+// the context does not reach the connection, which end closes.
 type terminal struct {
 	s      *Server
 	conn   *websocket.Conn
 	node   fleet.Node
 	who    string
 	watch  *console.Watcher
-	keys   chan []byte     // nil: a break
-	line   context.Context //nolint:containedctx // the life of the connection
+	keys   chan []byte // nil: a break
 	cancel context.CancelCauseFunc
 	typed  bool // took the keyboard, ever
 
@@ -96,9 +94,9 @@ func (t *terminal) serve(ctx context.Context, req *http.Request) {
 	began := time.Now()
 	t.audit(ctx, map[bool]string{false: "opened the console", true: "opened the console, taking it from whoever has it"}[took])
 	defer func() { t.audit(ctx, fmt.Sprintf("left the console after %s", time.Since(began).Round(time.Second))) }()
-	err = t.tell(api.ConsoleMessage{Ready: true})
+	err = t.tell(ctx, api.ConsoleMessage{Ready: true})
 	if err == nil && len(recent) > 0 {
-		err = t.write(websocket.MessageBinary, recent)
+		err = t.write(ctx, websocket.MessageBinary, recent)
 	}
 	if err == nil {
 		go t.listen(ctx)
@@ -131,7 +129,7 @@ func (t *terminal) guard(ctx context.Context, req *http.Request) {
 		default:
 			continue // a pong would not be read
 		}
-		ping, cancel := context.WithTimeout(t.line, consolePong)
+		ping, cancel := context.WithTimeout(context.WithoutCancel(ctx), consolePong)
 		err := t.conn.Ping(ping)
 		cancel()
 		if err != nil {
@@ -154,11 +152,11 @@ func (t *terminal) follow(ctx context.Context) error {
 			}
 			switch m.Kind {
 			case console.Output:
-				err = t.write(websocket.MessageBinary, m.Data)
+				err = t.write(ctx, websocket.MessageBinary, m.Data)
 			case console.Notice:
-				err = t.tell(api.ConsoleMessage{Notice: fleet.CleanText(m.Text)})
+				err = t.tell(ctx, api.ConsoleMessage{Notice: fleet.CleanText(m.Text)})
 			case console.Writers:
-				err = t.tell(api.ConsoleMessage{Writers: &m.Text})
+				err = t.tell(ctx, api.ConsoleMessage{Writers: &m.Text})
 			}
 		}
 		if err != nil {
@@ -171,7 +169,7 @@ func (t *terminal) follow(ctx context.Context) error {
 func (t *terminal) listen(ctx context.Context) {
 	close(t.listens)
 	for {
-		kind, data, err := t.conn.Read(t.line)
+		kind, data, err := t.conn.Read(context.WithoutCancel(ctx))
 		if err != nil {
 			t.cancel(io.EOF)
 			return
@@ -226,7 +224,7 @@ func (t *terminal) typeKeys(ctx context.Context) {
 			err = t.watch.Type(keys)
 		}
 		if err != nil && ctx.Err() == nil {
-			_ = t.tell(api.ConsoleMessage{Notice: fleet.CleanText(reason(err))}) // who is gone hears nothing
+			_ = t.tell(ctx, api.ConsoleMessage{Notice: fleet.CleanText(reason(err))}) // who is gone hears nothing
 		}
 	}
 }
@@ -238,16 +236,16 @@ func (t *terminal) audit(ctx context.Context, what string) {
 	}
 }
 
-func (t *terminal) tell(m api.ConsoleMessage) error {
+func (t *terminal) tell(ctx context.Context, m api.ConsoleMessage) error {
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	return t.write(websocket.MessageText, raw)
+	return t.write(ctx, websocket.MessageText, raw)
 }
 
-func (t *terminal) write(kind websocket.MessageType, data []byte) error {
-	ctx, cancel := context.WithTimeout(t.line, consoleWrite)
+func (t *terminal) write(ctx context.Context, kind websocket.MessageType, data []byte) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), consoleWrite)
 	defer cancel()
 	return t.conn.Write(ctx, kind, data)
 }
@@ -264,6 +262,6 @@ func (t *terminal) end(ctx context.Context, err error) {
 	if errors.Is(err, console.ErrSlow) {
 		err = newProblem(http.StatusTooManyRequests, "E-CONSOLE-SLOW", err.Error(), "open it again")
 	}
-	_ = t.tell(api.ConsoleMessage{Error: t.s.report(ctx, err).Problem})
+	_ = t.tell(ctx, api.ConsoleMessage{Error: t.s.report(ctx, err).Problem})
 	_ = t.conn.Close(websocket.StatusInternalError, "")
 }

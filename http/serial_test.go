@@ -91,7 +91,7 @@ func openSocket(t *testing.T, web *httptest.Server, token string, header http.He
 	}
 	conn, res, err := websocket.Dial(t.Context(), web.URL+api.ConsolePath("prd-1"), &websocket.DialOptions{HTTPHeader: header, Subprotocols: []string{api.ConsoleProtocol}})
 	if err == nil {
-		t.Cleanup(func() { conn.CloseNow() })
+		t.Cleanup(func() { _ = conn.CloseNow() })
 	}
 	return socketTest{conn, t}, res, err
 }

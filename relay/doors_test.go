@@ -100,7 +100,7 @@ func TestAddressesComeAndGoWhileARelayRuns(t *testing.T) {
 	await(t, "made for privacy", func() bool { return hasAddress(t, "temporary", "fd7a:") && !hasAddress(t, "tentative", "temporary") })
 
 	ip(t, "address", "add", "fd7b::1/64", "dev", "eth1")
-	r := relayBehind(t, "eth1") // while it is not known yet who has the newest
+	r := relayBehind(t) // while it is not known yet who has the newest
 	defer run(t, r)()
 	await(t, "open at an address of IPv4", func() bool { return opens(t, "10.78.0.1") })
 	await(t, "open at an address of IPv6", func() bool { return opens(t, "fd7a::1") })
@@ -134,7 +134,7 @@ func TestTroubleWithIPv6LeavesIPv4Alone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	r := relayBehind(t, "eth1")
+	r := relayBehind(t)
 	defer run(t, r)()
 	await(t, "open at an address of IPv4", func() bool { return opens(t, "10.78.0.1") })
 	if err := other.Close(); err != nil {

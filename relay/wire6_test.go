@@ -40,7 +40,7 @@ func newSegment6(t *testing.T) *segment6 {
 	} {
 		ip(t, strings.Fields(args)...)
 	}
-	s := &segment6{segment: &segment{t: t, relay: relayBehind(t, "eth1")}}
+	s := &segment6{segment: &segment{t: t, relay: relayBehind(t)}}
 	s.machine, s.icmp, s.index = s.socketIn("nic0", machine6.String(), clientPort6)
 	s.server, _, _ = s.socketIn("srv0", serverAddr6.Addr().String(), serverPort6, "fd78::/64", "via", "fd77::2")
 	s.group = netip.AddrPortFrom(netip.MustParseAddr("ff02::1:2").WithZone(strconv.Itoa(s.index)), serverPort6)

@@ -62,7 +62,7 @@ func newSegmentFrom(t *testing.T, port int) *segment {
 		ip(t, strings.Fields(args)...)
 	}
 	s := &segment{t: t, machine: socketIn(t, "nic0", "10.78.0.50/24", port), server: socketIn(t, "srv0", "10.77.0.1/24", 67)}
-	r := relayBehind(t, "eth1")
+	r := relayBehind(t)
 	sock, err := listenDHCP(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -82,11 +82,11 @@ func newSegmentFrom(t *testing.T, port int) *segment {
 	return s
 }
 
-// relayBehind is a relay with machines on an interface.
-func relayBehind(t *testing.T, iface string) *Relay {
+// relayBehind is a relay with machines on its interface eth1.
+func relayBehind(t *testing.T) *Relay {
 	t.Helper()
 	r := &Relay{
-		o: Options{Interfaces: []string{iface}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west", dir: t.TempDir()},
+		o: Options{Interfaces: []string{"eth1"}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west", dir: t.TempDir()},
 		granted: map[netip.Addr]grant{}, asked: map[transaction]question{}, keeping: make(chan kept, 1), cache: newCache(t, t.TempDir(), 1<<20),
 	}
 	r.rules = newRules("west", serverAddr, false, time.Now, &r.stats)

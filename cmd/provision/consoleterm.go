@@ -48,7 +48,7 @@ func (a *app) openConsole(ctx context.Context, srv server, ref string, take bool
 		path += "?take=1"
 	}
 	address, client, header := srv.Socket(path)
-	conn, res, err := websocket.Dial(ctx, address, &websocket.DialOptions{
+	conn, res, err := websocket.Dial(ctx, address, &websocket.DialOptions{ //nolint:bodyclose // the library has closed it
 		HTTPClient: client, HTTPHeader: header, Subprotocols: []string{api.ConsoleProtocol},
 	})
 	switch {

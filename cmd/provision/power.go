@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
@@ -115,7 +113,10 @@ func newPowerOpCmd(a *app, op fleet.PowerOp, short string, asks bool) *cobra.Com
 				return err
 			}
 		}
-		return a.power(ctx, srv, r, refs, format)
+		return a.each(ctx, refs, format, eachNode{
+			what: "power " + string(op), atOnce: powerAtOnce, title: "POWER", otherwise: "unknown",
+			do: func(ctx context.Context, ref string) (string, error) { return srv.Power(ctx, ref, r) },
+		})
 	})
 }
 
@@ -148,76 +149,5 @@ func nodesOf(ctx context.Context, srv server, args []string) ([]string, error) {
 	return refs, nil
 }
 
-// powerResult is what became of one node.
-type powerResult struct {
-	Node  string `json:"node"`
-	State string `json:"state"`
-	Code  string `json:"code,omitempty"`
-	Error string `json:"error,omitempty"`
-	Hint  string `json:"hint,omitempty"`
-
-	err error
-}
-
 // powerAtOnce is how many nodes are asked for at the same time.
 const powerAtOnce = 64
-
-// power does the operation on all nodes at the same time; one that fails does
-// not stop the others.
-func (a *app) power(ctx context.Context, srv server, r api.PowerRequest, refs []string, format string) error {
-	results := make([]powerResult, len(refs))
-	var g errgroup.Group
-	g.SetLimit(powerAtOnce)
-	for i, ref := range refs {
-		g.Go(func() error {
-			results[i] = powerOne(ctx, srv, r, ref)
-			return nil
-		})
-	}
-	_ = g.Wait() // each result has its own error
-	var failed []error
-	for _, r := range results {
-		if errors.Is(r.err, context.Canceled) || isUnreachable(r.err) {
-			return r.err // of our server: nobody else's fault
-		}
-		if r.err != nil {
-			failed = append(failed, r.err)
-		}
-	}
-	if len(refs) == 1 && len(failed) == 1 {
-		return failed[0]
-	}
-	if err := powerListing(results).write(a.stdout, format); err != nil {
-		return err
-	}
-	if len(failed) > 0 {
-		return &exitError{code: exitCode(failed[0]), err: fmt.Errorf("power %s failed for %d of %s", r.Op, len(failed), plural(len(refs), "node"))}
-	}
-	return nil
-}
-
-func powerOne(ctx context.Context, srv server, r api.PowerRequest, ref string) powerResult {
-	state, err := srv.Power(ctx, ref, r)
-	done := powerResult{Node: ref, State: state, err: err}
-	if err != nil {
-		done.State, done.Error, done.Hint = "unknown", err.Error(), hintOf(err)
-	}
-	if p, ok := errors.AsType[*api.Problem](err); ok {
-		done.Code = p.Code
-	}
-	return done
-}
-
-func powerListing(results []powerResult) listing[powerResult] {
-	return listing[powerResult]{
-		items: results,
-		name:  func(r powerResult) string { return r.Node },
-		columns: []column[powerResult]{
-			{"NODE", false, func(r powerResult) string { return r.Node }},
-			{"POWER", false, func(r powerResult) string { return r.State }},
-			{"CODE", false, func(r powerResult) string { return r.Code }},
-			{"DETAIL", false, func(r powerResult) string { return r.Error }},
-			{"HINT", true, func(r powerResult) string { return r.Hint }},
-		},
-	}
-}

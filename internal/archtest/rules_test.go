@@ -66,6 +66,7 @@ var rules = archtest.Rules{
 		"cmd/provision": {"..."},
 
 		"internal/archtest":  {},
+		"internal/browser":   {},                                                 // for tests: a headless browser
 		"internal/bench":     {"internal/figure"},                                // the figures of `make bench`
 		"internal/benchbmc":  {"bmc", "fleet", "lab/redfish", "internal/figure"}, // the figures of `make bench-bmc`
 		"internal/benchboot": {"..."},                                            // the figures of `make bench-boot`
@@ -80,7 +81,7 @@ var rules = archtest.Rules{
 		"internal/sockbuf":   {},        // room for packets
 		"internal/throttle":  {},        // rates and connections of each peer
 	},
-	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/golden", "internal/netns"},
+	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/browser", "internal/golden", "internal/netns"},
 	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "http/bootfile", "lab/redfish"},
 	OnlyIn: map[string][]string{
 		"github.com/labstack/echo/v4":      {"http"},
@@ -94,7 +95,7 @@ var rules = archtest.Rules{
 		"github.com/insomniacslk/dhcp":     {"dhcp/...", "agent/...", "lab"},
 		"github.com/bmc-toolbox/bmclib/v2": {"bmc"},
 		"github.com/jacobweinstock":        {"bmc"},
-		"github.com/stmcginnis/gofish":     {"bmc", "lab/redfish"},
+		"github.com/stmcginnis/gofish":     {"lab/redfish"},
 		"github.com/go-logr/logr":          {"bmc"},
 		"github.com/gosnmp/gosnmp":         {"bmc"},
 		"github.com/bougou/go-ipmi":        {"bmc", "agent/...", "lab", "internal/benchbmc"},

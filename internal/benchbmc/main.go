@@ -21,24 +21,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/rackstage/provision/internal/figure"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "benchbmc:", err)
-		os.Exit(1) //nolint:gocritic // stop only resets the signals
-	}
-}
+func main() { figure.Main("benchbmc", run) }
 
 // roles are what this program is in the yard.
 func roles() map[string]func(ctx context.Context, in io.Reader, out io.Writer) error {
@@ -92,13 +83,8 @@ func parseFlags(args []string) (b *bench, limit time.Duration, err error) {
 	if flags.NArg() != 1 || b.n < 20 || b.n > most || b.rounds < 1 {
 		return nil, 0, fmt.Errorf("usage: benchbmc [flags] BUILD-DIR, with 20 to %d BMCs", most)
 	}
-	if *only != "" {
-		b.only = strings.Split(*only, ",")
-	}
-	for _, name := range b.only {
-		if !slices.Contains(kindNames(), name) {
-			return nil, 0, fmt.Errorf("there is no kind of BMC %q: want %s", name, strings.Join(kindNames(), ", "))
-		}
+	if b.only, err = figure.Choose(*only, kindNames()); err != nil {
+		return nil, 0, err
 	}
 	b.build, err = filepath.Abs(flags.Arg(0))
 	return b, limit, err
@@ -108,29 +94,18 @@ func (b *bench) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.log, "# "+format+"\n", args...)
 }
 
-// measure measures one kind of BMC after the other. One that fails keeps what
-// it has measured, and does not keep the others from being.
+// measure measures one kind of BMC after the other.
 func (b *bench) measure(ctx context.Context, out io.Writer) error {
-	var all []figure.Figure
-	var errs []error
+	var sections []figure.Section
 	for _, k := range kinds() {
-		if len(b.only) > 0 && !slices.Contains(b.only, k.name) {
-			continue
+		if slices.Contains(b.only, k.name) {
+			sections = append(sections, figure.Section{Name: k.name, Run: func(ctx context.Context) ([]figure.Figure, error) { return b.section(ctx, k) }})
 		}
-		began := time.Now()
-		figures, err := b.section(ctx, k)
-		for _, f := range figures {
-			fmt.Fprintln(out, f)
-		}
-		all = append(all, figures...)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", k.name, err))
-		}
-		b.say("%s took %s", k.name, time.Since(began).Round(time.Second))
 	}
+	all, err := figure.Measure(ctx, sections, out, b.log)
 	name := filepath.Join(b.build, "bench-bmc.json")
 	b.say("every round is in %s", name)
-	return errors.Join(append(errs, figure.Save(name, all))...)
+	return errors.Join(err, figure.Save(name, all))
 }
 
 // decode reads what another process of ours has written.

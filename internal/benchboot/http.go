@@ -21,8 +21,8 @@ import (
 const (
 	httpBig    = 60 << 20
 	httpScript = "/boot/ipxe?mac={mac}&uuid=9707b47b-0000-4000-8000-000000000001&platform=efi&arch=x86_64"
-	// Machines ask from addresses of their own: each that needs a ticket asks as
-	// often as a boot does at most, and the next one takes its place.
+	// Machines ask from addresses of their own: each as often as a boot does at
+	// most, and then the next one takes its place.
 	askedByOne = 16
 )
 
@@ -48,10 +48,9 @@ func httpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 
 // scriptSection measures the scripts of machines beside nginx with one file of
 // their size. The machines are nodes that the program knows, each at the address
-// that it leases it. Those that have a system boot it: their scripts are asked
-// for over connections that are kept. Those that are new boot the agent, each
-// with a ticket of its own and over a connection of its own, which costs nginx as
-// much as us.
+// that it leases it, with a connection of its own. Those that have a system boot
+// it. Those that are new boot the agent, each with a ticket of its own, which is
+// a thing that no file can do.
 func scriptSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	var all []figure.Figure
 	for _, kind := range []struct {
@@ -63,8 +62,8 @@ func scriptSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 		rate  string // aims
 		cpu   string
 	}{
-		{"script", "boot scripts of nodes", fleet.Active, 0, "boots it from disk", ">=1x", "<=1.15x"},
-		{"script-ticket", "boot scripts with a ticket and a connection each", fleet.Discovered, askedByOne, "provision.ticket=", "", ""},
+		{"script", "boot scripts of nodes", fleet.Active, askedByOne, "boots it from disk", ">=1x", "<=1.15x"},
+		{"script-ticket", "boot scripts with a ticket each", fleet.Discovered, askedByOne, "provision.ticket=", "", ""},
 	} {
 		nodes, err := b.hall(ctx, kind.state)
 		if err != nil {

@@ -24,12 +24,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +54,13 @@ func sections() []section {
 	}
 }
 
+func sectionNames() (names []string) {
+	for _, s := range sections() {
+		names = append(names, s.name)
+	}
+	return names
+}
+
 // plan returns what is going to be measured, and says so: beside whom, and
 // without whom. What a section needs has to be there before any of them begins.
 func (b *bench) plan(only []string) ([]section, error) {
@@ -67,7 +72,7 @@ func (b *bench) plan(only []string) ([]section, error) {
 	}
 	var chosen []section
 	for _, s := range sections() {
-		if len(only) > 0 && !slices.Contains(only, s.name) {
+		if !slices.Contains(only, s.name) {
 			continue
 		}
 		chosen = append(chosen, s)
@@ -84,11 +89,6 @@ func (b *bench) plan(only []string) ([]section, error) {
 		}
 		if _, err := os.Stat(filepath.Join(b.build, s.needs)); err != nil {
 			return nil, fmt.Errorf("%s: %w; run: make images", s.name, err)
-		}
-	}
-	for _, name := range only {
-		if !slices.ContainsFunc(chosen, func(s section) bool { return s.name == name }) {
-			return nil, fmt.Errorf("there is no section %q", name)
 		}
 	}
 	return chosen, nil
@@ -111,14 +111,7 @@ func loads() map[string]load {
 	}
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "benchboot:", err)
-		os.Exit(1) //nolint:gocritic // stop only resets the signals
-	}
-}
+func main() { figure.Main("benchboot", run) }
 
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	if len(args) == 2 && args[0] == "load" {
@@ -152,29 +145,18 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	return b.measure(ctx, chosen, out)
 }
 
-// measure runs all sections. One that fails keeps what it has measured, and
-// does not keep the others from running.
+// measure runs the sections, and sums up.
 func (b *bench) measure(ctx context.Context, chosen []section, out io.Writer) error {
-	var all []figure.Figure
-	var errs []error
 	begin := time.Now()
+	var sections []figure.Section
 	for _, s := range chosen {
-		began := time.Now()
-		figures, err := s.run(ctx, b)
-		for _, f := range figures {
-			fmt.Fprintln(out, f)
-		}
-		all = append(all, figures...)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
-			b.say("%s failed: %v", s.name, err)
-		}
-		b.say("%s took %s", s.name, time.Since(began).Round(time.Second))
+		sections = append(sections, figure.Section{Name: s.name, Run: func(ctx context.Context) ([]figure.Figure, error) { return s.run(ctx, b) }})
 	}
+	all, failed := figure.Measure(ctx, sections, out, b.log)
 	fmt.Fprintln(out)
 	short, err := figure.Table(out, all)
 	b.say("all took %s; %d aims are not reached; every round is in %s", time.Since(begin).Round(time.Second), short, b.results)
-	return errors.Join(append(errs, err, figure.Save(b.results, all))...)
+	return errors.Join(failed, err, figure.Save(b.results, all))
 }
 
 // alone sees to it that no other benchmark runs on this machine, whichever
@@ -193,7 +175,7 @@ func alone() (unlock func(), err error) {
 func parseFlags(args []string) (b *bench, only []string, limit time.Duration, err error) {
 	b = &bench{log: os.Stderr}
 	flags := flag.NewFlagSet("benchboot", flag.ContinueOnError)
-	sections := flags.String("only", "", "measure these `sections` only, separated by commas")
+	list := flags.String("only", "", "measure these `sections` only, separated by commas: "+strings.Join(sectionNames(), ", "))
 	flags.IntVar(&b.rounds, "rounds", 5, "rounds of each figure")
 	flags.BoolVar(&b.quick, "quick", false, "short rounds: an indication, not a figure")
 	flags.StringVar(&b.results, "results", "bench-boot.json", "`file` for every round of each figure")
@@ -208,10 +190,8 @@ func parseFlags(args []string) (b *bench, only []string, limit time.Duration, er
 	if b.build, err = filepath.Abs(flags.Arg(0)); err != nil {
 		return nil, nil, 0, err
 	}
-	if *sections != "" {
-		only = strings.Split(*sections, ",")
-	}
-	return b, only, limit, nil
+	only, err = figure.Choose(*list, sectionNames())
+	return b, only, limit, err
 }
 
 // runLoad is the process that [link.load] starts.

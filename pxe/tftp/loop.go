@@ -17,12 +17,12 @@ type loop struct {
 	site   site
 	fd     int
 	port   uint16
-	wake   int                               // an eventfd
 	ask    func(request, *packet, time.Time) // takes requests; nil: they do not belong here
 	ctx    context.Context                   //nolint:containedctx // of Serve, for the goroutines that open files
 	files  sync.WaitGroup                    // those goroutines
 
 	mu      sync.Mutex
+	wake    int // an eventfd; -1 when it is closed
 	mail    []func(now time.Time)
 	waiting int // requests in mail
 
@@ -76,7 +76,15 @@ func (l *loop) hand(do func(now time.Time)) {
 	l.post(do)
 }
 
+// stir wakes the loop's goroutine. It may come after the end: who waits for the
+// end of a context does not know that the loop has seen it already. The number
+// of what was closed may be that of anything by then.
 func (l *loop) stir() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wake < 0 {
+		return
+	}
 	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // full: it is awake
 }
 
@@ -128,7 +136,8 @@ func (l *loop) wait() error {
 	return nil
 }
 
-func (l *loop) readMail(now time.Time) {
+// readMail does what was posted, and reports whether there was anything.
+func (l *loop) readMail(now time.Time) bool {
 	l.mu.Lock()
 	mail := l.mail
 	l.mail, l.waiting = nil, 0
@@ -136,6 +145,7 @@ func (l *loop) readMail(now time.Time) {
 	for _, do := range mail {
 		do(now)
 	}
+	return len(mail) > 0
 }
 
 // take understands a packet and has it dealt with.
@@ -276,8 +286,8 @@ func (l *loop) fire(now time.Time) {
 // breakOff ends what runs, and waits for files that are being opened.
 func (l *loop) breakOff() {
 	now := time.Now()
-	l.files.Wait()
-	l.readMail(now)
+	for l.files.Wait(); l.readMail(now); l.files.Wait() { // a request in the mail has a file opened
+	}
 	for _, t := range l.transfers {
 		l.sendError(&t.to, t.control, "server is stopping")
 		l.end(t, ErrStopped, now)
@@ -285,7 +295,14 @@ func (l *loop) breakOff() {
 	l.out.flush()
 }
 
-func (l *loop) close() { _ = unix.Close(l.wake) }
+func (l *loop) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wake >= 0 {
+		_ = unix.Close(l.wake)
+		l.wake = -1
+	}
+}
 
 // timers are the transfers of a loop by when they are to be looked at. That
 // may be earlier than they are due, never later.

@@ -57,3 +57,57 @@ func TestPacketsThatTheKernelDoesNotTakeAreCounted(t *testing.T) {
 		t.Errorf("%d packets were not sent, want 1", n)
 	}
 }
+
+// The number of a descriptor is given again at once: to a database, or to the
+// pipe by which a child tells that it could not start, where a late 1 is EPERM.
+func TestALoopThatIsClosedWritesToNobody(t *testing.T) {
+	l := idleLoop(t)
+	wake := l.wake
+	l.close()
+	other, err := unix.FcntlInt(uintptr(unix.Stdin), unix.F_DUPFD_CLOEXEC, wake)
+	if err != nil || other != wake {
+		t.Fatalf("descriptor %d is not free: got %d, %v", wake, other, err)
+	}
+	// It is the test's now: what it stands for can be changed.
+	fresh, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fresh) }()
+	if err := unix.Dup3(fresh, other, unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	l.stir()
+	l.post(func(time.Time) {})
+	var b [8]byte
+	if n, err := unix.Read(fresh, b[:]); err == nil {
+		t.Errorf("%d bytes went to somebody else: %x", n, b[:n])
+	}
+	l.close()
+	if err := unix.Close(other); err != nil {
+		t.Errorf("closed twice, and what was not its own: %v", err)
+	}
+}
+
+func TestARequestThatComesWithTheEndIsEndedToo(t *testing.T) {
+	var ended []Transfer
+	s, err := New(Options{Open: holding(map[string][]byte{"f": noise(100)}), Done: func(tr Transfer) { ended = append(ended, tr) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.newLoop(t.Context(), site{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	from := sockaddr{size: unix.SizeofSockaddrInet4}
+	l.hand(func(now time.Time) { l.begin(request{name: "f", mode: "octet"}, from, netip.Addr{}, now) })
+	l.breakOff()
+	if len(l.mail) != 0 || len(l.transfers) != 0 || len(ended) != 1 {
+		t.Errorf("%d letters and %d transfers are left, %d ended; want 0, 0, 1", len(l.mail), len(l.transfers), len(ended))
+	}
+	l.files.Wait()
+	if len(l.mail) != 0 {
+		t.Error("a file was opened for a loop that has ended")
+	}
+}

@@ -42,7 +42,7 @@ function connect(takeIt) {
   socket.binaryType = "arraybuffer";
   socket.addEventListener("message", (e) => {
     if (typeof e.data === "string") hear(JSON.parse(e.data));
-    else term.write(new Uint8Array(e.data));
+    else show(new Uint8Array(e.data));
   });
   socket.addEventListener("close", () => {
     keep(false);
@@ -54,9 +54,19 @@ function connect(takeIt) {
   });
 }
 
+// An empty black field says nothing about a machine that was never reached.
+const live = $("live-console");
+live.dataset.empty = "";
+
+function show(data) {
+  delete live.dataset.empty;
+  term.write(data);
+}
+
 function hear(m) {
   if (m.ready) {
     pause = 1000;
+    delete live.dataset.empty;
     term.reset();
     keyboard.disabled = false;
     say("on", "watching");
@@ -67,7 +77,7 @@ function hear(m) {
     over = true;
     take.hidden = !["E-SOL-HELD", "E-SOL-TAKEN"].includes(m.error.code);
     say("off", "not connected");
-    note([m.error.code, m.error.detail ?? m.error.title, m.error.hint].filter(Boolean).join(" — "));
+    complain(m.error);
     again.hidden = false;
   }
 }
@@ -77,8 +87,23 @@ function say(kind, text) {
   state.textContent = text;
 }
 
+const said = $("serial-note");
+
 function note(text) {
-  $("serial-note").textContent = text;
+  said.className = "";
+  said.textContent = text;
+}
+
+// complain shows an error: what it is called, what is the matter, what to do.
+function complain(e) {
+  const lines = [["code", e.code], ["strong", e.detail ?? e.title], ["span", e.hint]].filter(([, text]) => text);
+  said.className = "error";
+  said.replaceChildren(...lines.map(([tag, text]) => {
+    const line = document.createElement("p"), what = document.createElement(tag);
+    what.textContent = text;
+    line.append(what);
+    return line;
+  }));
 }
 
 const again = $("again");
@@ -131,5 +156,5 @@ term.attachCustomKeyEventHandler((e) => {
   return true;
 });
 
-$("live-console").hidden = false;
+live.hidden = false;
 connect(false);

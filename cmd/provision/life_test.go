@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/lab/redfish"
+)
+
+const (
+	lifeMAC      = "52:54:00:00:00:01"
+	lifePassword = "Person4Person4Person4"
+	givenSecret  = "Given1Given1Gvn1"
+	factoryWord  = "Factory2Factory2"
+	wrongWord    = "Wrong3Wrong3Wro3"
+)
+
+const lifeSite = `
+stages: [{name: prd}]
+profiles: [{name: docker, image: debian-12}]
+pools: [{name: prd, stage: prd, profile: docker}]
+bmc_accounts: [{username: root, password_file: DIR/factory}]
+rules:
+  - {name: ours, match: {mac: "52:54:00"}, pool: prd, approve: true, bmc: {driver: redfish, address: 127.0.0.1, https_port: PORT}}
+  - {name: given, match: {mac: "52:54:01"}, pool: prd, approve: true, bmc: {username: admin, password_file: DIR/given, driver: redfish, address: 127.0.0.1, https_port: PORT}}
+`
+
+// A life is one server's, and what is known of it from outside.
+type life struct {
+	*ownServer
+	bmc     *redfish.Service
+	node    string
+	said    bytes.Buffer // answers of the API, and its events
+	secrets map[string]string
+
+	mu sync.Mutex // for the BMC's requests
+}
+
+// secret notes something that nobody shall ever see.
+func (l *life) secret(what, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if text != "" {
+		l.secrets[text] = what
+	}
+}
+
+func startLife(t *testing.T) *life {
+	t.Helper()
+	l := &life{secrets: map[string]string{}}
+	site := strings.ReplaceAll(lifeSite, "PORT", l.startBMC(t))
+	l.ownServer = newServer(t, site, "", map[string]string{"factory": factoryWord, "given": givenSecret + "\n", "person": lifePassword + "\n"})
+	for what, text := range map[string]string{"password of a rule": givenSecret, "password that BMCs come with": factoryWord, "password of a person": lifePassword} {
+		l.secret(what, text)
+	}
+	l.addUser(t, "ada", "admin", "person")
+	l.start(t)
+	return l
+}
+
+// end stops the server, and keeps what its process showed to others.
+func (l *life) end(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	for _, file := range []string{"cmdline", "environ"} {
+		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(l.cmd.Process.Pid), file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.said.Write(b)
+	}
+	l.stop(t, sig)
+}
+
+// startBMC starts a Redfish service behind an ear that hears every password
+// and token. What it refuses it repeats, as some do.
+func (l *life) startBMC(t *testing.T) (port string) {
+	t.Helper()
+	l.bmc = redfish.New(redfish.Options{Username: "nobody", Password: rand.Text()[:16]})
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(l.serveBMC))
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // who is killed hangs up
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	u, err := url.Parse(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Port()
+}
+
+func (l *life) serveBMC(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<16))
+	var in struct{ UserName, Password string }
+	_ = json.Unmarshal(body, &in) // most have none
+	l.secret("password that a BMC got", in.Password)
+	l.secret("token of a BMC", r.Header.Get("X-Auth-Token"))
+	if _, password, ok := r.BasicAuth(); ok {
+		l.secret("password that a BMC got", password)
+	}
+	l.secret("authorization of a BMC", strings.TrimPrefix(r.Header.Get("Authorization"), "Basic "))
+	l.mu.Lock()
+	service := l.bmc
+	l.mu.Unlock()
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	answer := httptest.NewRecorder()
+	service.ServeHTTP(answer, r)
+	maps.Copy(w.Header(), answer.Header())
+	if in.Password != "" && answer.Code >= 400 {
+		w.Header().Del("Content-Length")
+		w.WriteHeader(answer.Code)
+		fmt.Fprintf(w, `{"error": {"message": "The value '%s' of user %s is not taken"}}`, in.Password, in.UserName)
+		return
+	}
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// become gives the BMC an account, as the agent of its machine would.
+func (l *life) become(user, password string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bmc = redfish.New(redfish.Options{Username: user, Password: password})
+}
+
+func (l *life) faults(f redfish.Faults) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bmc.SetFaults(f)
+}
+
+// signIn signs a person in, and somebody with a wrong password.
+func (l *life) signIn(t *testing.T) {
+	t.Helper()
+	for _, password := range []string{wrongWord, lifePassword} {
+		form := url.Values{"user": {"ada"}, "password": {password}}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+l.https+"/login", strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Origin", "https://"+l.https)
+		resp, err := l.web(nil).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		l.said.Write(page)
+		if cookies := resp.Cookies(); password == lifePassword {
+			if len(cookies) == 0 {
+				t.Fatalf("signed in with %d and no cookie", resp.StatusCode)
+			}
+			l.secret("session of a person", cookies[0].Value)
+		}
+	}
+	l.secret("password that is wrong", wrongWord)
+}
+
+func (l *life) addRelay(t *testing.T) {
+	t.Helper()
+	r, err := l.client.AddRelay(t.Context(), api.AddRelay{Name: "edge-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.secret("token of a relay", r.Token)
+}
+
+// enrol is a machine that boots: script, hello, the account for its BMC.
+func (l *life) enrol(t *testing.T) {
+	t.Helper()
+	m := l.boot(t, lifeMAC, "C0FFEE")
+	l.secret("boot ticket", m.ticket)
+	l.node = m.id
+	agent := m.agent
+	step := l.poll(t, agent, nil)
+	if step == nil || step.BMC == nil {
+		t.Fatalf("the agent got %+v, want an order for an account", step)
+	}
+	l.secret("password that was made", step.BMC.Password)
+	l.become(step.BMC.Username, step.BMC.Password)
+	l.poll(t, agent, &api.StepReport{StepID: step.ID, State: "done", BMC: &api.BMCReport{Slot: 5, Channel: 1, Address: "127.0.0.1", Source: "dhcp"}})
+	until(t, 20*time.Second, "the account is ours", func(ctx context.Context) (bool, error) {
+		n, err := l.client.Node(ctx, l.node)
+		return n.Power != nil && n.Power.Username == "provision" && n.Power.Driver == "redfish", err
+	})
+}
+
+func (l *life) poll(t *testing.T, agent *http.Client, report *api.StepReport) *api.Step {
+	t.Helper()
+	var reply api.PollReply
+	l.post(t, agent, api.PathPoll, api.PollRequest{BootID: "boot-1", Report: report, Wait: 5}, &reply)
+	return reply.Step
+}
+
+// fail has the BMC misbehave in several ways, and keeps what is said of it.
+func (l *life) fail(t *testing.T) {
+	t.Helper()
+	for name, f := range map[string]redfish.Faults{
+		"refuses": {Error: true}, "takes no passwords": {NoPatch: true}, "has no sessions left": {Sessions: 1}, "is broken": {Garbage: redfish.Types}, "shows a page": {Garbage: redfish.HTML},
+	} {
+		l.faults(f)
+		_, err := l.client.RotateBMC(t.Context(), l.node)
+		l.note(err)
+		state, err := l.client.Power(t.Context(), l.node, api.PowerRequest{Op: "status", Reason: name})
+		l.note(err)
+		fmt.Fprintln(&l.said, state)
+	}
+	l.faults(redfish.Faults{})
+}
+
+func (l *life) note(err error) {
+	if err != nil {
+		fmt.Fprintf(&l.said, "%v %+v %#v\n", err, err, err)
+	}
+}
+
+func (l *life) rotate(t *testing.T) {
+	t.Helper()
+	if _, err := l.client.RotateBMC(t.Context(), l.node); err != nil {
+		t.Fatalf("rotate the password: %v", err)
+	}
+	if _, err := l.client.Power(t.Context(), l.node, api.PowerRequest{Op: "status"}); err != nil {
+		t.Fatalf("sign in with the new password: %v", err)
+	}
+	if s, err := l.client.RotateSecrets(t.Context(), api.RotateSecrets{}); err != nil || s.Failed != "" || s.Sealed < 4 {
+		t.Fatalf("rotate the sealing key: %+v, %v", s, err)
+	}
+}
