@@ -332,7 +332,7 @@ func TestACheckThatIsGivenUpLeavesTheMachineAsItWas(t *testing.T) {
 			defer cancel()
 			var switched atomic.Bool
 			c := bmc.New(bmc.Options{Interval: time.Millisecond, Settle: longEnough, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-				if m.IsOn() != on && !switched.Swap(true) { // it is as it was not
+				if m.IsOn() != on && !switched.Swap(true) { //nolint:contextcheck // a look at our own memory
 					cancel()
 				}
 				return new(net.Dialer).DialContext(ctx, network, address)

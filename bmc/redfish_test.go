@@ -347,9 +347,9 @@ func TestAConversationIsGivenUpWhileItDials(t *testing.T) {
 	target = probed(t, target)
 	for range 50 {
 		ctx, cancel := context.WithCancel(t.Context())
-		c := bmc.New(bmc.Options{Interval: time.Millisecond, Dial: func(_ context.Context, network, address string) (net.Conn, error) {
+		c := bmc.New(bmc.Options{Interval: time.Millisecond, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			go cancel()
-			return new(net.Dialer).DialContext(context.WithoutCancel(t.Context()), network, address)
+			return new(net.Dialer).DialContext(context.WithoutCancel(ctx), network, address)
 		}})
 		if _, err := c.Power(ctx, target); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("Power = %v", err)
