@@ -137,8 +137,8 @@ func trickle(w http.ResponseWriter, r *http.Request, stop <-chan struct{}) {
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-t.C:
-		case <-r.Context().Done():
-			return
+		case <-r.Context().Done(): // who gives up is not to find an end all the same
+			panic(http.ErrAbortHandler)
 		case <-stop:
 			return
 		}
