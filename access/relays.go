@@ -77,8 +77,8 @@ func (r *Relays) Status(name string) fleet.RelayStatus {
 // RelayTotals are the counters of all relays together, each since that relay's
 // start.
 type RelayTotals struct {
-	Served, Fetched, Requests, Relayed, BOOTP, Refused, Away, Strangers, Unsent int64
-	Enrolled, Silent                                                            int64 `metric:"gauge"`
+	Served, Fetched, Requests, Relayed, BOOTP, Refused, Away, Strangers, Unsent, Panics int64
+	Enrolled, Silent                                                                    int64 `metric:"gauge"`
 }
 
 // Totals returns them.
@@ -90,7 +90,7 @@ func (r *Relays) Totals() (t RelayTotals) {
 		s := r.status[name]
 		t.Served, t.Fetched, t.Requests, t.Relayed = t.Served+s.Served, t.Fetched+s.Fetched, t.Requests+s.Requests, t.Relayed+s.Relayed
 		t.BOOTP, t.Refused, t.Away = t.BOOTP+s.BOOTP, t.Refused+s.Refused, t.Away+s.Away
-		t.Strangers, t.Unsent = t.Strangers+s.Strangers, t.Unsent+s.Unsent
+		t.Strangers, t.Unsent, t.Panics = t.Strangers+s.Strangers, t.Unsent+s.Unsent, t.Panics+s.Panics
 		if !relay.Enrolled.IsZero() {
 			t.Enrolled++
 			if now.Sub(s.Seen) > fleet.RelaySilence {

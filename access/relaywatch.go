@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -18,10 +19,10 @@ type Alarms interface {
 
 const watchEvery = 10 * time.Second
 
-// Watch raises an alarm for each relay that is not heard, until ctx is done.
-// One that has not enrolled yet is not missed by anybody.
+// Watch raises an alarm for each relay that is not heard, and for what those that
+// are say is wrong with them, until ctx is done. One that has not enrolled yet is not missed by anybody.
 func (r *Relays) Watch(ctx context.Context, alarms Alarms) error {
-	began, standing := r.now(), map[string]bool{}
+	began, standing := r.now(), map[alarmKey]string{}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -34,22 +35,36 @@ func (r *Relays) Watch(ctx context.Context, alarms Alarms) error {
 	}
 }
 
-// lookAround raises and ends alarms. standing are those that stand, by what
-// they are on: that of a relay which was removed ends as well.
-func (r *Relays) lookAround(began time.Time, alarms Alarms, standing map[string]bool) {
-	silent := map[string]bool{}
+// An alarmKey is a kind of trouble, and what has it.
+type alarmKey struct{ code, on string }
+
+// lookAround raises and ends alarms. standing are those that stand: those of a
+// relay which was removed end as well.
+func (r *Relays) lookAround(began time.Time, alarms Alarms, standing map[alarmKey]string) {
+	now := map[alarmKey]string{}
 	for _, relay := range r.List() {
 		if detail := r.silence(relay, began); detail != nil {
-			silent[relay.On()], standing[relay.On()] = true, true
-			alarms.Raise(fleet.CodeRelaySilent, relay.On(), detail.Error())
+			now[alarmKey{fleet.CodeRelaySilent, relay.On()}] = detail.Error()
+			continue // what it said last may be over
+		}
+		for _, t := range r.Status(relay.Name).Trouble {
+			k := alarmKey{t.Code, relay.On()}
+			if now[k] != "" {
+				t.Detail = now[k] + "; " + t.Detail
+			}
+			now[k] = t.Detail
 		}
 	}
-	for on := range standing {
-		if !silent[on] {
-			delete(standing, on)
-			alarms.Clear(fleet.CodeRelaySilent, on)
+	for k, detail := range now {
+		alarms.Raise(k.code, k.on, detail)
+	}
+	for k := range standing {
+		if _, stands := now[k]; !stands {
+			alarms.Clear(k.code, k.on)
 		}
 	}
+	clear(standing)
+	maps.Copy(standing, now)
 }
 
 // silence says since when a relay is not heard; nil for one that is.

@@ -79,6 +79,47 @@ func TestASilentRelayIsAnAlarmUntilItIsHeardAgain(t *testing.T) {
 	})
 }
 
+func TestWhatARelaySaysIsWrongWithItIsAnAlarmUntilItEnds(t *testing.T) {
+	const noSix, disk = "E-RELAY-NO-IPV6 relay west (west-boot)", "E-RELAY-DISK relay west (west-boot)"
+	synctest.Test(t, func(t *testing.T) {
+		r, board := relaysNamed("west"), &alarmBoard{stand: map[string]string{}}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go func() { _ = r.Watch(ctx, board) }()
+		says := func(want string, trouble ...fleet.RelayTrouble) {
+			t.Helper()
+			must(t, r.Report(ctx, "west", fleet.RelayStatus{Trouble: trouble}))
+			<-time.After(watchEvery)
+			synctest.Wait()
+			if got := board.all(); got != want {
+				t.Errorf("after %v the alarms are %q, want %q", trouble, got, want)
+			}
+		}
+		six := fleet.RelayTrouble{Code: fleet.CodeRelayNoIPv6, Detail: "DHCPv6: port 547 is taken"}
+		says("")
+		says(noSix, six)
+		says(disk+"; "+noSix, fleet.RelayTrouble{Code: fleet.CodeRelayDisk, Detail: "cache: full"}, six, fleet.RelayTrouble{Code: fleet.CodeRelayNoIPv6, Detail: "addresses: fd78::1"})
+		if got := board.stand[noSix]; got != "DHCPv6: port 547 is taken; addresses: fd78::1" {
+			t.Errorf("the detail is %q, want both", got)
+		}
+		says(noSix, six)
+		says("")
+		says(noSix, six)
+		<-time.After(fleet.RelaySilence)
+		synctest.Wait()
+		if got := board.all(); got != "E-RELAY-AWAY relay west (west-boot)" {
+			t.Errorf("of a relay that is not heard the alarms are %q", got)
+		}
+		says(noSix, six)
+		must(t, r.Remove(ctx, "west"))
+		<-time.After(watchEvery)
+		synctest.Wait()
+		if got := board.all(); got != "" {
+			t.Errorf("of a relay that was removed the alarms are %q", got)
+		}
+	})
+}
+
 // relaysNamed are relays that have enrolled.
 func relaysNamed(names ...string) *Relays {
 	shelf := relayShelf{}

@@ -8,6 +8,11 @@ type BIOS struct {
 	Changes    []BIOSChange      `json:"changes"` // what is not as its profile has it
 }
 
+// ApplyBIOSRequest has a machine's settings made those of its profile.
+type ApplyBIOSRequest struct {
+	Force bool `json:"force,omitempty"` // restart it although it serves its cluster
+}
+
 // BIOSChange is a setting that is not as it shall be.
 type BIOSChange struct {
 	Name    string `json:"name"`

@@ -115,8 +115,8 @@ func (c *Client) BIOS(ctx context.Context, ref string) (b BIOS, err error) {
 }
 
 // ApplyBIOS makes a machine's BIOS settings those of its profile.
-func (c *Client) ApplyBIOS(ctx context.Context, ref string) (b BIOS, err error) {
-	return b, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/bios", nil, nil, &b)
+func (c *Client) ApplyBIOS(ctx context.Context, ref string, r ApplyBIOSRequest) (b BIOS, err error) {
+	return b, c.call(ctx, http.MethodPost, Root+"/nodes/"+url.PathEscape(ref)+"/bmc/bios", nil, r, &b)
 }
 
 // Firmware returns which firmware of a machine is not as declared.

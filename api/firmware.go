@@ -17,4 +17,5 @@ type FirmwareUpdate struct {
 type UpdateFirmwareRequest struct {
 	Component string `json:"component,omitempty" maxLength:"256"` // "": all
 	Restart   bool   `json:"restart,omitempty"`                   // the machine, where a version counts from its next start on
+	Force     bool   `json:"force,omitempty"`                     // restart it although it serves its cluster
 }

@@ -125,6 +125,8 @@ type PlanItem struct {
 	Role   string `json:"role"`
 	Reason string `json:"reason"`
 	Disk   string `json:"disk,omitempty"`
+
+	Before []string `json:"before,omitempty"` // what is done to its firmware and BIOS settings first, and what of it cannot be
 }
 
 // StartRun starts the plan with exactly this hash, or attaches to a run of
@@ -167,6 +169,7 @@ type RunNode struct {
 	Times    []PhaseTime `json:"times,omitempty"`
 	Started  time.Time   `json:"started"`
 	Ended    time.Time   `json:"ended,omitzero"`
+	Notes    []string    `json:"notes,omitempty"` // what was left as it is, and why
 }
 
 // PhaseTime is when a phase was reached.
@@ -179,7 +182,7 @@ type PhaseTime struct {
 type PowerRequest struct {
 	Op       string `json:"op"`                 // on off soft cycle reset nmi status pxe-next disk-next cdrom-next setup-next http-next media-next media-eject
 	Firmware string `json:"firmware,omitempty"` // bios, uefi: what shall boot; nothing: what the node has
-	URL      string `json:"url,omitempty"`      // for http-next and media-next
+	URL      string `json:"url,omitempty"`      // for http-next and media-next; nothing: what DHCP says, or an image of ours
 	Persist  bool   `json:"persist,omitempty"`  // from now on, not for the next boot only
 	Reason   string `json:"reason,omitempty"`   // for the record
 }

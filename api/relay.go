@@ -58,6 +58,14 @@ type RelayReport struct {
 	Usage   RelayUsage     `json:"usage"`
 	Seen    []RelayFetched `json:"seen,omitempty"` // since the last report
 	Foreign []RelayForeign `json:"foreign,omitempty"`
+	Trouble []RelayTrouble `json:"trouble,omitempty"`
+}
+
+// RelayTrouble is what is wrong with a relay itself, as it says, for as long as it
+// is.
+type RelayTrouble struct {
+	Code   string `json:"code"` // of its diagnosis: E-RELAY-NO-IPV6, E-RELAY-DISK
+	Detail string `json:"detail"`
 }
 
 // RelayPlace is the address by which machines of a subnet reach a relay.
@@ -79,6 +87,7 @@ type RelayUsage struct {
 	Away       int64 `json:"away"`      // DHCP answers given while the server was away
 	Strangers  int64 `json:"strangers"` // DHCP packets that claimed to be the server's, and were not
 	Unsent     int64 `json:"unsent"`    // DHCP packets that the relay's kernel would not send
+	Panics     int64 `json:"panics"`    // DHCP packets that made the relay fail; each is a bug
 }
 
 // RelayFetched says that a machine fetched a boot file, or tried to.
@@ -101,7 +110,8 @@ type RelayTransfer struct {
 	Resent   int64         `json:"resent"`
 	RTT      time.Duration `json:"rtt_ns"`
 	Duration time.Duration `json:"duration_ns"`
-	Err      string        `json:"err,omitempty"` // "": the machine has all of it; else [TransferUnheard], or a text
+	Proved   bool          `json:"proved,omitempty"` // nobody else can have asked in the machine's name
+	Err      string        `json:"err,omitempty"`    // "": the machine has all of it; else [TransferUnheard], or a text
 }
 
 // Ends of a transfer that mean something.
@@ -176,6 +186,7 @@ type RelayNode struct {
 	State     string     `json:"state"`
 	Installed bool       `json:"installed"` // has a system, whatever its state
 	Addr      netip.Addr `json:"addr"`      // on one of the subnets; zero when it has none there
+	Other     netip.Addr `json:"other"`     // of the other family; zero when it has none there
 }
 
 // RelayFile is a boot file, by its content.
@@ -198,6 +209,8 @@ type Relay struct {
 	Version  string       `json:"version,omitempty"`
 	Places   []RelayPlace `json:"places,omitempty"`
 	Usage    RelayUsage   `json:"usage"`
+
+	Trouble []RelayTrouble `json:"trouble,omitempty"` // what it says is wrong with it
 }
 
 // RelayList is all relays, by name.

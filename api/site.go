@@ -25,6 +25,8 @@ type SitePool struct {
 	Managers int               `json:"managers"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Trust    int               `json:"trust"`
+	Firmware string            `json:"firmware"` // before a node is installed: leave, update, where-possible
+	BIOS     string            `json:"bios"`     // likewise: leave, apply, where-possible
 }
 
 // SiteProfile says what a node of a pool becomes.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"github.com/bougou/go-ipmi/pkg/client"
 	"github.com/bougou/go-ipmi/pkg/types"
@@ -12,30 +11,64 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// ChangePassword gives the user that the target signs in as another password.
-// Whoever relies on it signs in with it before: some BMCs say yes and keep what
-// they had.
+// ChangePassword gives the user that the target signs in as another password,
+// also where the BMC does nothing else before. Whoever relies on it signs in
+// with it before: some BMCs say yes and keep what they had.
 func (c *Controller) ChangePassword(ctx context.Context, t Target, next Password) error {
+	return c.SetPassword(ctx, t, t.Username, next)
+}
+
+// SetPassword is [Controller.ChangePassword] for a user that may be another.
+func (c *Controller) SetPassword(ctx context.Context, t Target, user string, next Password) error {
 	const op = "change BMC password of"
-	if next == "" || len(next) > maxPassword {
-		return invalid(op, t, fmt.Errorf("a password of %d bytes: want 1 to %d", len(next), maxPassword))
+	if err := next.valid(); err != nil {
+		return invalid(op, t, err)
 	}
 	return c.change(ctx, op, t, func(ctx context.Context) error {
 		var err error
 		switch {
 		case t.Driver == fleet.DriverIPMI, t.Driver == fleet.DriverIPMITool, t.Driver == "":
 			_, err = talkIPMI(ctx, c, t, administrator, func(ctx context.Context, ipmi *client.Client) (struct{}, error) {
-				return struct{}{}, setPassword(ctx, ipmi, t.Username, next)
+				return struct{}{}, setPassword(ctx, ipmi, user, next)
 			})
 		case t.Driver.Web():
-			_, err = talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (struct{}, error) {
-				return struct{}{}, r.setPassword(ctx, next)
+			_, err = talkAccounts(ctx, c, t, func(ctx context.Context, r *redfish) (struct{}, error) {
+				return struct{}{}, r.setPassword(ctx, user, next)
 			})
 		default:
 			err = fmt.Errorf("%w: change a password by driver %q", ErrUnsupported, t.Driver)
 		}
 		return err
 	})
+}
+
+// MakeAccount makes an administrator of that name, or makes one of the user who
+// has the name. Whoever relies on it signs in as that user before. A BMC where
+// none can be made is [ErrUnsupported].
+func (c *Controller) MakeAccount(ctx context.Context, t Target, user string, password Password) error {
+	const op = "make account on BMC of"
+	if err := password.valid(); err != nil {
+		return invalid(op, t, err)
+	}
+	if user == "" || len(user) > maxUsername {
+		return invalid(op, t, fmt.Errorf("a user name of %d bytes: want 1 to %d", len(user), maxUsername))
+	}
+	return c.change(ctx, op, t, func(ctx context.Context) error {
+		if !t.Driver.Web() {
+			return fmt.Errorf("%w: make an account by driver %q", ErrUnsupported, t.Driver)
+		}
+		_, err := talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (struct{}, error) {
+			return struct{}{}, r.makeAccount(ctx, user, password)
+		})
+		return err
+	})
+}
+
+func (p Password) valid() error {
+	if p == "" || len(p) > maxPassword {
+		return fmt.Errorf("a password of %d bytes: want 1 to %d", len(p), maxPassword)
+	}
+	return nil
 }
 
 // mostUsers is how many users IPMI can have.
@@ -73,48 +106,4 @@ func setPassword(ctx context.Context, ipmi *client.Client, name string, next Pas
 		return nil
 	}
 	return fmt.Errorf("%w: its table of users has none of the name %q", ErrUnsupported, name)
-}
-
-// An account is a user of a Redfish service.
-type account struct {
-	Path     string `json:"@odata.id"`
-	UserName string
-}
-
-// setPassword changes the password of the user that is signed in.
-func (r *redfish) setPassword(ctx context.Context, next Password) error {
-	a, err := r.account(ctx, r.target.Username)
-	if err != nil {
-		return err
-	}
-	err = r.patch(ctx, a, map[string]string{"Password": string(next)})
-	// What the service says of a value has the value in it, with some.
-	if e, ok := errors.AsType[*statusError](err); ok {
-		switch e.status {
-		case http.StatusBadRequest, http.StatusUnprocessableEntity:
-			return fmt.Errorf("%w (%d)", ErrShape, e.status)
-		}
-		return fmt.Errorf("%w: change the password (%d)", e.name(), e.status)
-	}
-	return err
-}
-
-// account returns the path of the account with this user name, freshly read.
-func (r *redfish) account(ctx context.Context, name string) (string, error) {
-	paths, err := r.members(ctx, rootPath+"AccountService/Accounts")
-	if err != nil {
-		return "", err
-	}
-	for _, path := range paths {
-		var a account
-		if err := r.get(ctx, path, &a); errors.Is(err, ErrDenied) || errors.Is(err, ErrUnsupported) {
-			continue // somebody else's, or an empty slot
-		} else if err != nil {
-			return "", err
-		}
-		if a.UserName == name {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("%w: its list of accounts has none of the name %q", ErrUnsupported, name)
 }

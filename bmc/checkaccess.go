@@ -106,7 +106,12 @@ func (k *checkup) certificate(ctx context.Context) outcome {
 	}
 	left := time.Until(g.leaf.NotAfter)
 	renew := "renew the certificate of the BMC of " + k.t.name() + ", then: provision bmc accept " + k.t.name()
-	text := fmt.Sprintf("%s, of %s, until %s, pinned", tls.VersionName(g.version), clipText(subject(g.leaf)), g.leaf.NotAfter.Format(time.DateOnly))
+	held := "pinned"
+	if g.signed {
+		held = "signed by an authority of ours"
+		renew = "renew the certificate of the BMC of " + k.t.name()
+	}
+	text := fmt.Sprintf("%s, of %s, until %s, %s", tls.VersionName(g.version), clipText(subject(g.leaf)), g.leaf.NotAfter.Format(time.DateOnly), held)
 	switch key, _ := g.leaf.PublicKey.(*rsa.PublicKey); {
 	case left < 0:
 		return warn(renew, "%s: it has expired", text)
@@ -141,14 +146,16 @@ func (k *checkup) privilege(ctx context.Context) outcome {
 
 func (k *checkup) role(ctx context.Context) outcome {
 	role, err := talkRedfish(ctx, k.c, k.t, func(ctx context.Context, r *redfish) (string, error) {
-		path, err := r.account(ctx, k.t.Username)
+		s, err := r.accountService(ctx)
 		if err != nil {
 			return "", err
 		}
-		var a struct {
-			RoleID string `json:"RoleId"`
+		path, err := r.account(ctx, s.Accounts.Path, k.t.Username)
+		if err != nil {
+			return "", err
 		}
-		return a.RoleID, r.get(ctx, path, &a)
+		a, err := r.readAccount(ctx, path)
+		return string(a.RoleID), err
 	})
 	switch {
 	case errors.Is(err, ErrUnsupported), errors.Is(err, ErrDenied):

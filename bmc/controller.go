@@ -23,6 +23,7 @@ type Options struct {
 	Dial      Dial          // how to reach BMCs; the host's own network when nil
 	Log       *slog.Logger
 
+	TaskEvery   time.Duration // between two questions after an update; 5 s
 	CheckSettle time.Duration // how long a change may take while that is measured; 4 min
 }
 
@@ -55,6 +56,9 @@ func New(o Options) *Controller {
 	}
 	if o.Pulse <= 0 {
 		o.Pulse = 20 * time.Second
+	}
+	if o.TaskEvery <= 0 {
+		o.TaskEvery = 5 * time.Second
 	}
 	if o.CheckSettle <= 0 {
 		o.CheckSettle = 4 * time.Minute

@@ -23,15 +23,18 @@ var (
 	ErrClosed      = errors.New("nothing listens at the BMC's address and port")
 	ErrLogin       = errors.New("the BMC does not know this user name with this password")
 	ErrDenied      = errors.New("the BMC's user may not do that")
+	ErrMustChange  = errors.New("the BMC does nothing before its user's password is changed")
 	ErrCipher      = errors.New("the BMC offers no cipher suite that we accept")
 	ErrSessions    = errors.New("the BMC has no session left")
 	ErrRejected    = errors.New("the BMC refuses the command")
 	ErrUnsupported = errors.New("the BMC cannot do that")
+	ErrNoMedia     = fmt.Errorf("%w: it has no virtual CD drive", ErrUnsupported)
 	ErrBusy        = errors.New("the BMC is still busy with something else of ours")
 	ErrNoEffect    = errors.New("the BMC said yes, and nothing happened")
 	ErrNeedsOff    = errors.New("the BMC takes a boot device only while the machine is off")
 	ErrPin         = errors.New("the BMC shows another TLS certificate than before")
 	ErrNotProbed   = errors.New("the BMC's TLS certificate was never looked at")
+	ErrUnclear     = errors.New("it is not known whether the BMC has begun to install the image")
 	ErrShape       = errors.New("the BMC does not take such a password")
 	ErrGaveWay     = errors.New("somebody else had to talk to the BMC")
 	ErrSeveral     = errors.New("several machines are behind this BMC, and none is known to be this one")
@@ -55,6 +58,7 @@ var advice = []struct {
 	{ErrNoRoute, fleet.Unreachable, fleet.CodeBMCRoute},
 	{ErrClosed, fleet.Unreachable, fleet.CodeBMCClosed},
 	{ErrLogin, fleet.Denied, fleet.CodeBMCLogin},
+	{ErrMustChange, fleet.Conflict, fleet.CodeBMCMustChange},
 	{ErrDenied, fleet.Denied, fleet.CodeBMCDenied},
 	{ErrCipher, fleet.Unreachable, fleet.CodeBMCCipher},
 	{ErrSessions, fleet.Unreachable, fleet.CodeBMCSessions},
@@ -65,7 +69,9 @@ var advice = []struct {
 	{ErrPin, fleet.Denied, fleet.CodeBMCPin},
 	{ErrNotProbed, fleet.Conflict, fleet.CodeBMCNotProbed},
 	{ErrSeveral, fleet.Conflict, fleet.CodeBMCSeveral},
+	{ErrUnclear, fleet.Conflict, fleet.CodeBMCUnclear},
 	{ErrShape, fleet.Conflict, fleet.CodeBMCShape},
+	{ErrNoMedia, fleet.Conflict, fleet.CodeMediaNone},
 	{ErrUnsupported, fleet.Conflict, fleet.CodeBMCUnsupported},
 	{ErrRejected, fleet.Unreachable, fleet.CodeBMCRejected},
 	{ErrNoConsole, fleet.Unreachable, fleet.CodeSOLDisabled},

@@ -65,7 +65,7 @@ func (r *redfish) drive(ctx context.Context) (drive, error) {
 		collection = localPath(m.Media.Path)
 	}
 	if collection == "" {
-		return drive{}, fmt.Errorf("%w: it has no virtual media", ErrUnsupported)
+		return drive{}, ErrNoMedia
 	}
 	return r.chooseDrive(ctx, collection, s.ID)
 }
@@ -92,7 +92,7 @@ func (r *redfish) chooseDrive(ctx context.Context, collection, system string) (d
 		return discs[i], nil
 	}
 	if len(discs) == 0 {
-		return drive{}, fmt.Errorf("%w: it has no virtual CD drive", ErrUnsupported)
+		return drive{}, ErrNoMedia
 	}
 	return discs[0], nil
 }
@@ -159,15 +159,15 @@ func (c *Controller) EjectMedia(ctx context.Context, t Target) error {
 
 // mediaStep changes what is in the drive until it is so.
 func (c *Controller) mediaStep(ctx context.Context, op string, t Target, f func(context.Context, *redfish, drive, bool) (bool, error)) error {
-	if !t.Driver.Web() {
-		return trouble(op, t, fmt.Errorf("%w: virtual media by driver %q", ErrUnsupported, t.Driver))
+	if !t.Driver.ShowsMedia() {
+		return trouble(op, t, fmt.Errorf("%w that driver %q can reach", ErrNoMedia, t.Driver))
 	}
 	t.Driver = fleet.DriverRedfish // vendors' drivers have nothing of their own for it
 	return c.change(ctx, op, t, func(ctx context.Context) error {
 		return c.converge(ctx, t, func(ctx context.Context, l line, order bool) (bool, error) {
 			s, ok := l.(*system)
 			if !ok {
-				return false, fmt.Errorf("%w: virtual media", ErrUnsupported)
+				return false, ErrNoMedia
 			}
 			d, err := s.drive(ctx)
 			if err != nil {
@@ -186,7 +186,8 @@ func (k *checkup) media(ctx context.Context) outcome {
 	case err != nil:
 		return k.failed(err)
 	case d.Inserted:
-		return fine("%s, with %s in it", d.Path, d.Image)
+		// The folders of its URL are not shown: those of images of ours are secret.
+		return fine("%s, with %s in it", d.Path, path.Base(d.Image))
 	}
 	return fine("%s, empty", d.Path)
 }

@@ -59,7 +59,7 @@ func TestAnImageThatCannotBeHadIsNamed(t *testing.T) {
 		want   error
 		kind   fleet.Kind
 	}{
-		"a BMC that has no virtual media":    {ipmi, gone.URL + "/x.iso", bmc.ErrUnsupported, fleet.Conflict},
+		"a BMC that has no virtual media":    {ipmi, gone.URL + "/x.iso", bmc.ErrNoMedia, fleet.Conflict},
 		"an image that it does not reach":    {fetching, gone.URL + "/x.iso", bmc.ErrRejected, fleet.Unreachable},
 		"an image that is no URL":            {fine, "/srv/x.iso", nil, fleet.Invalid},
 		"an image that is a file of the BMC": {fine, "file:///etc/passwd", nil, fleet.Invalid},

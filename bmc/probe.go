@@ -37,6 +37,7 @@ func (f Found) Use(t Target) Target {
 // Probe signs in to a BMC for the first time and finds out what is to be known
 // about it: Redfish or IPMI, which is tried in this order when the target names
 // no driver. A wrong password is tried once only, so that nobody is locked out.
+// With [ErrMustChange] it returns what [Controller.ChangePassword] has to know.
 func (c *Controller) Probe(ctx context.Context, t Target) (Found, error) {
 	const op = "probe BMC of"
 	if err := t.valid(); err != nil {
@@ -56,7 +57,8 @@ func (c *Controller) probe(ctx context.Context, t Target) (Found, error) {
 			return found, nil
 		}
 		if !elsewhere(err) {
-			return Found{Driver: fleet.DriverRedfish}, err // who said no
+			found.Driver = fleet.DriverRedfish
+			return found, err // who said no
 		}
 		found, second := c.probeIPMI(anew(ctx), t)
 		if errors.Is(second, ErrNoAnswer) || errors.Is(second, ErrClosed) {
@@ -85,7 +87,7 @@ func (c *Controller) probe(ctx context.Context, t Target) (Found, error) {
 // elsewhere reports whether a BMC that failed so by Redfish may do by IPMI. One
 // that knows us not, or is not the one it was, is left alone.
 func elsewhere(err error) bool {
-	for _, no := range []error{ErrLogin, ErrDenied, ErrPin, ErrSeveral, ErrBusy, ErrNoRoute, context.Canceled} {
+	for _, no := range []error{ErrLogin, ErrDenied, ErrMustChange, ErrPin, ErrSeveral, ErrBusy, ErrNoRoute, context.Canceled} {
 		if errors.Is(err, no) {
 			return false
 		}
@@ -133,6 +135,9 @@ func (c *Controller) probeRedfish(ctx context.Context, t Target) (Found, error) 
 		}
 		defer r.hangUp(ctx)
 		found, err := r.probe(ctx)
+		if errors.Is(err, ErrMustChange) {
+			return Found{Driver: fleet.DriverRedfish, BasicAuth: r.target.BasicAuth, Pin: r.tls.seen}, reason(ctx, err)
+		}
 		if err != nil {
 			return none, reason(ctx, err)
 		}

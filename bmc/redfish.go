@@ -28,7 +28,8 @@ type redfish struct {
 	session string            // path of the session that we have to end
 	etags   map[string]string // by path, of what was read last
 	wait    time.Duration     // for one answer
-	taken   atomic.Bool       // a connection was
+	taken   atomic.Bool       // a connection was, by the transport's own goroutine
+	owing   string            // path of the account whose password has to be changed before anything else
 }
 
 const (
@@ -80,9 +81,9 @@ func (c *Controller) newRedfish(t Target) (*redfish, error) {
 		return nil, err
 	}
 	t.BasicAuth = t.BasicAuth || t.Quirks.NoSessions
-	g := &guardian{pin: t.Pin}
+	g := guardianOf(t)
 	at := net.JoinHostPort(host, strconv.Itoa(port))
-	r := &redfish{target: t, base: "https://" + at, tls: g, etags: map[string]string{}, wait: c.timeout(t) * 9 / 10}
+	r := &redfish{target: t, base: "https://" + at, tls: &g, etags: map[string]string{}, wait: c.timeout(t) * 9 / 10}
 	transport := &http.Transport{
 		TLSClientConfig: g.config(), TLSHandshakeTimeout: connectIn, MaxConnsPerHost: 1, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -244,7 +245,9 @@ func (r *redfish) exchange(req *http.Request) (answer, error) {
 		return answer{}, fmt.Errorf("%s: %w", what, r.failure(err))
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return answer{}, fmt.Errorf("%s: %w", what, newStatusError(res.StatusCode, r.withoutSecret(raw)))
+		said := newStatusError(res.StatusCode, r.withoutSecret(raw))
+		r.owing = cmp.Or(said.account, r.owing)
+		return answer{}, fmt.Errorf("%s: %w", what, said)
 	}
 	if r.token != "" || r.target.BasicAuth {
 		admitted(req.Context())
@@ -294,6 +297,15 @@ func (r *redfish) login(ctx context.Context) error {
 	r.session = cmp.Or(localPath(res.header.Get("Location")), localPath(opened.Path))
 	if r.token == "" {
 		return fmt.Errorf("%w: it opens a session without a token", ErrRejected)
+	}
+	var said struct {
+		Extended []message `json:"@Message.ExtendedInfo"`
+	}
+	_ = json.Unmarshal(res.body, &said) // some answer with nothing
+	for _, m := range said.Extended[:min(len(said.Extended), mostMessages)] {
+		if path, yes := m.wantsChange(); yes {
+			r.owing = path
+		}
 	}
 	return nil
 }

@@ -334,8 +334,8 @@ func TestACollectionIsReadToItsEnd(t *testing.T) {
 	if err != nil || !firmware["Drive97"] {
 		t.Errorf("Examine = %v, with the firmware of %d components", err, len(firmware))
 	}
-	change := fleet.FirmwareChange{Component: "Drive97", URL: "https://10.0.0.1/drive-2.0.bin"}
-	if err := quick().Update(t.Context(), target, change, func(int) {}); err != nil {
+	job := newJob("Drive97", "https://10.0.0.1/drive-2.0.bin")
+	if err := following().Update(t.Context(), target, job, new(ledger).keep, nobody); err != nil {
 		t.Errorf("Update = %v", err)
 	}
 }

@@ -16,6 +16,7 @@ type statusError struct {
 	status  int
 	message string // of its own, cleaned
 	ids     string // of its messages
+	account string // path of the one whose password has to be changed, where it says so
 }
 
 // Error says what the service said.
@@ -32,11 +33,8 @@ const longestMessage = 300
 func newStatusError(status int, body []byte) *statusError {
 	var said struct {
 		Error struct {
-			Message  string `json:"message"`
-			Extended []struct {
-				MessageID string `json:"MessageId"`
-				Message   string `json:"Message"`
-			} `json:"@Message.ExtendedInfo"`
+			Message  string    `json:"message"`
+			Extended []message `json:"@Message.ExtendedInfo"`
 		} `json:"error"`
 	}
 	e := &statusError{status: status}
@@ -44,8 +42,11 @@ func newStatusError(status int, body []byte) *statusError {
 		return e
 	}
 	e.message = said.Error.Message
-	for _, x := range said.Error.Extended[:min(len(said.Error.Extended), 8)] {
-		e.ids += " " + x.MessageID
+	for _, x := range said.Error.Extended[:min(len(said.Error.Extended), mostMessages)] {
+		e.ids += " " + x.ID
+		if path, yes := x.wantsChange(); yes {
+			e.account = path
+		}
 		if x.Message != "" {
 			e.message = x.Message
 		}
@@ -55,11 +56,38 @@ func newStatusError(status int, body []byte) *statusError {
 	return e
 }
 
+// A message is one of a registry, as the specification has it.
+type message struct {
+	ID      string `json:"MessageId"`
+	Message string `json:"Message"`
+	Args    []text `json:"MessageArgs"`
+}
+
+const (
+	mostMessages   = 8
+	changeRequired = "PasswordChangeRequired" // of the registry Base
+)
+
+// wantsChange reports whether a password has to be changed before anything
+// else, and the path of the account that it is the password of: "" when that is
+// not said.
+func (m message) wantsChange() (account string, yes bool) {
+	if !strings.HasSuffix(m.ID, "."+changeRequired) {
+		return "", false
+	}
+	if len(m.Args) > 0 {
+		account = localPath(string(m.Args[0]))
+	}
+	return account, true
+}
+
 // Is gives the status its name in this package.
 func (e *statusError) Is(target error) bool { return target == e.name() }
 
 func (e *statusError) name() error {
 	switch {
+	case strings.Contains(e.ids, changeRequired):
+		return ErrMustChange
 	case strings.Contains(e.ids, "SessionLimitExceeded") || strings.Contains(e.ids, "RAC0218"):
 		return ErrSessions
 	case strings.Contains(e.ids, "InsufficientPrivilege"):
@@ -80,7 +108,7 @@ func (e *statusError) name() error {
 // Request are about the account, and its overload about sessions.
 func sessionError(err error) error {
 	e, ok := errors.AsType[*statusError](err)
-	if !ok || errors.Is(e.name(), ErrSessions) {
+	if !ok || errors.Is(e.name(), ErrSessions) || errors.Is(err, ErrMustChange) {
 		return err
 	}
 	switch e.status {

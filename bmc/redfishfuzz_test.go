@@ -45,7 +45,7 @@ func (h *hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := strings.TrimSuffix(r.URL.Path, "/"); {
 	case path == "/redfish/v1":
 		body = h.root
-	case strings.HasSuffix(path, "Systems"):
+	case strings.HasSuffix(path, "Systems"), strings.HasSuffix(path, "Accounts"):
 		body = h.collection
 	}
 	w.WriteHeader(h.status)
@@ -82,6 +82,10 @@ func FuzzWhatARedfishServiceSaysBreaksNothing(f *testing.F) {
 	add(root, collection, system, 107, "https://192.0.2.1/")
 	add(strings.Repeat(`{"Systems":`, 1000), strings.Repeat("[", 20000), `{"PowerState":{"a":[1,2,{}]}}`, 0, "")
 
+	add(root, `{"Members":[{"@odata.id":"/redfish/v1/AccountService/Accounts/1"},{"@odata.id":"/redfish/v1/AccountService/Accounts/2"}]}`,
+		`{"UserName":"","RoleId":"None","Enabled":"no","PasswordChangeRequired":true,"MinPasswordLength":-1,"MaxPasswordLength":"many","Accounts":{"@odata.id":"//elsewhere"}}`, 0, "")
+	add(root, collection, `{"error":{"@Message.ExtendedInfo":[{"MessageId":"Base.1.18.PasswordChangeRequired","MessageArgs":["//elsewhere/Accounts/1",7]}]}}`, 203, "\"tag\"")
+
 	h := &hostile{}
 	server := httptest.NewUnstartedServer(h)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -109,14 +113,16 @@ func converse(t *testing.T, target bmc.Target) {
 	state, power := c.Power(t.Context(), target)
 	boot := c.SetNextBoot(t.Context(), target, bmc.Boot{Device: bmc.HTTP, Mode: bmc.UEFI, Once: true, URL: "http://10.0.0.1/boot.efi"})
 	on := c.PowerOn(t.Context(), target)
+	made := c.MakeAccount(t.Context(), target, "provision", nextPassword)
+	set := c.ChangePassword(t.Context(), target, nextPassword)
 	if power == nil && state != fleet.PowerIsOn && state != fleet.PowerIsOff && state != fleet.PowerIsUnknown {
 		t.Errorf("the power is %q", state)
 	}
 	if took := time.Since(began); took > 40*wait {
 		t.Errorf("it took %s", took)
 	}
-	for _, err := range []error{probe, power, boot, on} {
-		if err != nil && (strings.Contains(err.Error(), string(target.Password)) || fleet.KindOf(err) == fleet.Internal) {
+	for _, err := range []error{probe, power, boot, on, made, set} {
+		if err != nil && (strings.Contains(err.Error(), nextPassword) || strings.Contains(err.Error(), string(target.Password)) || fleet.KindOf(err) == fleet.Internal) {
 			t.Errorf("%v (%s)", err, fleet.KindOf(err))
 		}
 	}

@@ -52,6 +52,8 @@ type Target struct {
 	BasicAuth   bool   // Redfish: sign in with each request
 	Pin         string // hex SHA-256 of the TLS certificate; nothing but a probe goes without
 
+	Trust *Trust `json:"-"` // whose signature on a TLS certificate is enough besides; nil: nobody's
+
 	HostKey string // SSH: fingerprint of the key that it showed before; "" takes any
 
 	UUID, Serial string // of the machine: tell its system from others behind the same BMC

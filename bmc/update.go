@@ -1,26 +1,26 @@
 package bmc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
 
-// How long an update may take, and how often it is asked after. The BMC may
-// restart in between.
-const (
-	updateWithin = 45 * time.Minute
-	updateEvery  = 5 * time.Second
-)
+// updateWithin is how long an update may take. The BMC may restart in between.
+const updateWithin = 45 * time.Minute
 
 // Update has a BMC fetch an image and install it for one component. It returns
 // when the BMC's task is over; tell learns how far it is. Nobody else switches
 // the machine meanwhile.
-func (c *Controller) Update(ctx context.Context, t Target, change fleet.FirmwareChange, tell func(percent int)) error {
+//
+// keep gets the job whenever it has come further, and has stored it when it
+// returns: before the BMC is asked, and when it has said which task it is. With
+// a job that was kept the update is gone on with, and not begun again.
+func (c *Controller) Update(ctx context.Context, t Target, job fleet.FirmwareJob, keep func(fleet.FirmwareJob) error, tell func(percent int)) error {
 	const op = "update firmware of"
 	return c.change(ctx, op, t, func(ctx context.Context) error {
 		if !t.Driver.Web() {
@@ -28,113 +28,125 @@ func (c *Controller) Update(ctx context.Context, t Target, change fleet.Firmware
 		}
 		ctx, cancel := context.WithTimeoutCause(ctx, updateWithin, fmt.Errorf("%w within %s", ErrNoEffect, updateWithin))
 		defer cancel()
-		task, err := talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (string, error) { return r.startUpdate(ctx, change) })
-		if err != nil || task == "" {
+		u := &update{c: c, target: t, job: job, keep: keep}
+		if err := u.begin(ctx); err != nil {
 			return err
 		}
-		for {
-			if err := pause(ctx, updateEvery); err != nil {
-				return err
-			}
-			over, err := c.askTask(ctx, t, task, tell)
-			if over || err != nil {
-				return err
-			}
-		}
+		return u.follow(ctx, tell)
 	})
 }
 
-// startUpdate calls SimpleUpdate, and returns where the task is; "" when the
-// service does not say.
-func (r *redfish) startUpdate(ctx context.Context, change fleet.FirmwareChange) (string, error) {
-	var service struct {
-		FirmwareInventory link
-		Actions           struct {
-			Simple struct {
-				Target string `json:"target"`
-			} `json:"#UpdateService.SimpleUpdate"`
-		}
-	}
-	if err := r.get(ctx, rootPath+"UpdateService", &service); err != nil {
-		return "", err
-	}
-	target := localPath(service.Actions.Simple.Target)
-	if target == "" {
-		return "", fmt.Errorf("%w: update firmware by SimpleUpdate", ErrUnsupported)
-	}
-	component, err := r.component(ctx, localPath(service.FirmwareInventory.Path), change.Component)
-	if err != nil {
-		return "", err
-	}
-	scheme, _, _ := strings.Cut(change.URL, ":")
-	return r.post(ctx, target, map[string]any{
-		"ImageURI": change.URL, "TransferProtocol": strings.ToUpper(scheme), "Targets": []string{component},
-	})
+// An update is one job of a BMC, as long as somebody is there to follow it.
+type update struct {
+	c      *Controller
+	target Target
+	job    fleet.FirmwareJob
+	keep   func(fleet.FirmwareJob) error
 }
 
-// component returns the path of a component that can be updated.
-func (r *redfish) component(ctx context.Context, inventory, id string) (string, error) {
-	if inventory == "" {
-		return "", fmt.Errorf("%w: list its firmware", ErrUnsupported)
-	}
-	paths, err := r.membersUpTo(ctx, inventory, fleet.MostFirmware)
-	if err != nil {
-		return "", err
-	}
-	for _, path := range paths {
-		var f struct {
-			ID         text `json:"Id"`
-			Name       text
-			Updateable bool
-		}
-		if err := r.get(ctx, path, &f); err != nil && !optional(ctx, err) {
-			return "", err
-		}
-		if !strings.EqualFold(string(f.ID), id) && !strings.EqualFold(string(f.Name), id) {
-			continue
-		}
-		if !f.Updateable {
-			return "", fmt.Errorf("%w: %s cannot be updated", ErrUnsupported, id)
-		}
-		return path, nil
-	}
-	return "", fmt.Errorf("%w: it has no component %q", ErrUnsupported, id)
+// reach notes how far a job is.
+func (u *update) reach(job fleet.FirmwareJob, s fleet.JobStage) (fleet.FirmwareJob, error) {
+	job.Stage, job.At = s, time.Now().UTC()
+	return job, u.keep(job)
 }
 
-// askTask reports whether a task is over. A BMC that restarts does not answer
-// for a while, and may have forgotten the task then.
-func (c *Controller) askTask(ctx context.Context, t Target, path string, tell func(percent int)) (bool, error) {
-	var task struct {
-		TaskState       text
-		PercentComplete number
-		Messages        []struct{ Message text }
+// begin has the BMC begin, unless it has.
+func (u *update) begin(ctx context.Context) error {
+	switch u.job.Stage {
+	case fleet.JobNew:
+	case fleet.JobAsked:
+		if found, err := u.find(ctx); found || err != nil {
+			return err
+		}
+	default:
+		return nil
 	}
-	_, err := talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (none struct{}, err error) {
-		return none, r.get(ctx, path, &task)
-	})
-	if ctx.Err() != nil {
-		return true, context.Cause(ctx)
+	said, err := talkRedfish(ctx, u.c, u.target, func(ctx context.Context, r *redfish) (asked, error) { return u.ask(ctx, r, u.job) })
+	if said.refused != nil {
+		return errors.Join(said.refused, u.keep(fleet.FirmwareJob{}))
 	}
-	if status, ok := errors.AsType[*statusError](err); ok && (status.status == 404 || status.status == 410) {
-		return true, nil // whoever waits looks at the version
+	u.job = said.job
+	return cmp.Or(err, said.lost)
+}
+
+// unheard is how long after it was asked a BMC may take until its task is listed.
+const unheard = time.Minute
+
+// find looks whether a BMC has begun that was asked, and whose answer nobody got.
+func (u *update) find(ctx context.Context) (bool, error) {
+	if !u.job.Listed {
+		return false, fmt.Errorf("%w: it was asked at %s, and lists no tasks", ErrUnclear, u.job.At.Format(time.RFC3339))
 	}
-	if errors.Is(err, ErrPin) {
-		return true, err
+	for {
+		task, err := talkRedfish(ctx, u.c, u.target, func(ctx context.Context, r *redfish) (string, error) { return r.newTask(ctx, u.job) })
+		if err != nil {
+			return false, err
+		}
+		if u.job.Task = task; task != "" {
+			u.job, err = u.reach(u.job, fleet.JobRunning)
+			return true, err
+		}
+		if time.Since(u.job.At) > unheard {
+			return false, nil
+		}
+		if err := pause(ctx, u.c.o.TaskEvery); err != nil {
+			return false, err
+		}
+	}
+}
+
+// asked is what came of asking a BMC: a job that it has begun, why it will not,
+// or why we could not keep it, which is none of its faults.
+type asked struct {
+	job           fleet.FirmwareJob
+	refused, lost error
+}
+
+// ask calls SimpleUpdate, and notes where the task is; "" when the service does
+// not say.
+func (u *update) ask(ctx context.Context, r *redfish, job fleet.FirmwareJob) (asked, error) {
+	refuse := func(err error) (asked, error) { return asked{refused: reason(ctx, err)}, nil }
+	call, err := r.simpleUpdate(ctx, job.FirmwareChange)
+	if err != nil {
+		return refuse(err)
+	}
+	job.Before, err = r.tasks(ctx)
+	if job.Listed = err == nil; err != nil && !optional(ctx, err) {
+		return refuse(err)
+	}
+	if job, err = u.reach(job, fleet.JobAsked); err != nil {
+		return asked{lost: err}, nil //nolint:nilerr // it is in there, because it is none of the BMC's
+	}
+	job.Task, err = r.post(ctx, call.target, call.body)
+	if said, ok := errors.AsType[*statusError](err); ok && said.status < 500 {
+		return refuse(err)
+	}
+	if err == nil && job.Task == "" && job.Listed {
+		job.Task, err = r.newTask(ctx, job)
 	}
 	if err != nil {
-		return false, nil //nolint:nilerr // it restarts; the deadline comes
+		return asked{}, err
 	}
-	tell(max(0, min(100, int(task.PercentComplete))))
-	switch task.TaskState {
-	case "Completed":
-		tell(100)
-		return true, nil
-	case "Exception", "Killed", "Cancelled", "Interrupted":
-		why := []string{string(task.TaskState)}
-		for _, m := range task.Messages[:min(len(task.Messages), 8)] {
-			why = append(why, string(m.Message))
+	job, err = u.reach(job, fleet.JobRunning)
+	return asked{job: job, lost: err}, nil
+}
+
+// follow asks after the task until it is over. One that has failed is forgotten:
+// it can be begun again.
+func (u *update) follow(ctx context.Context, tell func(percent int)) error {
+	if u.job.Task == "" {
+		return nil // whoever waits looks at the version
+	}
+	for {
+		if err := pause(ctx, u.c.o.TaskEvery); err != nil {
+			return err
 		}
-		return true, fmt.Errorf("%w: the update ended with %s", ErrRejected, fleet.CleanText(strings.Join(why, ": ")))
+		over, err := u.c.askTask(ctx, u.target, u.job.Task, tell)
+		if errors.Is(err, ErrRejected) {
+			err = errors.Join(err, u.keep(fleet.FirmwareJob{}))
+		}
+		if over || err != nil {
+			return err
+		}
 	}
-	return false, nil
 }

@@ -12,6 +12,48 @@ import (
 	"github.com/rackstage/provision/lab/redfish"
 )
 
+// following asks after tasks more often than is polite.
+func following() *bmc.Controller {
+	return bmc.New(bmc.Options{Interval: time.Millisecond, Settle: 8 * time.Second, TaskEvery: 20 * time.Millisecond})
+}
+
+// A ledger keeps a job as a store does.
+type ledger struct {
+	kept   []fleet.JobStage
+	job    fleet.FirmwareJob
+	broken fleet.JobStage // cannot be stored any more
+}
+
+var errFull = errors.New("the disk is full")
+
+func (l *ledger) keep(job fleet.FirmwareJob) error {
+	if l.broken != fleet.JobNew && job.Stage == l.broken {
+		return errFull
+	}
+	l.job = job
+	l.kept = append(l.kept, job.Stage)
+	return nil
+}
+
+func newJob(component, url string) fleet.FirmwareJob {
+	return fleet.FirmwareJob{FirmwareChange: fleet.FirmwareChange{Component: component, URL: url}}
+}
+
+func nobody(int) {}
+
+func versionsOf(t *testing.T, target bmc.Target) map[string]string {
+	t.Helper()
+	got, err := quick().Examine(t.Context(), target, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := map[string]string{}
+	for _, f := range got.Hardware.Firmware {
+		versions[f.ID] = f.Version
+	}
+	return versions
+}
+
 func TestFirmwareIsUpdatedByATask(t *testing.T) {
 	t.Parallel()
 	images := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -26,32 +68,126 @@ func TestFirmwareIsUpdatedByATask(t *testing.T) {
 	ipmi.Driver = fleet.DriverIPMI
 	tests := map[string]struct {
 		target bmc.Target
-		change fleet.FirmwareChange
+		job    fleet.FirmwareJob
 		want   error
 	}{
-		"to the version of the image":   {target, fleet.FirmwareChange{Component: "bios", URL: images.URL + "/bios-2.1.bin"}, nil},
-		"not when the image is missing": {target, fleet.FirmwareChange{Component: "BMC", URL: images.URL + "/bmc-3.0.bin"}, bmc.ErrRejected},
-		"not of what is not there":      {target, fleet.FirmwareChange{Component: "GPU", URL: images.URL + "/gpu-1.bin"}, bmc.ErrUnsupported},
-		"not by IPMI":                   {ipmi, fleet.FirmwareChange{Component: "BIOS", URL: images.URL + "/bios-2.1.bin"}, bmc.ErrUnsupported},
+		"to the version of the image":   {target, newJob("bios", images.URL+"/bios-2.1.bin"), nil},
+		"not when the image is missing": {target, newJob("BMC", images.URL+"/bmc-3.0.bin"), bmc.ErrRejected},
+		"not of what is not there":      {target, newJob("GPU", images.URL+"/gpu-1.bin"), bmc.ErrUnsupported},
+		"not by IPMI":                   {ipmi, newJob("BIOS", images.URL+"/bios-2.1.bin"), bmc.ErrUnsupported},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			told := -1
-			err := quick().Update(t.Context(), tt.target, tt.change, func(percent int) { told = percent })
+			l := &ledger{}
+			err := following().Update(t.Context(), tt.target, tt.job, l.keep, func(percent int) { told = percent })
 			if !errors.Is(err, tt.want) {
 				t.Errorf("Update = %v, want %v", err, tt.want)
 			}
-			if err == nil && told != 100 {
-				t.Errorf("told %d %%, want 100", told)
+			if err == nil && (told != 100 || l.job.Stage != fleet.JobRunning || l.job.Task == "") {
+				t.Errorf("told %d %%, kept %+v; want 100 and the task", told, l.job)
+			}
+			if err != nil && l.job.Stage != fleet.JobNew {
+				t.Errorf("a job that has failed is kept: %+v", l.job)
 			}
 		})
 	}
-	got, err := quick().Examine(t.Context(), target, true)
-	versions := map[string]string{}
-	for _, f := range got.Hardware.Firmware {
-		versions[f.ID] = f.Version
+	if versions := versionsOf(t, target); versions["BIOS"] != "2.1" || versions["BMC"] != "1.0" {
+		t.Errorf("versions %v; want BIOS 2.1, BMC 1.0", versions)
 	}
-	if err != nil || versions["BIOS"] != "2.1" || versions["BMC"] != "1.0" {
-		t.Errorf("versions %v, %v; want BIOS 2.1, BMC 1.0", versions, err)
+}
+
+// Whatever happens to the answer, or to the server, an image is started once.
+func TestAnUpdateIsGoneOnWithAndNotBegunAgain(t *testing.T) {
+	t.Parallel()
+	const image = "http://10.0.0.1/bios-2.1.bin"
+	tests := map[string]struct {
+		faults  redfish.Faults
+		broken  fleet.JobStage // the first time
+		first   error
+		age     time.Duration // of the job when it is gone on with
+		second  error
+		updates int
+		version string
+	}{
+		"when its answer was lost":                  {redfish.Faults{UpdateMute: true}, "", bmc.ErrRejected, 0, nil, 1, "2.1"},
+		"when its task could not be kept":           {redfish.Faults{}, fleet.JobRunning, errFull, 0, nil, 1, "2.1"},
+		"when the BMC was not asked at all":         {redfish.Faults{}, fleet.JobAsked, errFull, 0, nil, 1, "2.1"},
+		"when the task is over by then":             {redfish.Faults{UpdateMute: true}, "", bmc.ErrRejected, time.Hour, nil, 1, "2.1"},
+		"but is begun when it never was":            {redfish.Faults{UpdateMute: true, LosesTasks: true}, "", bmc.ErrRejected, time.Hour, nil, 2, "2.1"},
+		"and nobody guesses where tasks are hidden": {redfish.Faults{NoTasks: true}, fleet.JobRunning, errFull, 0, bmc.ErrUnclear, 1, "2.1"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target, s := startRedfish(t, redfish.Options{Task: 300 * time.Millisecond, Faults: tt.faults})
+			target = probed(t, target)
+			l := &ledger{broken: tt.broken}
+			if err := following().Update(t.Context(), target, newJob("BIOS", image), l.keep, nobody); !errors.Is(err, tt.first) {
+				t.Errorf("Update = %v, want %v", err, tt.first)
+			}
+			for tt.age > 0 && versionsOf(t, target)["BIOS"] != "2.1" {
+				<-time.After(20 * time.Millisecond)
+			}
+			s.SetFaults(redfish.Faults{NoTasks: tt.faults.NoTasks})
+			job := l.job
+			if job.Stage == fleet.JobNew {
+				job = newJob("BIOS", image)
+			}
+			job.At = job.At.Add(-tt.age)
+			l = &ledger{}
+			if err := following().Update(t.Context(), target, job, l.keep, nobody); !errors.Is(err, tt.second) {
+				t.Errorf("gone on with: %v, want %v", err, tt.second)
+			}
+			if got := s.Counts().Updates; got != tt.updates {
+				t.Errorf("%d updates begun, want %d", got, tt.updates)
+			}
+			if tt.second == nil && versionsOf(t, target)["BIOS"] != tt.version {
+				t.Errorf("version %s, want %s", versionsOf(t, target)["BIOS"], tt.version)
+			}
+		})
+	}
+}
+
+func TestWhatABMCCannotUpdateIsSaid(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		faults redfish.Faults
+		want   error
+	}{
+		"without SimpleUpdate":           {redfish.Faults{NoUpdate: true}, bmc.ErrUnsupported},
+		"with a task that fails":         {redfish.Faults{UpdateFails: true}, bmc.ErrRejected},
+		"with a task that is forgotten":  {redfish.Faults{LosesTasks: true}, nil},
+		"with a task that is not named":  {redfish.Faults{NoTasks: true}, nil},
+		"with a version that waits":      {redfish.Faults{UpdateWaits: true}, nil},
+		"with an answer that never came": {redfish.Faults{UpdateMute: true}, bmc.ErrRejected},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target, _ := startRedfish(t, redfish.Options{Task: 50 * time.Millisecond, Faults: tt.faults})
+			l := &ledger{}
+			err := following().Update(t.Context(), probed(t, target), newJob("BIOS", "http://10.0.0.1/bios-2.1.bin"), l.keep, nobody)
+			if !errors.Is(err, tt.want) {
+				t.Errorf("Update = %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestATaskOfAnotherImageIsNotOurs(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{Task: time.Hour})
+	target = probed(t, target)
+	l := &ledger{broken: fleet.JobRunning} // somebody else's, begun meanwhile
+	if err := following().Update(t.Context(), target, newJob("BMC", "http://10.0.0.1/bmc-3.0.bin"), l.keep, nobody); !errors.Is(err, errFull) {
+		t.Fatal(err)
+	}
+	s.SetFaults(redfish.Faults{UpdateFails: true})
+	job := newJob("BIOS", "http://10.0.0.1/bios-2.1.bin")
+	job.Stage, job.Listed, job.At = fleet.JobAsked, true, time.Now().Add(-time.Hour)
+	l = &ledger{broken: fleet.JobRunning}
+	if err := following().Update(t.Context(), target, job, l.keep, nobody); !errors.Is(err, errFull) || s.Counts().Updates != 2 {
+		t.Errorf("Update = %v, %d begun; want our own to be the second", err, s.Counts().Updates)
 	}
 }

@@ -120,7 +120,7 @@ func (c *Controller) openVendor(ctx context.Context, t Target) (*vendorLine, err
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{guardian: guardian{pin: t.Pin}}
+	w := &wire{guardian: guardianOf(t)}
 	client := w.client(c.o.Dial, net.JoinHostPort(host, strconv.Itoa(port)), c.timeout(t))
 	facade := bmclib.NewClient(host, t.Username, string(t.Password), bmclib.WithLogger(logr.Discard()), bmclib.WithHTTPClient(client),
 		bmclib.WithPerProviderTimeout(c.timeout(t)), bmclib.WithAsrockrackPort(strconv.Itoa(port)), bmclib.WithDellRedfishUseBasicAuth(t.BasicAuth),
@@ -261,7 +261,8 @@ func (c *Controller) probeVendor(ctx context.Context, t Target) (Found, error) {
 		}
 	default:
 		if found, err = c.probeRedfish(ctx, t); err != nil {
-			return Found{}, err
+			found.Driver = t.Driver
+			return found, err
 		}
 	}
 	found.Driver = t.Driver

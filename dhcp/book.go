@@ -25,8 +25,9 @@ type book struct {
 	clock   *clock
 	ledgers []*ledger // by first address of their networks
 	byNet   map[netip.Prefix]*ledger
-	orphans map[netip.Addr]orphan // leases of no subnet that we serve
-	silent  map[uint32]hwaddr     // see [ledger]
+	orphans map[netip.Addr]orphan   // leases of no subnet that we serve
+	touched map[netip.Addr]struct{} // of them, those that have changed since they were copied; nil: nobody copies
+	silent  map[uint32]hwaddr       // see [ledger]
 }
 
 // An orphan is a lease whose subnet is not declared, until it is again.
@@ -41,8 +42,8 @@ func newBook(now func() time.Time) *book {
 
 // configure sets the networks, from the moment on at which it calls then. Leases
 // and offers stay, each with the network that its address is in now. A ledger is
-// built anew only when its network's ranges have changed, and beside the old one:
-// it may have a million leases, and clients are answered meanwhile.
+// built anew only when its network is another one, or its ranges are, and beside
+// the old ones: they may have a million leases, and clients are answered meanwhile.
 func (b *book) configure(nets []*network, own map[netip.Addr]bool, then func()) {
 	b.declaring.Lock()
 	defer b.declaring.Unlock()
@@ -66,70 +67,33 @@ func (b *book) reconfigure(own map[netip.Addr]bool) {
 // declare is configure; the caller holds declaring, so that nobody else changes
 // which ledgers there are.
 func (b *book) declare(nets []*network, own map[netip.Addr]bool, then func()) {
-	rebuilds := make(map[netip.Prefix]*rebuild)
-	for _, n := range nets {
-		next := newLedger(n, own, b.clock, b.silent)
-		if l := b.byNet[n.CIDR]; l != nil && !l.hasShelvesOf(next) {
-			r := b.rebuild(l, next)
-			r.run()
-			rebuilds[n.CIDR] = r
+	ledgers := make([]*ledger, len(nets))
+	var anew, former []*ledger
+	for i, n := range nets {
+		ledgers[i] = newLedger(n, own, b.clock, b.silent)
+		if l := b.byNet[n.CIDR]; l != nil && l.hasShelvesOf(ledgers[i]) {
+			ledgers[i] = l
+			continue
+		}
+		anew = append(anew, ledgers[i])
+	}
+	for _, l := range b.ledgers {
+		if !slices.Contains(ledgers, l) {
+			former = append(former, l)
 		}
 	}
+	r := b.rebuild(former, anew)
+	r.run()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer then()
-	old, former := b.ledgers, b.byNet
-	b.ledgers, b.byNet = nil, make(map[netip.Prefix]*ledger, len(nets))
-	for _, n := range nets {
-		l := former[n.CIDR]
-		switch {
-		case l == nil:
-			l = newLedger(n, own, b.clock, b.silent)
-		case rebuilds[n.CIDR] != nil:
-			l = rebuilds[n.CIDR].finish()
-		default:
-			l.redeclare(n, own)
+	r.finish()
+	b.ledgers, b.byNet = ledgers, make(map[netip.Prefix]*ledger, len(nets))
+	for i, l := range ledgers {
+		if !slices.Contains(anew, l) {
+			l.redeclare(nets[i], own)
 		}
-		b.ledgers = append(b.ledgers, l)
-		b.byNet[n.CIDR] = l
-	}
-	orphans := b.orphans
-	b.orphans = make(map[netip.Addr]orphan)
-	for _, o := range orphans {
-		b.enter(&o.Lease, o.stranger)
-	}
-	for _, l := range old {
-		if b.byNet[l.net.CIDR] != nil {
-			continue
-		}
-		for p := range l.byAddr.places() {
-			b.move(l, p)
-		}
-	}
-}
-
-// move takes a place over from a ledger that is no more.
-func (b *book) move(old *ledger, p *place) {
-	lease := old.lease(p)
-	l := b.ledgerOf(p.addr())
-	if l == nil {
-		if lease.State != "" {
-			b.orphans[lease.Addr] = orphan{lease, p.stranger}
-		}
-		return
-	}
-	if lease.State != "" {
-		l.put(&lease, p.stranger)
-	}
-	np := l.place(p.ip, p.stranger, p.due)
-	if sh := l.shelf(np); sh != nil {
-		sh.mark(np, p.stranger)
-	}
-	l.touch(np)
-	np.checked = p.checked
-	if p.offered != (hwaddr{}) {
-		l.hold(np, &client{mac: p.offered, known: !p.stranger}, p.until)
-		np.storing = p.storing
+		b.byNet[nets[i].CIDR] = l
 	}
 }
 
@@ -144,7 +108,7 @@ func (b *book) load(lease fleet.Lease, stranger bool) {
 func (b *book) enter(lease *fleet.Lease, stranger bool) {
 	l := b.ledgerOf(lease.Addr)
 	if l == nil {
-		b.orphans[lease.Addr] = orphan{*lease, stranger}
+		b.leave(lease, stranger)
 		return
 	}
 	delete(b.silent, number(lease.Addr)) // the disk has this one now
@@ -155,16 +119,29 @@ func (b *book) enter(lease *fleet.Lease, stranger bool) {
 	l.touch(p)
 }
 
+// leave keeps a lease that is in no ledger.
+func (b *book) leave(lease *fleet.Lease, stranger bool) {
+	delete(b.silent, number(lease.Addr)) // the disk has this one now
+	b.orphans[lease.Addr] = orphan{*lease, stranger}
+	if b.touched != nil {
+		b.touched[lease.Addr] = struct{}{}
+	}
+}
+
 // ledgerOf returns the ledger that an address is in.
-func (b *book) ledgerOf(a netip.Addr) *ledger {
-	i, found := slices.BinarySearchFunc(b.ledgers, a, func(l *ledger, a netip.Addr) int { return l.net.CIDR.Addr().Compare(a) })
+func (b *book) ledgerOf(a netip.Addr) *ledger { return ledgerIn(b.ledgers, a) }
+
+// ledgerIn returns that of some ledgers, which are in the order of their
+// networks, that an address is in.
+func ledgerIn(ledgers []*ledger, a netip.Addr) *ledger {
+	i, found := slices.BinarySearchFunc(ledgers, a, func(l *ledger, a netip.Addr) int { return l.net.CIDR.Addr().Compare(a) })
 	if !found {
 		i--
 	}
-	if i < 0 || !b.ledgers[i].net.CIDR.Contains(a) {
+	if i < 0 || !ledgers[i].net.CIDR.Contains(a) {
 		return nil
 	}
-	return b.ledgers[i]
+	return ledgers[i]
 }
 
 // A pick is an address for a client. It is unproven when nobody has asked
@@ -309,7 +286,7 @@ func (b *book) stored(leases []fleet.Lease, ok bool) {
 		l := b.ledgerOf(lease.Addr)
 		if l == nil {
 			if ok {
-				b.orphans[lease.Addr] = orphan{*lease, b.orphans[lease.Addr].stranger}
+				b.leave(lease, b.orphans[lease.Addr].stranger)
 			}
 			continue
 		}
@@ -322,26 +299,6 @@ func (b *book) stored(leases []fleet.Lease, ok bool) {
 			l.put(lease, false)
 		}
 	}
-}
-
-// all returns every lease that there is, in no order. There may be a million: the
-// book is locked for a few at a time.
-func (b *book) all() (leases []fleet.Lease) {
-	b.mu.Lock()
-	ledgers := b.ledgers
-	b.mu.Unlock()
-	for _, l := range ledgers {
-		for _, at := range b.blocksOf(l) {
-			b.mu.Lock()
-			for _, p := range l.byAddr.all[at] {
-				if p != nil && p.lease.state != noLease {
-					leases = append(leases, l.lease(p))
-				}
-			}
-			b.mu.Unlock()
-		}
-	}
-	return leases
 }
 
 // blocksOf returns which blocks of places a ledger has.
@@ -364,6 +321,18 @@ func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease, bool) {
 		return fleet.Lease{}, false
 	}
 	return l.lease(p), true
+}
+
+// gave reports whether somebody has a lease of an address, or had it last.
+func (b *book) gave(a netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(a)
+	if l == nil {
+		return false
+	}
+	p := l.at(a)
+	return p != nil && p.lease.state == leaseBound
 }
 
 // holds reports whether a place has a lease that holds it now.

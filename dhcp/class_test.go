@@ -12,21 +12,24 @@ import (
 )
 
 func TestAClassIsWhoMatchesAllOfIt(t *testing.T) {
-	circuit := hex.EncodeToString([]byte("ge-0/0/"))
+	circuit, remote := hex.EncodeToString([]byte("ge-0/0/")), hex.EncodeToString([]byte("leaf-1"))
 	tests := map[string]struct {
 		match fleet.ClassMatch
 		yes   []func(*dhcpv4.DHCPv4)
 		no    []func(*dhcpv4.DHCPv4)
 	}{
-		"start of the vendor class": {fleet.ClassMatch{Vendor: "Cisco "}, set(option(60, "Cisco AP")), set(option(60, "cisco AP"))},
-		"user class, bare":          {fleet.ClassMatch{User: "gpxe"}, set(option(77, "gpxe")), set(option(77, "gpxe2"))},
-		"user class, in a list":     {fleet.ClassMatch{User: "gpxe"}, set(option(77, "\x01a\x04gpxe")), set(option(77, "\x09gpxe"))},
-		"architecture":              {fleet.ClassMatch{Arch: []int{0, 9}}, set(option(93, "\x00\x09")), set(option(93, "\x00\x07"))},
-		"no architecture is none":   {fleet.ClassMatch{Arch: []int{0}}, set(option(93, "\x00\x00")), nil},
-		"MAC prefix":                {fleet.ClassMatch{MACPrefix: "52:54:00"}, nil, set(hasMAC("02:00:00:00:00:01"))},
-		"circuit":                   {fleet.ClassMatch{CircuitID: circuit}, set(relayed("10.77.0.9"), option(82, "\x01\x08ge-0/0/7")), set(relayed("10.77.0.9"), option(82, "\x01\x08xe-0/0/7"))},
-		"a circuit without a relay": {fleet.ClassMatch{CircuitID: circuit}, set(relayed("10.77.0.9"), option(82, "\x01\x08ge-0/0/7")), set(option(82, "\x01\x08ge-0/0/7"))},
-		"two of two":                {fleet.ClassMatch{Vendor: "Cisco", MACPrefix: "52:54"}, set(option(60, "Cisco")), set(option(60, "Cisco"), hasMAC("02:00:00:00:00:01"))},
+		"start of the vendor class":    {fleet.ClassMatch{Vendor: "Cisco "}, set(option(60, "Cisco AP")), set(option(60, "cisco AP"))},
+		"user class, bare":             {fleet.ClassMatch{User: "gpxe"}, set(option(77, "gpxe")), set(option(77, "gpxe2"))},
+		"user class, in a list":        {fleet.ClassMatch{User: "gpxe"}, set(option(77, "\x01a\x04gpxe")), set(option(77, "\x09gpxe"))},
+		"architecture":                 {fleet.ClassMatch{Arch: []int{0, 9}}, set(option(93, "\x00\x09")), set(option(93, "\x00\x07"))},
+		"no architecture is none":      {fleet.ClassMatch{Arch: []int{0}}, set(option(93, "\x00\x00")), nil},
+		"MAC prefix":                   {fleet.ClassMatch{MACPrefix: "52:54:00"}, nil, set(hasMAC("02:00:00:00:00:01"))},
+		"circuit":                      {fleet.ClassMatch{CircuitID: circuit}, set(relayed("10.77.0.9"), option(82, "\x01\x08ge-0/0/7")), set(relayed("10.77.0.9"), option(82, "\x01\x08xe-0/0/7"))},
+		"a circuit without a relay":    {fleet.ClassMatch{CircuitID: circuit}, set(relayed("10.77.0.9"), option(82, "\x01\x08ge-0/0/7")), set(option(82, "\x01\x08ge-0/0/7"))},
+		"remote end":                   {fleet.ClassMatch{RemoteID: remote}, set(relayed("10.77.0.9"), option(82, "\x02\x07leaf-12")), set(relayed("10.77.0.9"), option(82, "\x01\x07leaf-12\x02\x06leaf-2"))},
+		"a remote end without a relay": {fleet.ClassMatch{RemoteID: remote}, set(relayed("10.77.0.9"), option(82, "\x02\x07leaf-12")), set(option(82, "\x02\x07leaf-12"))},
+		"circuit and remote end":       {fleet.ClassMatch{CircuitID: circuit, RemoteID: remote}, set(relayed("10.77.0.9"), option(82, "\x01\x08ge-0/0/7\x02\x06leaf-1")), set(relayed("10.77.0.9"), option(82, "\x01\x08ge-0/0/7"))},
+		"two of two":                   {fleet.ClassMatch{Vendor: "Cisco", MACPrefix: "52:54"}, set(option(60, "Cisco")), set(option(60, "Cisco"), hasMAC("02:00:00:00:00:01"))},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -219,5 +222,37 @@ func TestExcludedAddressesAreNotGiven(t *testing.T) {
 	}
 	if use := ts.Subnets(); use[0].Size != 2 {
 		t.Errorf("Subnets = %+v, want 2 addresses", use)
+	}
+}
+
+// What is reserved, excluded or somebody's is left out of each range.
+func TestTheAddressesOfAllRangesAreGiven(t *testing.T) {
+	at := netip.MustParseAddr
+	n := rackSubnet(fleet.Full)
+	n.Ranges = []fleet.AddrRange{{First: at("10.77.0.150"), Last: at("10.77.0.151")}, {First: at("10.77.0.20"), Last: at("10.77.0.23")}, {First: at("10.77.0.254"), Last: at("10.77.0.255")}}
+	n.Exclude = []fleet.AddrRange{{First: at("10.77.0.21"), Last: at("10.77.0.21")}}
+	n.Reservations = []fleet.Reservation{{MAC: "52:54:00:00:00:77", Addr: at("10.77.0.22")}}
+	n.UnknownShare = 100
+	ts := newTestServer(t, n)
+	given := map[string]bool{}
+	for i := range 5 {
+		mac := macOf(hwaddr{2, 0, 0, 0, 0, byte(i)})
+		got := ts.ask(packet(mac, discover))
+		if got == nil {
+			t.Fatalf("nothing is left for client %d, given are %v", i, given)
+		}
+		addr := got.YourIPAddr.String()
+		if ack := ts.ask(packet(mac, request, wants(addr), chooses("10.77.0.1"))); kindOf(ack) != dhcpv4.MessageTypeAck {
+			t.Fatalf("client %d was offered %s and got %v", i, addr, ack)
+		}
+		given[addr] = true
+	}
+	for _, want := range []string{"10.77.0.150", "10.77.0.151", "10.77.0.20", "10.77.0.23", "10.77.0.254"} {
+		if !given[want] {
+			t.Errorf("%s was given to nobody: %v", want, given)
+		}
+	}
+	if got := ts.ask(packet(macB, discover)); got != nil {
+		t.Errorf("the sixth is offered %s", got.YourIPAddr)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/rackstage/provision/dhcp/commit"
@@ -19,18 +18,15 @@ type Imported = takeover.Report
 // quarantine, by address: at most limit of those of a subnet ("" for all) that
 // come after an address (invalid for the first ones).
 func (s *Server) Leases(subnet string, after netip.Addr, limit int) []fleet.Lease {
-	now := s.o.Now()
-	var list []fleet.Lease
-	for _, l := range s.book.all() {
-		if l.State == fleet.LeaseReleased || !now.Before(l.Expires) || subnet != "" && l.Subnet != subnet {
-			continue
-		}
-		if !after.IsValid() || after.Less(l.Addr) {
-			list = append(list, l)
-		}
+	return s.book.page(subnet, after, limit)
+}
+
+// AddrsOf returns the addresses that a client holds now, the newest first.
+func (s *Server) AddrsOf(mac fleet.MAC) (addrs []netip.Addr) {
+	for _, l := range s.book.leasesByMAC(mac) {
+		addrs = append(addrs, l.Addr)
 	}
-	slices.SortFunc(list, func(a, b fleet.Lease) int { return a.Addr.Compare(b.Addr) })
-	return list[:min(len(list), limit)]
+	return addrs
 }
 
 // Release ends the lease of an address, as an operator wants it. The machine

@@ -29,8 +29,8 @@ type port struct{ circuit, remote string }
 // A class is a class of clients, its identifiers as bytes.
 type class struct {
 	*fleet.DHCPClass
-	circuit string
-	shelf   int // of the network's addresses: 0 are those for everybody
+	at    port
+	shelf int // of the network's addresses: 0 are those for everybody
 }
 
 // networks is all that is declared: a snapshot that packets read without a
@@ -96,7 +96,7 @@ func newNetwork(s fleet.Subnet) *network {
 	}
 	shelves := 1
 	for i := range s.Classes {
-		c := class{DHCPClass: &s.Classes[i], circuit: unhex(s.Classes[i].Match.CircuitID)}
+		c := class{DHCPClass: &s.Classes[i], at: port{unhex(s.Classes[i].Match.CircuitID), unhex(s.Classes[i].Match.RemoteID)}}
 		if len(c.Ranges) > 0 {
 			c.shelf = shelves
 			shelves++
@@ -189,5 +189,9 @@ func (c *class) matches(q *query) bool {
 		return false
 	}
 	// Who has no relay of ours in front of it can write any option 82.
-	return c.circuit == "" || q.believed && strings.HasPrefix(string(suboption(q.msg.option(82), subCircuitID)), c.circuit)
+	if c.at == (port{}) {
+		return true
+	}
+	info := q.msg.option(82)
+	return q.believed && strings.HasPrefix(string(suboption(info, subCircuitID)), c.at.circuit) && strings.HasPrefix(string(suboption(info, subRemoteID)), c.at.remote)
 }

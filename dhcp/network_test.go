@@ -135,6 +135,54 @@ func fourWays(t *testing.T) error {
 	return nil
 }
 
+// Firmware that got its address from another server asks for its boot file on
+// port 4011, from whichever port it likes, and hears the answer there.
+func TestFirmwareIsToldWhatToBootOnPort4011OverARealLink(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	run(t, "ip", "link", "add", "rack0", "type", "veth", "peer", "name", "nic0")
+	run(t, "ip", "addr", "add", "10.77.0.1/24", "dev", "rack0")
+	run(t, "ip", "link", "set", "rack0", "up")
+	startServer(t, Options{Subnets: []fleet.Subnet{rackSubnet(fleet.Proxy)}, Nodes: knownNodes{}, Leases: &memoryLeases{}})
+	elsewhere(t, "nic0", func() error {
+		if err := errors.Join(ipHere("addr", "add", "10.77.0.50/24", "dev", "nic0"), ipHere("link", "set", "nic0", "up")); err != nil {
+			return err
+		}
+		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 77, 0, 50), Port: 4011})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		ask := packet(macA, request, firmware("PXEClient:Arch:00007:UNDI:003000", 7), has("10.77.0.50")).ToBytes()
+		buf := make([]byte, 2048)
+		for range 20 { // new links lose the first packets
+			if _, err := conn.WriteToUDP(ask, &net.UDPAddr{IP: net.IPv4(10, 77, 0, 1), Port: proxyPort}); err != nil {
+				return err
+			}
+			if err := conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+				return err
+			}
+			n, from, err := conn.ReadFromUDP(buf)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			got, err := dhcpv4.FromBytes(buf[:n])
+			if err != nil {
+				return err
+			}
+			if from.String() != "10.77.0.1:4011" || got.MessageType() != dhcpv4.MessageTypeAck || got.BootFileName != "snponly.efi" || !got.YourIPAddr.IsUnspecified() || got.ClassIdentifier() != "PXEClient" {
+				return fmt.Errorf("from %s came %v", from, got)
+			}
+			return nil
+		}
+		return errors.New("nothing came from port 4011")
+	})
+}
+
 // wireToRelay lays a wire to relay0, beyond which the network 10.88.0.0/24 is.
 func wireToRelay(t *testing.T, way ...string) {
 	t.Helper()

@@ -81,7 +81,9 @@ func (l *ledger) tenure(lease *fleet.Lease) (tenure, names) {
 }
 
 // lease writes it in full.
-func (l *ledger) lease(p *place) fleet.Lease {
+func (l *ledger) lease(p *place) fleet.Lease { return l.write(p, l.names[p.ip]) }
+
+func (l *ledger) write(p *place, n names) fleet.Lease {
 	if p.lease.state == noLease {
 		return fleet.Lease{}
 	}
@@ -91,7 +93,6 @@ func (l *ledger) lease(p *place) fleet.Lease {
 	if p.lease.mac != (hwaddr{}) {
 		lease.MAC = macOf(p.lease.mac)
 	}
-	n := l.names[p.ip]
 	lease.Hostname, lease.ClientID = n.hostname, n.id
 	if p.lease.id == macID {
 		lease.ClientID = p.lease.mac.id()

@@ -36,7 +36,7 @@ type probe struct {
 	tries   int // other addresses that were taken
 
 	began time.Time
-	sent  int
+	asked question
 }
 
 // A prober asks addresses whether somebody is there: by ARP where we are on
@@ -129,7 +129,7 @@ func (p *prober) restock(asked map[netip.Addr][]*probe) {
 // ask begins to ask. An address that is asked already is not asked twice, and
 // a client that repeats itself meanwhile is answered once.
 func (p *prober) ask(asked map[netip.Addr][]*probe, w *probe) {
-	w.began = time.Now()
+	w.began, w.asked = time.Now(), question{nonce: nonce(random(len(nonce{})))}
 	all := asked[w.addr]
 	if slices.ContainsFunc(all, w.repeats) {
 		return
@@ -149,9 +149,10 @@ func (w *probe) repeats(other *probe) bool {
 }
 
 func (p *prober) send(w *probe) {
-	w.sent++
-	l, near := p.s.links.Near(w.addr)
-	p.wire.ask(w.addr, l.Index, l.Hardware, near)
+	w.asked.sent++
+	l, _ := p.s.links.Near(w.addr)
+	w.asked.index = l.Index
+	p.wire.ask(w.addr, w.asked, l.Hardware)
 }
 
 // turn asks again where nobody has answered yet, and lets go what has waited
@@ -162,7 +163,7 @@ func (p *prober) turn(asked map[netip.Addr][]*probe) {
 	for a, all := range asked {
 		first := all[0]
 		waited := now.Sub(first.began)
-		if first.sent < probeTries && waited >= time.Duration(first.sent)*probeEvery {
+		if first.asked.sent < probeTries && waited >= time.Duration(first.asked.sent)*probeEvery {
 			p.send(first)
 		}
 		if waited < probeWait {
@@ -203,17 +204,17 @@ func (p *prober) resume(w *probe) {
 	}
 }
 
-// A voice is somebody who answered.
-type voice struct {
-	addr netip.Addr
-	card string
-}
-
 // conflict puts an address aside where somebody is, and finds another for the
 // clients that were to have it.
 func (p *prober) conflict(asked map[netip.Addr][]*probe, v voice) {
 	all := asked[v.addr]
 	if len(all) == 0 {
+		return
+	}
+	if !v.answers(all[0].asked) {
+		if v.index == 0 {
+			p.s.stats.probeForged.Add(1)
+		}
 		return
 	}
 	delete(asked, v.addr)

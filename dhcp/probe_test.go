@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -191,7 +192,7 @@ func TestOnlyProperARPIsHeard(t *testing.T) {
 		want voice
 		ok   bool
 	}{
-		"who has an address":      {answer, voice{netip.MustParseAddr("10.77.0.5"), string(macA)}, true},
+		"who has an address":      {answer, voice{addr: netip.MustParseAddr("10.77.0.5"), card: string(macA)}, true},
 		"a probe says nothing":    {request, voice{}, false},
 		"another kind of network": {vlan, voice{}, false},
 		"cut off":                 {answer[:27], voice{}, false},
@@ -211,6 +212,52 @@ func FuzzARP(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if v, ok := parseARP(b); ok && (!v.addr.Is4() || len(v.card) != 17) {
 			t.Errorf("parseARP(%x) = %+v", b, v)
+		}
+	})
+}
+
+func TestOnlyTheAnswerToAQuestionIsHeard(t *testing.T) {
+	asked := question{nonce: nonce(random(16)), sent: 2}
+	reply := append([]byte{0, 0, 0, 0, 0x12, 0x34, 0, 2}, asked.nonce[:]...)
+	with := func(at int, v byte) []byte {
+		b := append([]byte(nil), reply...)
+		b[at] = v
+		return b
+	}
+	tests := map[string]struct {
+		in []byte
+		by question
+		ok bool
+	}{
+		"the answer":             {reply, asked, true},
+		"asked by ARP":           {reply, question{index: 3, sent: 2}, false},
+		"another id":             {with(4, 0x13), asked, false},
+		"never sent so often":    {with(7, 3), asked, false},
+		"not sent at all":        {with(7, 0), asked, false},
+		"another nonce":          {with(20, reply[20]+1), asked, false},
+		"an echo request":        {with(0, 8), asked, false},
+		"cut off":                {reply[:23], asked, false},
+		"more than was sent":     {append(with(7, 2), 0), asked, false},
+		"nothing":                {nil, asked, false},
+		"to what nobody asks of": {reply, question{nonce: nonce(random(16)), sent: 2}, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			v, ok := parseEcho(tt.in, 0x1234, netip.MustParseAddr("10.88.0.5"))
+			if ok = ok && v.answers(tt.by); ok != tt.ok {
+				t.Errorf("it is an answer: %t, want %t", ok, tt.ok)
+			}
+		})
+	}
+}
+
+func FuzzEcho(f *testing.F) {
+	f.Add(append([]byte{0, 0, 0, 0, 0x12, 0x34, 0, 1}, make([]byte, 16)...), uint16(0x1234))
+	f.Add([]byte("\x00\x00\xff\xff\x00\x01\x00\x01provision"), uint16(1))
+	f.Fuzz(func(t *testing.T, b []byte, id uint16) {
+		v, ok := parseEcho(b, id, netip.MustParseAddr("10.88.0.5"))
+		if ok && (v.index != 0 || v.card != "" || !bytes.HasSuffix(b, v.nonce[:])) {
+			t.Errorf("parseEcho(%x) = %+v", b, v)
 		}
 	})
 }

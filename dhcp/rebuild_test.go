@@ -1,8 +1,10 @@
 package dhcp
 
 import (
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -51,35 +53,145 @@ func (b *book) network() *network {
 	return b.ledgers[0].net
 }
 
-// While a ledger of very many leases is built anew, clients are answered, one
+// While ledgers of very many leases are built anew, clients are answered, one
 // after the other: not just before and after.
-func TestClientsAreAnsweredWhileRangesChange(t *testing.T) {
-	b, n := crowdedBook(50_000)
-	var done atomic.Bool
-	answered := make(chan int)
-	started := make(chan bool)
-	go func() {
-		count := 0
-		for i := 0; !done.Load(); i++ {
-			if exchange(b, hwaddr{4, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)}).IsValid() { //nolint:gosec // cut off
-				count++
+func TestClientsAreAnsweredWhileNetworksChange(t *testing.T) {
+	far := subnetAt("172.16.0.0/16", "172.16.0.100", "172.16.255.199")
+	tests := map[string]struct {
+		before []fleet.Subnet // beside the crowded one, with as many leases
+		after  func(crowded *fleet.Subnet) (beside []fleet.Subnet)
+		leases int
+	}{
+		"it has other ranges": {nil, func(n *fleet.Subnet) []fleet.Subnet {
+			n.Ranges = []fleet.AddrRange{{First: n.Ranges[0].First, Last: n.Ranges[0].Last.Prev()}}
+			return nil
+		}, 50_000},
+		"it is a larger network": {nil, func(n *fleet.Subnet) []fleet.Subnet { n.CIDR = netip.MustParsePrefix("10.0.0.0/7"); return nil }, 50_000},
+		"another is taken out":   {[]fleet.Subnet{far}, func(*fleet.Subnet) []fleet.Subnet { return nil }, 100_000},
+		"another appears":        {nil, func(*fleet.Subnet) []fleet.Subnet { return []fleet.Subnet{far} }, 100_000},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b, n := crowdedBook(50_000)
+			b.configure(newNetworks(append(tt.before, n), nil).sorted, nil, func() {})
+			for i, a := 0, far.Ranges[0].First; i < tt.leases-50_000; i++ {
+				b.load(fleet.Lease{Addr: a, Subnet: far.Name, MAC: crowdMAC(i), State: fleet.LeaseBound, Expires: time.Now().Add(time.Hour)}, i%2 == 0)
+				a = a.Next()
 			}
-			if i == 0 {
-				close(started)
+			var done atomic.Bool
+			answered, started := make(chan int), make(chan bool)
+			go func() {
+				count := 0
+				for i := 0; !done.Load(); i++ {
+					if exchange(b, hwaddr{4, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)}).IsValid() { //nolint:gosec // cut off
+						count++
+					}
+					if i == 0 {
+						close(started)
+					}
+				}
+				answered <- count
+			}()
+			<-started
+			after := append(tt.after(&n), n)
+			b.configure(newNetworks(after, nil).sorted, nil, func() {})
+			done.Store(true)
+			given := <-answered
+			if given < 100 {
+				t.Errorf("%d clients got addresses meanwhile, want hundreds", given)
 			}
+			if got := b.ledgers[0].net; got.CIDR != n.CIDR || got.Ranges[0] != n.Ranges[0] {
+				t.Errorf("the network is %s with %v, want %s with %v", got.CIDR, got.Ranges, n.CIDR, n.Ranges)
+			}
+			if got := len(b.all()) + len(b.orphans); got != tt.leases+given {
+				t.Errorf("%d leases are known, want %d", got, tt.leases+given)
+			}
+		})
+	}
+}
+
+// What happens to networks that become one, and to the one that they became, is
+// known afterwards, also when it happens while their ledgers are copied.
+func TestNothingIsForgottenWhileNetworksBecomeOneAndTwoAgain(t *testing.T) {
+	left, right := subnetAt("10.2.0.0/24", "10.2.0.10", "10.2.0.199"), subnetAt("10.2.1.0/24", "10.2.1.10", "10.2.1.199")
+	both := subnetAt("10.2.0.0/23", "10.2.0.10", "10.2.1.199")
+	b := newBook(time.Now)
+	change := func(between func(), subnets ...fleet.Subnet) {
+		t.Helper()
+		var anew []*ledger
+		for _, n := range newNetworks(subnets, nil).sorted {
+			anew = append(anew, newLedger(n, nil, b.clock, b.silent))
 		}
-		answered <- count
-	}()
-	<-started
-	n.Ranges = []fleet.AddrRange{{First: n.Ranges[0].First, Last: n.Ranges[0].Last.Prev()}}
-	b.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil, func() {})
-	done.Store(true)
-	if got := <-answered; got < 100 {
-		t.Errorf("%d clients got addresses meanwhile, want hundreds", got)
+		r := b.rebuild(b.ledgers, anew)
+		r.run()
+		between()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		r.finish()
+		b.ledgers, b.byNet = anew, make(map[netip.Prefix]*ledger)
+		for _, l := range anew {
+			b.byNet[l.net.CIDR] = l
+		}
 	}
-	if got := b.network().Ranges[0].Last; got != n.Ranges[0].Last {
-		t.Errorf("the range ends at %s, want %s", got, n.Ranges[0].Last)
+	lease := func(a string, mac byte, state fleet.LeaseState, left time.Duration) {
+		l := fleet.Lease{Addr: netip.MustParseAddr(a), MAC: macOf(hwaddr{4, mac}), State: state, Expires: time.Now().Add(left), Hostname: "h" + a}
+		if _, ok := b.take(&client{mac: hwaddr{4, mac}, known: true}, l); !ok && b.ledgerOf(l.Addr) != nil {
+			t.Fatalf("%s is not free", a)
+		}
+		b.stored([]fleet.Lease{l}, true)
 	}
+	holds := func(when string, mac byte, want ...string) {
+		t.Helper()
+		var got []string
+		for _, l := range b.leasesByMAC(macOf(hwaddr{4, mac})) {
+			got = append(got, l.Addr.String())
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s client %d has %v, want %v", when, mac, got, want)
+		}
+	}
+
+	lease("10.2.0.10", 1, fleet.LeaseBound, time.Hour) // nothing is declared yet
+	lease("10.2.1.10", 2, fleet.LeaseBound, time.Hour)
+	change(func() { lease("10.2.1.11", 3, fleet.LeaseBound, time.Hour) }, left)
+	holds("at first", 1, "10.2.0.10")
+	holds("at first", 2)
+	change(func() { lease("10.2.0.12", 4, fleet.LeaseBound, time.Hour) }, left, right)
+	for mac, want := range map[byte]string{1: "10.2.0.10", 2: "10.2.1.10", 3: "10.2.1.11", 4: "10.2.0.12"} {
+		holds("with two networks", mac, want)
+	}
+	if got := len(b.orphans); got != 0 {
+		t.Errorf("%d leases are in no network", got)
+	}
+	lease("10.2.1.14", 4, fleet.LeaseBound, 2*time.Hour) // in both
+	holds("in both networks", 4, "10.2.0.12", "10.2.1.14")
+	lease("10.2.0.15", 5, fleet.LeaseReleased, 0)
+	lease("10.2.1.15", 5, fleet.LeaseBound, time.Hour)
+	change(func() {
+		lease("10.2.0.16", 6, fleet.LeaseBound, 3*time.Hour)
+		lease("10.2.1.16", 6, fleet.LeaseBound, time.Hour)
+	}, both)
+	for mac, want := range map[byte]string{1: "10.2.0.10", 2: "10.2.1.10", 4: "10.2.1.14", 5: "10.2.1.15", 6: "10.2.0.16"} {
+		holds("with one network", mac, want)
+	}
+	want := map[uint32]hwaddr{number(netip.MustParseAddr("10.2.0.12")): {4, 4}, number(netip.MustParseAddr("10.2.1.16")): {4, 6}}
+	if !maps.Equal(b.silent, want) {
+		t.Errorf("the disk is to be told of the ends of %v, want %v", b.silent, want)
+	}
+	change(func() { lease("10.2.0.17", 7, fleet.LeaseBound, time.Hour) }, left)
+	holds("with half of it", 7, "10.2.0.17")
+	holds("with half of it", 4)
+	change(func() {}, both)
+	for mac, want := range map[byte]string{1: "10.2.0.10", 2: "10.2.1.10", 4: "10.2.1.14", 6: "10.2.0.16", 7: "10.2.0.17"} {
+		holds("with one network again", mac, want)
+	}
+	for _, l := range b.all() {
+		if l.Hostname != "h"+l.Addr.String() {
+			t.Errorf("%s is of %q", l.Addr, l.Hostname)
+		}
+	}
+	looksAsBuiltAnew(t, b.ledgers[0])
 }
 
 // The book is not locked for longer than one block of places takes.
@@ -87,7 +199,7 @@ func TestALedgerIsCopiedInSmallSteps(t *testing.T) {
 	b, n := crowdedBook(10_000)
 	n.Ranges[0].Last = n.Ranges[0].Last.Prev()
 	next := newLedger(newNetworks([]fleet.Subnet{n}, nil).sorted[0], nil, b.clock, b.silent)
-	r := b.rebuild(b.ledgers[0], next)
+	r := b.rebuild(b.ledgers[:1], []*ledger{next})
 	r.run()
 	if most := cap(r.copies); most > 2*copiesEach {
 		t.Errorf("%d places were copied at once, want %d", most, copiesEach)
@@ -110,7 +222,7 @@ func TestANewLedgerKnowsWhatTheOldOneDoes(t *testing.T) {
 	n.Ranges[0].Last = n.Ranges[0].Last.Prev()
 	next := newLedger(newNetworks([]fleet.Subnet{n}, nil).sorted[0], nil, b.clock, b.silent)
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
-	r := b.rebuild(old, next)
+	r := b.rebuild([]*ledger{old}, []*ledger{next})
 	for range 40 {
 		for range 100 {
 			b.happen(random)
@@ -121,7 +233,7 @@ func TestANewLedgerKnowsWhatTheOldOneDoes(t *testing.T) {
 		case 1:
 			r.catchUp()
 		case 2:
-			r.copyBlock(number(n.Ranges[0].First)>>blockBits + uint32(random.IntN(3))) //nolint:gosec // fewer
+			r.copyBlock(old, number(n.Ranges[0].First)>>blockBits+uint32(random.IntN(3))) //nolint:gosec // fewer
 		}
 	}
 	r.run()
@@ -242,8 +354,22 @@ func TestNothingIsLostOrGivenTwiceWhileRangesChange(t *testing.T) {
 
 // Nobody waits while a ledger of a million leases is built anew.
 func BenchmarkAnotherRangeOfAMillionLeases(b *testing.B) {
+	benchmarkChange(b, func(n *fleet.Subnet, i int) {
+		last := netip.MustParseAddr("10.31.255.255")
+		if i%2 == 0 {
+			last = last.Prev()
+		}
+		n.Ranges = []fleet.AddrRange{{First: n.Ranges[0].First, Last: last}}
+	})
+}
+
+func BenchmarkAnotherNetworkOfAMillionLeases(b *testing.B) {
+	benchmarkChange(b, func(n *fleet.Subnet, i int) { n.CIDR = netip.PrefixFrom(n.CIDR.Addr(), 7+i%2) })
+}
+
+func benchmarkChange(b *testing.B, change func(n *fleet.Subnet, i int)) {
+	b.Helper()
 	book, n := crowdedBook(1_000_000)
-	last := n.Ranges[0].Last
 	var longest atomic.Int64
 	var done atomic.Bool
 	var wg sync.WaitGroup
@@ -255,10 +381,7 @@ func BenchmarkAnotherRangeOfAMillionLeases(b *testing.B) {
 		}
 	})
 	for i := 0; b.Loop(); i++ {
-		n.Ranges = []fleet.AddrRange{{First: n.Ranges[0].First, Last: last}}
-		if i%2 == 0 {
-			n.Ranges[0].Last = last.Prev()
-		}
+		change(&n, i)
 		book.configure(newNetworks([]fleet.Subnet{n}, nil).sorted, nil, func() {})
 	}
 	done.Store(true)

@@ -93,7 +93,8 @@ func looksAsBuiltAnew(t *testing.T, l *ledger) {
 		if p.shelf != fresh.shelfOf(p.ip) {
 			t.Errorf("%s is on shelf %d, want %d", p.addr(), p.shelf, fresh.shelfOf(p.ip))
 		}
-		b.move(l, p)
+		c := l.copyOf(p)
+		fresh.adopt(&c)
 	}
 	for i, sh := range l.shelves {
 		want := fresh.shelves[i]

@@ -60,6 +60,10 @@ func (s *Server) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
 	return s.book.leaseByAddr(addr.Unmap())
 }
 
+// Gave reports whether a client has an address from us, or had it last: boot
+// programs go on with a lease that is over.
+func (s *Server) Gave(addr netip.Addr) bool { return s.book.gave(addr.Unmap()) }
+
 // SetSubnets changes what is served, from the moment on at which it returns, or a
 // little sooner. Leases stay.
 func (s *Server) SetSubnets(subnets []fleet.Subnet) {
@@ -162,7 +166,7 @@ func (s *Server) startProber(ctx context.Context, g *errgroup.Group, send func([
 	}
 	s.prober = newProber(s, send, c, w)
 	g.Go(func() error { s.prober.run(ctx); return nil })
-	g.Go(func() error { w.listen(ctx); return nil })
+	g.Go(func() error { w.listen(ctx, &s.stats.probeForged); return nil })
 	g.Go(func() error { <-ctx.Done(); return w.close() })
 	return nil
 }

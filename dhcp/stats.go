@@ -40,12 +40,13 @@ type Stats struct {
 	Probes       int64 // addresses that were asked whether somebody is there
 	Conflicts    int64 // of them, somebody was
 	ProbeSkipped int64 // offered without asking, because too many came at once
+	ProbeForged  int64 // echo replies to what we never asked
 }
 
 type counters struct {
 	received, malformed, ignored, offers, acks, naks, proxied                            atomic.Int64
 	noAddress, unsaved, dropped, remaining, limited, tooLong, sendError, foreign, panics atomic.Int64
-	declined, queries, probes, conflicts, probeSkipped                                   atomic.Int64
+	declined, queries, probes, conflicts, probeSkipped, probeForged                      atomic.Int64
 
 	refused [refusals]atomic.Int64
 }
@@ -61,5 +62,6 @@ func (c *counters) stats() Stats {
 		Observed: c.refused[refusedObserve].Load(), Unapproved: c.refused[refusedUnapproved].Load(), TooOld: c.refused[refusedBOOTP].Load(),
 		QueryRefused: c.refused[refusedQuery].Load(), Elsewhere: c.refused[refusedElsewhere].Load(), NotAnswered: c.refused[refusedOther].Load(),
 		Declined: c.declined.Load(), Queries: c.queries.Load(), Probes: c.probes.Load(), Conflicts: c.conflicts.Load(), ProbeSkipped: c.probeSkipped.Load(),
+		ProbeForged: c.probeForged.Load(),
 	}
 }

@@ -2,12 +2,15 @@ package dhcp
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
@@ -16,12 +19,40 @@ import (
 
 // A wire is how addresses are asked whether somebody is there. What answers is
 // heard on a channel, together with all that others say: who reads it knows
-// what was asked.
+// what was asked, and of whom.
 type wire struct {
 	arp   *os.File // a packet socket
 	echo  *icmp.PacketConn
 	heard chan voice
-	id    int
+	id    uint16 // of our echo requests
+}
+
+// A question is how an address was asked, and what its answer has to say.
+// Anybody can send echo replies in another's name: only who got the request
+// knows the nonce of it.
+type question struct {
+	index int // of the interface where it was asked by ARP; 0: by ICMP echo
+	nonce nonce
+	sent  int // times
+}
+
+type nonce [16]byte
+
+// A voice is somebody who says that an address is his.
+type voice struct {
+	addr  netip.Addr
+	card  string // by ARP
+	index int    // of the interface that it was heard on; 0: an echo reply
+	nonce nonce
+	seq   int
+}
+
+// answers reports whether that is the answer to a question.
+func (v voice) answers(q question) bool {
+	if v.index != 0 || q.index != 0 {
+		return v.index == q.index
+	}
+	return subtle.ConstantTimeCompare(v.nonce[:], q.nonce[:]) == 1 && 0 < v.seq && v.seq <= q.sent
 }
 
 // openWire opens both sockets. They take CAP_NET_RAW.
@@ -30,7 +61,7 @@ func openWire() (*wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ARP socket: %w", err)
 	}
-	w := &wire{arp: os.NewFile(uintptr(fd), "arp"), heard: make(chan voice, 64), id: os.Getpid() & 0xffff} //nolint:gosec // a descriptor
+	w := &wire{arp: os.NewFile(uintptr(fd), "arp"), heard: make(chan voice, 64), id: binary.BigEndian.Uint16(random(2))} //nolint:gosec // a descriptor
 	if w.echo, err = icmp.ListenPacket("ip4:icmp", "0.0.0.0"); err != nil {
 		return nil, errors.Join(fmt.Errorf("open ICMP socket: %w", err), w.arp.Close())
 	}
@@ -41,6 +72,13 @@ func openWire() (*wire, error) {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
+}
+
+// random bytes are never missing: crypto/rand ends the program first.
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
 }
 
 func (w *wire) close() error { return errors.Join(w.arp.Close(), w.echo.Close()) }
@@ -68,13 +106,22 @@ func parseARP(b []byte) (v voice, ok bool) {
 		return voice{}, false
 	}
 	from := addrOf(b[14:18])
-	return voice{from, net.HardwareAddr(b[8:14]).String()}, from.IsValid()
+	return voice{addr: from, card: net.HardwareAddr(b[8:14]).String()}, from.IsValid()
+}
+
+// parseEcho returns who answers an echo request that has our id.
+func parseEcho(b []byte, id uint16, from netip.Addr) (v voice, ok bool) {
+	const head = 8
+	if len(b) != head+len(v.nonce) || b[0] != byte(ipv4.ICMPTypeEchoReply) || b[1] != 0 || binary.BigEndian.Uint16(b[4:]) != id {
+		return voice{}, false
+	}
+	return voice{addr: from, nonce: nonce(b[head:]), seq: int(binary.BigEndian.Uint16(b[6:]))}, from.IsValid()
 }
 
 // ask asks once. What cannot be sent is as if nobody had answered.
-func (w *wire) ask(who netip.Addr, index int, card net.HardwareAddr, near bool) {
-	if !near {
-		m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: w.id, Seq: 1, Data: []byte("provision")}}
+func (w *wire) ask(who netip.Addr, q question, card net.HardwareAddr) {
+	if q.index == 0 {
+		m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: int(w.id), Seq: q.sent, Data: q.nonce[:]}}
 		if raw, err := m.Marshal(nil); err == nil {
 			_, _ = w.echo.WriteTo(raw, &net.IPAddr{IP: who.AsSlice()})
 		}
@@ -83,7 +130,7 @@ func (w *wire) ask(who netip.Addr, index int, card net.HardwareAddr, near bool) 
 	if len(card) != 6 {
 		return
 	}
-	to := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ARP), Ifindex: index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
+	to := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ARP), Ifindex: q.index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
 	raw, err := w.arp.SyscallConn()
 	if err != nil {
 		return
@@ -94,33 +141,59 @@ func (w *wire) ask(who netip.Addr, index int, card net.HardwareAddr, near bool) 
 	})
 }
 
-// listen hears answers until the wire is closed.
-func (w *wire) listen(ctx context.Context) {
+// listen hears answers until the wire is closed. Those that cannot be ours are
+// counted as forged.
+func (w *wire) listen(ctx context.Context, forged *atomic.Int64) {
 	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		b := make([]byte, 1500)
-		for {
-			n, err := w.arp.Read(b)
-			if err != nil {
-				return
-			}
-			if v, ok := parseARP(b[:n]); ok {
-				w.tell(ctx, v)
-			}
-		}
-	}()
+	go func() { defer close(done); w.listenARP(ctx) }()
 	b := make([]byte, 1500)
 	for {
-		_, from, err := w.echo.ReadFrom(b)
+		n, from, err := w.echo.ReadFrom(b)
 		if err != nil {
 			break
 		}
-		if ip, ok := from.(*net.IPAddr); ok {
-			w.tell(ctx, voice{addr: addrOf(ip.IP.To4())})
+		ip, ok := from.(*net.IPAddr)
+		if !ok {
+			continue
 		}
+		v, ok := parseEcho(b[:n], w.id, addrOf(ip.IP.To4()))
+		if !ok {
+			forged.Add(1)
+			continue
+		}
+		w.tell(ctx, v)
 	}
 	<-done
+}
+
+// listenARP hears who says that an address is his, by a request as by a reply
+// (RFC 5227 §2.1.1), and on which interface.
+func (w *wire) listenARP(ctx context.Context) {
+	raw, err := w.arp.SyscallConn()
+	if err != nil {
+		return
+	}
+	b := make([]byte, 1500)
+	for {
+		var n int
+		var from unix.Sockaddr
+		var failed error
+		err := raw.Read(func(fd uintptr) bool {
+			n, from, failed = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT) //nolint:gosec // a descriptor
+			return !errors.Is(failed, unix.EAGAIN)
+		})
+		if err != nil {
+			return // it was closed
+		}
+		at, ok := from.(*unix.SockaddrLinklayer)
+		if failed != nil || !ok || at.Pkttype == unix.PACKET_OUTGOING {
+			continue // an interface that goes away says so once
+		}
+		if v, ok := parseARP(b[:n]); ok {
+			v.index = at.Ifindex
+			w.tell(ctx, v)
+		}
+	}
 }
 
 // tell hands on what was heard. ARP is chatty: who does not listen misses it.

@@ -18,12 +18,9 @@ type Setup interface {
 	SetBIOS(ctx context.Context, n fleet.Node, want map[string]string) error
 }
 
-// How long a machine may take to start and to show its new settings, and how
-// often it is asked. Some test all of their memory first.
-const (
-	biosWithin = 20 * time.Minute
-	biosEvery  = 20 * time.Second
-)
+// biosWithin is how long a machine may take to start and to show its new
+// settings. Some test all of their memory first.
+const biosWithin = 20 * time.Minute
 
 // BIOS reads a node's BIOS settings, and says which are not as its profile has
 // them.
@@ -56,34 +53,40 @@ func (e *Engine) modelOf(n fleet.Node) (vendor, model string) {
 
 // ApplyBIOS makes a node's BIOS settings those of its profile: sets them,
 // restarts the machine, and looks whether it has taken them. The last goes on
-// after the answer; what came of it is an event, or a finding.
-func (e *Engine) ApplyBIOS(ctx context.Context, actor, ref string) (fleet.Node, []fleet.BIOSChange, error) {
+// after the answer; what came of it is an event, or a finding. A machine that
+// serves its cluster is restarted with force only.
+func (e *Engine) ApplyBIOS(ctx context.Context, actor, ref string, force bool) (fleet.Node, []fleet.BIOSChange, error) {
 	n, _, changes, err := e.BIOS(ctx, ref)
 	if err == nil {
 		err = e.mayApply(n, changes)
 	}
+	if err == nil && len(changes) > 0 && !force {
+		err = n.CheckIdle("change BIOS settings", "--force")
+	}
 	if err != nil || len(changes) == 0 {
 		return n, changes, err
 	}
-	want := map[string]string{}
+	want, text := settle(changes)
+	if err := e.Setup.SetBIOS(ctx, n, want); err != nil {
+		return n, changes, err
+	}
+	if _, err := e.startAnew(ctx, actor, n, "for BIOS settings"); err != nil {
+		return n, changes, err
+	}
+	e.tell(ctx, n.ID, fleet.EventChanged, actor, text)
+	e.runs.Go(func() { e.awaitBIOS(e.running, n, want) })
+	return n, changes, nil
+}
+
+// settle returns what is to be set, and a line about it.
+func settle(changes []fleet.BIOSChange) (want map[string]string, text string) {
+	want = map[string]string{}
 	var list []string
 	for _, c := range changes {
 		want[c.Name] = c.Want
 		list = append(list, c.Name+" "+c.Is+" to "+c.Want)
 	}
-	if err := e.Setup.SetBIOS(ctx, n, want); err != nil {
-		return n, changes, err
-	}
-	text := fleet.CleanText("BIOS settings: " + strings.Join(list, ", "))
-	if _, err := e.startAnew(ctx, actor, n, "for BIOS settings"); err != nil {
-		return n, changes, err
-	}
-	err = e.update(context.WithoutCancel(ctx), func(t *tx) error {
-		t.event(fleet.EventChanged, n, actor, text)
-		return nil
-	})
-	e.runs.Go(func() { e.awaitBIOS(e.running, n, want) })
-	return n, changes, err
+	return want, fleet.CleanText("BIOS settings: " + strings.Join(list, ", "))
 }
 
 func (e *Engine) mayApply(n fleet.Node, changes []fleet.BIOSChange) error {
@@ -117,42 +120,41 @@ func (e *Engine) startAnew(ctx context.Context, actor string, n fleet.Node, why 
 	return e.Power(ctx, actor, string(n.ID), fleet.PowerOrder{Op: op, Reason: why})
 }
 
-// awaitBIOS asks until the settings are as they shall be.
+// awaitBIOS asks until the settings are as they shall be, and notes it when they
+// do not come to be.
 func (e *Engine) awaitBIOS(ctx context.Context, n fleet.Node, want map[string]string) {
-	ctx, cancel := context.WithTimeout(ctx, biosWithin)
-	defer cancel()
-	tick := time.NewTicker(biosEvery)
-	defer tick.Stop()
-	last := "its BMC did not say what it has"
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				e.refine(context.WithoutCancel(ctx), n.ID, func(b fleet.BMC) fleet.BMC { return b.WithFinding(fleet.CodeBMCBIOS, last) })
-			}
-			return
-		}
-		b, err := e.Setup.BIOS(ctx, n)
-		if err != nil {
-			continue // it restarts
-		}
-		diff := b.Diff(want)
-		if len(diff) == 0 {
-			e.biosDone(ctx, n)
-			return
-		}
-		last = fleet.CleanText(fmt.Sprintf("%s is %s, not %s", diff[0].Name, cmp.Or(diff[0].Is, "unknown"), diff[0].Want))
+	err := e.biosTaken(ctx, n, want)
+	switch {
+	case err == nil:
+		e.refine(ctx, n.ID, func(b fleet.BMC) fleet.BMC { return b.WithoutFindings(fleet.CodeBMCBIOS) })
+		e.tell(ctx, n.ID, fleet.EventChanged, "engine", biosAsDeclared)
+	case ctx.Err() == nil:
+		e.refine(ctx, n.ID, func(b fleet.BMC) fleet.BMC { return b.WithFinding(fleet.CodeBMCBIOS, errors.Unwrap(err).Error()) })
 	}
 }
 
-func (e *Engine) biosDone(ctx context.Context, n fleet.Node) {
-	e.refine(ctx, n.ID, func(b fleet.BMC) fleet.BMC { return b.WithoutFindings(fleet.CodeBMCBIOS) })
-	err := e.update(ctx, func(t *tx) error {
-		t.event(fleet.EventChanged, n, "engine", "BIOS settings are as declared, read back after the restart")
-		return nil
+const biosAsDeclared = "BIOS settings are as declared, read back after the restart"
+
+// biosTaken asks until a machine has the settings that were set before it was
+// restarted. Some cannot be asked while they restart.
+func (e *Engine) biosTaken(ctx context.Context, n fleet.Node, want map[string]string) error {
+	last := "its BMC did not say what it has"
+	err := e.keepAsking(ctx, biosWithin, func(ctx context.Context) bool {
+		b, err := e.Setup.BIOS(ctx, n)
+		if err != nil {
+			return false
+		}
+		diff := b.Diff(want)
+		if len(diff) > 0 {
+			last = fleet.CleanText(fmt.Sprintf("%s is %s, not %s", diff[0].Name, cmp.Or(diff[0].Is, "unknown"), diff[0].Want))
+		}
+		return len(diff) == 0
 	})
-	if err != nil {
-		e.Log.ErrorContext(ctx, "BIOS settings not recorded", "node", n.ID, "err", err)
+	if !errors.Is(err, errAskedInVain) {
+		return err
+	}
+	return &fleet.Error{
+		Kind: fleet.Conflict, Code: fleet.CodeBMCBIOS, Op: "change BIOS settings", On: "node " + n.Title(), Err: errors.New(last),
+		Hint: fleet.Diagnose(fleet.CodeBMCBIOS).FixFor(n.Title()),
 	}
 }

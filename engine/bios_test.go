@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,16 +29,25 @@ type workshop struct {
 	staged   map[string]string // from the next start on
 	fails    string            // the component whose update fails
 	updated  []string
+	begun    []string // once for each task
+	tasks    map[string]workTask
+
+	unsupported bool // there is no SimpleUpdate
+	forgets     bool // installs what counts from the next start on, and then does not
+	silent      bool // its BMC says nothing about the machine
 }
 
 func newWorkshop() *workshop {
 	w := &workshop{
 		on: true, settings: map[string]string{"SysProfile": "PerfPerWatt", "Boot": "Uefi"}, pending: map[string]string{},
-		versions: map[string]string{"BMC": "1.0", "BIOS": "1.0"}, staged: map[string]string{},
+		versions: map[string]string{"BMC": "1.0", "BIOS": "1.0"}, staged: map[string]string{}, tasks: map[string]workTask{},
 	}
 	w.ward = newWard(func(fleet.Node, int) (fleet.Checkup, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+		if w.silent {
+			return fleet.Checkup{}, &fleet.Error{Kind: fleet.Unreachable, Code: fleet.CodeBMCTimeout, Err: errors.New("the BMC does not answer")}
+		}
 		c := fleet.Checkup{Health: fleet.HealthOK, Hardware: fleet.Hardware{Vendor: "Contoso", Model: "Rack 1U"}}
 		for _, id := range []string{"BMC", "BIOS"} {
 			c.Hardware.Firmware = append(c.Hardware.Firmware, fleet.Firmware{ID: id, Version: w.versions[id], Updateable: true})
@@ -78,22 +89,83 @@ func (w *workshop) SetBIOS(_ context.Context, _ fleet.Node, want map[string]stri
 	return nil
 }
 
-// Update implements Updater: the BMC's own firmware counts at once.
-func (w *workshop) Update(_ context.Context, _ fleet.Node, c fleet.FirmwareChange, tell func(percent int)) error {
+// Update implements Updater, with tasks that go on by themselves as a BMC's do.
+// The BMC's own firmware counts at once.
+func (w *workshop) Update(ctx context.Context, _ fleet.Node, job fleet.FirmwareJob, keep func(fleet.FirmwareJob) error, tell func(percent int)) error {
+	job, err := w.begin(job, keep)
+	if err != nil {
+		return err
+	}
 	tell(50)
-	time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+	w.mu.Lock()
+	task := w.tasks[job.Task]
+	w.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(time.Until(task.ends)):
+	}
+	if task.fails {
+		return errors.Join(&fleet.Error{Kind: fleet.Unreachable, Code: fleet.CodeBMCRejected, Err: errors.New("the update ended with Exception")}, keep(fleet.FirmwareJob{}))
+	}
+	w.finish(job.Task)
+	return nil
+}
+
+// begin starts a task, unless the job has one.
+func (w *workshop) begin(job fleet.FirmwareJob, keep func(fleet.FirmwareJob) error) (fleet.FirmwareJob, error) {
+	if w.unsupported {
+		return job, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCUnsupported, Err: errors.New("no SimpleUpdate")}
+	}
+	if job.Stage == fleet.JobNew {
+		job.Stage = fleet.JobAsked
+		w.mu.Lock()
+		job.Before = slices.Sorted(maps.Keys(w.tasks))
+		w.mu.Unlock()
+		if err := keep(job); err != nil {
+			return job, err
+		}
+	}
+	if job.Stage == fleet.JobAsked {
+		w.mu.Lock()
+		for id := range w.tasks {
+			if !slices.Contains(job.Before, id) {
+				job.Task = id
+			}
+		}
+		if job.Task == "" {
+			job.Task = fmt.Sprintf("/task/%d", len(w.tasks)+1)
+			w.tasks[job.Task] = workTask{job.Component, job.Want, time.Now().Add(time.Minute), w.fails == job.Component}
+			w.begun = append(w.begun, job.Component)
+		}
+		w.mu.Unlock()
+		job.Stage = fleet.JobRunning
+	}
+	return job, keep(job)
+}
+
+// A workTask is an update that is under way, or was.
+type workTask struct {
+	component, version string
+	ends               time.Time
+	fails              bool
+}
+
+func (w *workshop) finish(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.fails == c.Component {
-		return &fleet.Error{Kind: fleet.Unreachable, Code: fleet.CodeBMCRejected, Err: errors.New("the update ended with Exception")}
+	task := w.tasks[id]
+	if task.ends.IsZero() || slices.Contains(w.updated, task.component) {
+		return
 	}
-	w.updated = append(w.updated, c.Component)
-	if c.Component == "BMC" {
-		w.versions["BMC"] = c.Want
-		return nil
+	w.updated = append(w.updated, task.component)
+	if task.component == "BMC" {
+		w.versions["BMC"] = task.version
+		return
 	}
-	w.staged[c.Component] = c.Want
-	return nil
+	if !w.forgets {
+		w.staged[task.component] = task.version
+	}
 }
 
 // work runs an engine over the machine of a workshop.
@@ -145,7 +217,7 @@ func TestBIOSSettingsAreAppliedAndReadBack(t *testing.T) {
 				w := newWorkshop()
 				tt.spoil(w)
 				s := w.work(t, func(e *Engine) {
-					_, changes, err := e.ApplyBIOS(t.Context(), "ada", "n-1")
+					_, changes, err := e.ApplyBIOS(t.Context(), "ada", "n-1", false)
 					if err != nil || len(changes) != 1 || changes[0].Name != "SysProfile" {
 						t.Errorf("ApplyBIOS = %+v, %v; want the one that differs", changes, err)
 					}
@@ -168,11 +240,11 @@ func TestBIOSSettingsThatAreSoNeedNoRestart(t *testing.T) {
 		w := newWorkshop()
 		w.settings["SysProfile"] = "Performance"
 		w.work(t, func(e *Engine) {
-			if _, changes, err := e.ApplyBIOS(t.Context(), "ada", "n-1"); err != nil || len(changes) != 0 || w.starts != 0 {
+			if _, changes, err := e.ApplyBIOS(t.Context(), "ada", "n-1", false); err != nil || len(changes) != 0 || w.starts != 0 {
 				t.Errorf("ApplyBIOS = %+v, %v, %d starts", changes, err, w.starts)
 			}
 			delete(w.settings, "SysProfile")
-			if _, _, err := e.ApplyBIOS(t.Context(), "ada", "n-1"); fleet.CodeOf(err) != fleet.CodeBMCBIOS || w.starts != 0 {
+			if _, _, err := e.ApplyBIOS(t.Context(), "ada", "n-1", false); fleet.CodeOf(err) != fleet.CodeBMCBIOS || w.starts != 0 {
 				t.Errorf("a setting that the machine does not have: %v, %d starts", err, w.starts)
 			}
 		})
@@ -198,11 +270,11 @@ func TestFirmwareIsUpdatedInOrder(t *testing.T) {
 				w := newWorkshop()
 				w.fails = tt.fails
 				w.work(t, func(e *Engine) {
-					if _, _, err := e.UpdateFirmware(t.Context(), "ada", "n-1", "", tt.restart); err != nil {
+					if _, _, err := e.UpdateFirmware(t.Context(), "ada", "n-1", fleet.UpdateOptions{Restart: tt.restart}); err != nil {
 						t.Fatal(err)
 					}
 					wait(10 * time.Second)
-					if _, _, err := e.UpdateFirmware(t.Context(), "bob", "n-1", "", false); fleet.CodeOf(err) != fleet.CodeBMCBusy {
+					if _, _, err := e.UpdateFirmware(t.Context(), "bob", "n-1", fleet.UpdateOptions{}); fleet.CodeOf(err) != fleet.CodeBMCBusy {
 						t.Errorf("a second update at the same time: %v", err)
 					}
 					wait(time.Hour)

@@ -280,9 +280,8 @@ func (e *Engine) adopt(ctx context.Context, id fleet.NodeID, candidate fleet.BMC
 		if err != nil {
 			return err
 		}
-		candidate.Own, candidate.Next = true, fleet.BMCAccount{}
-		candidate.Findings = now.BMC.Findings
-		now.BMC = candidate.WithoutFindings(settled...)
+		candidate.Findings, candidate.Factory = now.BMC.Findings, now.BMC.Factory
+		now.BMC = candidate.Taken(settled...)
 		t.put(now)
 		if how != "" {
 			t.event(fleet.EventAccess, now, "engine", "BMC account "+candidate.Username+" at "+candidate.Address+": "+how+", proven by signing in")

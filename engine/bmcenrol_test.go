@@ -30,6 +30,47 @@ type fakeBMC struct {
 	logins  int
 	made    int
 	finding []fleet.Finding
+
+	expired bool  // the password has to be changed before anything else
+	maker   bool  // accounts can be made over the network; set before it is used
+	makes   error // what becomes of that
+	forgets bool  // says that it made one, and did not
+	keeps   bool  // does not change other users' passwords
+	retired []string
+}
+
+// MakeAccount implements Maker.
+func (b *fakeBMC) MakeAccount(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error {
+	if _, err := b.Probe(ctx, n); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	password := strings.TrimPrefix(next.SealedPassword, "sealed ")
+	switch {
+	case b.makes != nil:
+		return b.makes
+	case !strings.HasSuffix(password, fmt.Sprint(b.shape)):
+		return &fleet.Error{Kind: fleet.Conflict, Code: codeShape, Err: errors.New("not such a password")}
+	case !b.forgets:
+		b.users[next.Username] = password
+	}
+	return nil
+}
+
+// RetireAccount implements Maker.
+func (b *fakeBMC) RetireAccount(ctx context.Context, n fleet.Node, user string) error {
+	if _, err := b.Probe(ctx, n); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keeps || user == n.BMC.Username {
+		return &fleet.Error{Kind: fleet.Denied, Code: "E-BMC-DENIED", Err: errors.New("not that one")}
+	}
+	b.users[user] = "nobody knows it"
+	b.retired = append(b.retired, user)
+	return nil
 }
 
 func newFakeBMC() *fakeBMC {
@@ -81,13 +122,16 @@ func (b *fakeBMC) Probe(_ context.Context, n fleet.Node) (fleet.BMC, error) {
 	case strings.TrimPrefix(n.BMC.SealedPassword, "sealed ") != b.users[n.BMC.Username]:
 		return n.BMC, &fleet.Error{Kind: fleet.Denied, Code: "E-BMC-LOGIN", Err: errors.New("wrong password")}
 	}
+	if b.expired {
+		return n.BMC, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCMustChange, Err: errors.New("change it first")}
+	}
 	n.BMC.Driver, n.BMC.CipherSuite = fleet.DriverIPMI, 17
 	return n.BMC, nil
 }
 
 // ChangePassword implements Accounts.
 func (b *fakeBMC) ChangePassword(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error {
-	if _, err := b.Probe(ctx, n); err != nil {
+	if _, err := b.Probe(ctx, n); err != nil && fleet.CodeOf(err) != fleet.CodeBMCMustChange {
 		return err
 	}
 	b.mu.Lock()
@@ -97,6 +141,7 @@ func (b *fakeBMC) ChangePassword(ctx context.Context, n fleet.Node, next fleet.B
 		return &fleet.Error{Kind: fleet.Conflict, Code: codeShape, Err: errors.New("not such a password")}
 	}
 	if !b.deaf {
+		b.expired = false
 		b.users[next.Username] = password
 	}
 	if b.answers != nil {
@@ -396,6 +441,29 @@ func TestARotationSurvivesAKillAtAnyMoment(t *testing.T) {
 			time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
 			if n := s.only(t); n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) {
 				t.Errorf("killed at write %d: the BMC is %+v", cut, n.BMC)
+			}
+			kill()
+			synctest.Wait()
+		})
+	}
+}
+
+// A password that was being changed when it got too old is still the old one.
+func TestAPasswordThatHasToBeChangedIsRotated(t *testing.T) {
+	for _, next := range []string{"", "sealed n-1 1 0"} {
+		synctest.Test(t, func(t *testing.T) {
+			r, s := rotationRack(t)
+			if next != "" {
+				s.world.Nodes[0].BMC.Next = fleet.BMCAccount{Address: bmcAddress, Username: "admin", SealedPassword: next}
+			}
+			r.bmc.change(func(b *fakeBMC) { b.expired = true })
+			e, kill := r.serve(s)
+			time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+			if _, err := e.RotateBMC(t.Context(), "ada", "n-1"); err != nil {
+				t.Errorf("with %q begun: %v", next, err)
+			}
+			if n := s.only(t); !n.BMC.Own || n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) {
+				t.Errorf("with %q begun the BMC is %+v", next, n.BMC)
 			}
 			kill()
 			synctest.Wait()

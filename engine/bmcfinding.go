@@ -9,7 +9,7 @@ import (
 )
 
 // settled is what is over when an account of ours has signed in.
-var settled = []string{fleet.CodeBMCEnrol, fleet.CodeBMCNoAddress, fleet.CodeBMCPassword, fleet.CodeBMCFactory}
+var settled = []string{fleet.CodeBMCEnrol, fleet.CodeBMCNoAddress, fleet.CodeBMCPassword}
 
 // find notes trouble with a node's BMC. It stands, over restarts too, until it
 // is over.

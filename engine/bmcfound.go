@@ -52,7 +52,7 @@ func (e *Engine) MoveBMC(ctx context.Context, id fleet.NodeID, addr string) erro
 }
 
 // AdoptBMC makes a BMC that was found the one of its node: of the machine that
-// it says it is in, or of a new one. Its password is changed then, where the
+// it says it is in, or of a new one. It gets an account of ours then, where the
 // node's rule leaves that to us.
 func (e *Engine) AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, error) {
 	var node fleet.Node
@@ -72,7 +72,8 @@ func (e *Engine) AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, er
 			e.classify(t, &n)
 		default:
 			rotate = true
-			f.BMC.Quirks, f.BMC.Findings = n.BMC.Quirks, n.BMC.Findings
+			f.BMC.Quirks, f.BMC.Findings, f.BMC.Factory = n.BMC.Quirks, n.BMC.Findings, f.BMC.Username
+			t.dropBegun(f.MAC)
 			n.BMC = f.BMC.WithoutFindings(fleet.CodeBMCNoAddress, fleet.CodeBMCEnrol).WithFinding(fleet.CodeBMCFactory, "user "+f.BMC.Username)
 		}
 		t.put(n)
@@ -83,7 +84,7 @@ func (e *Engine) AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, er
 	if err != nil || !rotate || e.Vault == nil {
 		return node, err
 	}
-	return e.RotateBMC(ctx, "engine", string(node.ID))
+	return e.TakeOverBMC(ctx, node.ID)
 }
 
 func adoptError(f fleet.FoundBMC, err error, hint string) error {

@@ -73,6 +73,27 @@ func (e *Engine) AcceptPin(ctx context.Context, actor, ref, pin string) (fleet.N
 	return found, err
 }
 
+// RenewedPin notes that a BMC shows another TLS certificate, which an authority
+// of the site has signed: that is nobody's business but the record's.
+func (e *Engine) RenewedPin(id fleet.NodeID, pin string) error {
+	title := ""
+	err := e.update(e.running, func(t *tx) error {
+		n, err := t.node(id)
+		if err != nil || strings.EqualFold(n.BMC.Pin, pin) {
+			return err
+		}
+		t.event(fleet.EventChanged, n, "engine", fmt.Sprintf("BMC %s has renewed its TLS certificate: %s in place of %s, signed by an authority of bmc_ca", n.BMC.Address, pin, n.BMC.Pin))
+		n.BMC.Pin, n.BMC.NewPin = pin, ""
+		t.put(n)
+		title = n.Title()
+		return nil
+	})
+	if title != "" {
+		e.Clear(fleet.CodeBMCPin, title)
+	}
+	return err
+}
+
 // remindPins raises again what waits to be accepted: alarms fade.
 func (e *Engine) remindPins() {
 	for _, n := range e.Nodes() {

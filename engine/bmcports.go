@@ -24,3 +24,14 @@ type Accounts interface {
 	// whether it still takes one of the given accounts.
 	Look(ctx context.Context, n fleet.Node, factory []fleet.FactoryAccount) ([]fleet.Finding, error)
 }
+
+// A Maker makes accounts of ours on BMCs over the network, and sees to those
+// that were there before.
+type Maker interface {
+	// MakeAccount makes an administrator of next, as the user that n signs in as.
+	// Where the BMC makes none the error has the code E-BMC-UNSUPPORTED.
+	MakeAccount(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error
+	// RetireAccount gives a user, not the one that n signs in as, a password that
+	// nobody keeps, and proves it.
+	RetireAccount(ctx context.Context, n fleet.Node, user string) error
+}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,12 +39,7 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 	if n, err = e.signedIn(ctx, n.ID); err != nil {
 		return n, err // nothing has been changed
 	}
-	for shape := 0; ; shape++ {
-		err = e.changePassword(ctx, actor, n.ID, shape)
-		if fleet.CodeOf(err) != codeShape {
-			break
-		}
-	}
+	err = e.rotatePassword(ctx, actor, n.ID)
 	if now, ok := e.world.node(n.ID); ok {
 		n = now
 	}
@@ -56,14 +52,17 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 	return n, err
 }
 
-// signedIn returns a node whose BMC takes the password that we have.
+// signedIn returns a node whose BMC takes the password that we have, be it only
+// to let it be changed.
 func (e *Engine) signedIn(ctx context.Context, id fleet.NodeID) (fleet.Node, error) {
 	n, ok := e.world.node(id)
 	if !ok {
 		return n, unknownNode(string(id))
 	}
-	_, err := e.prove(ctx, n)
-	return n, err
+	if _, err := e.prove(ctx, n); fleet.CodeOf(err) != fleet.CodeBMCMustChange {
+		return n, err
+	}
+	return n, nil
 }
 
 // othersBehind returns a node whose BMC is the same one, with the same account:
@@ -77,6 +76,16 @@ func (e *Engine) othersBehind(n fleet.Node) (other fleet.Node, found bool) {
 	return other, false
 }
 
+// rotatePassword changes the password of the node's account, to the first shape that
+// its BMC takes.
+func (e *Engine) rotatePassword(ctx context.Context, actor string, id fleet.NodeID) error {
+	for shape := 0; ; shape++ {
+		if err := e.changePassword(ctx, actor, id, shape); fleet.CodeOf(err) != codeShape {
+			return err
+		}
+	}
+}
+
 const rotateWithin = 4 * time.Minute
 
 func rotateError(n fleet.Node, kind fleet.Kind, code fleet.Code, err error, hint string) error {
@@ -85,7 +94,7 @@ func rotateError(n fleet.Node, kind fleet.Kind, code fleet.Code, err error, hint
 
 // changePassword gives the BMC a password of a shape.
 func (e *Engine) changePassword(ctx context.Context, actor string, id fleet.NodeID, shape int) error {
-	n, err := e.stageNext(ctx, id, shape)
+	n, err := e.stageNext(ctx, id, "", shape)
 	if err != nil {
 		return err
 	}
@@ -115,11 +124,15 @@ func (e *Engine) changePassword(ctx context.Context, actor string, id fleet.Node
 	})
 }
 
-// stageNext stores the password that the node's BMC is to get.
-func (e *Engine) stageNext(ctx context.Context, id fleet.NodeID, shape int) (staged fleet.Node, err error) {
+// errNoShape says that there are no more kinds of passwords to be tried.
+var errNoShape = errors.New("the BMC takes none of our passwords")
+
+// stageNext stores the password that the node's BMC is to get: for its user,
+// or for another one.
+func (e *Engine) stageNext(ctx context.Context, id fleet.NodeID, user string, shape int) (staged fleet.Node, err error) {
 	sealed, err := e.Vault.NewPassword(id, shape)
 	if err == nil && sealed == "" {
-		err = errors.New("the BMC takes none of our passwords")
+		err = errNoShape
 	}
 	if err != nil {
 		return staged, err
@@ -129,7 +142,10 @@ func (e *Engine) stageNext(ctx context.Context, id fleet.NodeID, shape int) (sta
 		if err != nil {
 			return err
 		}
-		n.BMC.Next = fleet.BMCAccount{Address: n.BMC.Address, Username: n.BMC.Username, SealedPassword: sealed}
+		if user != "" && user != n.BMC.Username && !n.BMC.Own {
+			n.BMC.Factory = n.BMC.Username
+		}
+		n.BMC.Next = fleet.BMCAccount{Address: n.BMC.Address, Username: cmp.Or(user, n.BMC.Username), SealedPassword: sealed}
 		t.put(n)
 		staged = n
 		return nil
@@ -169,7 +185,8 @@ func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
 	if fleet.KindOf(err) != fleet.Denied || n.BMC.SealedPassword == "" {
 		return err
 	}
-	if _, err := e.prove(ctx, n); err == nil {
+	// One that has to be changed first is known all the same.
+	if _, err := e.prove(ctx, n); err == nil || fleet.CodeOf(err) == fleet.CodeBMCMustChange {
 		return e.dropNext(ctx, id)
 	} else if fleet.KindOf(err) != fleet.Denied {
 		return err
@@ -186,8 +203,8 @@ func (e *Engine) takeNext(ctx context.Context, id fleet.NodeID, proven fleet.BMC
 		if err != nil {
 			return err
 		}
-		proven.Own, proven.Next, proven.Findings = true, fleet.BMCAccount{}, n.BMC.Findings
-		n.BMC = proven.WithoutFindings(settled...)
+		proven.Findings, proven.Factory = n.BMC.Findings, n.BMC.Factory
+		n.BMC = proven.Taken(settled...)
 		t.put(n)
 		return nil
 	})

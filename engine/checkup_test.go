@@ -56,6 +56,8 @@ func (*ward) ClearLog(context.Context, fleet.Node) error { return nil }
 
 // Checkups implements Checkups.
 func (w *ward) Checkups(context.Context) (all []fleet.Checkup, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, c := range w.kept {
 		all = append(all, c)
 	}

@@ -27,11 +27,14 @@ type Options struct {
 	Setup      Setup         // nil: BIOS settings are left alone
 	Updater    Updater       // nil: firmware is left alone
 	Checkups   Checkups      // nil: what they say is forgotten at the end
+	AskEvery   time.Duration // between two questions after firmware and BIOS settings; 0: 20 s
 	CheckEvery time.Duration // between two checkups of a node; 0: 10 minutes; negative: none by itself
 
+	Maker    Maker    // nil: the accounts that BMCs come with are used, with another password
 	Accounts Accounts // nil: BMCs keep their passwords, and nobody looks for what is wrong with them
 	Checker  Checker  // nil: BMCs are not tested
 	Loaders  Loaders  // nil: DHCP says where
+	Media    Media    // nil: there are no CD images
 
 	TicketKey []byte // secret that boot tickets are sealed with; nil: a new one, and tickets do not outlive the engine
 
@@ -72,6 +75,9 @@ func New(o Options) *Engine {
 	if o.Parallel == 0 {
 		o.Parallel = 20
 	}
+	if o.AskEvery == 0 {
+		o.AskEvery = 20 * time.Second
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -106,15 +112,18 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, t := range e.world.hellos {
 		e.tickets.reached(t.Used)
 	}
+	for _, t := range e.world.medias {
+		e.tickets.reached(t.Made)
+	}
 	e.running = ctx
+	if err := e.loadCheckups(ctx); err != nil { // runs go by what BMCs have said
+		return err
+	}
 	for _, r := range e.Runs() {
 		if !r.State.Over() {
 			e.Log.InfoContext(ctx, "run resumed", "run", r.ID)
 			e.launch(r.ID)
 		}
-	}
-	if err := e.loadCheckups(ctx); err != nil {
-		return err
 	}
 	close(e.started)
 	e.runs.Go(func() { e.doRounds(ctx) })

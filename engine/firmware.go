@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,16 +11,20 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// An Updater installs firmware. It returns when the BMC says that it is done.
+// An Updater installs firmware. It returns when the BMC says that it is done. It
+// tells how far the job is before the BMC is asked and whenever there is more to
+// know, and goes on with a job that it is given: an image is not started twice.
 type Updater interface {
-	Update(ctx context.Context, n fleet.Node, c fleet.FirmwareChange, tell func(percent int)) error
+	Update(ctx context.Context, n fleet.Node, job fleet.FirmwareJob, keep func(fleet.FirmwareJob) error, tell func(percent int)) error
 }
 
-// How long a machine may take until it shows a new version, and how often it is
-// asked.
+// How long a machine may take until it shows a new version; a BMC until it
+// answers again, after its own; and until a BMC is done that does not say how
+// far it is.
 const (
 	versionWithin = 20 * time.Minute
-	versionEvery  = 20 * time.Second
+	silentWithin  = 10 * time.Minute
+	hiddenWithin  = 15 * time.Minute
 )
 
 // updates are those that are under way, and the last ones of each node. They
@@ -52,13 +55,14 @@ func (u *updates) begin(id fleet.NodeID, changes []fleet.FirmwareChange) bool {
 	return true
 }
 
-// end lets go of the node. What waited behind one that failed is not done.
+// end lets go of the node. What waited behind one that failed is not done, nor is
+// one that nobody follows any more.
 func (u *updates) end(id fleet.NodeID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.busy, id)
 	for i := range u.of[id] {
-		if u.of[id][i].State == fleet.FirmwareWaits {
+		if s := u.of[id][i].State; s == fleet.FirmwareWaits || s == fleet.FirmwareRunning {
 			u.of[id][i].State = fleet.FirmwareDiffers
 		}
 	}
@@ -104,37 +108,27 @@ func (e *Engine) firmwareDiff(n fleet.Node) []fleet.FirmwareChange {
 // UpdateFirmware brings components to the version that the site declares: all
 // of them, or one. It goes on after the answer, one after the other, and ends
 // with the first that fails. With restart the machine is restarted where a new
-// version counts from the next start on.
-func (e *Engine) UpdateFirmware(ctx context.Context, actor, ref, component string, restart bool) (fleet.Node, []fleet.FirmwareUpdate, error) {
+// version counts from the next start on; one that serves its cluster only with
+// force.
+func (e *Engine) UpdateFirmware(ctx context.Context, actor, ref string, o fleet.UpdateOptions) (fleet.Node, []fleet.FirmwareUpdate, error) {
 	n, _, err := e.Examine(ctx, ref) // what it has now, not yesterday
 	if err != nil {
 		return n, nil, err
 	}
 	changes := e.firmwareDiff(n)
-	if component != "" {
-		changes = slices.DeleteFunc(changes, func(c fleet.FirmwareChange) bool { return c.Component != component })
+	if o.Component != "" {
+		changes = slices.DeleteFunc(changes, func(c fleet.FirmwareChange) bool { return c.Component != o.Component })
 	}
 	if len(changes) == 0 {
 		return n, e.updates.show(n.ID, nil), nil
 	}
-	bad := func(code fleet.Code, hint string, err error) error {
-		return &fleet.Error{Kind: fleet.Conflict, Code: code, Op: "update firmware", On: "node " + n.Title(), Err: err, Hint: hint}
-	}
-	missing := slices.IndexFunc(changes, func(c fleet.FirmwareChange) bool { return c.Missing })
-	switch {
-	case e.Updater == nil:
-		return n, nil, withoutBMC(n, "update firmware")
-	case n.Run != "":
-		return n, nil, bad("E-RUN-ACTIVE", "wait for the run: provision runs watch "+string(n.Run), fmt.Errorf("run %s works on it", n.Run))
-	case missing >= 0:
-		return n, nil, bad(fleet.CodeBMCUnsupported, "see what it has: provision bmc show "+n.Title(), fmt.Errorf("its BMC lists no firmware of %q", changes[missing].Component))
-	case !e.updates.begin(n.ID, changes):
-		return n, nil, bad(fleet.CodeBMCBusy, "see how far it is: provision bmc update "+n.Title(), errors.New("its firmware is being updated already"))
+	if err := e.mayUpdate(n, changes, o); err != nil {
+		return n, nil, err
 	}
 	e.runs.Go(func() {
 		defer e.updates.end(n.ID)
 		for i := range changes {
-			if !e.updateOne(e.running, actor, n, i, changes[i], restart) {
+			if !e.updateOne(e.running, actor, n, i, changes[i], o.Restart) {
 				return
 			}
 		}
@@ -142,71 +136,51 @@ func (e *Engine) UpdateFirmware(ctx context.Context, actor, ref, component strin
 	return n, e.updates.show(n.ID, nil), nil
 }
 
-// updateOne updates one component, and says what came of it. It returns false
+// mayUpdate takes the node for these updates, or says why not.
+func (e *Engine) mayUpdate(n fleet.Node, changes []fleet.FirmwareChange, o fleet.UpdateOptions) error {
+	const op = "update firmware"
+	bad := func(code fleet.Code, hint string, err error) error {
+		return &fleet.Error{Kind: fleet.Conflict, Code: code, Op: op, On: "node " + n.Title(), Err: err, Hint: hint}
+	}
+	if o.Restart && !o.Force {
+		if err := n.CheckIdle(op, "--force"); err != nil {
+			return err
+		}
+	}
+	missing := slices.IndexFunc(changes, func(c fleet.FirmwareChange) bool { return c.Missing })
+	switch {
+	case e.Updater == nil:
+		return withoutBMC(n, op)
+	case n.Run != "":
+		return bad("E-RUN-ACTIVE", "wait for the run: provision runs watch "+string(n.Run), fmt.Errorf("run %s works on it", n.Run))
+	case missing >= 0:
+		return lacksComponent(n, changes[missing])
+	case !e.updates.begin(n.ID, changes):
+		return bad(fleet.CodeBMCBusy, "see how far it is: provision bmc update --dry-run "+n.Title(), errors.New("its firmware is being updated already"))
+	}
+	return nil
+}
+
+func lacksComponent(n fleet.Node, c fleet.FirmwareChange) error {
+	return &fleet.Error{
+		Kind: fleet.Conflict, Code: fleet.CodeBMCUnsupported, Op: "update firmware", On: "node " + n.Title(), Err: fmt.Errorf("its BMC lists no firmware of %q", c.Component),
+		Hint: "see what it has: provision bmc show " + n.Title(),
+	}
+}
+
+// updateOne updates one component, as somebody has asked for. It returns false
 // when the others shall be left alone.
 func (e *Engine) updateOne(ctx context.Context, actor string, n fleet.Node, i int, c fleet.FirmwareChange, restart bool) bool {
-	set := func(s fleet.FirmwareState, err error) {
-		e.updates.change(n.ID, i, func(u *fleet.FirmwareUpdate) {
-			u.State = s
-			if err != nil {
-				u.Error = fleet.CleanText(err.Error())
-			}
-		})
+	u := &updating{
+		e: e, node: n, at: i, actor: actor, event: fleet.EventChanged, job: fleet.FirmwareJob{FirmwareChange: c},
+		keep: func(context.Context, fleet.FirmwareJob) error { return nil }, // the BMC goes on by itself
 	}
-	set(fleet.FirmwareRunning, nil)
-	e.tellFirmware(ctx, actor, n, fmt.Sprintf("firmware of %s: %s to %s, from %s", c.Component, cmp.Or(c.Is, "unknown"), c.Want, c.URL))
-	err := e.Updater.Update(ctx, n, c, func(percent int) {
-		e.updates.change(n.ID, i, func(u *fleet.FirmwareUpdate) { u.Percent = percent })
-	})
-	if err == nil && !e.hasVersion(ctx, n, c) {
-		set(fleet.FirmwareRestart, nil)
-		if !restart {
-			e.tellFirmware(ctx, "engine", n, "firmware of "+c.Component+" is installed; it counts from the machine's next start on")
-			return true
-		}
-		if _, err = e.startAnew(ctx, actor, n, "for firmware of "+c.Component); err == nil {
-			err = e.awaitVersion(ctx, n, c)
+	if restart {
+		u.start = func(ctx context.Context, why string) error {
+			_, err := e.startAnew(ctx, actor, n, why)
+			return err
 		}
 	}
-	if err != nil {
-		set(fleet.FirmwareFailed, err)
-		e.tellFirmware(ctx, "engine", n, "firmware of "+c.Component+" not updated: "+err.Error())
-		return false
-	}
-	set(fleet.FirmwareDone, nil)
-	e.tellFirmware(ctx, "engine", n, "firmware of "+c.Component+" is "+c.Want+", read back")
-	return true
-}
-
-// hasVersion looks once whether the machine shows the version.
-func (e *Engine) hasVersion(ctx context.Context, n fleet.Node, c fleet.FirmwareChange) bool {
-	now, err := e.examine(ctx, n, true)
-	return err == nil && slices.ContainsFunc(now.Hardware.Firmware, func(f fleet.Firmware) bool { return f.ID == c.Component && f.Version == c.Want })
-}
-
-func (e *Engine) awaitVersion(ctx context.Context, n fleet.Node, c fleet.FirmwareChange) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, versionWithin, fmt.Errorf("the BMC says that it is installed, and shows another version after %s", versionWithin))
-	defer cancel()
-	tick := time.NewTicker(versionEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if e.hasVersion(ctx, n, c) {
-				return nil
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (e *Engine) tellFirmware(ctx context.Context, actor string, n fleet.Node, text string) {
-	err := e.update(context.WithoutCancel(ctx), func(t *tx) error {
-		t.event(fleet.EventChanged, n, actor, fleet.CleanText(text))
-		return nil
-	})
-	if err != nil {
-		e.Log.ErrorContext(ctx, "firmware update not recorded", "node", n.ID, "err", err)
-	}
+	err := u.do(ctx)
+	return err == nil || errors.Is(err, errNeedsStart)
 }

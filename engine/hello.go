@@ -18,10 +18,10 @@ import (
 func (e *Engine) Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error) {
 	e.alive(h.MAC, "")
 	var node fleet.Node
-	var stolen bool
+	var stolen, disc bool
 	err := e.update(ctx, func(t *tx) error {
 		var err error
-		if stolen, err = e.redeemHello(t, h); err != nil {
+		if stolen, disc, err = e.redeemHello(t, h); err != nil {
 			return err
 		}
 		n, known := e.NodeByMAC(h.MAC)
@@ -38,6 +38,9 @@ func (e *Engine) Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error) {
 		return fleet.Node{}, err
 	}
 	e.probe(node)
+	if disc {
+		e.ejectSoon(node)
+	}
 	e.Log.InfoContext(ctx, "agent said hello", "mac", node.MAC, "node", node.ID, "state", node.State)
 	return node, nil
 }
@@ -160,6 +163,9 @@ func (e *Engine) classify(t *tx, n *fleet.Node) {
 	// gets to see us sign in.
 	if n.Approved && r.BMC.Usable() && !n.BMC.Own {
 		n.BMC = n.BMC.Under(r.BMC, n.Inventory.BMC.Address)
+	}
+	if n.Approved { // whoever has made the account
+		n.BMC.Boot = r.BMC.Boot
 	}
 }
 

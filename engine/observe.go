@@ -165,7 +165,7 @@ func (e *Engine) record(ctx context.Context, facts []fleet.Evidence) error {
 // reach notes that a node got to a phase, in the node and in its run. Phases
 // before the one under way are no news: firmware asks twice.
 func (t *tx) reach(n fleet.Node, phase fleet.Phase) error {
-	if n.Run == "" {
+	if n.Run == "" || t.setup(n) && !phase.Setup() {
 		return nil
 	}
 	if order(phase) > order(n.Phase) && n.State == fleet.Installing {
@@ -178,6 +178,17 @@ func (t *tx) reach(n fleet.Node, phase fleet.Phase) error {
 			rn.Times = append(rn.Times, fleet.PhaseTime{Phase: phase, At: t.now})
 		}
 	})
+}
+
+// setup reports whether a node's run sees to its firmware and BIOS settings:
+// what boots meanwhile is not the boot that installs it.
+func (t *tx) setup(n fleet.Node) bool {
+	r, err := t.run(n.Run)
+	if err != nil {
+		return false
+	}
+	i := slices.IndexFunc(r.Nodes, func(rn fleet.RunNode) bool { return rn.Node == n.ID })
+	return i >= 0 && r.Nodes[i].Phase.Setup()
 }
 
 // order returns the place of a phase in a boot, from 1; 0 for none.

@@ -67,6 +67,7 @@ func (e *Engine) Apply(ctx context.Context, actor string, site fleet.Site, dryRu
 	}
 	var changes []string
 	err := e.update(ctx, func(t *tx) error {
+		site.Begun = e.Site().Begun
 		changes = diffSites(e.Site(), site)
 		if dryRun || len(changes) == 0 && reflect.DeepEqual(e.Site(), site) {
 			return nil
@@ -116,6 +117,7 @@ func diffSites(old, new fleet.Site) []string {
 	}
 	out = append(out, diffBy("subnet", old.Subnets, new.Subnets, func(n fleet.Subnet) string { return n.Name })...)
 	out = append(out, diffBy("rule", old.Rules, new.Rules, func(r fleet.Rule) string { return r.Name })...)
+	out = append(out, diffBy("BMC authority", old.BMCCA, new.BMCCA, func(a fleet.Authority) string { return a.File })...)
 	out = append(out, diffBy("BMC account", old.Factory, new.Factory, factoryName)...)
 	out = append(out, diffBy("firmware", old.Firmware, new.Firmware, func(t fleet.FirmwareTarget) string {
 		return strings.TrimSpace(t.Vendor + " " + t.Model + " " + t.Component)

@@ -22,6 +22,11 @@ func (e *Engine) Plan(_ context.Context, name fleet.PoolName) (fleet.Plan, error
 		return fleet.Plan{}, err
 	}
 	p := planPool(pool, prof, img, e.Nodes())
+	for i, it := range p.Items {
+		if n, ok := e.world.node(it.Node); ok && (it.Class == fleet.Add || it.Class == fleet.Replace) {
+			p.Items[i].Before = e.before(pool, n)
+		}
+	}
 	if r, ok := e.activeRun(name); ok {
 		p.Run, p.Carried = r.ID, r.Plan
 	}
@@ -108,6 +113,9 @@ func planNode(n fleet.Node, prof fleet.Profile, img fleet.Image) fleet.PlanItem 
 // holds only what an unfinished install of ours left on it.
 func planInstall(n fleet.Node, prof fleet.Profile, img fleet.Image) fleet.PlanItem {
 	d, err := fleet.ChooseDisk(prof.Disk, n.Inventory.Disks, img.Bytes)
+	if err == nil {
+		err = bootable(n.BMC)
+	}
 	switch {
 	case err != nil:
 		return fleet.PlanItem{Class: fleet.Add, Reason: "will fail: " + err.Error()}

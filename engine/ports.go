@@ -19,6 +19,12 @@ type Loaders interface {
 	LoaderURL(n fleet.Node) (string, error)
 }
 
+// Media says where a BMC finds the CD image of one boot of a node. The secret
+// is part of the URL.
+type Media interface {
+	MediaURL(ctx context.Context, n fleet.Node, secret string) (string, error)
+}
+
 // Power switches nodes through their BMCs. It returns when the BMC, asked
 // again, says that it is so.
 type Power interface {

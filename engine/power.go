@@ -86,19 +86,32 @@ func (e *Engine) switchNode(ctx context.Context, n fleet.Node, o fleet.PowerOrde
 	if d := n.BMC.Via(); d == fleet.DriverManual || d == fleet.DriverWOL {
 		return e.switchByHand(ctx, n, o)
 	}
-	if n.BMC.Via() == "" && e.Prober != nil {
-		found, err := e.Prober.Probe(ctx, n)
-		if err != nil {
-			return fleet.Switched{}, err
-		}
-		if n, err = e.keepBMC(ctx, n.ID, found); err != nil {
-			return fleet.Switched{}, err
-		}
+	n, err := e.probed(ctx, n)
+	if err != nil {
+		return fleet.Switched{}, err
 	}
 	n = e.settleOpen(ctx, n)
+	if o.Op == fleet.MediaNext && o.URL == "" {
+		return e.insertOwn(ctx, n, o)
+	}
 	done, err := e.Options.Power.Switch(ctx, n, o)
 	e.notePin(ctx, n, err)
-	return done, err
+	if err == nil && o.Op == fleet.MediaEject {
+		err = e.endMedia(ctx, n.MAC)
+	}
+	return done, masked(err)
+}
+
+// probed returns a node whose BMC was looked at: now, if nobody has yet.
+func (e *Engine) probed(ctx context.Context, n fleet.Node) (fleet.Node, error) {
+	if n.BMC.Via() != "" || e.Prober == nil {
+		return n, nil
+	}
+	found, err := e.Prober.Probe(ctx, n)
+	if err != nil {
+		return n, err
+	}
+	return e.keepBMC(ctx, n.ID, found)
 }
 
 // keepBMC stores what a probe has found.

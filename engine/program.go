@@ -33,6 +33,8 @@ type phaseWork struct {
 // the server: each function first looks whether its work is done already.
 func program() []phaseWork {
 	return []phaseWork{
+		{fleet.PhaseFirmware, 4 * time.Hour, 2, job.firmware},
+		{fleet.PhaseBIOS, 45 * time.Minute, 2, job.bios},
 		{fleet.PhasePower, 3 * time.Minute, 3, job.power},
 		{fleet.PhaseHello, 12 * time.Minute, 2, job.hello},
 		{fleet.PhaseDisk, 3 * time.Minute, 2, job.disk},
@@ -70,6 +72,9 @@ func (e *Engine) work(ctx context.Context, run fleet.RunID, node fleet.NodeID) {
 	if server.Err() != nil {
 		return // the server is stopping, whyever: the checkpoint stays
 	}
+	if err != nil {
+		j.clearDrive(context.WithoutCancel(ctx))
+	}
 	j.end(context.WithoutCancel(ctx), phases, at, err)
 }
 
@@ -86,6 +91,10 @@ func (j job) carryOn(ctx context.Context, phases []phaseWork) (int, error) {
 	attempts := map[fleet.Phase]int{phases[min(at, len(phases)-1)].phase: attempt - 1}
 	for at < len(phases) {
 		s := phases[at]
+		if !j.wants(s.phase) {
+			at++
+			continue
+		}
 		attempts[s.phase]++
 		err := j.attempt(ctx, s, attempts[s.phase])
 		if err == nil {
@@ -132,7 +141,8 @@ func pause(ctx context.Context, attempt int) error {
 func final(err error) bool {
 	switch fleet.CodeOf(err) {
 	case "E-DISK-NONE", "E-DISK-SMALL", "E-DISK-OTHER", "E-DISK-READONLY", "E-DISK-HOLDS", "E-CHUNK-CORRUPT", "E-TRUST",
-		"E-BMC-NONE", fleet.CodeBMCLogin, fleet.CodeBMCDenied, fleet.CodeBMCCipher, fleet.CodeBMCPin, fleet.CodeBMCNotProbed, fleet.CodeBMCSeveral, fleet.CodeBMCUnsupported, "E-IMAGE", "E-CLUSTER-NO-MANAGER", "E-CLUSTER-FOREIGN":
+		"E-BMC-NONE", fleet.CodeBMCLogin, fleet.CodeBMCDenied, fleet.CodeBMCCipher, fleet.CodeBMCPin, fleet.CodeBMCNotProbed, fleet.CodeBMCSeveral, fleet.CodeBMCUnsupported, fleet.CodeBMCUnclear,
+		fleet.CodeMediaNone, fleet.CodeMediaImage, "E-IMAGE", "E-CLUSTER-NO-MANAGER", "E-CLUSTER-FOREIGN":
 		return true
 	}
 	return false
@@ -188,15 +198,15 @@ func (j job) enter(ctx context.Context, phase fleet.Phase, attempt int) error {
 		if err != nil {
 			return err
 		}
-		// The phases of the firmware come by evidence, inside of hello.
+		// The phases of the boot firmware come by evidence, inside of hello.
 		if phase != fleet.PhaseHello {
 			n.Phase, n.Progress = phase, 0
 		}
 		t.put(n)
 		return t.runNode(j.run, j.node, func(rn *fleet.RunNode) {
 			rn.Phase, rn.Attempt = phase, attempt
-			if phase == fleet.PhasePower {
-				rn.Times = nil // a new boot
+			if phase == fleet.PhasePower { // a new boot
+				rn.Times = slices.DeleteFunc(rn.Times, func(p fleet.PhaseTime) bool { return !p.Phase.Setup() })
 			}
 		})
 	})

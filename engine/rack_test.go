@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"sync"
 	"testing"
@@ -20,11 +21,14 @@ var errPulled = errors.New("the plug was pulled")
 // A memoryStore keeps the world as JSON, as it would be on disk, and can be
 // told to pull the plug: from its nth save on nothing is stored any more.
 type memoryStore struct {
-	mu    sync.Mutex
-	world fleet.World
-	saves int
-	pull  int // 0: never
-	onCut func()
+	mu     sync.Mutex
+	world  fleet.World
+	saves  int
+	pull   int                        // 0: never
+	dieAt  func(n fleet.RunNode) bool // pull the plug once this is stored
+	dead   bool
+	events []fleet.Event
+	onCut  func()
 }
 
 func (s *memoryStore) Load(context.Context) (fleet.World, error) {
@@ -50,6 +54,9 @@ func (s *memoryStore) Save(_ context.Context, c fleet.Change) error {
 		}
 		return errPulled
 	}
+	if s.dead {
+		return errPulled
+	}
 	if c.Site != nil {
 		s.world.Site = *c.Site
 	}
@@ -63,6 +70,15 @@ func (s *memoryStore) Save(_ context.Context, c fleet.Change) error {
 		s.world.Tickets = put(s.world.Tickets, t, func(o fleet.Ticket) bool { return o.Hash == t.Hash })
 	}
 	s.world.LastSeq += int64(len(c.Events))
+	s.events = append(s.events, c.Events...)
+	if s.dieAt != nil {
+		for _, r := range c.Runs {
+			if slices.ContainsFunc(r.Nodes, s.dieAt) {
+				s.dead = true
+				s.onCut()
+			}
+		}
+	}
 	return nil
 }
 
@@ -84,6 +100,9 @@ type machine struct {
 	pxeNext  bool
 	needsOff bool   // to be told what to boot
 	url      string // that it was told to boot from
+	disc     string // URL of what is in its virtual CD drive
+	stuck    bool   // its drive, which nothing can be taken out of
+	deaf     bool   // to what its BMC shows it: it never boots a CD
 	hangs    int    // so many boots of the ramdisk's kernel
 	boots    int
 	wiped    int
@@ -105,7 +124,9 @@ type rack struct {
 	formed   int
 	rotated  int
 	members  map[string]bool
-	bmc      *fakeBMC // of all machines; nil: there is nothing to be made on it
+	bmc      *fakeBMC  // of all machines; nil: there is nothing to be made on it
+	shop     *workshop // their firmware; nil: nobody changes it
+	wipedAs  []string  // versions and settings when a disk was wiped
 }
 
 func newRack(ctx context.Context, t *testing.T, n int) *rack {
@@ -124,10 +145,13 @@ func (r *rack) engine() *Engine {
 }
 
 // Switch implements Power.
-func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
+func (r *rack) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.machines[n.MAC]
+	if r.shop != nil && (o.Op == fleet.PowerCycle || o.Op == fleet.PowerOn) {
+		_, _ = r.shop.Switch(ctx, n, o)
+	}
 	switch o.Op {
 	case fleet.PXENext, fleet.HTTPNext:
 		m.url = o.URL
@@ -135,6 +159,13 @@ func (r *rack) Switch(_ context.Context, n fleet.Node, o fleet.PowerOrder) (flee
 			return fleet.Switched{}, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCNeedsOff, Err: errors.New("it is on")}
 		}
 		m.pxeNext = true
+	case fleet.MediaNext:
+		m.disc, m.pxeNext = o.URL, true
+	case fleet.MediaEject:
+		if m.stuck {
+			return fleet.Switched{}, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCNoEffect, Hint: "pull " + m.disc, Err: errors.New("it stays in: " + m.disc)}
+		}
+		m.disc = ""
 	case fleet.PowerCycle, fleet.PowerOn:
 		m.powerOn() //nolint:contextcheck // the machine outlives the request
 	case fleet.PowerOff:
@@ -228,10 +259,27 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 		return false
 	}
 	addr := netip.MustParseAddr("10.77.0.10")
-	e.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseDHCP})
-	secret, err := e.MintHello(ctx, m.mac, addr)
-	if err != nil {
+	m.rack.mu.Lock()
+	disc, deaf := m.disc, m.deaf
+	m.rack.mu.Unlock()
+	if deaf {
 		return false
+	}
+	var secret string
+	if disc != "" {
+		at, err := e.OpenMedia(path.Base(disc))
+		if err != nil {
+			return false
+		}
+		e.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseLoader})
+		secret = at.Hello
+	}
+	e.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseDHCP})
+	if disc == "" {
+		var err error
+		if secret, err = e.MintHello(ctx, m.mac, addr); err != nil {
+			return false
+		}
 	}
 	m.sleep(ctx, 5*time.Second)
 	n, err := e.Hello(ctx, fleet.Hello{Ticket: secret, Key: fleet.HashSecret(boot), Addr: addr, BootID: boot, MAC: m.mac, Placed: true, UUID: string(m.mac), Inventory: fleet.Inventory{
@@ -239,7 +287,9 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 		Disks: []fleet.Disk{{ID: "virtio-" + string(m.mac), Serial: string(m.mac), Name: "vda", Bytes: m.diskSize, Holds: m.holds}},
 		BMC:   fleet.InventoryBMC{Present: true, Address: bmcAddress},
 	}})
-	if err == nil {
+	m.rack.mu.Lock()
+	defer m.rack.mu.Unlock()
+	if err == nil && m.node == "" { // boots that follow each other at once may overlap
 		m.node = n.ID
 	}
 	return err == nil
@@ -261,6 +311,9 @@ func (m *machine) carryOut(ctx context.Context, e *Engine, s fleet.Step) fleet.S
 	case fleet.StepDisk:
 		m.wiped++
 		m.onDisk = false
+		if m.rack.shop != nil {
+			m.rack.wipedAs = append(m.rack.wipedAs, m.rack.shop.state())
+		}
 	case fleet.StepWrite:
 		m.written++
 		m.onDisk = true
@@ -358,6 +411,12 @@ func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
 	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, TicketKey: []byte("the key of this rack")}
 	if r.bmc != nil {
 		o.Prober, o.Vault, o.Accounts = r.bmc, r.bmc, r.bmc
+		if r.bmc.maker {
+			o.Maker = r.bmc
+		}
+	}
+	if r.shop != nil {
+		o.Setup, o.Updater, o.Examiner, o.Checkups, o.CheckEvery = r.shop, r.shop, r.shop, r.shop, -1
 	}
 	e := New(o)
 	ctx, cancel := context.WithCancel(ctx)

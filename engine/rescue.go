@@ -79,6 +79,9 @@ func (e *Engine) EndRescue(ctx context.Context, actor, ref string, restart bool)
 	if found, err = e.leaveRescue(ctx, actor, found.ID); err != nil || !restart || !found.BMC.Usable() {
 		return found, err
 	}
+	if err := e.emptyDrive(ctx, found); err != nil {
+		return found, err
+	}
 	if !found.System.InstalledAt.IsZero() {
 		return found, e.restart(ctx, actor, found, fleet.DiskNext)
 	}

@@ -69,12 +69,15 @@ func (e *Engine) resealSite(ctx context.Context, seal Resealer) (int, error) {
 	r := &resealing{seal: seal}
 	err := e.update(ctx, func(t *tx) error {
 		site := e.Site()
-		site.Rules, site.Factory = slices.Clone(site.Rules), slices.Clone(site.Factory)
+		site.Rules, site.Factory, site.Begun = slices.Clone(site.Rules), slices.Clone(site.Factory), slices.Clone(site.Begun)
 		for i := range site.Rules {
 			r.value("", &site.Rules[i].BMC.SealedPassword)
 		}
 		for i := range site.Factory {
 			r.value("", &site.Factory[i].SealedPassword)
+		}
+		for i := range site.Begun {
+			r.value("", &site.Begun[i].SealedPassword)
 		}
 		if r.done > 0 {
 			t.site = &site
@@ -121,7 +124,7 @@ func (e *Engine) Sealed(key func(sealed string) string) map[string]int {
 	for _, r := range site.Rules {
 		count(r.BMC.SealedPassword)
 	}
-	for _, f := range site.Factory {
+	for _, f := range slices.Concat(site.Factory, site.Begun) {
 		count(f.SealedPassword)
 	}
 	for _, n := range e.Nodes() {

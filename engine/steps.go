@@ -52,6 +52,9 @@ func (j job) power(ctx context.Context) error {
 		return err
 	}
 	text := "next boot from " + cmp.Or(order.URL, "the network") + ", "
+	if order.Op == fleet.MediaNext {
+		text = "next boot from a CD image of ours, "
+	}
 	if n.BMC.Via().SetsBoot() {
 		if err := j.bootNext(ctx, n, order); err != nil {
 			return err
@@ -77,9 +80,13 @@ func (j job) power(ctx context.Context) error {
 	})
 }
 
-// networkBoot is how a node is told to boot from the network.
+// networkBoot is how a node is told to boot what we give it.
 func (e *Engine) networkBoot(n fleet.Node) (fleet.PowerOrder, error) {
-	if n.BMC.Boot != fleet.BootHTTP {
+	switch n.BMC.Boot {
+	case fleet.BootHTTP:
+	case fleet.BootMedia:
+		return fleet.PowerOrder{Op: fleet.MediaNext}, nil
+	default:
 		return fleet.PowerOrder{Op: fleet.PXENext}, nil
 	}
 	o := fleet.PowerOrder{Op: fleet.HTTPNext, Firmware: "uefi"}
@@ -161,6 +168,9 @@ func silent(n fleet.Node, err error) error {
 		fleet.PhaseLoader: "it fetched the loader and never the script: Secure Boot may refuse the loader, or its network card is not known to it",
 		fleet.PhaseScript: "it fetched the script and never the kernel: see its console",
 		fleet.PhaseKernel: "it fetched kernel and ramdisk and its agent never said hello: too little memory, or its network card's driver is missing",
+	}
+	if n.BMC.Boot == fleet.BootMedia && !errors.Is(err, context.Canceled) {
+		return silentCD(n, err)
 	}
 	if !errors.Is(err, context.Canceled) && missing[n.Phase] != "" {
 		return &fleet.Error{Kind: fleet.Unreachable, Code: "E-BOOT-SILENT", Op: "wait for agent", On: "node " + n.Title(), Err: err, Hint: missing[n.Phase]}
@@ -288,8 +298,11 @@ func (j job) seed(ctx context.Context) error {
 // reboot sends the machine to its disk. It counts as installed before it goes
 // down, so that a firmware that asks the network again is told "local disk".
 func (j job) reboot(ctx context.Context) error {
-	_, rn, err := j.load()
+	n, rn, err := j.load()
 	if err != nil {
+		return err
+	}
+	if err := j.e.emptyDrive(ctx, n); err != nil {
 		return err
 	}
 	if err := j.change(ctx, func(n *fleet.Node) { n.State = fleet.Installed }); err != nil {

@@ -84,32 +84,40 @@ func (t *tickets) isReached(place int64) bool {
 
 // make returns a new ticket for a machine at an address.
 func (t *tickets) make(mac fleet.MAC, addr netip.Addr) string {
+	return t.write(t.place(), time.Now().Add(helloLife), mac, addr)
+}
+
+// write returns the ticket of a place and an end, which is the same each time.
+func (t *tickets) write(place int64, end time.Time, mac fleet.MAC, addr netip.Addr) string {
 	var raw [ticketBody + ticketTag]byte
-	binary.BigEndian.PutUint64(raw[:], uint64(t.place()))
-	binary.BigEndian.PutUint64(raw[8:], uint64(time.Now().Add(helloLife).UnixNano()))
+	binary.BigEndian.PutUint64(raw[:], uint64(place))
+	binary.BigEndian.PutUint64(raw[8:], uint64(end.UnixNano()))
 	t.seal(raw[ticketBody:], raw[:ticketBody], mac, addr)
 	return base64.RawURLEncoding.EncodeToString(raw[:])
 }
 
-// open returns the ticket that a machine at an address shows.
-func (t *tickets) open(secret string, mac fleet.MAC, addr netip.Addr) (fleet.Ticket, error) {
+// open returns the ticket that a machine at an address shows. cd says that it
+// stood on a CD image, which was made before the machine had an address.
+func (t *tickets) open(secret string, mac fleet.MAC, addr netip.Addr) (ticket fleet.Ticket, cd bool, err error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(secret)
 	if err != nil || len(raw) != ticketBody+ticketTag {
-		return fleet.Ticket{}, badTicket(errors.New("it is none"))
+		return fleet.Ticket{}, false, badTicket(errors.New("it is none"))
 	}
-	var tag [ticketTag]byte
+	var tag, cdTag [ticketTag]byte
 	t.seal(tag[:], raw[:ticketBody], mac, addr)
-	if !hmac.Equal(tag[:], raw[ticketBody:]) {
-		return fleet.Ticket{}, badTicket(errors.New("it was not made for this machine at this address"))
+	t.seal(cdTag[:], raw[:ticketBody], mac, netip.Addr{})
+	cd = hmac.Equal(cdTag[:], raw[ticketBody:])
+	if !cd && !hmac.Equal(tag[:], raw[ticketBody:]) {
+		return fleet.Ticket{}, false, badTicket(errors.New("it was not made for this machine at this address"))
 	}
-	ticket := fleet.Ticket{
+	ticket = fleet.Ticket{
 		Hash: fleet.HashSecret(secret), Purpose: fleet.TicketHello, MAC: mac, Addr: addr,
 		Made: int64(binary.BigEndian.Uint64(raw)), Expires: time.Unix(0, int64(binary.BigEndian.Uint64(raw[8:]))),
 	}
 	if time.Now().After(ticket.Expires) || !t.isReached(ticket.Made) {
-		return fleet.Ticket{}, badTicket(errors.New("it has expired"))
+		return fleet.Ticket{}, false, badTicket(errors.New("it has expired"))
 	}
-	return ticket, nil
+	return ticket, cd, nil
 }
 
 // seal writes the tag of a ticket's body into tag.
@@ -132,29 +140,54 @@ func (t *tickets) seal(tag, body []byte, mac fleet.MAC, addr netip.Addr) {
 // MintHello makes the ticket with which the machine that boots with this MAC
 // from this address may say hello, once.
 func (e *Engine) MintHello(_ context.Context, mac fleet.MAC, addr netip.Addr) (string, error) {
+	if !addr.IsValid() {
+		return "", badTicket(errors.New("it would be for no address"))
+	}
 	return e.tickets.make(mac, addr), nil
 }
 
 // redeemHello redeems a boot ticket. stolen says that another one did so
-// before with what was this machine's, or the other way round.
-func (e *Engine) redeemHello(t *tx, h fleet.Hello) (stolen bool, err error) {
-	ticket, err := e.tickets.open(h.Ticket, h.MAC, h.Addr)
+// before with what was this machine's, or the other way round; disc, that there
+// is a CD image for this machine, whether it has booted that or something else:
+// it ends with the hello.
+func (e *Engine) redeemHello(t *tx, h fleet.Hello) (stolen, disc bool, err error) {
+	ticket, cd, err := e.openHello(h)
 	if err != nil {
-		return false, err
+		return false, cd, err
 	}
 	t.w.forgetTickets(t.now)
-	last, used := t.w.lastHello(h.MAC)
+	last, used := t.w.lastHello(ticket.MAC)
 	switch {
 	case used && ticket.Made < last.Used && last.Key != h.Key:
-		return true, nil
+		return true, cd, nil
 	case used && ticket.Hash == last.Hash:
-		return false, nil
+		return false, cd, nil
 	case used && ticket.Made < last.Used:
-		return false, badTicket(errors.New("a later one was redeemed"))
+		return false, cd, badTicket(errors.New("a later one was redeemed"))
+	}
+	m, _ := t.w.media(ticket.MAC)
+	disc = t.endMedia(ticket.MAC, m.Made)
+	if cd && (!disc || m.Made != ticket.Made) {
+		return false, false, badTicket(errors.New("its CD image has ended, or a later one was made"))
 	}
 	ticket.Redeemed, ticket.Key, ticket.Used = t.now, h.Key, e.tickets.place()
 	t.tickets[ticket.Hash] = ticket
-	return false, nil
+	return false, disc, nil
+}
+
+// openHello returns the ticket of a hello. One that stood on a CD image is for
+// the node, whichever of its cards has the cable: only one that booted from the
+// network is known to have it.
+func (e *Engine) openHello(h fleet.Hello) (fleet.Ticket, bool, error) {
+	ticket, cd, err := e.tickets.open(h.Ticket, h.MAC, h.Addr)
+	n, known := e.NodeByMAC(h.MAC)
+	if err == nil || !known || n.MAC == h.MAC {
+		return ticket, cd, err
+	}
+	if of, cd, otherwise := e.tickets.open(h.Ticket, n.MAC, h.Addr); otherwise == nil && cd {
+		return of, true, nil
+	}
+	return ticket, cd, err
 }
 
 func badTicket(err error) error {
@@ -183,6 +216,11 @@ func (w *world) lastHello(mac fleet.MAC) (fleet.Ticket, bool) {
 // keepTicket puts a stored ticket where it is looked for; the caller holds mu.
 func (w *world) keepTicket(t fleet.Ticket) {
 	switch {
+	case t.Purpose == fleet.TicketMedia:
+		w.tickets[t.Hash] = t
+		if t.Made >= w.medias[t.MAC].Made {
+			w.medias[t.MAC] = t
+		}
 	case t.Purpose != fleet.TicketHello:
 		w.tickets[t.Hash] = t
 	case t.Redeemed.IsZero(): // of an earlier version, which kept them from the start
@@ -203,6 +241,11 @@ func (w *world) forgetTickets(now time.Time) {
 	for h, t := range w.tickets {
 		if now.After(t.Expires) {
 			delete(w.tickets, h)
+		}
+	}
+	for mac, t := range w.medias {
+		if now.After(t.Expires) {
+			delete(w.medias, mac)
 		}
 	}
 	for mac, t := range w.hellos {

@@ -18,6 +18,7 @@ type ticketDesk struct {
 	store *memoryStore
 	e     *Engine
 	kill  func()
+	media Media // may be nil
 }
 
 const deskMAC fleet.MAC = "52:54:00:00:00:01"
@@ -28,6 +29,7 @@ func (d *ticketDesk) restart() {
 	time.Sleep(time.Second) //nolint:forbidigo // fake time: synctest
 	d.kill()
 	d.e, d.kill = d.rack.serve(d.store)
+	d.e.Media = d.media
 }
 
 func (d *ticketDesk) mint() string {
@@ -155,10 +157,10 @@ func TestATicketFromTheFutureIsRefused(t *testing.T) {
 		before := newTickets(key)
 		before.reached(time.Now().Add(time.Hour).UnixNano())
 		secret := before.make(deskMAC, deskAddr)
-		if _, err := before.open(secret, deskMAC, deskAddr); err != nil {
+		if _, _, err := before.open(secret, deskMAC, deskAddr); err != nil {
 			t.Errorf("open by its maker: %v", err)
 		}
-		if _, err := newTickets(key).open(secret, deskMAC, deskAddr); fleet.CodeOf(err) != "E-TICKET" {
+		if _, _, err := newTickets(key).open(secret, deskMAC, deskAddr); fleet.CodeOf(err) != "E-TICKET" {
 			t.Errorf("open an hour before it was made = %v, want E-TICKET", err)
 		}
 	})
@@ -170,7 +172,7 @@ func FuzzNoTextIsATicket(f *testing.F) {
 	f.Add("")
 	f.Add("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
 	f.Fuzz(func(t *testing.T, secret string) {
-		if ticket, err := desk.open(secret, deskMAC, deskAddr); err == nil {
+		if ticket, _, err := desk.open(secret, deskMAC, deskAddr); err == nil {
 			t.Errorf("open(%q) = %+v", secret, ticket)
 		}
 	})

@@ -20,8 +20,9 @@ type world struct {
 	byMAC   map[fleet.MAC]fleet.NodeID
 	byName  map[string]fleet.NodeID
 	runs    map[fleet.RunID]fleet.Run
-	tickets map[[32]byte]fleet.Ticket  // for joining
+	tickets map[[32]byte]fleet.Ticket  // for joining, and for CD images
 	hellos  map[fleet.MAC]fleet.Ticket // redeemed last
+	medias  map[fleet.MAC]fleet.Ticket // of the CD image that was made last
 	swept   time.Time                  // when expired tickets were dropped
 	seq     int64
 	changed chan struct{} // closed and replaced at each change
@@ -35,6 +36,7 @@ func newWorld() *world {
 		runs:    map[fleet.RunID]fleet.Run{},
 		tickets: map[[32]byte]fleet.Ticket{},
 		hellos:  map[fleet.MAC]fleet.Ticket{},
+		medias:  map[fleet.MAC]fleet.Ticket{},
 		changed: make(chan struct{}),
 	}
 }

@@ -2,7 +2,9 @@ package fleet
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
+	"strings"
 )
 
 // A BMCDriver is a way to switch a machine.
@@ -51,6 +53,9 @@ func (d BMCDriver) Web() bool {
 	return slices.Contains([]BMCDriver{DriverRedfish, DriverDell, DriverSupermicro, DriverOpenBMC, DriverASRockRack}, d)
 }
 
+// ShowsMedia reports whether the driver can have the BMC show an image as a CD.
+func (d BMCDriver) ShowsMedia() bool { return d.Web() }
+
 // A BMC is how a node's power is reached: by its baseboard controller, mostly.
 type BMC struct {
 	Wanted  BMCDriver // what the site says; "" lets a probe choose
@@ -74,17 +79,21 @@ type BMC struct {
 	Quirks  BMCQuirks // of the site's profile for that model
 
 	Own      bool       // we made its password: rules do not replace it
+	Factory  string     // user that it came with, whose password is still to be changed; "" for none
 	Next     BMCAccount // an account that it may have got from us, and that is not proven yet; zero for none
 	Findings []Finding  // what somebody should see to
 }
 
-// A BootMethod is how runs have a machine boot from the network.
+// A BootMethod is how runs have a machine boot what we give it.
 type BootMethod string
 
 // The boot methods.
 const (
 	BootPXE  BootMethod = ""     // the network, however its firmware does that
 	BootHTTP BootMethod = "http" // UEFI HTTP boot, from a URL that its BMC is given
+
+	// BootMedia is not by the network: its BMC shows it a CD image of ours.
+	BootMedia BootMethod = "media"
 )
 
 // BMCPorts are the ports of a BMC that are not the usual ones.
@@ -130,6 +139,15 @@ func (b BMC) Learned(found BMC) BMC {
 	return b
 }
 
+// IP returns the BMC's address where it is no name.
+func (b BMC) IP() (netip.Addr, bool) {
+	if at, err := netip.ParseAddrPort(b.Address); err == nil {
+		return at.Addr().Unmap(), true
+	}
+	a, err := netip.ParseAddr(strings.Trim(b.Address, "[]"))
+	return a.Unmap(), err == nil
+}
+
 // Usable reports whether there is a way to switch the node.
 func (b BMC) Usable() bool { return b.Address != "" || b.Via() != "" && !b.Via().SignsIn() }
 
@@ -146,9 +164,26 @@ type BMCAccess struct {
 	System         string // Redfish: path of the machine's system; "" lets a probe choose
 	Username       string // without a password: of the account that is made; "": [OwnUser]
 	PasswordFile   string
-	SealedPassword string // filled in by whoever read the file
+	SealedPassword string    // filled in by whoever read the file
+	CA             Authority // in the place of the site's, zero for those
 	Outlets        PDUOutlets
 	Boot           BootMethod
+}
+
+// An Authority has signed the TLS certificates of BMCs: a file with
+// certificates in PEM, and what is in it.
+type Authority struct {
+	File string
+	PEM  string // filled in by whoever read the file
+}
+
+// Authorities returns whose signature on the TLS certificate of a node's BMC is
+// enough: those of its rule, or else of the site.
+func (s Site) Authorities(n Node) []Authority {
+	if r, ok := s.MatchRule(n); ok && r.BMC.CA.File != "" {
+		return []Authority{r.BMC.CA}
+	}
+	return s.BMCCA
 }
 
 // Usable reports whether the rule says enough to switch a machine.

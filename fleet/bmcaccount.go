@@ -64,6 +64,21 @@ func (b BMC) Candidate(a BMCAccount) BMC {
 	return b
 }
 
+// Taken returns the BMC as one whose account, one of ours, has signed in: what
+// was open about accounts is over, but for the one that it came with, when that
+// is another.
+func (b BMC) Taken(settled ...string) BMC {
+	b.Own, b.Next = true, BMCAccount{}
+	if b.Factory == b.Username {
+		b.Factory = ""
+	}
+	b = b.WithoutFindings(settled...)
+	if b.Factory == "" {
+		b = b.WithoutFindings(CodeBMCFactory)
+	}
+	return b
+}
+
 // MakesAccount reports whether accounts with passwords of ours are made on the
 // BMCs of the rule's machines.
 func (a BMCAccess) MakesAccount() bool {

@@ -27,6 +27,8 @@ const (
 	CodePoolExhausted = "E-DHCP-POOL-EXHAUSTED"
 	CodeUnknownRelay  = "E-DHCP-RELAY-UNKNOWN"
 	CodeRelaySilent   = "E-RELAY-AWAY"
+	CodeRelayNoIPv6   = "E-RELAY-NO-IPV6"
+	CodeRelayDisk     = "E-RELAY-DISK"
 	CodeUnknownShare  = "E-DHCP-UNKNOWN-SHARE"
 	CodeReservedHeld  = "E-DHCP-RESERVED-HELD"
 	CodeConflict      = "E-DHCP-ADDRESS-CONFLICT"
@@ -62,6 +64,8 @@ var diagnoses = []Diagnosis{
 	{CodePoolExhausted, "no address is free", "add a range to the subnet in site.yaml, or make its lease time shorter: {on}"},
 	{CodeUnknownRelay, "a relay forwards requests from a network that is not declared", "declare a subnet that contains the relay's address in site.yaml, or take the helper address off that router: {on}"},
 	{CodeRelaySilent, "a relay of ours is not heard", "see that provision relay runs there and reaches the https port of this server, or take it off the list: provision relays remove NAME; known nodes there go on meanwhile, all others wait: {on}"},
+	{CodeRelayNoIPv6, "a relay of ours does not serve all of IPv6 on its networks", "mend on that machine what the detail names: stop the program that has UDP port 547, let its kernel have IPv6, take an address away that another machine has too, or name the server's address with --dhcp6-server where its name has none of IPv6: {on}"},
+	{CodeRelayDisk, "a relay of ours cannot write to its disk", "make room in its state folder, or mend that disk: it goes on with what it knows, serves from memory and cache what is there, and forgets the rest when it is restarted: {on}"},
 	{CodeUnknownShare, "machines that nobody has approved use up their share of the addresses", "approve the machines that are yours, or raise unknown_share of the subnet in site.yaml; if you know none of them, somebody makes up MAC addresses: {on}"},
 	{CodeReservedHeld, "an address that is reserved is in another's hands", "take it off the machine that has it, or change the reservation in site.yaml: {on}"},
 	{CodeConflict, "a machine without a lease uses an address of the ranges", "give that machine another address, or add this one to exclude: of the subnet in site.yaml: {on}"},

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 )
 
 // A FirmwareTarget is the version that a component shall have on machines of a
@@ -46,13 +48,58 @@ type FirmwareUpdate struct {
 	Error   string
 }
 
-// FirmwareDiff returns which components of a machine have not the version that
-// they shall have, in the order in which that is declared.
-func (s Site) FirmwareDiff(vendor, model string, have []Firmware) (changes []FirmwareChange) {
+// UpdateOptions say which firmware is updated, and what that may do to the
+// machine.
+type UpdateOptions struct {
+	Component string // "": all
+	Restart   bool   // where a version counts from the next start on
+	Force     bool   // also when it serves its cluster
+}
+
+// A FirmwareJob is one update, with how far it has come: what has to be known
+// to go on with it, so that no image is started twice.
+type FirmwareJob struct {
+	FirmwareChange
+	Stage  JobStage
+	At     time.Time // when the stage began
+	Task   string    // where the BMC says how far it is; "" while that is not known
+	Before []string  // the tasks that the BMC had before
+	Listed bool      // it lists its tasks, so that a new one is found
+}
+
+// A JobStage is how far a [FirmwareJob] is.
+type JobStage string
+
+// The stages, in order.
+const (
+	JobNew       JobStage = ""
+	JobAsked     JobStage = "asked"     // the BMC is being asked; whether it has heard, its tasks tell
+	JobRunning   JobStage = "running"   // the BMC works on it
+	JobInstalled JobStage = "installed" // it counts already, or from the next start on
+	JobRestarted JobStage = "restarted" // the machine was restarted for it
+)
+
+// FirmwareOf returns what machines of a model shall have: of targets that are
+// there twice for a component, the later one, in the place of the first.
+func (s Site) FirmwareOf(vendor, model string) (targets []FirmwareTarget) {
 	for _, t := range s.Firmware {
 		if !containsFold(vendor, t.Vendor) || !containsFold(model, t.Model) {
 			continue
 		}
+		same := func(x FirmwareTarget) bool { return strings.EqualFold(x.Component, t.Component) }
+		if i := slices.IndexFunc(targets, same); i >= 0 {
+			targets[i] = t
+			continue
+		}
+		targets = append(targets, t)
+	}
+	return targets
+}
+
+// FirmwareDiff returns which components of a machine have not the version that
+// they shall have, in the order in which that is declared.
+func (s Site) FirmwareDiff(vendor, model string, have []Firmware) (changes []FirmwareChange) {
+	for _, t := range s.FirmwareOf(vendor, model) {
 		c := FirmwareChange{Component: t.Component, Want: t.Version, URL: t.URL, Missing: true}
 		for _, f := range have {
 			if strings.EqualFold(f.ID, t.Component) || strings.EqualFold(f.Name, t.Component) {

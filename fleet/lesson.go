@@ -2,11 +2,16 @@ package fleet
 
 import "time"
 
-// A Lesson is what boots have taught about the loaders of one model.
+// A Lesson is what boots have taught about one model: its loaders, or
+// what comes through to it.
 type Lesson struct {
 	Model    Quirk    // which machines: Vendor and Product, or MACPrefix, and Platform
 	Good     []string // the loaders that have worked
 	Failures []LoaderFailure
+
+	// BlockSize is the largest TFTP block that gets through to them; 0 when nothing
+	// is known. It has nothing to do with the platform, whose Model has none.
+	BlockSize int
 }
 
 // A LoaderFailure is one boot in which a loader was fetched and nothing came

@@ -7,8 +7,11 @@ import "time"
 // last one seen, the one that should have followed, and how long ago.
 type Phase string
 
-// The phases of a boot and an install.
+// The phases of a boot and an install. The first two are there for pools that
+// want them.
 const (
+	PhaseFirmware  Phase = "firmware"   // its firmware has the declared versions
+	PhaseBIOS      Phase = "bios"       // its BIOS settings are those of its profile
 	PhasePower     Phase = "power"      // our power-on was acknowledged by the BMC
 	PhaseDHCP      Phase = "dhcp"       // the firmware's first DISCOVER
 	PhaseLoader    Phase = "loader"     // network boot program requested
@@ -25,9 +28,14 @@ const (
 	PhaseActive    Phase = "active"     // confirmed by the cluster and activated
 )
 
+// Setup reports whether the phase is before the boot that installs a machine:
+// what boots in it is not that one.
+func (p Phase) Setup() bool { return p == PhaseFirmware || p == PhaseBIOS }
+
 // Phases returns all phases in order.
 func Phases() []Phase {
 	return []Phase{
+		PhaseFirmware, PhaseBIOS,
 		PhasePower, PhaseDHCP, PhaseLoader, PhaseScript, PhaseKernel, PhaseHello, PhaseDisk, PhaseWrite,
 		PhaseSeed, PhaseReboot, PhaseFirstBoot, PhaseDocker, PhaseJoin, PhaseActive,
 	}

@@ -19,7 +19,7 @@ const (
 	SetupNext PowerOp = "setup-next" // enter the firmware's setup
 	HTTPNext  PowerOp = "http-next"  // boot from a URL, by UEFI HTTP
 
-	MediaNext  PowerOp = "media-next"  // put the image of a URL into the virtual CD drive, and boot from it
+	MediaNext  PowerOp = "media-next"  // put an image into the virtual CD drive, and boot from it
 	MediaEject PowerOp = "media-eject" // take it out
 )
 
@@ -45,7 +45,7 @@ func (o PowerOp) SetsBoot() bool {
 type PowerOrder struct {
 	Op       PowerOp
 	Firmware string // "bios" or "uefi" shall boot; "" is what the node has
-	URL      string // for HTTPNext and MediaNext
+	URL      string // for HTTPNext and MediaNext; "": what DHCP says, or an image of ours for this node
 	Persist  bool   // for each boot from now on, and not for the next one only
 	Reason   string // why, for the record
 }

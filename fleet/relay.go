@@ -40,6 +40,13 @@ func (r Relay) AddrOn(subnet string) netip.Addr {
 	return netip.Addr{}
 }
 
+// RelayTrouble is what is wrong with a relay itself: the code of a diagnosis, and
+// what it says of it.
+type RelayTrouble struct{ Code, Detail string }
+
+// RelayTroubles are the codes of what a relay may say is wrong with it.
+func RelayTroubles() []string { return []string{CodeRelayNoIPv6, CodeRelayDisk} }
+
 // RelaySilence is how long a relay, which says a word every two seconds, is not
 // heard before something is wrong.
 const RelaySilence = time.Minute
@@ -55,6 +62,8 @@ type RelayStatus struct {
 	Version string
 	Places  []RelayAt
 
+	Trouble []RelayTrouble // what is wrong with it
+
 	CacheBytes, CacheLimit int64 // of its disk
 	Served, Fetched        int64 // bytes given to machines, and taken from us
 	Requests, Relayed      int64 // DHCP packets of machines: all, and passed on
@@ -62,5 +71,6 @@ type RelayStatus struct {
 	Refused                int64 // DHCP packets of machines that it refused
 	Strangers              int64 // packets that claimed to be its server's, and were not
 	Unsent                 int64 // packets that its kernel would not send
+	Panics                 int64 // packets that made it fail; each is a bug
 	Away                   int64 // answers that it gave itself while we were away
 }

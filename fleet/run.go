@@ -45,7 +45,8 @@ type PlanItem struct {
 	Class  Class
 	Role   Role
 	Reason string
-	Disk   string // serial of the disk that would be written; "" if none
+	Disk   string   // serial of the disk that would be written; "" if none
+	Before []string // what is done to its firmware and BIOS settings first, and what of it cannot be
 }
 
 // Hash identifies exactly this plan: an approval covers nothing else. While a
@@ -59,6 +60,9 @@ func (p Plan) Hash() string {
 	fmt.Fprintf(&b, "%s %s\n", p.Pool, p.Image.Digest)
 	for _, it := range p.Items {
 		fmt.Fprintf(&b, "%s %s %s %s %s\n", it.Node, it.Name, it.Class, it.Role, it.Disk)
+		for _, line := range it.Before {
+			fmt.Fprintf(&b, "  %q\n", line)
+		}
 	}
 	sum := sha256.Sum256([]byte(b.String()))
 	return hex.EncodeToString(sum[:8])
@@ -128,6 +132,10 @@ type RunNode struct {
 	Times   []PhaseTime // when each phase was reached, in order
 	Started time.Time
 	Ended   time.Time
+
+	Job       *FirmwareJob // the update that was begun last and is not over; nil: none
+	Restarted time.Time    // for BIOS settings, which have not been read back yet; zero: it was not
+	Notes     []string     // what was left as it is, and why
 }
 
 // A PhaseTime is when a phase was reached.

@@ -13,6 +13,11 @@ type Site struct {
 	Firmware []FirmwareTarget // versions that models shall have
 
 	BMCProfiles []BMCProfile // the first that fits counts
+	BMCCA       []Authority  // whose signature on a BMC's TLS certificate is enough
+
+	// Begun are passwords of ours that BMCs may have got before they said whose
+	// they are, each for one MAC address. They are not of site.yaml.
+	Begun []FactoryAccount
 
 	Menu      bool // every machine shows the boot menu
 	IPXEShell bool // the menu offers iPXE's own shell, which can load anything from anywhere
@@ -45,6 +50,9 @@ type Pool struct {
 	Options  []DHCPOption // for its nodes, over those of their class and subnet
 
 	RecordConsole bool // always; otherwise while a run works on a node
+
+	Firmware SetupPolicy // before a node is installed: to the versions that the site declares
+	BIOS     SetupPolicy // likewise: to the settings of its profile
 }
 
 // A Profile says what a node of a pool becomes.

@@ -107,6 +107,7 @@ type ClassMatch struct {
 	Arch      []int  // any of these in option 93
 	MACPrefix string // "52:54:00"
 	CircuitID string // hex: start of option 82.1
+	RemoteID  string // hex: start of option 82.2
 }
 
 // SubnetOf returns the subnet that contains addr.

@@ -16,6 +16,7 @@ type Purpose string
 const (
 	TicketHello Purpose = "hello" // say hello from the ramdisk
 	TicketJoin  Purpose = "join"  // learn how to join the cluster
+	TicketMedia Purpose = "media" // have a BMC read the CD image of one boot
 )
 
 // A Ticket is a one-use, short-lived right of one machine to one thing. Only
@@ -29,8 +30,15 @@ type Ticket struct {
 	Expires  time.Time
 	Redeemed time.Time // zero until it is used
 	Key      [32]byte  // hash of the key of whoever redeemed it: the same one may ask again
-	Made     int64     // its place in the order in which tickets were made and redeemed; hello only
+	Made     int64     // its place in the order in which tickets were made and redeemed; hello and media only
 	Used     int64     // place of its redemption; hello only
+}
+
+// A MediaBoot is one boot of a machine from a CD image of ours.
+type MediaBoot struct {
+	Node    Node
+	Hello   string // secret of its ticket for saying hello
+	Expires time.Time
 }
 
 // NewSecret returns a random 256-bit secret in URL-safe text, and its hash.

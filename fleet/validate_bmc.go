@@ -32,8 +32,14 @@ func validateBMC(on string, a BMCAccess) error {
 	if (a.Driver == DriverPDU || a.Driver == DriverAMT) && a.PasswordFile == "" {
 		bad("password_file", "give the path of a file on the server", "driver %s signs in, and nobody can make an account for us there", a.Driver)
 	}
-	if a.Boot != BootPXE && a.Boot != BootHTTP {
-		bad("boot", "use http, or leave it out for PXE", "unknown way to boot %q", clip(string(a.Boot), 80))
+	if a.CA.File != "" && a.Driver != "" && !a.Driver.Web() {
+		bad("ca", "take it out, or use driver: redfish", "driver %s shows no certificate", a.Driver)
+	}
+	switch {
+	case a.Boot != BootPXE && a.Boot != BootHTTP && a.Boot != BootMedia:
+		bad("boot", "use http or media, or leave it out for PXE", "unknown way to boot %q", clip(string(a.Boot), 80))
+	case a.Boot == BootMedia && a.Driver != "" && !a.Driver.ShowsMedia():
+		bad("boot", "use driver: redfish, or leave boot: media out", "driver %s cannot show a machine a CD image", a.Driver)
 	}
 	if a.System != "" && !strings.HasPrefix(a.System, "/redfish/") {
 		bad("system", "write its path: /redfish/v1/Systems/1", "system %q", clip(a.System, 80))

@@ -29,6 +29,11 @@ func (s Site) validateFactory() error {
 			errs = append(errs, Invalidf(fmt.Sprintf("rules[%d].bmc.username", i), fmt.Sprintf("use at most %d characters", maxBMCUser), fmt.Errorf("user name %.40q", u)))
 		}
 	}
+	for i, a := range s.BMCCA {
+		if a.File == "" {
+			errs = append(errs, Invalidf(fmt.Sprintf("bmc_ca[%d]", i), "give the path of a file on the server", errors.New("no file")))
+		}
+	}
 	for i, n := range s.Subnets {
 		if n.OOB && (n.Mode != Full && n.Mode != Reserved || !n.CIDR.Addr().Is4()) {
 			errs = append(errs, Invalidf(fmt.Sprintf("subnets[%d].oob", i), "use mode: full, or reserved with a reservation for each BMC, on an IPv4 subnet",

@@ -167,8 +167,8 @@ func (n Subnet) validateClasses(on string) error {
 			errs = append(errs, Invalidf(on+".name", "", fmt.Errorf("class %q is declared twice", c.Name)))
 		}
 		m := c.Match
-		if m.Vendor == "" && m.User == "" && len(m.Arch) == 0 && m.MACPrefix == "" && m.CircuitID == "" {
-			errs = append(errs, Invalidf(on+".match", "say which clients are of it: vendor, user, arch, mac or circuit_id", errors.New("the class matches everybody")))
+		if m.Vendor == "" && m.User == "" && len(m.Arch) == 0 && m.MACPrefix == "" && m.CircuitID == "" && m.RemoteID == "" {
+			errs = append(errs, Invalidf(on+".match", "say which clients are of it: vendor, user, arch, mac, circuit_id or remote_id", errors.New("the class matches everybody")))
 		}
 		if !validMACPrefix(m.MACPrefix) {
 			errs = append(errs, Invalidf(on+".match.mac", "write the first bytes with colons: 52:54:00", fmt.Errorf("MAC prefix %q", clip(m.MACPrefix, 40))))

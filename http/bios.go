@@ -17,8 +17,14 @@ func (s *Server) getBIOS(ctx context.Context, in *nodeRef) (*reply[api.BIOS], er
 	return &reply[api.BIOS]{Body: out}, nil
 }
 
-func (s *Server) applyBIOS(ctx context.Context, in *nodeRef) (*reply[api.BIOS], error) {
-	n, changes, err := s.o.Engine.ApplyBIOS(ctx, actorOf(ctx), in.Ref)
+// A request without a body is one without force.
+type applyBIOS struct {
+	Ref  string                `path:"ref" maxLength:"128" doc:"id, name or MAC"`
+	Body *api.ApplyBIOSRequest `required:"false"`
+}
+
+func (s *Server) applyBIOS(ctx context.Context, in *applyBIOS) (*reply[api.BIOS], error) {
+	n, changes, err := s.o.Engine.ApplyBIOS(ctx, actorOf(ctx), in.Ref, in.Body != nil && in.Body.Force)
 	if err != nil {
 		return nil, err
 	}

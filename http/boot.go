@@ -50,6 +50,8 @@ func (b boot) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case b.grub(w, req, name):
 	case strings.HasPrefix(name, api.PathChunks):
 		b.chunk(w, req, strings.TrimPrefix(name, api.PathChunks))
+	case strings.HasPrefix(name, pathMedia):
+		b.media(w, req, strings.TrimPrefix(name, pathMedia))
 	case strings.HasPrefix(name, pathLinks):
 		b.link(w, req, strings.TrimPrefix(name, pathLinks))
 	case strings.HasPrefix(name, pxe.PathFiles):

@@ -105,7 +105,7 @@ func fromPlan(p fleet.Plan) api.Plan {
 	for _, it := range p.Items {
 		out.Items = append(out.Items, api.PlanItem{
 			Node: string(it.Node), Title: it.Title, Name: it.Name, Class: string(it.Class),
-			Role: string(it.Role), Reason: it.Reason, Disk: it.Disk,
+			Role: string(it.Role), Reason: it.Reason, Disk: it.Disk, Before: it.Before,
 		})
 	}
 	return out
@@ -127,12 +127,24 @@ func fromRun(r fleet.Run) api.Run {
 func fromRunNode(n fleet.RunNode) api.RunNode {
 	out := api.RunNode{
 		Node: string(n.Node), Name: n.Name, Class: string(n.Class), Role: string(n.Role), State: string(n.State),
-		Phase: string(n.Phase), Attempt: n.Attempt, Failure: fromFailure(n.Failure), Started: n.Started, Ended: n.Ended,
+		Phase: string(n.Phase), Attempt: n.Attempt, Failure: fromFailure(n.Failure), Started: n.Started, Ended: n.Ended, Notes: n.Notes,
 	}
 	for _, t := range n.Times {
 		out.Times = append(out.Times, api.PhaseTime{Phase: string(t.Phase), At: t.At})
 	}
 	return out
+}
+
+// setupWord is a policy in the words of site.yaml.
+func setupWord(p fleet.SetupPolicy, do string) string {
+	switch p {
+	case fleet.SetupDemand:
+		return do
+	case fleet.SetupPossible:
+		return "where-possible"
+	default:
+		return "leave"
+	}
 }
 
 func fromEvent(e fleet.Event) api.Event {
@@ -155,6 +167,7 @@ func fromSite(s fleet.Site) api.Site {
 		out.Pools = append(out.Pools, api.SitePool{
 			Name: string(p.Name), Stage: string(p.Stage), Profile: p.Profile, Cluster: string(p.Cluster),
 			Managers: p.Managers, Labels: p.Labels, Trust: int(p.Trust),
+			Firmware: setupWord(p.Firmware, "update"), BIOS: setupWord(p.BIOS, "apply"),
 		})
 	}
 	for _, p := range s.Profiles {

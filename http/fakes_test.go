@@ -35,7 +35,8 @@ type rackEngine struct {
 	changed chan struct{}
 	panics  bool
 	used    []string // consoles
-	listed  int      // how often somebody asked for all nodes
+	medias  map[string]fleet.MediaBoot
+	listed  int // how often somebody asked for all nodes
 }
 
 func newRackEngine() *rackEngine {
@@ -225,8 +226,11 @@ func (e *rackEngine) BIOS(_ context.Context, ref string) (fleet.Node, fleet.BIOS
 	return n, b, b.Diff(map[string]string{"BootMode": "Uefi"}), err
 }
 
-func (e *rackEngine) ApplyBIOS(ctx context.Context, _, ref string) (fleet.Node, []fleet.BIOSChange, error) {
+func (e *rackEngine) ApplyBIOS(ctx context.Context, _, ref string, force bool) (fleet.Node, []fleet.BIOSChange, error) {
 	n, _, changes, err := e.BIOS(ctx, ref)
+	if err == nil && !force {
+		err = n.CheckIdle("change BIOS settings", "--force")
+	}
 	return n, changes, err
 }
 
@@ -235,8 +239,12 @@ func (e *rackEngine) Firmware(ref string) (fleet.Node, []fleet.FirmwareUpdate, e
 	return n, []fleet.FirmwareUpdate{{FirmwareChange: fleet.FirmwareChange{Component: "BIOS", Is: "1.0", Want: "2.1"}, State: fleet.FirmwareDiffers}}, err
 }
 
-func (e *rackEngine) UpdateFirmware(_ context.Context, _, ref, _ string, _ bool) (fleet.Node, []fleet.FirmwareUpdate, error) {
-	return e.Firmware(ref)
+func (e *rackEngine) UpdateFirmware(_ context.Context, _, ref string, o fleet.UpdateOptions) (fleet.Node, []fleet.FirmwareUpdate, error) {
+	n, all, err := e.Firmware(ref)
+	if err == nil && o.Restart && !o.Force {
+		err = n.CheckIdle("update firmware", "--force")
+	}
+	return n, all, err
 }
 
 func (e *rackEngine) Checkup(ref string) (fleet.Node, fleet.Checkup, error) {
@@ -479,4 +487,13 @@ func (noAuthority) Identify([]*x509.Certificate) (fleet.NodeID, fleet.StageName,
 
 func (noAuthority) CAPEM() []byte {
 	return []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+}
+
+func (e *rackEngine) OpenMedia(secret string) (fleet.MediaBoot, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m, ok := e.medias[secret]; ok {
+		return m, nil
+	}
+	return fleet.MediaBoot{}, &fleet.Error{Kind: fleet.Denied, Code: "E-TICKET", Err: errors.New("it is unknown or has expired")}
 }

@@ -18,7 +18,7 @@ func (s *Server) getFirmware(_ context.Context, in *nodeRef) (*reply[[]api.Firmw
 }
 
 func (s *Server) updateFirmware(ctx context.Context, in *updateFirmware) (*reply[[]api.FirmwareUpdate], error) {
-	_, all, err := s.o.Engine.UpdateFirmware(ctx, actorOf(ctx), in.Ref, in.Body.Component, in.Body.Restart)
+	_, all, err := s.o.Engine.UpdateFirmware(ctx, actorOf(ctx), in.Ref, fleet.UpdateOptions(in.Body))
 	return firmwareReply(all, err)
 }
 

@@ -34,6 +34,9 @@ func (v viewer) panel(n fleet.Node, sc scene) web.Panel {
 	}
 	if part, ok := sc.parts[n.ID]; ok {
 		p.Times = sc.times(part)
+		for _, note := range part.node.Notes {
+			p.Facts = append(p.Facts, web.Fact{Name: "Not done", Value: note})
+		}
 	}
 	if p.Slow != "" {
 		p.Reason = p.Slow

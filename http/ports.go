@@ -17,6 +17,7 @@ type Boots interface {
 	NodeByMAC(mac fleet.MAC) (fleet.Node, bool)
 	Observe(ev fleet.Evidence)
 	MintHello(ctx context.Context, mac fleet.MAC, addr netip.Addr) (secret string, err error)
+	OpenMedia(secret string) (fleet.MediaBoot, error)   // whose CD image a BMC asks for
 	RescueOnce(ctx context.Context, mac fleet.MAC) bool // it may have the rescue system until it starts again
 	EndRescueOnce(ctx context.Context, mac fleet.MAC)   // it has started again
 }
@@ -43,9 +44,9 @@ type Nodes interface {
 	CheckBMC(ctx context.Context, actor, ref string, power bool) (fleet.BMCCheck, error)
 	BMCCheck(ctx context.Context, ref string) (fleet.BMCCheck, error) // when it is over, or ctx ends
 	BIOS(ctx context.Context, ref string) (fleet.Node, fleet.BIOS, []fleet.BIOSChange, error)
-	ApplyBIOS(ctx context.Context, actor, ref string) (fleet.Node, []fleet.BIOSChange, error)
+	ApplyBIOS(ctx context.Context, actor, ref string, force bool) (fleet.Node, []fleet.BIOSChange, error)
 	Firmware(ref string) (fleet.Node, []fleet.FirmwareUpdate, error)
-	UpdateFirmware(ctx context.Context, actor, ref, component string, restart bool) (fleet.Node, []fleet.FirmwareUpdate, error)
+	UpdateFirmware(ctx context.Context, actor, ref string, o fleet.UpdateOptions) (fleet.Node, []fleet.FirmwareUpdate, error)
 	Checkup(ref string) (fleet.Node, fleet.Checkup, error)
 	Examine(ctx context.Context, ref string) (fleet.Node, fleet.Checkup, error)
 	ClearBMCLog(ctx context.Context, actor, ref string) (fleet.Node, fleet.Checkup, error)
@@ -117,6 +118,11 @@ type Arming func(ctx context.Context, before, wanted []fleet.Subnet) error
 // Leases tells which machine holds an address.
 type Leases interface {
 	LeaseByAddr(addr netip.Addr) (fleet.Lease, bool)
+}
+
+// Held tells which addresses machines hold now.
+type Held interface {
+	AddrsOf(macs ...fleet.MAC) []netip.Addr
 }
 
 // Images is the image store.

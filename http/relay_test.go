@@ -256,7 +256,7 @@ func TestTheNetworkPageShowsRelays(t *testing.T) {
 			{Name: "west", Subnets: []string{"west-boot"}, Enrolled: time.Unix(1, 0), Places: []fleet.RelayAt{{Subnet: "west-boot", Addr: netip.MustParseAddr("10.78.0.1")}}},
 			{Name: "east", Subnets: []string{"east-boot"}},
 		},
-		status: map[string]fleet.RelayStatus{"west": {Requests: 40, Relayed: 36, Strangers: 3, Unsent: 2, BOOTP: 1, Served: 4e9}},
+		status: map[string]fleet.RelayStatus{"west": {Requests: 40, Relayed: 36, Strangers: 3, Unsent: 2, BOOTP: 1, Served: 4e9, Trouble: []fleet.RelayTrouble{{Code: fleet.CodeRelayNoIPv6, Detail: "DHCPv6: port taken"}}}},
 	}
 	s, e := newTestServer(t, func(o *Options) { o.Relays = r })
 	west := r.status["west"]
@@ -273,7 +273,7 @@ func TestTheNetworkPageShowsRelays(t *testing.T) {
 	if err := json.Unmarshal(ask(s, "GET", "/api/v1/relays", "viewer", "").Body.Bytes(), &list); err != nil {
 		t.Fatal(err)
 	}
-	if w := list.Relays[0]; !w.Silent || w.Usage.Strangers != 3 || w.Usage.Unsent != 2 || w.Usage.BOOTP != 1 || list.Relays[1].Silent {
+	if w := list.Relays[0]; !w.Silent || len(w.Trouble) != 1 || w.Trouble[0].Detail != "DHCPv6: port taken" || w.Usage.Strangers != 3 || w.Usage.Unsent != 2 || w.Usage.BOOTP != 1 || list.Relays[1].Silent {
 		t.Errorf("the API says %+v", list.Relays)
 	}
 }
@@ -332,9 +332,13 @@ func TestWhatARelaySeesOnItsOwnSubnetsIsBelieved(t *testing.T) {
 			{Addr: netip.MustParseAddr("10.79.0.50"), File: "ipxe.efi", By: "TFTP", Transfer: failed},
 			{Addr: netip.MustParseAddr("10.78.0.50"), File: "ipxe.efi", By: "HTTP"},
 		},
+		Trouble: []api.RelayTrouble{{Code: fleet.CodeRelayDisk, Detail: "cache: \x1b[31mfull"}, {Code: fleet.CodeRogueDHCP, Detail: "not its business"}},
 	}
 	if got := s.call(s.key, "POST", api.PathRelayReport, report, nil); got != 200 {
 		t.Fatalf("status %d", got)
+	}
+	if got := s.relays.Status("west").Trouble; len(got) != 1 || got[0].Code != fleet.CodeRelayDisk || strings.Contains(got[0].Detail, "\x1b") {
+		t.Errorf("trouble %+v, want that of its own disk, as text", got)
 	}
 	if want := []string{"west west-boot 10.78.0.254 ", "west west-boot fe80::1 " + strings.Repeat("ab", maxDUID), "west west-boot fe80::2 18h12m15s 15"}; !slices.Equal(saw.foreign, want) {
 		t.Errorf("other servers %q, want those of its own subnet, %q", saw.foreign, want)

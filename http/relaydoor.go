@@ -75,6 +75,7 @@ const (
 	maxPlaces  = 256
 	maxFetched = 4096
 	maxForeign = 128 // servers and routers
+	maxTrouble = 16
 	maxPrefix  = 16  // of one router
 	maxDUID    = 130 // bytes (RFC 8415 §11.1)
 )
@@ -88,7 +89,7 @@ func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, 
 	status := fleet.RelayStatus{
 		From: who.addr, Version: fleet.CleanText(in.Version),
 		CacheBytes: u.CacheBytes, CacheLimit: u.CacheLimit, Served: u.Served, Fetched: u.Fetched,
-		Requests: u.Requests, Relayed: u.Relayed, BOOTP: u.BOOTP, Refused: u.Refused, Away: u.Away, Strangers: u.Strangers, Unsent: u.Unsent,
+		Requests: u.Requests, Relayed: u.Relayed, BOOTP: u.BOOTP, Refused: u.Refused, Away: u.Away, Strangers: u.Strangers, Unsent: u.Unsent, Panics: u.Panics,
 	}
 	site := s.o.Engine.Site()
 	for _, p := range in.Places[:min(len(in.Places), maxPlaces)] {
@@ -96,6 +97,11 @@ func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, 
 		// elsewhere.
 		if n, ok := site.SubnetOf(p.Addr); ok && n.Name == p.Subnet {
 			status.Places = append(status.Places, fleet.RelayAt{Subnet: p.Subnet, Addr: p.Addr})
+		}
+	}
+	for _, t := range in.Trouble[:min(len(in.Trouble), maxTrouble)] {
+		if slices.Contains(fleet.RelayTroubles(), t.Code) {
+			status.Trouble = append(status.Trouble, fleet.RelayTrouble{Code: t.Code, Detail: fleet.CleanText(t.Detail)})
 		}
 	}
 	for _, f := range in.Seen[:min(len(in.Seen), maxFetched)] {

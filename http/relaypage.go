@@ -29,6 +29,9 @@ func relayView(now time.Time, r api.Relay) web.Relay {
 	default:
 		out.Seen = web.Duration(now.Sub(*r.Seen)) + " ago"
 	}
+	if len(r.Trouble) > 0 {
+		out.Tone, out.Icon, out.Why = "wait", "warn", "see the alarms"
+	}
 	if r.Silent {
 		out.Tone, out.Icon, out.Why = "bad", "warn", "see the alarms"
 	}
@@ -42,6 +45,7 @@ func relayView(now time.Time, r api.Relay) web.Relay {
 		{u.Refused, "refused"},
 		{u.Strangers, "not the server's"},
 		{u.Unsent, "not sent"},
+		{u.Panics, "made it fail"},
 	} {
 		if c.n > 0 {
 			odd = append(odd, fmt.Sprintf("%d %s", c.n, c.what))

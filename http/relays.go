@@ -96,11 +96,14 @@ func fromRelay(r fleet.Relay, st fleet.RelayStatus) api.Relay {
 		Usage: api.RelayUsage{
 			CacheBytes: st.CacheBytes, CacheLimit: st.CacheLimit, Served: st.Served, Fetched: st.Fetched,
 			Requests: st.Requests, Relayed: st.Relayed, BOOTP: st.BOOTP, Refused: st.Refused, Away: st.Away,
-			Strangers: st.Strangers, Unsent: st.Unsent,
+			Strangers: st.Strangers, Unsent: st.Unsent, Panics: st.Panics,
 		},
 	}
 	if st.From.IsValid() {
 		out.From = st.From.String()
+	}
+	for _, t := range st.Trouble {
+		out.Trouble = append(out.Trouble, api.RelayTrouble{Code: t.Code, Detail: t.Detail})
 	}
 	for _, p := range r.Places {
 		out.Places = append(out.Places, api.RelayPlace{Subnet: p.Subnet, Addr: p.Addr})

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -113,20 +114,18 @@ func fromRelaySubnet(n fleet.Subnet) api.RelaySubnet {
 	}
 }
 
-// relayNode is a node that somebody let in and that has its address on one of
-// the relay's subnets. An address that another machine holds by now is not
-// this node's any more.
+// relayNode is a node that somebody let in and that has an address on one of the
+// relay's subnets.
 func (s *Server) relayNode(relay fleet.Relay, n fleet.Node) (api.RelayNode, bool) {
-	if n.State == "" || n.State == fleet.Discovered || n.State == fleet.Retired || !n.Addr.IsValid() || !s.speaksFor(relay, n.Addr) {
+	if n.State == "" || n.State == fleet.Discovered || n.State == fleet.Retired {
 		return api.RelayNode{}, false
 	}
-	if s.o.Leases != nil {
-		if lease, held := s.o.Leases.LeaseByAddr(n.Addr); held && lease.MAC != n.MAC && !slices.Contains(n.MACs, lease.MAC) {
-			return api.RelayNode{}, false
-		}
+	addrs := s.addrsAt(relay, n)
+	if !addrs[0].IsValid() {
+		return api.RelayNode{}, false
 	}
 	out := api.RelayNode{
-		ID: string(n.ID), Name: n.Name, MACs: []string{string(n.MAC)}, State: string(n.State), Addr: n.Addr,
+		ID: string(n.ID), Name: n.Name, MACs: []string{string(n.MAC)}, State: string(n.State), Addr: addrs[0], Other: addrs[1],
 		Installed: !n.System.InstalledAt.IsZero(),
 	}
 	for _, m := range n.MACs {
@@ -135,4 +134,34 @@ func (s *Server) relayNode(relay fleet.Relay, n fleet.Node) (api.RelayNode, bool
 		}
 	}
 	return out, true
+}
+
+// addrsAt are a node's addresses on the relay's subnets, one of each family at
+// most: first the one that is stored for it, unless another machine holds that by
+// now, and then what it holds itself.
+func (s *Server) addrsAt(relay fleet.Relay, n fleet.Node) (addrs [2]netip.Addr) {
+	if n.Addr.IsValid() && s.speaksFor(relay, n.Addr) && !s.anotherHolds(n) {
+		addrs[0] = n.Addr
+	}
+	if s.o.Held == nil {
+		return addrs
+	}
+	for _, a := range s.o.Held.AddrsOf(append([]fleet.MAC{n.MAC}, n.MACs...)...) {
+		switch {
+		case !s.speaksFor(relay, a):
+		case !addrs[0].IsValid():
+			addrs[0] = a
+		case !addrs[1].IsValid() && addrs[0].Is4() != a.Is4():
+			addrs[1] = a
+		}
+	}
+	return addrs
+}
+
+func (s *Server) anotherHolds(n fleet.Node) bool {
+	if s.o.Leases == nil {
+		return false
+	}
+	lease, held := s.o.Leases.LeaseByAddr(n.Addr)
+	return held && lease.MAC != n.MAC && !slices.Contains(n.MACs, lease.MAC)
 }

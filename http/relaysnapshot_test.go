@@ -39,6 +39,49 @@ func TestTheSnapshotHasTheRelaysOwnNodesOnly(t *testing.T) {
 	}
 }
 
+// heldAddrs are the addresses that machines hold.
+type heldAddrs map[fleet.MAC][]netip.Addr
+
+func (h heldAddrs) AddrsOf(macs ...fleet.MAC) (addrs []netip.Addr) {
+	for _, mac := range macs {
+		addrs = append(addrs, h[mac]...)
+	}
+	return addrs
+}
+
+func TestTheSnapshotHasTheAddressesOfBothFamilies(t *testing.T) {
+	a := func(s string) netip.Addr { return netip.MustParseAddr(s) }
+	const one, two = fleet.MAC("52:54:00:00:01:01"), fleet.MAC("52:54:00:00:01:02")
+	tests := map[string]struct {
+		stored      netip.Addr
+		held        heldAddrs
+		addr, other string // "invalid IP": none
+	}{
+		"it has what is stored":                   {a("10.78.0.11"), nil, "10.78.0.11", "invalid IP"},
+		"it holds one of IPv6":                    {a("10.78.0.11"), heldAddrs{one: {a("10.78.0.11"), a("fd78::11")}}, "10.78.0.11", "fd78::11"},
+		"that of IPv6 is stored":                  {a("fd78::11"), heldAddrs{one: {a("10.78.0.11"), a("fd78::11")}}, "fd78::11", "10.78.0.11"},
+		"another card of it does":                 {a("10.78.0.11"), heldAddrs{two: {a("fd78::12")}}, "10.78.0.11", "fd78::12"},
+		"it holds one elsewhere":                  {a("10.78.0.11"), heldAddrs{one: {a("fd79::11")}}, "10.78.0.11", "invalid IP"},
+		"what is stored is elsewhere":             {a("10.79.0.11"), heldAddrs{one: {a("fd78::11")}}, "fd78::11", "invalid IP"},
+		"what is stored is another machine's now": {a("10.78.0.50"), heldAddrs{one: {a("10.78.0.12"), a("fd78::11")}}, "10.78.0.12", "fd78::11"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s, e := newTestServer(t, func(o *Options) { o.Held, o.Leases = tt.held, leaseBook{a("10.78.0.50"): "52:54:00:00:00:77"} })
+			e.site.Subnets = []fleet.Subnet{
+				{Name: "west-boot", CIDR: netip.MustParsePrefix("10.78.0.0/24")},
+				{Name: "west6", CIDR: netip.MustParsePrefix("fd78::/64")},
+				{Name: "prd-boot", CIDR: netip.MustParsePrefix("10.79.0.0/24")},
+				{Name: "prd6", CIDR: netip.MustParsePrefix("fd79::/64")},
+			}
+			got, ok := s.relayNode(fleet.Relay{Subnets: []string{"west-boot", "west6"}}, fleet.Node{MAC: one, MACs: []fleet.MAC{one, two}, State: fleet.Active, Addr: tt.stored})
+			if !ok || got.Addr.String() != tt.addr || got.Other.String() != tt.other {
+				t.Errorf("told are %s and %s (%v), want %s and %s", got.Addr, got.Other, ok, tt.addr, tt.other)
+			}
+		})
+	}
+}
+
 // snapshotUnless asks for the snapshot, unless it has this tag.
 func (s *relaySite) snapshotUnless(tag string) (status int, now string) {
 	s.t.Helper()

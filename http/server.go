@@ -36,6 +36,7 @@ type Options struct {
 	Authority Authority
 	Images    Images
 	Leases    Leases   // nil: nobody knows who holds which address
+	Held      Held     // nil: as Leases
 	Relays    Relays   // nil: there are none
 	Secrets   Secrets  // nil: there are none
 	Segments  Segments // nil: nobody wants to know
@@ -87,6 +88,7 @@ type Server struct {
 	tunnels     *tunnels      // connections that relays bring
 	closing     chan struct{} // closed when the server stops: streams end
 	links       *links        // one-use URLs
+	discsSeen   *discsSeen    // CD images that BMCs read
 	customs     *customs      // scripts of site.yaml, read once
 	spare       sync.Pool     // of buffers for scripts
 	counts      counters      // of the boot listener
@@ -145,6 +147,7 @@ func New(o Options) (*Server, error) {
 		tunnels:   newTunnels(),
 		closing:   make(chan struct{}),
 		customs:   newCustoms(),
+		discsSeen: newDiscsSeen(),
 		bootDoor:  throttle.NewDoorkeeper(bootsPerAddr, connsInAll),
 	}
 	s.bootDoor.Subnets(s.isDeclared)

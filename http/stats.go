@@ -9,6 +9,7 @@ type Stats struct {
 	Chunks   int64 // of images
 	Scripts  int64
 	Links    int64 // one-use URLs that were used
+	Media    int64 // answers with a CD image, or a part of one
 
 	NotFound        int64
 	BadMethods      int64 // neither GET nor HEAD
@@ -19,6 +20,7 @@ type Stats struct {
 	StalledReaders  int64 // connections closed because nobody read the answer
 	TicketsRefused  int64 // too many of one address
 	OthersNamed     int64 // requests that named another machine than the one that holds the address
+	MediaRefused    int64 // CD images of boots that are over, or made up
 	LinksRefused    int64 // used up, expired, of another address, or made up
 	ConnsOfAddress  int64 // connections refused: too many of one address, or of 64 bits of IPv6, and all of them of use
 	ConnsInAll      int64 // connections refused: too many, and all of them of use
@@ -30,10 +32,10 @@ type Stats struct {
 }
 
 type counters struct {
-	requests, files, chunks, scripts, links                         atomic.Int64
+	requests, files, chunks, scripts, links, media                  atomic.Int64
 	notFound, badMethods, badRequests, headersTooLarge              atomic.Int64
 	slowHeaders, idleClosed, stalledReaders, ticketsRefused, panics atomic.Int64
-	linksRefused, othersNamed                                       atomic.Int64
+	linksRefused, mediaRefused, othersNamed                         atomic.Int64
 }
 
 // BootStats returns the counters of the boot listener.
@@ -42,10 +44,10 @@ func (s *Server) BootStats() Stats {
 	ofAddr, inAll := s.bootDoor.Refused()
 	gaveWay, pushedOut := s.bootDoor.GaveWay()
 	return Stats{
-		Requests: c.requests.Load(), Files: c.files.Load(), Chunks: c.chunks.Load(), Scripts: c.scripts.Load(), Links: c.links.Load(),
+		Requests: c.requests.Load(), Files: c.files.Load(), Chunks: c.chunks.Load(), Scripts: c.scripts.Load(), Links: c.links.Load(), Media: c.media.Load(),
 		NotFound: c.notFound.Load(), OthersNamed: c.othersNamed.Load(), BadMethods: c.badMethods.Load(), BadRequests: c.badRequests.Load(), HeadersTooLarge: c.headersTooLarge.Load(),
 		SlowHeaders: c.slowHeaders.Load(), IdleClosed: c.idleClosed.Load(), StalledReaders: c.stalledReaders.Load(),
-		TicketsRefused: c.ticketsRefused.Load(), LinksRefused: c.linksRefused.Load(),
+		TicketsRefused: c.ticketsRefused.Load(), LinksRefused: c.linksRefused.Load(), MediaRefused: c.mediaRefused.Load(),
 		ConnsOfAddress: ofAddr, ConnsInAll: inAll, ConnsGaveWay: gaveWay, ConnsPushedOut: pushedOut, Panics: c.panics.Load(),
 		Conns: int64(s.bootDoor.Held()),
 	}

@@ -51,6 +51,8 @@ func phaseLabel(p fleet.Phase) string {
 	switch p {
 	case fleet.PhaseDHCP:
 		return "DHCP"
+	case fleet.PhaseBIOS:
+		return "BIOS settings"
 	case fleet.PhaseDocker:
 		return "Docker"
 	case fleet.PhaseScript:

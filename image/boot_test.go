@@ -277,6 +277,7 @@ func TestTheLoadersComeFromDebian(t *testing.T) {
 		"undionly.kpxe": "", "ipxe.pxe": "", "ipxe.efi": "x64", "snponly.efi": "x64", "shimx64.efi": "x64", "grubx64.efi": "x64",
 		"memtest86+x64.bin": "", "memtest86+x64.efi": "x64",
 		"ipxe-arm64.efi": "arm64", "shimaa64.efi": "arm64", "grubaa64.efi": "arm64",
+		"cd-bios.img": "", "cd-x64.img": "", "cd-arm64.img": "",
 	}
 	machines := map[string]uint16{"x64": pe.IMAGE_FILE_MACHINE_AMD64, "arm64": pe.IMAGE_FILE_MACHINE_ARM64}
 	for name, arch := range want {

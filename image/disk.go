@@ -69,25 +69,27 @@ func (b *debianBuild) makeESP(ctx context.Context) error {
 	if _, err := run(ctx, "mkfs.vfat", "--invariant", "-F", "32", "-i", espFATID, "-n", "ESP", esp); err != nil {
 		return err
 	}
-	return fillESP(ctx, esp, tree)
+	return fillFAT(ctx, esp, tree, []string{"EFI", "EFI/BOOT", "EFI/debian"}, []string{
+		"EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grubx64.efi",
+		"EFI/debian/shimx64.efi", "EFI/debian/grubx64.efi", "EFI/debian/grub.cfg",
+	})
 }
 
-// fillESP copies file by file in a fixed order: mcopy of a folder goes by the
-// order that the host's file system has.
-func fillESP(ctx context.Context, esp, tree string) error {
+// fillFAT copies a tree file by file in a fixed order: mcopy of a folder goes
+// by the order that the host's file system has.
+func fillFAT(ctx context.Context, fat, tree string, folders, files []string) error {
 	env := []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()), "MTOOLS_SKIP_CHECK=1"}
 	mtool := func(name string, args ...string) error {
-		c := command{name: name, args: append([]string{"-i", esp}, args...), env: env}
+		c := command{name: name, args: append([]string{"-i", fat}, args...), env: env}
 		_, err := c.run(ctx)
 		return err
 	}
-	if err := mtool("mmd", "::/EFI", "::/EFI/BOOT", "::/EFI/debian"); err != nil {
-		return err
+	for _, name := range folders {
+		if err := mtool("mmd", "::/"+name); err != nil {
+			return err
+		}
 	}
-	for _, name := range []string{
-		"EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grubx64.efi",
-		"EFI/debian/shimx64.efi", "EFI/debian/grubx64.efi", "EFI/debian/grub.cfg",
-	} {
+	for _, name := range files {
 		if err := mtool("mcopy", filepath.Join(tree, name), "::/"+name); err != nil {
 			return err
 		}

@@ -83,8 +83,15 @@ func FetchLoaders(ctx context.Context, o LoaderOptions) (LoaderInfo, error) {
 				}
 				info.Files = append(info.Files, files...)
 			}
+			cd, err := makeCDEFI(ctx, debs, arch, cache, o.Out)
+			if err != nil {
+				return err
+			}
+			info.Files = append(info.Files, cd)
 		}
-		return nil
+		cd, packages, err := makeCDBIOS(ctx, o.Mirror, cache, o.Out)
+		info.Files, info.Packages = append(info.Files, cd), append(info.Packages, packages...)
+		return err
 	})
 	return info, err
 }

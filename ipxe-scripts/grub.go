@@ -48,6 +48,9 @@ func (g *GRUB) Agent(a GRUBAgent) ([]byte, error) { return g.ramdisk("agent.cfg"
 // Rescue returns the script that boots the ramdisk with a shell.
 func (g *GRUB) Rescue(a GRUBAgent) ([]byte, error) { return g.ramdisk("rescue.cfg", a) }
 
+// Media returns the script of a CD image, whose files Kernel and Initrd are.
+func (g *GRUB) Media(a GRUBAgent) ([]byte, error) { return g.ramdisk("media.cfg", a) }
+
 func (g *GRUB) ramdisk(script string, a GRUBAgent) ([]byte, error) {
 	args, err := plainArgs(a.Args)
 	if err != nil {

@@ -43,6 +43,15 @@ func TestGRUBScriptsAreAsReviewed(t *testing.T) {
 				Console: []string{"console=ttyS0,115200", "console=tty0"},
 			})
 		},
+		"media": func() ([]byte, error) {
+			return g.Media(GRUBAgent{
+				Agent: Agent{
+					Title: "52:54:00:12:34:56", Server: "10.77.0.1", Kernel: "/vmlinuz", Initrd: "/initrd.img",
+					Args: []string{"provision.server=https://10.77.0.1:8443", "provision.ticket=abc-_DEF"},
+				},
+				Console: []string{"console=ttyS0,115200", "console=tty0"},
+			})
+		},
 		"menu": func() ([]byte, error) {
 			return g.Menu(Menu{
 				Title: "prd-01", MAC: "52:54:00:12:34:56", Pool: "prd", State: "ready", Status: "run prd-1: write, 40 %", Next: "Go on: boot the agent",

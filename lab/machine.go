@@ -25,8 +25,10 @@ type Machine struct {
 	DiskMiB    int      `json:"disk_mib"`
 	DiskSerial string   `json:"disk_serial"` // QEMU shows the first 20 bytes
 	NIC        string   `json:"nic"`         // a QEMU device model: "virtio-net-pci", "e1000"
+	SpareNIC   bool     `json:"spare_nic"`   // before it, another card of that model, with nobody at the other end
 	BootCA     string   `json:"boot_ca"`     // file with an EFI signature list: whom HTTPS boot trusts; "" for none
 	IPv6       bool     `json:"ipv6"`        // UEFI does no PXE over IPv4; HTTP over IPv4 it tries first all the same
+	NoROM      bool     `json:"no_rom"`      // the card has no ROM, so that a BIOS boots nothing from the network; a UEFI has no driver for an e1000 anyway
 	Remote     bool     `json:"remote"`      // on a network of its own, behind the rack's edge
 	BMC        BMC      `json:"bmc"`
 }

@@ -161,18 +161,27 @@ func (b *bay) qemuArgs(device string) []string {
 		"-device", "virtio-rng-pci", // newer OVMF does no networking without
 		"-qmp", "unix:" + qmpSocket + ",server=on,wait=off",
 	}
-	args = slices.Concat(args, kit.board(), kit.flash(b.path(varsFile)), kit.settings(m), b.bmcArgs(kit), b.driveArgs(kit, cd))
+	args = slices.Concat(args, kit.board(), kit.flash(b.path(varsFile)), kit.settings(m), b.bmcArgs(kit), b.driveArgs(kit, cd), m.spareArgs())
 	return append(args,
 		"-drive", "if=none,id=drive0,format=raw,cache=unsafe,discard=unmap,file="+comma(b.path(diskFile)),
 		"-device", fmt.Sprintf("virtio-blk-pci,id=disk0,drive=drive0,serial=%s,bootindex=%d", comma(m.DiskSerial), disk),
 		"-netdev", "tap,id=net0,script=no,downscript=no,ifname="+b.Tap,
-		"-device", fmt.Sprintf("%s,id=nic0,netdev=net0,mac=%s,bootindex=%d%s", m.NIC, m.MAC, nic, romFile(m.Firmware)),
+		"-device", fmt.Sprintf("%s,id=nic0,netdev=net0,mac=%s,bootindex=%d%s", m.NIC, m.MAC, nic, romFile(m)),
 	)
 }
 
-// romFile empties the card's ROM for all but a BIOS.
-func romFile(f Firmware) string {
-	if f == BIOS {
+// spareArgs are the card that is found first and leads nowhere.
+func (m Machine) spareArgs() []string {
+	if !m.SpareNIC {
+		return nil
+	}
+	mac := strings.Replace(m.MAC, "52:54:00", "52:54:01", 1)
+	return []string{"-netdev", "hubport,id=nobody,hubid=0", "-device", m.NIC + ",id=spare0,netdev=nobody,romfile=,mac=" + mac}
+}
+
+// romFile empties the card's ROM for all but a BIOS that is to have one.
+func romFile(m Machine) string {
+	if m.Firmware == BIOS && !m.NoROM {
 		return ""
 	}
 	return ",romfile="

@@ -133,6 +133,9 @@ func TestAMachineBootsFromAVirtualCDOnce(t *testing.T) {
 	c := redfishTo(t, r, m)
 
 	c.order(ctx, t, "POST", labDrive+"/Actions/VirtualMedia.InsertMedia", map[string]any{"Image": "http://10.77.0.1/boot.iso"})
+	if _, out := c.do(ctx, t, "GET", labDrive, nil); out["Image"] != "http://10.77.0.1/boot.iso" {
+		t.Errorf("the drive shows %v, want the URL that it was given", out["Image"])
+	}
 	c.boot(ctx, t, "Cd", "")
 	c.reset(ctx, t, "On")
 	if _, err := r.WaitConsole(ctx, "n1", regexp.MustCompile(DiskSays)); err != nil {

@@ -57,7 +57,7 @@ func (p Plan) BootFile(r Request) string {
 // iPXE, which expands ${…} in a boot file name and in scripts.
 func ScriptURL(base, mac, uuid string) string {
 	if mac == "" {
-		mac = "${net0/mac:hexhyp}"
+		mac = "${netX/mac:hexhyp}" // the card that it booted with
 	} else {
 		mac = url.QueryEscape(strings.ReplaceAll(mac, ":", "-"))
 	}

@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 )
 
 // relayDHCP carries DHCP packets until ctx is done.
 func (r *Relay) relayDHCP(ctx context.Context, s *socket) error {
-	return carryDHCP(ctx, s.read, func(m message) { r.pass(s, m) })
+	return carryDHCP(ctx, s.read, r.safely(func(m message) { r.pass(s, m) }))
 }
 
 // carryDHCP passes packets of either family on as they come, until ctx is done.
@@ -22,6 +23,20 @@ func carryDHCP(ctx context.Context, read func([]byte) (message, error), pass fun
 		case err != nil:
 			return fmt.Errorf("read DHCP packets: %w", err)
 		}
+		pass(m)
+	}
+}
+
+// safely is the boundary that no packet crosses: whatever it does to us, the
+// next one is carried.
+func (r *Relay) safely(pass func(message)) func(message) {
+	return func(m message) {
+		defer func() {
+			if p := recover(); p != nil {
+				r.stats.panics.Add(1)
+				r.o.Log.Error("dhcp packet made us panic", "panic", p, "packet", fmt.Sprintf("%x", m.packet), "stack", string(debug.Stack()))
+			}
+		}()
 		pass(m)
 	}
 }
@@ -71,7 +86,7 @@ func (r *Relay) fromMachine(s *socket, m message, from port) {
 }
 
 func (r *Relay) toServer(s *socket, p packet, from port) {
-	if r.sent(s.send(p, r.rules.server, from.addr.Addr(), 0)) {
+	if r.sent(s.send(p, r.rules.server(), from.addr.Addr(), 0)) {
 		r.stats.relayed.Add(1)
 	}
 }

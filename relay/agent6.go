@@ -10,7 +10,7 @@ import (
 
 // relayDHCP6 carries DHCPv6 packets until ctx is done.
 func (r *Relay) relayDHCP6(ctx context.Context, s *socket6) error {
-	return carryDHCP(ctx, s.read, func(m message) { r.pass6(s, m) })
+	return carryDHCP(ctx, s.read, r.safely(func(m message) { r.pass6(s, m) }))
 }
 
 func (r *Relay) pass6(s *socket6, m message) {
@@ -38,7 +38,7 @@ func (r *Relay) pass6(s *socket6, m message) {
 }
 
 func (r *Relay) toServer6(s *socket6, p packet6, peer netip.Addr, from port, link netip.Addr) {
-	if r.sent(s.send(r.rules6.up(p, peer, from, link), r.rules6.server, link, 0)) {
+	if r.sent(s.send(r.rules6.up(p, peer, from, link), r.rules6.server(), link, 0)) {
 		r.stats.relayed.Add(1)
 	}
 }

@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 )
 
 const (
 	beatEvery  = 2 * time.Second  // a word to the server, and from it
 	learnEvery = 10 * time.Second // what it knows, if that has changed
+	keepEvery  = 10 * time.Second // what could not be kept is tried again
 	missed     = 2                // beats in a row, and the server is away
 	maxSeen    = 4096             // fetched files that wait to be reported
 	seenAtOnce = 256              // of them in one report
@@ -67,24 +69,61 @@ func (r *Relay) beat(ctx context.Context) error {
 	r.removed.Store(false)
 	if r.away.Load() {
 		r.o.Log.InfoContext(ctx, "server is there", "server", r.id.Server)
+		r.follow(ctx)   // perhaps somewhere else
 		r.handOver(ctx) // before anybody else can ask it for an address
 		r.away.Store(false)
-		return r.refresh(ctx)
+		return r.ask(ctx)
 	}
 	r.handOver(ctx) // what it has not answered yet
 	if now := r.o.Now(); now.Sub(r.learned) >= learnEvery {
-		return r.refresh(ctx)
+		return r.ask(ctx)
 	}
 	return nil
 }
 
+// ask learns what the server knows: beside the beats, once there are some, for a
+// large site comes slowly over a thin line, and the server shall hear of us
+// meanwhile.
+func (r *Relay) ask(ctx context.Context) error {
+	r.learned = r.o.Now()
+	if r.wake == nil {
+		return r.refresh(ctx)
+	}
+	select {
+	case r.wake <- struct{}{}:
+	default: // it is at it
+	}
+	return nil
+}
+
+// keepLearning asks the server, whenever it is time, what it knows.
+func (r *Relay) keepLearning(ctx context.Context) {
+	told := ""
+	for {
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			return
+		}
+		err := r.refresh(ctx)
+		switch {
+		case err == nil:
+			told = ""
+		case ctx.Err() == nil && err.Error() != told:
+			told = err.Error()
+			r.o.Log.WarnContext(ctx, "not learned what the server knows, asked again", "err", err)
+		}
+	}
+}
+
 func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 	report := api.RelayReport{
-		Version: r.o.Version, Seen: seen, Foreign: r.foreignNow(),
+		Version: r.o.Version, Seen: seen, Foreign: r.foreignNow(), Trouble: r.troublesNow(),
 		Usage: api.RelayUsage{
 			CacheBytes: r.cache.size(), CacheLimit: r.o.CacheLimit, Served: r.served.Load(), Fetched: r.cache.fetched.Load(),
 			Requests: r.stats.requests.Load(), Relayed: r.stats.relayed.Load(), BOOTP: r.stats.bootp.Load(),
 			Refused: r.stats.refused(), Away: r.stats.away.Load(), Strangers: r.stats.stranger.Load(), Unsent: r.stats.unsent.Load(),
+			Panics: r.stats.panics.Load(),
 		},
 	}
 	if k := r.known.Load(); k != nil {
@@ -101,10 +140,10 @@ func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 
 // refresh asks what the server knows now, and keeps it for when it is away.
 func (r *Relay) refresh(ctx context.Context) error {
-	r.learned = r.o.Now()
+	r.troubleOf(fleet.CodeRelayDisk, "who we are", r.id.retry())
 	if pair := r.link.cert.Load(); pair != nil && dueForRenewal(pair, r.o.Now()) {
 		if err := r.link.renew(ctx); err != nil {
-			r.o.Log.WarnContext(ctx, "certificate not renewed", "err", err)
+			r.o.Log.WarnContext(ctx, "certificate not renewed, or not kept", "err", err)
 		}
 	}
 	have := ""
@@ -131,26 +170,42 @@ func (r *Relay) refresh(ctx context.Context) error {
 }
 
 // keepSnapshots writes to disk what the server says, for the next start. The
-// server hears of us meanwhile, however slow or full the disk is.
+// server hears of us meanwhile, however slow or full the disk is; what a full one
+// did not take is tried again.
 func (r *Relay) keepSnapshots(ctx context.Context) {
+	again := time.NewTicker(keepEvery)
+	defer again.Stop()
+	var left *kept
+	keep := func(k kept) {
+		if left = nil; !r.keepSnapshot(ctx, k) {
+			left = &k
+		}
+	}
 	for ctx.Err() == nil {
 		select {
 		case k := <-r.keeping:
-			r.keepSnapshot(ctx, k)
+			keep(k)
+		case <-again.C:
+			if left != nil {
+				keep(*left)
+			}
 		case <-ctx.Done():
 		}
 	}
 	select {
 	case k := <-r.keeping:
-		r.keepSnapshot(ctx, k)
+		keep(k)
 	default:
 	}
 }
 
-func (r *Relay) keepSnapshot(ctx context.Context, k kept) {
-	if err := writeJSON(filepath.Join(r.o.StateDir, snapshotFile), k); err != nil {
+func (r *Relay) keepSnapshot(ctx context.Context, k kept) bool {
+	err := writeJSON(filepath.Join(r.o.StateDir, snapshotFile), k)
+	r.troubleOf(fleet.CodeRelayDisk, "what the server knows", err)
+	if err != nil {
 		r.o.Log.WarnContext(ctx, "what the server knows is not kept: after a start without it, an older state counts", "err", err)
 	}
+	return err == nil
 }
 
 func (r *Relay) learn(s api.RelaySnapshot, tag string) error {

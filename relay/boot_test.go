@@ -31,7 +31,7 @@ func alone(t *testing.T) *Relay {
 		o: Options{Interfaces: []string{"lo"}, Log: slog.New(slog.DiscardHandler), Now: time.Now}, id: &identity{Name: "west", dir: t.TempDir()},
 		granted: map[netip.Addr]grant{}, asked: map[transaction]question{}, keeping: make(chan kept, 1), scripts: scripts, cache: newCache(t, t.TempDir(), 1<<20),
 	}
-	if r.link, err = newLink(&identity{Server: "https://127.0.0.1:1", Pin: "sha256:" + strings.Repeat("0", 64)}); err != nil {
+	if r.link, err = newLink(&identity{Server: "https://127.0.0.1:1", Pin: "sha256:" + strings.Repeat("0", 64)}, nil); err != nil {
 		t.Fatal(err)
 	}
 	kernel := fileBlob("kernel")

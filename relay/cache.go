@@ -62,8 +62,9 @@ type cache struct {
 	bytes   int64
 
 	flights singleflight.Group
-	slots   chan struct{} // one for each fetch under way: what they write is beyond the limit
-	fetched atomic.Int64  // bytes
+	slots   chan struct{}         // one for each fetch under way: what they write is beyond the limit
+	fetched atomic.Int64          // bytes
+	sick    atomic.Pointer[error] // why nothing could be written last
 }
 
 type entry struct {
@@ -227,14 +228,26 @@ func (c *cache) fill(ctx context.Context, b blob, size int64, fetch fetch) error
 		c.mu.Unlock()
 		n, tag, err = c.write(ctx, b, fetch)
 	}
+	if _, disk := errors.AsType[*fs.PathError](err); disk {
+		c.sick.Store(&err)
+	}
 	if err != nil {
 		return err
 	}
+	c.sick.Store(nil)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.entries[b] = c.used.PushFront(&entry{blob: b, size: n, tag: tag})
 	c.bytes += n
 	c.makeRoom(0)
+	return nil
+}
+
+// failure says why the disk takes nothing; nil when it did the last time.
+func (c *cache) failure() error {
+	if err := c.sick.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 

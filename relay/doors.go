@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/repeat"
 	"github.com/rackstage/provision/internal/throttle"
 )
@@ -28,9 +30,18 @@ type door struct {
 	http   net.Listener
 	agents net.Listener
 	tftp   net.PacketConn
+	said   way
 	stop   context.CancelFunc // nil before it is served
 	ended  atomic.Bool        // it was served, and is no more
 }
+
+// A way is how the server says that machines come in.
+type way struct {
+	boot, agents uint16
+	onePort      bool
+}
+
+func wayOf(said api.RelaySnapshot) way { return way{said.BootPort, said.AgentPort, said.OnePort} }
 
 func (d *door) close() {
 	for _, l := range []net.Listener{d.http, d.agents} {
@@ -47,9 +58,8 @@ func (d *door) close() {
 // are open before anything is answered.
 type doors struct {
 	dhcp  *socket
-	dhcp6 *socket6    // nil without a server to relay to, and while it cannot be opened
-	ended atomic.Bool // it was served, and is no more
-	deaf  string      // why machines of IPv6 are not heard, as it was said to whoever reads the log
+	dhcp6 *socket6 // nil without a server to relay to, and while it cannot be opened
+	deaf  string   // why machines of IPv6 are not heard, as it was said to whoever reads the log
 
 	open   map[netip.Addr]*door
 	failed map[netip.Addr]bool // said to whoever reads the log
@@ -99,6 +109,7 @@ func (r *Relay) openNew(ctx context.Context, d *doors) error {
 	for _, p := range r.ports() {
 		for _, at := range p.refused {
 			d.complain(ctx, r.o.Log, at, p.name, errElsewhere)
+			six = errors.Join(six, fmt.Errorf("%s: %w", at, errElsewhere))
 		}
 		for _, at := range p.addrs() {
 			switch err := d.openAt(ctx, at, r.known.Load().said); {
@@ -112,6 +123,7 @@ func (r *Relay) openNew(ctx context.Context, d *doors) error {
 			}
 		}
 	}
+	r.troubleOf(fleet.CodeRelayNoIPv6, "addresses", six)
 	if len(d.open) == 0 {
 		return errors.Join(four, six)
 	}
@@ -133,7 +145,7 @@ func (d *doors) openAt(ctx context.Context, at netip.Addr, said api.RelaySnapsho
 	if d.open[at] != nil {
 		return nil
 	}
-	n := &door{}
+	n := &door{said: wayOf(said)}
 	defer func() {
 		if err != nil {
 			n.close()
@@ -179,7 +191,7 @@ func (r *Relay) keepDoors(ctx context.Context, d *doors) {
 		}
 		r.hear6(ctx, d)
 		r.serve6(ctx, d)
-		d.closeGone(r.ports())
+		d.closeGone(r.ports(), wayOf(r.known.Load().said))
 		if err = errors.Join(err, r.openNew(ctx, d)); err != nil {
 			r.o.Log.DebugContext(ctx, "addresses not served", "err", err)
 		}
@@ -195,9 +207,9 @@ func (r *Relay) addrs() (list []netip.Addr) {
 	return list
 }
 
-// closeGone closes the doors at addresses that are ours no more, and forgets
-// those that have ended by themselves.
-func (d *doors) closeGone(ports []port) {
+// closeGone closes the doors at addresses that are ours no more, and those whose
+// ports are others now, and forgets those that have ended by themselves.
+func (d *doors) closeGone(ports []port, said way) {
 	stay := map[netip.Addr]bool{}
 	for _, p := range ports {
 		for _, at := range slices.Concat(p.addrs(), p.ending, p.doubtful) {
@@ -208,8 +220,9 @@ func (d *doors) closeGone(ports []port) {
 		}
 	}
 	for at, n := range d.open {
-		if !stay[at] || n.ended.Load() {
+		if !stay[at] || n.ended.Load() || n.said != said {
 			n.stop()
+			n.close() // the next one may want the same ports
 			delete(d.open, at)
 		}
 	}

@@ -1,33 +1,45 @@
 package relay
 
-import "context"
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/rackstage/provision/fleet"
+)
 
 // hear6 opens what machines of IPv6 are heard by, and hears those on all ports.
 // What fails is tried again with the next look at the addresses: machines of
 // IPv4 need nothing of it.
 func (r *Relay) hear6(ctx context.Context, d *doors) {
-	if !r.rules6.server.IsValid() {
-		return // the server has no IPv6 address
-	}
-	if d.ended.Load() {
+	reached := r.rules6.server().IsValid()
+	if d.dhcp6 != nil && (d.dhcp6.ended.Load() || !reached) {
 		_ = d.dhcp6.conn.Close()
 		d.dhcp6 = nil
-		d.ended.Store(false)
 	}
-	var err error
-	if d.dhcp6 == nil {
-		d.dhcp6, err = listenDHCP6(ctx)
+	err := errNoServer6
+	if reached {
+		err = d.listen6(ctx, r.ports())
 	}
-	if err == nil {
-		err = d.dhcp6.hear(r.ports())
-	}
+	r.troubleOf(fleet.CodeRelayNoIPv6, "DHCPv6", err)
 	switch {
-	case err == nil:
+	case err == nil, !reached && len(r.advertised()) == 0:
 		d.deaf = ""
 	case d.deaf != err.Error():
 		d.deaf = err.Error()
 		r.o.Log.WarnContext(ctx, "dhcpv6 not heard, tried again every two seconds; ipv4 is served", "err", err)
 	}
+}
+
+var errNoServer6 = errors.New("the server's name has no IPv6 address, see --dhcp6-server")
+
+func (d *doors) listen6(ctx context.Context, ports []port) (err error) {
+	if d.dhcp6 == nil {
+		if d.dhcp6, err = listenDHCP6(ctx); err != nil {
+			return err
+		}
+	}
+	return d.dhcp6.hear(ports)
 }
 
 // serve6 begins to relay DHCPv6 if that is new.
@@ -42,9 +54,9 @@ func (r *Relay) serve6(ctx context.Context, d *doors) {
 	}
 	d.served.Go(func() {
 		defer context.AfterFunc(ctx, func() { _ = s.conn.Close() })()
-		if err := r.relayDHCP6(ctx, s); err != nil {
+		defer s.ended.Store(true)
+		if err := r.relayDHCP6(ctx, s); err != nil && !errors.Is(err, net.ErrClosed) {
 			r.o.Log.ErrorContext(ctx, "dhcpv6 relayed no more, for now", "err", err)
-			d.ended.Store(true)
 		}
 	})
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/internal/netns"
 )
 
@@ -32,7 +34,12 @@ func await(t *testing.T, what string, so func() bool) {
 // opens reports whether machines get in at an address.
 func opens(t *testing.T, at string) bool {
 	t.Helper()
-	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", net.JoinHostPort(at, "80"))
+	return opensAt(t, at, "80")
+}
+
+func opensAt(t *testing.T, at, port string) bool {
+	t.Helper()
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", net.JoinHostPort(at, port))
 	if err != nil {
 		return false
 	}
@@ -53,7 +60,7 @@ func hasAddress(t *testing.T, flag, prefix string) bool {
 func run(t *testing.T, r *Relay) (stop func()) {
 	t.Helper()
 	var err error
-	if r.link, err = newLink(&identity{Server: "https://127.0.0.1:1", Pin: "sha256:" + strings.Repeat("0", 64)}); err != nil {
+	if r.link, err = newLink(&identity{Server: "https://127.0.0.1:1", Pin: "sha256:" + strings.Repeat("0", 64)}, nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -137,6 +144,17 @@ func TestTroubleWithIPv6LeavesIPv4Alone(t *testing.T) {
 	r := relayBehind(t)
 	defer run(t, r)()
 	await(t, "open at an address of IPv4", func() bool { return opens(t, "10.78.0.1") })
+	if got := r.reportNow(nil).Trouble; len(got) != 0 {
+		t.Errorf("%v is reported, though the server serves no IPv6 there", got)
+	}
+	told := farSnapshot()
+	told.Subnets = append(told.Subnets, api.RelaySubnet{Name: "far6", CIDR: netip.MustParsePrefix("fd78::/64"), Serves: true})
+	if err := r.learn(told, "2"); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.reportNow(nil).Trouble; len(got) != 1 || got[0].Code != fleet.CodeRelayNoIPv6 || !strings.Contains(got[0].Detail, "547") {
+		t.Errorf("%v is reported, want that port 547 is taken", got)
+	}
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -145,4 +163,5 @@ func TestTroubleWithIPv6LeavesIPv4Alone(t *testing.T) {
 		defer r.mu.Unlock()
 		return r.socket6 != nil
 	})
+	await(t, "well", func() bool { return len(r.reportNow(nil).Trouble) == 0 })
 }

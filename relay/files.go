@@ -25,8 +25,10 @@ func (r *Relay) serveTFTP(ctx context.Context, c net.PacketConn) error {
 		Open: func(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
 			return r.openTFTP(ctx, name, speaker{client, local})
 		},
+		Serves: func(client netip.Addr) bool { return r.known.Load().isOnSubnet(client) },
 		Done: func(t tftp.Transfer) {
 			r.served.Add(t.Sent)
+			r.slow.Done(t)
 			r.sawTransfer(t)
 		},
 	})

@@ -20,16 +20,25 @@ const (
 // believed, and how much a machine may ask, by what it is known by. It keeps
 // counters, rates, and who asked lately.
 type guard[K comparable] struct {
-	server  netip.AddrPort // invalid: it has no address of this family, and nothing is relayed
-	chained bool           // other relays behind us are believed
+	where   atomic.Pointer[netip.AddrPort] // the server, see [guard.server]
+	chained bool                           // other relays behind us are believed
 	rates   *throttle.Throttle[K]
 	asked   *recent[K] // whom an answer may be for
 	stats   *stats
 }
 
-func newGuard[K comparable](server netip.AddrPort, chained bool, now func() time.Time, st *stats) guard[K] {
-	return guard[K]{server: server, chained: chained, rates: throttle.New[K](maxMACs, macBurst, macRate, now), asked: newRecent[K](now), stats: st}
+func (g *guard[K]) begin(server netip.AddrPort, chained bool, now func() time.Time, st *stats) {
+	g.where.Store(&server)
+	g.chained, g.stats = chained, st
+	g.rates, g.asked = throttle.New[K](maxMACs, macBurst, macRate, now), newRecent[K](now)
 }
+
+// server is where packets go, and where answers come from. It is invalid when
+// the server has no address of this family: nothing is relayed then.
+func (g *guard[K]) server() netip.AddrPort { return *g.where.Load() }
+
+// moved notes where the server is, and reports whether that is somewhere else.
+func (g *guard[K]) moved(to netip.AddrPort) bool { return *g.where.Swap(&to) != to }
 
 // refuse counts a packet that goes no further.
 func (g *guard[K]) refuse(why *atomic.Int64) bool {
@@ -43,7 +52,7 @@ func (g *guard[K]) mayAsk(who K) bool { return g.rates.Allow(who) || g.refuse(&g
 // isServer reports whether a packet is from the server, by its address: whatever
 // else comes is none of ours.
 func (g *guard[K]) isServer(from netip.AddrPort) bool {
-	return from == g.server || g.refuse(&g.stats.stranger)
+	return from == g.server() || g.refuse(&g.stats.stranger)
 }
 
 // hasAsked reports whether an answer is for a machine that asked: the server
@@ -59,8 +68,8 @@ type delivery[P ~[]byte] struct {
 
 // stats are counters since the start.
 type stats struct {
-	requests, relayed, replied, away, bootp                atomic.Int64
-	malformed, looped, foreignInfo, rate, stranger, unsent atomic.Int64
+	requests, relayed, replied, away, bootp                        atomic.Int64
+	malformed, looped, foreignInfo, rate, stranger, unsent, panics atomic.Int64
 }
 
 // refused is how many packets of machines were dropped.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -31,6 +32,9 @@ type identity struct {
 	At          whereabouts `json:"at,omitzero"`
 
 	dir string
+
+	mu      sync.Mutex // what is in the folder is written by one at a time
+	unsaved bool       // it is older than what we know
 }
 
 const (
@@ -48,7 +52,31 @@ func readIdentity(dir string) (*identity, error) {
 	return id, err
 }
 
-func (id *identity) save() error { return writeJSON(filepath.Join(id.dir, identityFile), id) }
+// change changes who we are, here and in the state folder. What cannot be kept
+// there, since the disk is full, holds here all the same: see [identity.retry].
+func (id *identity) change(do func(*identity)) error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	do(id)
+	err := writeJSON(filepath.Join(id.dir, identityFile), id)
+	id.unsaved = err != nil
+	return err
+}
+
+// retry keeps what could not be kept before.
+func (id *identity) retry() error {
+	id.mu.Lock()
+	unsaved := id.unsaved
+	id.mu.Unlock()
+	if !unsaved {
+		return nil
+	}
+	return id.change(func(*identity) {})
+}
+
+// enrolled reports whether the server has taken us in. Before that there is a
+// key at most: whoever asks again with it, because the answer got lost, is let in.
+func (id *identity) enrolled() bool { return id != nil && id.Certificate != "" }
 
 // splitToken parts the secret from the fingerprint of the server's CA.
 func splitToken(token string) (secret, pin string, err error) {
@@ -85,8 +113,8 @@ func (id *identity) request() (string, error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), err
 }
 
-func (id *identity) pair() (*tls.Certificate, error) {
-	cert, err := tls.X509KeyPair([]byte(id.Certificate), []byte(id.Key))
+func pairOf(certificate, key string) (*tls.Certificate, error) {
+	cert, err := tls.X509KeyPair([]byte(certificate), []byte(key))
 	if err != nil {
 		return nil, fmt.Errorf("read the relay's certificate: %w", err)
 	}

@@ -20,7 +20,8 @@ import (
 type knowledge struct {
 	tag    string // of the snapshot that it was made from
 	said   api.RelaySnapshot
-	byMAC  map[fleet.MAC]fleet.Node
+	byMAC  nodesOf // as IPv4 knows them
+	byMAC6 nodesOf // as IPv6 does
 	byAddr map[netip.Addr]fleet.Node
 	files  map[string]api.RelayFile
 	stand  *dhcp.StandIn
@@ -39,7 +40,7 @@ type kept struct {
 func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logger) (*knowledge, error) {
 	k := &knowledge{
 		tag: tag, said: s,
-		byMAC: map[fleet.MAC]fleet.Node{}, byAddr: map[netip.Addr]fleet.Node{}, files: map[string]api.RelayFile{},
+		byMAC: nodesOf{}, byMAC6: nodesOf{}, byAddr: map[netip.Addr]fleet.Node{}, files: map[string]api.RelayFile{},
 	}
 	for _, f := range s.Files {
 		if bootfile.IsHash(f.SHA256) && f.Size >= 0 && fs.ValidPath(f.Name) {
@@ -48,11 +49,19 @@ func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logg
 	}
 	for _, n := range s.Nodes {
 		node := toNode(n)
-		if node.Addr.IsValid() {
-			k.byAddr[node.Addr] = node
+		four, six := node, node
+		if other := n.Other.Unmap(); other.Is4() {
+			four.Addr = other
+		} else if other.IsValid() {
+			six.Addr = other
+		}
+		for _, n := range []fleet.Node{four, six} {
+			if n.Addr.IsValid() {
+				k.byAddr[n.Addr] = n
+			}
 		}
 		for _, m := range node.MACs {
-			k.byMAC[m] = node
+			k.byMAC[m], k.byMAC6[m] = four, six
 		}
 	}
 	var subnets []fleet.Subnet
@@ -67,7 +76,7 @@ func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logg
 		}
 	}
 	var err error
-	if k.stand, err = dhcp.NewStandIn(dhcp.StandInOptions{Subnets: subnets, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log}); err != nil {
+	if k.stand, err = dhcp.NewStandIn(dhcp.StandInOptions{Subnets: subnets, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k.byMAC, Log: log}); err != nil {
 		return nil, err
 	}
 	duid, _ := hex.DecodeString(s.DUID) // an older server has told none: nobody stands in for it
@@ -75,7 +84,7 @@ func understand(s api.RelaySnapshot, tag string, ifaces []string, log *slog.Logg
 	if len(duid) == 0 {
 		six = nil // an older server: its clients would not take our answers for its own
 	}
-	k.stand6, err = dhcp6.NewStandIn(dhcp6.StandInOptions{DUID: duid, Subnets: six, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k, Log: log})
+	k.stand6, err = dhcp6.NewStandIn(dhcp6.StandInOptions{DUID: duid, Subnets: six, Interfaces: ifaces, HTTPPort: s.BootPort, Nodes: k.byMAC6, Log: log})
 	return k, err
 }
 
@@ -98,9 +107,13 @@ func toNode(n api.RelayNode) fleet.Node {
 // refresh reads the addresses of our interfaces again, for those who stand in.
 func (k *knowledge) refresh() error { return errors.Join(k.stand.Refresh(), k.stand6.Refresh()) }
 
-// NodeByMAC implements dhcp.Nodes.
-func (k *knowledge) NodeByMAC(mac fleet.MAC) (fleet.Node, bool) {
-	n, ok := k.byMAC[mac]
+// nodesOf are nodes by their MAC addresses, each with the address that it has of
+// one family, if it has one.
+type nodesOf map[fleet.MAC]fleet.Node
+
+// NodeByMAC implements dhcp.Nodes and dhcp6.Nodes.
+func (m nodesOf) NodeByMAC(mac fleet.MAC) (fleet.Node, bool) {
+	n, ok := m[mac]
 	return n, ok
 }
 
@@ -114,11 +127,24 @@ func (k *knowledge) subnetOf(a netip.Addr) (string, bool) {
 	return "", false
 }
 
+// isOnSubnet reports whether a machine that boots can have an address: TFTP is
+// silent to all others.
+func (k *knowledge) isOnSubnet(a netip.Addr) bool {
+	if k == nil {
+		return false
+	}
+	_, ok := k.subnetOf(a)
+	return ok || a.Is6() && a.IsLinkLocalUnicast()
+}
+
 func readSnapshot(dir string) (kept, error) {
 	var k kept
 	err := readJSON(filepath.Join(dir, snapshotFile), &k)
 	if errors.Is(err, fs.ErrNotExist) {
 		return kept{}, nil
 	}
-	return k, err
+	if err != nil {
+		return kept{}, err
+	}
+	return k, nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -40,14 +41,15 @@ const (
 	maxConns = 40
 )
 
-func newLink(id *identity) (*link, error) {
+// newLink makes a link. names are asked for the server's; nil: the system's.
+func newLink(id *identity, names *net.Resolver) (*link, error) {
 	u, err := url.Parse(id.Server)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, fleet.Invalidf("server "+id.Server, "write https://HOST:PORT", errors.New("not an address"))
 	}
 	l := &link{id: id, base: "https://" + u.Host}
 	if id.Certificate != "" {
-		pair, err := id.pair()
+		pair, err := pairOf(id.Certificate, id.Key)
 		if err != nil {
 			return nil, err
 		}
@@ -66,6 +68,7 @@ func newLink(id *identity) (*link, error) {
 		}
 		*c = &http.Client{
 			Transport: &http.Transport{
+				DialContext:       id.dial(&net.Dialer{Timeout: fileTime, Resolver: names}),
 				ForceAttemptHTTP2: true, TLSClientConfig: conf, TLSHandshakeTimeout: callTime, DisableCompression: true,
 				IdleConnTimeout: time.Minute, ResponseHeaderTimeout: fileTime, MaxConnsPerHost: maxConns,
 				HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
@@ -142,8 +145,7 @@ func (l *link) enrol(ctx context.Context, secret string) error {
 	if err := l.call(ctx, api.PathRelayEnrol, api.RelayEnrolRequest{Token: secret, CSR: csr}, &reply); err != nil {
 		return &fleet.Error{Kind: fleet.Unreachable, Op: "enrol at", On: l.base, Err: err, Hint: "check address and token; on the server: provision relays list"}
 	}
-	l.id.Name, l.id.Certificate = reply.Name, reply.Certificate
-	return l.adopt()
+	return l.adopt(reply.Name, reply.Certificate)
 }
 
 // renew gets a fresh certificate for the same key.
@@ -156,21 +158,20 @@ func (l *link) renew(ctx context.Context) error {
 	if err := l.call(ctx, api.PathRelayRenew, api.RelayRenewRequest{CSR: csr}, &reply); err != nil {
 		return fmt.Errorf("renew certificate: %w", err)
 	}
-	l.id.Certificate = reply.Certificate
-	return l.adopt()
+	return l.adopt(l.id.Name, reply.Certificate)
 }
 
-func (l *link) adopt() error {
-	pair, err := l.id.pair()
+// adopt takes a certificate on. One that cannot be kept is used all the same:
+// the one before it ends.
+func (l *link) adopt(name, certificate string) error {
+	pair, err := pairOf(certificate, l.id.Key)
 	if err != nil {
 		return err
 	}
-	if err := l.id.save(); err != nil {
-		return err
-	}
+	err = l.id.change(func(id *identity) { id.Name, id.Certificate = name, certificate })
 	l.cert.Store(pair)
 	l.close() // so that the next connection shows it
-	return nil
+	return err
 }
 
 func (l *link) report(ctx context.Context, r api.RelayReport) error {
@@ -178,12 +179,15 @@ func (l *link) report(ctx context.Context, r api.RelayReport) error {
 }
 
 // maxSnapshot bounds what we take in: 100,000 nodes have some 20 MB.
-const maxSnapshot = 256 << 20
+const (
+	maxSnapshot  = 256 << 20
+	snapshotTime = 10 * time.Minute // over a thin line
+)
 
 // snapshot fetches what the server knows of our subnets, unless it is what we
 // have.
 func (l *link) snapshot(ctx context.Context, have string) (s *api.RelaySnapshot, tag string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.base+api.PathRelaySnapshot, nil)
 	if err != nil {

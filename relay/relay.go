@@ -19,6 +19,7 @@ import (
 	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/dhcp/foreign"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/repeat"
 	ipxescripts "github.com/rackstage/provision/ipxe-scripts"
 	"github.com/rackstage/provision/pxe/tftp"
 )
@@ -59,18 +60,23 @@ type Relay struct {
 	away    atomic.Bool
 	removed atomic.Bool // the server refuses us
 	known   atomic.Pointer[knowledge]
-	keeping chan kept // the last snapshot, until it is on disk
-	learned time.Time // when the server was last asked what it knows; of the beating alone
+	keeping chan kept     // the last snapshot, until it is on disk
+	learned time.Time     // when the server was last asked what it knows; of the beating alone
+	wake    chan struct{} // it is asked beside the beats; nil before Run
 	places  atomic.Pointer[[]port]
 	served  atomic.Int64 // bytes given to machines
 
-	mu      sync.Mutex
-	seen    []api.RelayFetched       // to report
-	granted map[netip.Addr]grant     // what was confirmed while the server was away
-	rounds  int                      // of handing that over
-	asked   map[transaction]question // transactions of our own, and what each is about
-	socket  *socket                  // nil before Run
-	socket6 *socket6                 // nil before Run, without a server to relay to, and while it cannot be opened
+	finding sync.Mutex // held while the server is looked up
+	lost    bool       // its name leads nowhere; whoever reads the log knows
+
+	mu       sync.Mutex
+	seen     []api.RelayFetched       // to report
+	troubles map[cause]string         // to report
+	granted  map[netip.Addr]grant     // what was confirmed while the server was away
+	rounds   int                      // of handing that over
+	asked    map[transaction]question // transactions of our own, and what each is about
+	socket   *socket                  // nil before Run
+	socket6  *socket6                 // nil before Run, without a server to relay to, and while it cannot be opened
 }
 
 var longAgo = time.Unix(0, 0)
@@ -107,11 +113,11 @@ func (r *Relay) identify(ctx context.Context) (err error) {
 	if r.id, err = readIdentity(r.o.StateDir); err != nil {
 		return err
 	}
-	if r.id != nil {
+	if r.id.enrolled() {
 		if r.o.Server != "" && r.o.Server != r.id.Server {
 			r.id.Server = r.o.Server // it has moved; its CA is the same
 		}
-		r.link, err = newLink(r.id)
+		r.link, err = newLink(r.id, r.names)
 		return err
 	}
 	if r.o.Server == "" || r.o.Token == "" {
@@ -124,11 +130,17 @@ func (r *Relay) identify(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.id = &identity{Server: r.o.Server, Pin: pin, dir: r.o.StateDir}
-	if r.id.Key, err = newKey(); err != nil {
+	if r.id == nil {
+		r.id = &identity{dir: r.o.StateDir}
+		if r.id.Key, err = newKey(); err != nil {
+			return err
+		}
+	}
+	r.id.Server, r.id.Pin = r.o.Server, pin
+	if err := r.id.change(func(*identity) {}); err != nil { // before the token is spent
 		return err
 	}
-	if r.link, err = newLink(r.id); err != nil {
+	if r.link, err = newLink(r.id, r.names); err != nil {
 		return err
 	}
 	return r.link.enrol(ctx, secret)
@@ -143,7 +155,9 @@ func (r *Relay) prepare(ctx context.Context) (err error) {
 	if r.cache, err = openCache(filepath.Join(r.o.StateDir, "cache"), r.o.CacheLimit); err != nil {
 		return err
 	}
-	server, six, err := r.dhcpServers(ctx)
+	looking, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	server, six, err := r.dhcpServers(looking)
 	if err != nil {
 		return err
 	}
@@ -154,8 +168,8 @@ func (r *Relay) prepare(ctx context.Context) (err error) {
 	}
 	r.others = r.newWatch()
 	last, err := readSnapshot(r.o.StateDir)
-	if err != nil {
-		return err
+	if err != nil { // the server says it anew
+		r.o.Log.WarnContext(ctx, "what the server said last is not read", "err", err)
 	}
 	r.away.Store(true)
 	if last.Tag != "" {
@@ -186,18 +200,17 @@ func (r *Relay) Run(ctx context.Context) error {
 		return err
 	}
 	defer r.link.close()
-	r.socket = doors.dhcp
+	r.socket, r.wake = doors.dhcp, make(chan struct{}, 1)
 	r.o.Log.InfoContext(ctx, "relay started", "relay", r.id.Name, "server", r.id.Server, "interfaces", r.o.Interfaces, "away", r.away.Load())
-	if len(r.advertised()) > 0 && !r.rules6.server.IsValid() {
-		r.o.Log.WarnContext(ctx, "dhcpv6 not relayed: the server's name has no IPv6 address, see --dhcp6-server", "server", r.id.Server)
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { <-ctx.Done(); _ = doors.dhcp.conn.Close(); return nil })
 	group.Go(func() error { r.keepDoors(ctx, doors); return nil })
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
+	group.Go(func() error { repeat.Every(ctx, followEvery, func() { r.follow(ctx) }); return nil })
+	group.Go(func() error { r.keepLearning(ctx); return nil })
 	group.Go(func() error { r.keepSnapshots(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })
-	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.advertised, r.o.Log) })
+	group.Go(func() error { return dhcp6.Courtesy(ctx, r.o.Interfaces, r.advertised, alarms6{r}, r.o.Log) })
 	return group.Wait()
 }

@@ -29,7 +29,9 @@ type rules struct {
 }
 
 func newRules(name string, server netip.AddrPort, chained bool, now func() time.Time, st *stats) *rules {
-	return &rules{guard: newGuard[[6]byte](server, chained, now, st), name: name}
+	r := &rules{name: name}
+	r.begin(server, chained, now, st)
+	return r
 }
 
 // admit says whether a machine's packet, which came in on a port, goes any

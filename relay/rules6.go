@@ -15,7 +15,9 @@ const (
 type rules6 struct{ guard[netip.Addr] }
 
 func newRules6(server netip.AddrPort, chained bool, now func() time.Time, st *stats) *rules6 {
-	return &rules6{newGuard[netip.Addr](server, chained, now, st)}
+	r := &rules6{}
+	r.begin(server, chained, now, st)
+	return r
 }
 
 // admit says whether a packet, which came in on a port, goes any further.

@@ -2,7 +2,9 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -348,4 +350,25 @@ func FuzzWhateverComesWhatLeavesIsWhole(f *testing.F) {
 			t.Error("what came was changed")
 		}
 	})
+}
+
+// Whatever a packet does to a relay, the next one is carried.
+func TestAPacketThatMakesARelayFailCostsOnlyItself(t *testing.T) {
+	r := &Relay{o: Options{Log: slog.New(slog.DiscardHandler)}}
+	ctx, cancel := context.WithCancel(t.Context())
+	left, passed := 3, 0
+	read := func(b []byte) (message, error) {
+		if left--; left == 0 {
+			cancel()
+		}
+		return message{packet: b[:1]}, nil
+	}
+	err := carryDHCP(ctx, read, r.safely(func(message) {
+		if passed++; passed == 1 {
+			panic("a bug")
+		}
+	}))
+	if err != nil || passed != 2 || r.stats.panics.Load() != 1 {
+		t.Errorf("passed %d, %d panics, %v", passed, r.stats.panics.Load(), err)
+	}
 }

@@ -21,7 +21,7 @@ func (r *Relay) sawTransfer(t tftp.Transfer) {
 	}
 	out := &api.RelayTransfer{
 		Port: t.Local.Port(), Size: t.Size, Sent: t.Sent, Block: t.Block, Window: t.Window,
-		Packets: t.Packets, Resent: t.Resent, RTT: t.RTT, Duration: t.Duration,
+		Packets: t.Packets, Resent: t.Resent, RTT: t.RTT, Duration: t.Duration, Proved: t.Proved,
 	}
 	switch {
 	case t.Err == nil:
@@ -52,7 +52,7 @@ func (r *Relay) newWatch() *foreign.Watch {
 
 // isFriend reports whether an address is ours or the server's.
 func (r *Relay) isFriend(a netip.Addr) bool {
-	return r.isOurs(a) || r.isOurs6(a) || a == r.rules.server.Addr() || a == r.rules6.server.Addr()
+	return r.isOurs(a) || r.isOurs6(a) || a == r.rules.server().Addr() || a == r.rules6.server().Addr()
 }
 
 // networks are our interfaces, as the watch over other servers knows them.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"golang.org/x/net/ipv6"
 )
@@ -19,6 +20,7 @@ type socket6 struct {
 	conn   *net.UDPConn
 	p      *ipv6.PacketConn
 	joined map[int]bool // ports by their index, on which machines are heard
+	ended  atomic.Bool  // it was served, and is no more
 }
 
 func listenDHCP6(ctx context.Context) (*socket6, error) {

@@ -47,7 +47,7 @@ func newSegment6(t *testing.T) *segment6 {
 	told := farSnapshot()
 	told.DUID = hex.EncodeToString(serverDUID)
 	told.Subnets = append(told.Subnets, api.RelaySubnet{Name: "far6", CIDR: netip.MustParsePrefix("fd78::/64"), Serves: true})
-	told.Nodes[0].Addr = node6
+	told.Nodes[0].Other = node6 // it has an address of IPv4, too
 	if err := s.relay.learn(told, "2"); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,12 +85,26 @@ func (s *Store) refuseNewer(done []string, known []*gormigrate.Migration) error 
 		if !slices.ContainsFunc(known, func(m *gormigrate.Migration) bool { return m.ID == id }) {
 			return &fleet.Error{
 				Kind: fleet.Conflict, Code: "E-DB-NEWER", Op: "open database", On: s.path,
-				Hint: "install the newer provision again, or restore a backup that this one made",
+				Hint: s.wayBack(known[len(known)-1].ID),
 				Err:  fmt.Errorf("a newer provision wrote it: schema %s, this one knows up to %s", id, known[len(known)-1].ID),
 			}
 		}
 	}
 	return nil
+}
+
+// wayBack says how to go on with a program that knows a schema and none later.
+func (s *Store) wayBack(schema string) string {
+	again := "install the newer provision again, or restore "
+	if name := copyName(s.path, schema); !missing(name) {
+		return again + name + ", which was made before the database was migrated: leases given since are not in it, see Going back in docs/backup.md"
+	}
+	return again + "a backup that this one made"
+}
+
+func missing(name string) bool {
+	_, err := os.Stat(name)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // mergeBefore brings leases from their journals into the table: the copy is of
@@ -109,6 +124,9 @@ func (s *Store) mergeBefore(ctx context.Context) error {
 	return err
 }
 
+// copyName is the copy of a database that had a schema.
+func copyName(path, schema string) string { return path + ".schema-" + schema }
+
 // copyBefore leaves a copy of the database beside it, named for the schema
 // that it has. VACUUM INTO reads what is still in the write-ahead log too.
 func (s *Store) copyBefore(ctx context.Context, done []string) error {
@@ -116,7 +134,7 @@ func (s *Store) copyBefore(ctx context.Context, done []string) error {
 	if len(done) > 0 {
 		schema = done[len(done)-1]
 	}
-	target := s.path + ".schema-" + schema
+	target := copyName(s.path, schema)
 	part := target + ".part"
 	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,7 +106,8 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := reopen(t, s)
-	if fleet.CodeOf(err) != "E-DB-NEWER" || fleet.KindOf(err) != fleet.Conflict || fleet.HintOf(err) == "" {
+	older := s.path + ".schema-" + lastOf(migrations())
+	if fleet.CodeOf(err) != "E-DB-NEWER" || fleet.KindOf(err) != fleet.Conflict || !strings.Contains(fleet.HintOf(err), older) {
 		t.Errorf("Open = %v, want E-DB-NEWER and what to do", err)
 	}
 }

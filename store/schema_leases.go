@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -68,10 +69,89 @@ func leaseJournals() *gormigrate.Migration {
 		}
 		return nil
 	}
-	down := func(tx *gorm.DB) error { // nobody has to keep leases that an older program writes anew
-		return errors.Join(tx.Migrator().DropTable("leases", "lease_journals"), tx.Migrator().CreateTable(&oldLease{}))
+	return &gormigrate.Migration{ID: "0004-lease-journals", Migrate: up, Rollback: takeLeasesBack}
+}
+
+// takeLeasesBack keeps what clients hold: an older program that does not know it
+// would give it to others. Leases in journals are out of its reach.
+func takeLeasesBack(tx *gorm.DB) error {
+	var waiting int64
+	if err := tx.Table("lease_journals").Where("batches <> ?", merged).Count(&waiting).Error; err != nil {
+		return err
 	}
-	return &gormigrate.Migration{ID: "0004-lease-journals", Migrate: up, Rollback: down}
+	if waiting > 0 {
+		return leasesLeft(tx, "0003-relays", "end provision with an orderly stop, which brings them in, or ", fmt.Errorf("%d journals have leases that are not in it yet", waiting))
+	}
+	rows, err := tx.Raw(selectLeases + " ORDER BY expires DESC, addr").Rows()
+	if err != nil {
+		return err
+	}
+	old, err := oldLeases(rows)
+	if err = errors.Join(err, rows.Close()); err != nil {
+		return err
+	}
+	if err := errors.Join(tx.Migrator().DropTable("leases", "lease_journals"), tx.Migrator().CreateTable(&oldLease{})); err != nil {
+		return err
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	return tx.CreateInBatches(old, 256).Error
+}
+
+// oldLeases reads rows of [selectLeases]. A client was its identifier then: where
+// two have the same, the second is its hardware address, and both keep what they
+// hold.
+func oldLeases(rows *sql.Rows) (old []oldLease, err error) {
+	type client struct{ subnet, name string }
+	seen := make(map[client]bool)
+	var buf []byte
+	for rows.Next() {
+		var r record
+		var mac, state, want int64
+		if err := rows.Scan(&r.addr, &r.subnet, &mac, &state, &r.expires, &r.hostname, &r.clientID, &want); err != nil {
+			return nil, err
+		}
+		r.mac, r.state = uint64(mac), byte(state) //nolint:gosec // as they were written
+		var sum uint32
+		if sum, buf = r.sum(buf); int64(sum) != want || stateOf(r.state) == "" {
+			return nil, fmt.Errorf("lease %s: the checksum does not fit", addrOf(r.addr))
+		}
+		o := oldLeaseOf(r.lease(make(map[string]string)))
+		if o.State == string(fleet.LeaseBound) {
+			if seen[client{o.Subnet, o.Client}] {
+				o.Client = "mac:" + o.MAC
+				o.Sum = o.sum()
+			}
+			seen[client{o.Subnet, o.Client}] = true
+		}
+		old = append(old, o)
+	}
+	return old, rows.Err()
+}
+
+// leasesLeft says why a schema is not taken back: leases would be forgotten.
+func leasesLeft(tx *gorm.DB, older, first string, why error) error {
+	var path string
+	if err := tx.Raw("SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&path).Error; err != nil {
+		return err
+	}
+	return &fleet.Error{
+		Kind: fleet.Conflict, Op: "take the schema back", On: path, Err: why,
+		Hint: first + "go back to " + copyName(path, older) + ", which lacks the leases given since it was made",
+	}
+}
+
+func oldLeaseOf(l fleet.Lease) oldLease {
+	o := oldLease{
+		Addr: int64(number(l.Addr)), Subnet: l.Subnet, Client: "mac:" + string(l.MAC), MAC: string(l.MAC), ClientID: l.ClientID,
+		Hostname: l.Hostname, State: string(l.State), Expires: toNano(l.Expires),
+	}
+	if l.ClientID != "" {
+		o.Client = "id:" + l.ClientID
+	}
+	o.Sum = o.sum()
+	return o
 }
 
 func (o oldLease) lease() (fleet.Lease, error) {
@@ -79,12 +159,16 @@ func (o oldLease) lease() (fleet.Lease, error) {
 		Addr: addrOf(uint32(o.Addr)), Subnet: o.Subnet, MAC: fleet.MAC(o.MAC), ClientID: o.ClientID,
 		Hostname: o.Hostname, State: fleet.LeaseState(o.State), Expires: fromNano(o.Expires),
 	}
-	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(o.Addr)), uint64(o.Expires))
-	for _, s := range []string{o.Subnet, o.Client, o.MAC, o.ClientID, o.Hostname, o.State} {
-		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
-	}
-	if int64(crc32.Checksum(b, castagnoli)) != o.Sum {
+	if o.sum() != o.Sum {
 		return l, fmt.Errorf("lease %s: the checksum does not fit", l.Addr)
 	}
 	return l, checkLease(&l)
+}
+
+func (o oldLease) sum() int64 {
+	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(o.Addr)), uint64(o.Expires)) //nolint:gosec // as it was
+	for _, s := range []string{o.Subnet, o.Client, o.MAC, o.ClientID, o.Hostname, o.State} {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
+	return int64(crc32.Checksum(b, castagnoli))
 }

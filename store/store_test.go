@@ -118,6 +118,11 @@ func run(id fleet.RunID, nodes int) fleet.Run {
 		r.Nodes = append(r.Nodes, fleet.RunNode{
 			Node: node(i).ID, Class: fleet.Add, Name: node(i).Name, Role: fleet.Worker, State: fleet.RunRunning, Phase: fleet.PhaseWrite, Attempt: 1,
 			Failure: fleet.Failure{Code: "E-X"}, Times: []fleet.PhaseTime{{Phase: fleet.PhasePower, At: when}, {Phase: fleet.PhaseDHCP, At: when.Add(time.Second)}}, Started: when,
+			Job: &fleet.FirmwareJob{
+				FirmwareChange: fleet.FirmwareChange{Component: "BIOS", Is: "1.0", Want: "2.1", URL: "http://10.77.0.1/bios-2.1.bin"},
+				Stage:          fleet.JobRunning, At: when, Task: "/redfish/v1/TaskService/Tasks/7", Before: []string{"/redfish/v1/TaskService/Tasks/6"}, Listed: true,
+			},
+			Restarted: when, Notes: []string{"firmware of GPU left as it is"},
 		})
 	}
 	return r

@@ -4,5 +4,6 @@
 // subnets that the site marks oob, greets who has one, and signs in with what
 // such BMCs come with: the accounts of the site that fit, each once, few in
 // all. What lets us in says which machine it is in, and is handed to the engine,
-// which gives it a password of ours. Everybody else is an alarm.
+// which gives it an account of ours. Who does nothing before that password is
+// another gets one first. Everybody else is an alarm.
 package oob

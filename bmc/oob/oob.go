@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +28,8 @@ type Engine interface {
 	NodeByBMC(mac fleet.MAC) (fleet.Node, bool)
 	MoveBMC(ctx context.Context, id fleet.NodeID, addr string) error
 	AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, error)
-	RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, error)
+	TakeOverBMC(ctx context.Context, id fleet.NodeID) (fleet.Node, error)
+	BeginBMC(ctx context.Context, mac fleet.MAC, user string, shape int) (sealed string, err error)
 	Raise(code, on, detail string)
 	Clear(code, on string)
 }
@@ -37,18 +39,20 @@ type BMCs interface {
 	Greet(ctx context.Context, t bmc.Target) (bmc.Sight, error)
 	Probe(ctx context.Context, t bmc.Target) (bmc.Found, error)
 	Identify(ctx context.Context, t bmc.Target) (bmc.Machine, error)
+	ChangePassword(ctx context.Context, t bmc.Target, next bmc.Password) error
 }
 
-// A Watcher looks at BMCs that get addresses. All fields but the last two must
-// be set.
+// A Watcher looks at BMCs that get addresses. All fields but the last three
+// must be set.
 type Watcher struct {
 	Leases Leases
 	Engine Engine
 	BMCs   BMCs
 	Open   func(sealed string) (bmc.Password, error) // a password of the site
 	Log    *slog.Logger
-	Every  time.Duration  // 15 s when zero
-	Ports  fleet.BMCPorts // of BMCs, where they are not the usual ones
+	Every  time.Duration     // 15 s when zero
+	Ports  fleet.BMCPorts    // of BMCs, where they are not the usual ones
+	Trust  func() *bmc.Trust // whose signature on their certificates is enough, for when they renew them
 
 	mu   sync.Mutex
 	seen map[fleet.MAC]*guest
@@ -196,13 +200,16 @@ func (w *Watcher) meet(ctx context.Context, l fleet.Lease, g *guest) error {
 		switch {
 		case n.BMC.Address != addr && n.Inventory.BMC.Address != addr:
 			return w.Engine.MoveBMC(ctx, n.ID, addr)
-		case hasFinding(n, fleet.CodeBMCFactory) && !n.BMC.Own: // its password was not changed yet
-			_, err := w.Engine.RotateBMC(ctx, "engine", string(n.ID))
+		case n.BMC.Factory != "" || hasFinding(n, fleet.CodeBMCFactory) && !n.BMC.Own: // what it came with was not changed yet
+			_, err := w.Engine.TakeOverBMC(ctx, n.ID)
 			return err
 		}
 		return nil
 	}
 	t := bmc.Target{Node: string(l.MAC), Address: addr, Ports: w.Ports}
+	if w.Trust != nil {
+		t.Trust = w.Trust()
+	}
 	seen, err := w.BMCs.Greet(ctx, t)
 	if err != nil {
 		return errNobody
@@ -240,29 +247,63 @@ func (w *Watcher) signIn(ctx context.Context, t bmc.Target, l fleet.Lease, seen 
 	if len(g.tried) > 0 {
 		last = errors.New("it takes none of bmc_accounts")
 	}
-	for _, a := range w.Engine.Site().Factory {
-		if g.tried[a.SealedPassword+a.Username] || g.logins >= mostLogins || !a.Fits(seen.Vendor, l.MAC, l.Hostname) {
+	site := w.Engine.Site()
+	for _, a := range slices.Concat(site.Begun, site.Factory) {
+		key := a.SealedPassword + a.Username
+		if g.tried[key] || g.logins >= mostLogins || !a.Fits(seen.Vendor, l.MAC, l.Hostname) {
 			continue
 		}
 		password, err := w.Open(a.SealedPassword)
 		if err != nil {
 			return t, a, err
 		}
-		g.tried[a.SealedPassword+a.Username] = true
+		g.tried[key] = true
 		g.logins++
 		t.Username, t.Password, t.Driver = a.Username, password, seen.Driver
-		found, err := w.BMCs.Probe(ctx, t)
+		in, a, err := w.try(ctx, t, l.MAC, a)
 		if err == nil {
 			clear(g.tried) // it knows us: were it to forget, it would start over
 			g.logins = 0
-			return found.Use(t), a, nil
+			return in, a, nil
 		}
 		last = err
 		if !errors.Is(err, bmc.ErrLogin) {
-			delete(g.tried, a.SealedPassword+a.Username) // nobody has said no
+			delete(g.tried, key) // nobody has said no
 			g.logins--
 			break
 		}
 	}
 	return t, fleet.FactoryAccount{}, last
+}
+
+// try signs in with an account. A BMC that does nothing before the password is
+// changed gets another one: it does not even say which machine it is in before.
+// The account is returned as it is then.
+func (w *Watcher) try(ctx context.Context, t bmc.Target, mac fleet.MAC, a fleet.FactoryAccount) (bmc.Target, fleet.FactoryAccount, error) {
+	found, err := w.BMCs.Probe(ctx, t)
+	if !errors.Is(err, bmc.ErrMustChange) {
+		return found.Use(t), a, err
+	}
+	owing := found.Use(t)
+	for shape := 0; ; shape++ {
+		sealed, beginErr := w.Engine.BeginBMC(ctx, mac, a.Username, shape)
+		if beginErr != nil || sealed == "" {
+			return t, a, errors.Join(beginErr, err)
+		}
+		password, openErr := w.Open(sealed)
+		if openErr != nil {
+			return t, a, openErr
+		}
+		if err = w.BMCs.ChangePassword(ctx, owing, password); errors.Is(err, bmc.ErrShape) {
+			continue
+		}
+		if err != nil {
+			return t, a, err
+		}
+		t.Password, a.SealedPassword = password, sealed
+		if found, err = w.BMCs.Probe(ctx, t); err != nil {
+			return t, a, fmt.Errorf("its password was changed, as it wants it: %w", err)
+		}
+		return found.Use(t), a, nil
+	}
 }

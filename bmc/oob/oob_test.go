@@ -25,7 +25,7 @@ type desk struct {
 	nodes   []fleet.Node
 	adopted []fleet.FoundBMC
 	moved   []string
-	rotated []string
+	taken   []string
 	alarms  map[string]string
 	refuses error
 }
@@ -63,11 +63,23 @@ func (d *desk) AdoptBMC(_ context.Context, f fleet.FoundBMC) (fleet.Node, error)
 	return fleet.Node{}, d.refuses
 }
 
-func (d *desk) RotateBMC(_ context.Context, _, ref string) (fleet.Node, error) {
+func (d *desk) TakeOverBMC(_ context.Context, id fleet.NodeID) (fleet.Node, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.rotated = append(d.rotated, ref)
+	d.taken = append(d.taken, string(id))
 	return fleet.Node{}, nil
+}
+
+// BeginBMC gives passwords of two shapes.
+func (d *desk) BeginBMC(_ context.Context, mac fleet.MAC, user string, shape int) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if shape > 1 {
+		return "", nil
+	}
+	a := fleet.FactoryAccount{MACPrefix: string(mac), Username: user, SealedPassword: []string{"begun", "begun otherwise"}[shape]}
+	d.site.Begun = []fleet.FactoryAccount{a}
+	return a.SealedPassword, nil
 }
 
 func (d *desk) Raise(code, on, detail string) {
@@ -108,10 +120,11 @@ func watch(host, port string) (*Watcher, *desk) {
 		Leases: d, Engine: d, Log: slog.New(slog.DiscardHandler), Ports: fleet.BMCPorts{HTTPS: number, IPMI: 9},
 		BMCs: bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 3 * time.Second}),
 		Open: func(sealed string) (bmc.Password, error) {
-			if sealed != "sealed" {
+			password, ok := map[string]bmc.Password{"sealed": "Secret123Secret1", "begun": "Begun123Begun123", "begun otherwise": "Begun-23Begun-23"}[sealed]
+			if !ok {
 				return "", errors.New("not for this BMC")
 			}
-			return "Secret123Secret1", nil
+			return password, nil
 		},
 	}
 	return w, d
@@ -228,13 +241,14 @@ func freePort(t *testing.T) string {
 func TestAKnownBMCIsFollowedAndNotSignedInTo(t *testing.T) {
 	node := fleet.Node{ID: "n-1", Inventory: fleet.Inventory{BMC: fleet.InventoryBMC{MAC: bmcMAC}}}
 	tests := map[string]struct {
-		bmc     fleet.BMC
-		moved   int
-		rotated int
+		bmc   fleet.BMC
+		moved int
+		taken int
 	}{
 		"at its address":                    {fleet.BMC{Own: true, Address: "127.0.0.1", SealedPassword: "x"}, 0, 0},
 		"at another":                        {fleet.BMC{Own: true, Address: "127.0.0.2", SealedPassword: "x"}, 1, 0},
 		"still with what it came with":      {fleet.BMC{Address: "127.0.0.1", SealedPassword: "x"}.WithFinding(fleet.CodeBMCFactory, ""), 0, 1},
+		"ours, beside what it came with":    {fleet.BMC{Own: true, Factory: "root", Address: "127.0.0.1", SealedPassword: "x"}, 0, 1},
 		"with an account of site.yaml":      {fleet.BMC{Address: "127.0.0.1", SealedPassword: "x"}, 0, 0},
 		"with an account, at a new address": {fleet.BMC{Address: "127.0.0.2", SealedPassword: "x"}, 1, 0},
 	}
@@ -245,8 +259,8 @@ func TestAKnownBMCIsFollowedAndNotSignedInTo(t *testing.T) {
 			n.BMC = tt.bmc
 			d.nodes = []fleet.Node{n}
 			w.round(t.Context(), start)
-			if len(d.moved) != tt.moved || len(d.rotated) != tt.rotated || len(d.alarms) > 0 {
-				t.Errorf("moved %v, rotated %v, alarms %v", d.moved, d.rotated, d.alarms)
+			if len(d.moved) != tt.moved || len(d.taken) != tt.taken || len(d.alarms) > 0 {
+				t.Errorf("moved %v, taken over %v, alarms %v", d.moved, d.taken, d.alarms)
 			}
 		})
 	}
@@ -276,5 +290,49 @@ func TestABMCThatLiesAboutItsMachineIsAnAlarm(t *testing.T) {
 	w.round(t.Context(), start.Add(time.Hour))
 	if len(d.alarms) > 0 || len(d.adopted) != 2 {
 		t.Errorf("after it was mended: alarms %v, adopted %d times", d.alarms, len(d.adopted))
+	}
+}
+
+// Some BMCs do nothing, and say nothing of their machine, before the password
+// that they came with is another.
+func TestABMCWhosePasswordHasToBeChangedFirstIsTakenIn(t *testing.T) {
+	tests := map[string]struct {
+		options redfish.Options
+		sealed  string
+	}{
+		"which says where":                    {redfish.Options{}, "begun"},
+		"which does not say where":            {redfish.Options{Faults: redfish.Faults{QuietChange: true}}, "begun"},
+		"which gives no session before":       {redfish.Options{Faults: redfish.Faults{ShutOut: true}}, "begun"},
+		"which wants an ETag":                 {redfish.Options{Faults: redfish.Faults{NeedsETag: true, ShutOut: true}}, "begun"},
+		"which has its ETags elsewhere":       {redfish.Options{Faults: redfish.Faults{NeedsETag: true, BodyETag: true}}, "begun"},
+		"which has no Basic authentication":   {redfish.Options{Faults: redfish.Faults{NoBasic: true}}, "begun"},
+		"which takes passwords with specials": {redfish.Options{Policy: redfish.Policy{Special: true}}, "begun otherwise"},
+		"which takes none of our passwords":   {redfish.Options{Policy: redfish.Policy{Min: 17}}, ""},
+		"which says yes and does nothing":     {redfish.Options{Faults: redfish.Faults{LyingPassword: true}}, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			tt.options.Expired = true
+			w, d, _ := serve(t, tt.options)
+			w.round(t.Context(), start)
+			if tt.sealed == "" {
+				if len(d.adopted) > 0 || len(d.alarms) != 1 {
+					t.Fatalf("adopted %+v, alarms %v, want an alarm", d.adopted, d.alarms)
+				}
+				return
+			}
+			if len(d.adopted) != 1 || len(d.alarms) > 0 {
+				t.Fatalf("adopted %+v, alarms %v, want one BMC", d.adopted, d.alarms)
+			}
+			if f := d.adopted[0]; f.Serial != "C0FFEE" || f.BMC.Username != "admin" || f.BMC.SealedPassword != tt.sealed {
+				t.Errorf("it was adopted as %+v, want with the password that it got", f)
+			}
+			// A server that was killed before it adopted the BMC finds in again.
+			w.seen, d.adopted = nil, nil
+			w.round(t.Context(), start.Add(time.Hour))
+			if len(d.adopted) != 1 || d.adopted[0].BMC.SealedPassword != tt.sealed {
+				t.Errorf("met again it was adopted as %+v, alarms %v", d.adopted, d.alarms)
+			}
+		})
 	}
 }

@@ -38,10 +38,11 @@ it changes anything. --force-dhcp skips that.
              known_dhcp, oob (BMCs get their addresses there)
   rules      name, match (mac, vendor, product, serial, asset_tag, subnet, switch_port, min_memory_mib),
              pool, role, labels, approve, bmc (username, password_file, driver, address, ipmi_port, https_port,
-             cipher_suite, system, pdu (model, outlets), enrol); without a password_file an account is made on
-             each BMC, unless enrol is false
+             cipher_suite, system, ca, pdu (model, outlets), enrol); without a password_file an account is
+             made on each BMC, unless enrol is false
   bmc_accounts
-             what BMCs come with: vendor, mac, serial, username, password_file`,
+             what BMCs come with: vendor, mac, serial, username, password_file
+  bmc_ca     files with the authorities that sign certificates of BMCs, which may be renewed then`,
 		Example: `  provision apply -f site.yaml
   provision apply -f site.yaml --dry-run`,
 		Args: cobra.NoArgs,

@@ -19,7 +19,11 @@ func newBMCBIOSCmd(a *app) *cobra.Command {
 		Short: "Compare a machine's BIOS settings with its profile, and change them",
 		Long: `Shows which BIOS settings are not as the node's profile has them (bios: in
 site.yaml, for each model). With --apply they are set, the machine is restarted,
-and the settings are read again until they are as declared.`,
+and the settings are read again until they are as declared.
+
+A node that serves its cluster is not restarted: move its work away first, then
+repeat it with --force. What a pool says with bios: in site.yaml is done by runs,
+before a machine is installed.`,
 		Example: `  provision bmc bios prd-7
   provision bmc bios prd-7 --all
   provision bmc bios prd-7 --apply`,
@@ -30,6 +34,7 @@ and the settings are read again until they are as declared.`,
 	f.BoolVar(&o.all, "all", false, "show all settings that the machine has")
 	f.BoolVar(&o.apply, "apply", false, "change the settings, and restart the machine")
 	f.DurationVar(&o.timeout, "timeout", 20*time.Minute, "wait at most this long for the machine to take them; 0: do not wait")
+	f.BoolVar(&o.request.Force, "force", false, "restart it although it serves its cluster")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
 		return a.bios(ctx, srv, args[0], o, format)
@@ -38,6 +43,7 @@ and the settings are read again until they are as declared.`,
 
 type biosOptions struct {
 	all, apply, yes bool
+	request         api.ApplyBIOSRequest
 	timeout         time.Duration
 }
 
@@ -58,7 +64,7 @@ func (a *app) bios(ctx context.Context, srv server, ref string, o biosOptions, f
 	if err := a.confirm(ctx, "Change these and restart "+ref+"?", what, o.yes); err != nil {
 		return err
 	}
-	if _, err := srv.ApplyBIOS(ctx, ref); err != nil {
+	if _, err := srv.ApplyBIOS(ctx, ref, o.request); err != nil {
 		return err
 	}
 	return a.awaitBIOS(ctx, srv, ref, o.timeout)

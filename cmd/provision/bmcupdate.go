@@ -18,7 +18,11 @@ func newBMCUpdateCmd(a *app) *cobra.Command {
 		Short: "Bring a machine's firmware to the versions that the site declares",
 		Long: `Compares the machine's firmware with firmware: in site.yaml, has its BMC fetch and
 install what differs, one component after the other, and reads the versions back.
-Some count from the machine's next start on: --restart restarts it.`,
+Some count from the machine's next start on: --restart restarts it.
+
+A node that serves its cluster is not restarted: move its work away first, then
+repeat it with --force. What a pool says with firmware: in site.yaml is done by
+runs, before a machine is installed.`,
 		Example: `  provision bmc update prd-7 --dry-run
   provision bmc update prd-7 --component BIOS --restart`,
 		Args:              cobra.ExactArgs(1),
@@ -28,6 +32,7 @@ Some count from the machine's next start on: --restart restarts it.`,
 	f.BoolVar(&o.dry, "dry-run", false, "only show what differs, and what is under way")
 	f.StringVar(&o.request.Component, "component", "", "update this `component` only")
 	f.BoolVar(&o.request.Restart, "restart", false, "restart the machine where that is needed")
+	f.BoolVar(&o.request.Force, "force", false, "restart it although it serves its cluster")
 	f.DurationVar(&o.timeout, "timeout", time.Hour, "wait at most this long; the update goes on; 0: do not wait")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {

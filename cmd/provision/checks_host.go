@@ -162,7 +162,11 @@ func checkRelays(_ context.Context, st *station) (found []api.Check) {
 		return nil
 	}
 	for _, r := range st.relays.List() {
-		found = append(found, judgeRelay(time.Now(), r, st.relays.Status(r.Name).Seen))
+		last := st.relays.Status(r.Name)
+		found = append(found, judgeRelay(time.Now(), r, last.Seen))
+		for _, t := range last.Trouble {
+			found = append(found, trouble(checkWarning, t.Code, fleet.Diagnose(t.Code).FixFor("relay "+r.Name), "%s: %s", r.On(), t.Detail))
+		}
 	}
 	return found
 }

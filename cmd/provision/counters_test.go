@@ -8,6 +8,7 @@ import (
 
 	"github.com/rackstage/provision/dhcp"
 	"github.com/rackstage/provision/dhcp/dhcp6"
+	"github.com/rackstage/provision/dhcp/foreign"
 	httpd "github.com/rackstage/provision/http"
 	"github.com/rackstage/provision/pxe/tftp"
 )
@@ -34,6 +35,7 @@ func TestCountersHaveTheNamesOfMetrics(t *testing.T) {
 func TestThePageOfLimitsNamesCountersThatThereAre(t *testing.T) {
 	all := countersOf("dhcp_", dhcp.Stats{})
 	maps.Copy(all, countersOf("dhcp6_", dhcp6.Stats{}))
+	maps.Copy(all, countersOf("dhcp_foreign_", foreign.Stats{}))
 	maps.Copy(all, countersOf("tftp_", tftp.Stats{}))
 	maps.Copy(all, countersOf("http_boot_", httpd.Stats{}))
 	page, err := os.ReadFile("../../docs/limits.md")

@@ -25,6 +25,7 @@ type boot struct {
 	want     []string    // evidence, in this order; others may come between
 	never    []string    // evidence that must not come
 	console  string      // what it writes at last
+	spare    bool        // it has another card before the one that boots
 	https    bool        // its firmware trusts us, and its subnet has https URLs
 	hello    bool        // its agent says hello at last
 }
@@ -37,7 +38,7 @@ var boots = map[string]boot{
 		never:    []string{"by TFTP"},
 	},
 	"bios-e1000": {
-		firmware: lab.BIOS, nic: "e1000",
+		firmware: lab.BIOS, nic: "e1000", hello: true,
 		want:  []string{"dhcp: DISCOVER from ipxe firmware, arch 0", "script: GET", "kernel: GET vmlinuz", "kernel: GET initrd.img"},
 		never: []string{"by TFTP"},
 	},
@@ -91,7 +92,7 @@ var boots = map[string]boot{
 		never: []string{"vmlinuz", "by TFTP", "from ipxe firmware"}, console: lab.DiskSays,
 	},
 	"uefi-https": { // iPXE takes over whom its firmware trusts
-		firmware: lab.UEFIHTTP, https: true,
+		firmware: lab.UEFIHTTP, https: true, hello: true,
 		want:  []string{"dhcp: DISCOVER from http firmware, arch 16", "loader: GET snponly.efi", "script: GET", "kernel: GET vmlinuz", "kernel: GET initrd.img"},
 		never: []string{"by TFTP", "from ipxe firmware"}, console: "https://10.77.0.1/boot/vmlinuz",
 	},
@@ -153,6 +154,16 @@ var boots = map[string]boot{
 		want:  []string{"dhcp: DISCOVER from rom firmware, arch 11", "loader: ipxe-arm64.efi by TFTP", "script: GET", "kernel: GET vmlinuz-arm64", "kernel: GET initrd-arm64.img"},
 		never: []string{"from ipxe firmware"},
 	},
+	"arm64-two-cards": { // its loader has drivers for all cards, and finds another one first
+		firmware: lab.ARM64, spare: true,
+		want:  []string{"loader: ipxe-arm64.efi by TFTP", "script: GET", "kernel: GET vmlinuz-arm64", "kernel: GET initrd-arm64.img"},
+		never: []string{"from ipxe firmware"},
+	},
+	"uefi-two-cards": {
+		firmware: lab.UEFI, spare: true, mac: allDrivers + ":01", hello: true,
+		want:  []string{"loader: ipxe.efi by TFTP", "script: GET", "kernel: GET vmlinuz", "kernel: GET initrd.img"},
+		never: []string{"from ipxe firmware"},
+	},
 	"arm64-local": {
 		firmware: lab.ARM64, state: fleet.Active,
 		want:  []string{"dhcp: DISCOVER from rom firmware, arch 11", "loader: ipxe-arm64.efi by TFTP", "script: GET local_disk script"},
@@ -172,8 +183,9 @@ var boots = map[string]boot{
 
 // MAC addresses whose machines the site has a quirk for.
 const (
-	oldROM  = "52:54:00:79:00"
-	damaged = "52:54:00:7a:00"
+	oldROM     = "52:54:00:79:00"
+	damaged    = "52:54:00:7a:00"
+	allDrivers = "52:54:00:7b:00"
 )
 
 const damagedShim = "shim-damaged.efi" // in the server's boot folder
@@ -183,6 +195,7 @@ subnets: [{name: rack, cidr: 10.77.0.0/24, mode: full, ranges: [10.77.0.100-10.7
 quirks:
   - {mac: "` + oldROM + `", rechain: true, reason: its ROM is old}
   - {mac: "` + damaged + `", loader: ` + damagedShim + `, reason: somebody meddled with it}
+  - {mac: "` + allDrivers + `", loader: ipxe.efi, reason: its firmware has no driver that snponly.efi could use}
 `
 
 // Each firmware boots from the real server as far as it has to; the evidence
@@ -238,7 +251,7 @@ func firmwareRack(t *testing.T) (*labRack, map[string]fleet.NodeID) {
 			ca = trusted
 		}
 		machines = append(machines, lab.Machine{
-			BootCA: ca, Name: name, Firmware: b.firmware, NIC: b.nic, DiskMiB: 64, MemoryMiB: 768, CPUs: 1, MAC: cmp.Or(b.mac, fmt.Sprintf("52:54:00:78:00:%02x", i+1)),
+			BootCA: ca, SpareNIC: b.spare, Name: name, Firmware: b.firmware, NIC: b.nic, DiskMiB: 64, MemoryMiB: 768, CPUs: 1, MAC: cmp.Or(b.mac, fmt.Sprintf("52:54:00:78:00:%02x", i+1)),
 		})
 	}
 	state, program := testImages(t)

@@ -43,7 +43,7 @@ type part struct {
 
 // parts are what can be built, in the order in which it is done.
 var parts = []part{
-	{"loaders", "iPXE, shim and GRUB out of Debian's own packages", (*imageWork).buildLoaders, (*imageWork).haveLoaders, false},
+	{"loaders", "iPXE, shim and GRUB, for networks and CDs, out of Debian's own packages", (*imageWork).buildLoaders, (*imageWork).haveLoaders, false},
 	{"ramdisk", "kernel and ramdisk in which the agent installs", (*imageWork).buildRamdisk, (*imageWork).haveRamdisk, true},
 	{"ramdisk-arm64", "the same for arm64 machines", (*imageWork).buildRamdiskARM64, (*imageWork).haveRamdiskARM64, true},
 	{"debian-12", "Debian 12 with Docker and the agent, as an image for disks", (*imageWork).buildDebian, (*imageWork).haveDebian, true},
@@ -216,7 +216,9 @@ func (w *imageWork) haveFiles(dir string, names ...string) bool {
 }
 
 func (w *imageWork) haveLoaders() bool {
-	return w.haveFiles(w.boot(), pxe.Loaders()...)
+	bios, x64 := image.CDLoaders(image.AMD64)
+	_, arm64 := image.CDLoaders(image.ARM64)
+	return w.haveFiles(w.boot(), append(pxe.Loaders(), bios, x64, arm64)...)
 }
 
 func (w *imageWork) buildLoaders(ctx context.Context) (string, error) {

@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"testing"
 
 	"github.com/rackstage/provision/engine"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe"
+	"github.com/rackstage/provision/pxe/tftp"
 )
 
 func TestStrangersTeachNobodyElseAndStoreNothing(t *testing.T) {
@@ -69,3 +71,42 @@ func TestWhatWasLearnedOfAModelIsToldOfItsNodes(t *testing.T) {
 		})
 	}
 }
+
+func TestAModelWhoseLargeBlocksNeverCameGetsSmallOnes(t *testing.T) {
+	of := func(mac fleet.MAC, product string) fleet.Node {
+		return fleet.Node{MAC: mac, Approved: true, Inventory: fleet.Inventory{Vendor: "Acme", Product: product}}
+	}
+	teacher, other := of("52:54:00:00:00:01", "R1"), of("52:54:00:00:00:03", "R2")
+	l := newLessons(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
+	w := transferWatch{
+		lease:  func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: teacher.MAC}, true },
+		subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{}, false },
+		alarms: noAlarms{}, observe: func(fleet.Evidence) {}, stalled: l.stalled,
+	}
+	w.saw(tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 1, Err: &tftp.AbortedError{}})
+	if got := l.quirk(pxe.Request{MAC: teacher.MAC}, teacher).BlockSize; got != 0 {
+		t.Errorf("blocks of %d after it asked for a size", got)
+	}
+	w.saw(tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 5, Resent: 3, Err: tftp.ErrSilent})
+	for want, n := range map[int]fleet.Node{smallBlock: teacher, 0: other} {
+		if got := l.quirk(pxe.Request{MAC: n.MAC}, n).BlockSize; got != want {
+			t.Errorf("%s gets blocks of %d, want %d", n.Inventory.Product, got, want)
+		}
+	}
+	l.book.keep(fleet.Lesson{Model: pxe.ModelOf(other.MAC, other, ""), BlockSize: smallBlock})
+	another := of("52:54:00:00:00:04", "R2")
+	if got := l.quirk(pxe.Request{MAC: another.MAC}, another).BlockSize; got != smallBlock {
+		t.Errorf("another of the model gets blocks of %d", got)
+	}
+	if got := len(l.book.take()); got != 1 {
+		t.Errorf("%d lessons are stored, want that of the model", got)
+	}
+	if q := l.ofNode(teacher); q.Loader != "" {
+		t.Errorf("it gets another loader, too: %+v", q)
+	}
+}
+
+type noAlarms struct{}
+
+func (noAlarms) Raise(_, _, _ string) {}
+func (noAlarms) Clear(_, _ string)    {}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/lab/redfish"
 )
 
@@ -94,7 +96,11 @@ func (l *life) end(t *testing.T, sig syscall.Signal) {
 func (l *life) startBMC(t *testing.T) (port string) {
 	t.Helper()
 	l.bmc = redfish.New(redfish.Options{Username: "nobody", Password: rand.Text()[:16]})
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(l.serveBMC))
+	srv := httptest.NewUnstartedServer(l.hears(func() *redfish.Service {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.bmc
+	}))
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // who is killed hangs up
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
@@ -105,7 +111,12 @@ func (l *life) startBMC(t *testing.T) (port string) {
 	return u.Port()
 }
 
-func (l *life) serveBMC(w http.ResponseWriter, r *http.Request) {
+// hears is a BMC whose visitors' secrets are noted.
+func (l *life) hears(service func() *redfish.Service) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serveBMC(service(), w, r) })
+}
+
+func (l *life) serveBMC(service *redfish.Service, w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<16))
 	var in struct{ UserName, Password string }
 	_ = json.Unmarshal(body, &in) // most have none
@@ -115,9 +126,6 @@ func (l *life) serveBMC(w http.ResponseWriter, r *http.Request) {
 		l.secret("password that a BMC got", password)
 	}
 	l.secret("authorization of a BMC", strings.TrimPrefix(r.Header.Get("Authorization"), "Basic "))
-	l.mu.Lock()
-	service := l.bmc
-	l.mu.Unlock()
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	answer := httptest.NewRecorder()
 	service.ServeHTTP(answer, r)
@@ -223,6 +231,21 @@ func (l *life) fail(t *testing.T) {
 		fmt.Fprintln(&l.said, state)
 	}
 	l.faults(redfish.Faults{})
+	l.expire(t)
+}
+
+// expire has the password get too old: that has a name, and the next rotation
+// ends it.
+func (l *life) expire(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	l.bmc.Expire("provision")
+	l.mu.Unlock()
+	_, err := l.client.Power(t.Context(), l.node, api.PowerRequest{Op: "status"})
+	l.note(err)
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Code != fleet.CodeBMCMustChange {
+		t.Errorf("with a password that has to be changed: %v, want %s", err, fleet.CodeBMCMustChange)
+	}
 }
 
 func (l *life) note(err error) {

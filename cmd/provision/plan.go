@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,30 @@ func writePlan(w io.Writer, plan api.Plan, style planStyle) {
 		text := printable(fmt.Sprintf("  %-8s %3d   %s", class, len(items), tellClass(class, items, style)))
 		fmt.Fprintln(w, wrap(text, planWidth, strings.Repeat(" ", 17)))
 	}
+	for _, line := range tellBefore(plan, style.wide) {
+		fmt.Fprintln(w, wrap(printable(line), planWidth, strings.Repeat(" ", 17)))
+	}
 	fmt.Fprintln(w, planSummary(plan, style.approved))
+}
+
+// tellBefore says what is done to firmware and BIOS settings before disks are
+// touched, and to which nodes.
+func tellBefore(plan api.Plan, wide bool) (lines []string) {
+	var what []string
+	by := map[string][]api.PlanItem{}
+	for _, it := range plan.Items {
+		it.Disk = "" // it is named already
+		for _, b := range it.Before {
+			if by[b] == nil {
+				what = append(what, b)
+			}
+			by[b] = append(by[b], it)
+		}
+	}
+	for _, b := range what {
+		lines = append(lines, fmt.Sprintf("  %-8s %3d   %s:  %s", "first", len(by[b]), b, tellItems(by[b], wide)))
+	}
+	return lines
 }
 
 func ofClass(plan api.Plan, class fleet.Class) (items []api.PlanItem) {
@@ -129,6 +153,9 @@ func planSummary(plan api.Plan, approved bool) string {
 	if plan.Estimate > 0 && safe > 0 {
 		text += " About " + about(time.Duration(plan.Estimate)*time.Second) + " (median of earlier boots)."
 	}
+	if slices.ContainsFunc(plan.Items, func(it api.PlanItem) bool { return len(it.Before) > 0 }) {
+		text += " New firmware takes up to an hour more for each component, BIOS settings 20 min."
+	}
 	return text
 }
 
@@ -165,6 +192,7 @@ func planListing(plan api.Plan) listing[api.PlanItem] {
 			{"ROLE", false, func(it api.PlanItem) string { return dash(it.Role) }},
 			{"DISK", false, func(it api.PlanItem) string { return dash(it.Disk) }},
 			{"REASON", false, func(it api.PlanItem) string { return it.Reason }},
+			{"FIRST", true, func(it api.PlanItem) string { return dash(strings.Join(it.Before, "; ")) }},
 		},
 	}
 }

@@ -31,6 +31,21 @@ func TestPlanTellsClassesReasonsAndDisks(t *testing.T) {
 	golden.Check(t, "testdata/plan.golden", out.String())
 }
 
+func TestPlanTellsWhatIsDoneBeforeTheDisk(t *testing.T) {
+	plan := rackPlan()
+	for i := range plan.Items {
+		switch plan.Items[i].Class {
+		case "add":
+			plan.Items[i].Before = []string{"firmware BIOS 1.0 to 2.1, with restarts where they need one", "BIOS settings SysProfile, where they differ, with a restart"}
+		case "replace!":
+			plan.Items[i].Before = []string{"firmware will fail, unsupported: by driver ipmi\x1b[2J (E-BMC-UNSUPPORTED)"}
+		}
+	}
+	var out strings.Builder
+	writePlan(&out, plan, planStyle{})
+	golden.Check(t, "testdata/plan-before.golden", out.String())
+}
+
 func TestPlanWideNamesEveryNode(t *testing.T) {
 	var out strings.Builder
 	writePlan(&out, rackPlan(), planStyle{wide: true, approved: true})

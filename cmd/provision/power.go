@@ -93,15 +93,15 @@ func newPowerOpCmd(a *app, op fleet.PowerOp, short string, asks bool) *cobra.Com
 	case fleet.HTTPNext:
 		f.StringVar(&r.URL, "url", "", "what to boot (default: what DHCP says)")
 	case fleet.MediaNext:
-		f.StringVar(&r.URL, "url", "", "of the image, as the BMC reaches it")
+		f.StringVar(&r.URL, "url", "", "of the image, as the BMC reaches it (default: one of ours, made for the node and for one boot)")
 	default:
 	}
 	return a.asking(cmd, func(ctx context.Context, srv server, args []string, format string) error {
 		if r.Firmware != "" && r.Firmware != "bios" && r.Firmware != "uefi" {
 			return usagef("--firmware is bios or uefi, not %q", r.Firmware)
 		}
-		if op == fleet.MediaNext && r.URL == "" {
-			return usagef("--url is missing: where the BMC finds the image")
+		if op == fleet.MediaNext && r.URL == "" && r.Persist {
+			return usagef("--persist needs --url: an image of ours is for one boot")
 		}
 		refs, err := nodesOf(ctx, srv, args)
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,9 +44,22 @@ func (a *app) relayListing(relays []api.Relay) listing[api.Relay] {
 			{"BOOTP", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.BOOTP) }},
 			{"STRANGERS", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Strangers) }},
 			{"UNSENT", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Unsent) }},
+			{"TROUBLE", false, func(r api.Relay) string { return dash(relayTrouble(r)) }},
 			{"FROM", true, func(r api.Relay) string { return dash(r.From) }},
 		},
 	}
+}
+
+// relayTrouble names what is wrong with a relay: `provision doctor` and the alarms
+// say more.
+func relayTrouble(r api.Relay) string {
+	var codes []string
+	for _, t := range r.Trouble {
+		if !slices.Contains(codes, t.Code) {
+			codes = append(codes, t.Code)
+		}
+	}
+	return strings.Join(codes, ",")
 }
 
 func relayAddrs(r api.Relay) string {

@@ -70,7 +70,7 @@ func nodeShare(n api.RunNode) float64 {
 	if fleet.RunState(n.State).Over() {
 		return 1
 	}
-	phases := fleet.Phases()
+	phases := slices.DeleteFunc(fleet.Phases(), fleet.Phase.Setup) // most pools have none of those
 	i := slices.Index(phases, fleet.Phase(n.Phase))
 	if i < 0 {
 		return 0

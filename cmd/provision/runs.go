@@ -81,6 +81,11 @@ func (a *app) showRun(w io.Writer, run api.Run) {
 		fmt.Fprintln(w)
 		writeTable(w, head, rows)
 	}
+	for _, n := range run.Nodes {
+		for _, note := range n.Notes {
+			fmt.Fprintf(w, "\n%s: %s\n", printable(nodeName(n)), printable(note))
+		}
+	}
 }
 
 // phaseTable says for each node how long after its start it reached each

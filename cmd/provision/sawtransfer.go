@@ -24,15 +24,19 @@ type transferWatch struct {
 		Clear(code, on string)
 	}
 	observe func(fleet.Evidence)
-	relay   string // that it went through; "": none
+	stalled func(fleet.MAC, int) // large blocks never came through
+	relay   string               // that it went through; "": none
 }
 
-func (st *station) sawTransfer(t tftp.Transfer) { st.transfers("").saw(t) }
+func (st *station) sawTransfer(t tftp.Transfer) {
+	st.tree.slow.Done(t)
+	st.transfers("").saw(t)
+}
 
 func (st *station) transfers(relay string) transferWatch {
 	return transferWatch{
 		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
-		alarms: st.engine, observe: st.lessons.Observe, relay: relay,
+		alarms: st.engine, observe: st.lessons.Observe, stalled: st.lessons.stalled, relay: relay,
 	}
 }
 
@@ -51,6 +55,9 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	}
 	phase := fleet.PhaseLoader
 	switch {
+	case t.Stalled():
+		phase = fleet.PhaseDHCP
+		defer w.stalled(lease.MAC, t.Block)
 	case t.Probed(), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrInvalid):
 		return // loaders ask for much that need not be there
 	case slices.Contains([]string{".ipxe", ".cfg"}, path.Ext(t.Name)) && t.Err == nil:
@@ -58,7 +65,11 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	case t.Err != nil && !errors.Is(t.Err, tftp.ErrLastUnheard):
 		phase = fleet.PhaseDHCP // it has got no further
 	}
-	w.observe(fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(w.text(t)), File: path.Base(t.Name)})
+	ev := fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(w.text(t)), File: path.Base(t.Name)}
+	if !t.Proved {
+		ev.File = "" // it teaches nothing about loaders: somebody else may have asked in the machine's name
+	}
+	w.observe(ev)
 }
 
 func (w transferWatch) text(t tftp.Transfer) string {

@@ -129,13 +129,31 @@ func TestATransferThroughARelayIsTakenForOneOfOurs(t *testing.T) {
 	}
 	f := api.RelayFetched{Addr: netip.MustParseAddr("10.78.0.50"), File: "boot/ipxe.efi", By: "TFTP", Transfer: &api.RelayTransfer{Port: 40123, Packets: 6, Err: api.TransferUnheard}}
 	w.saw(transferOf(f))
-	f.Transfer = &api.RelayTransfer{Size: 10, Sent: 10, Block: 1468, Window: 1, Packets: 1}
+	f.Transfer = &api.RelayTransfer{Size: 10, Sent: 10, Block: 1468, Window: 1, Packets: 1, Proved: true}
 	w.saw(transferOf(f))
 	if want := []string{"+E-TFTP-UNHEARD subnet far", "-E-TFTP-UNHEARD subnet far"}; !slices.Equal(alarms, want) {
 		t.Errorf("alarms %q, want %q", alarms, want)
 	}
 	if len(seen) != 2 || seen[0].Phase != fleet.PhaseDHCP || seen[1].Phase != fleet.PhaseLoader || seen[1].File != "ipxe.efi" || !strings.HasPrefix(seen[1].Detail, "relay west: boot/ipxe.efi by TFTP") {
 		t.Errorf("evidence %+v", seen)
+	}
+}
+
+// Who sends in a machine's name teaches nothing about loaders.
+func TestATransferThatProvesNothingTeachesNothing(t *testing.T) {
+	var seen []fleet.Evidence
+	w := transferWatch{
+		lease:   func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: "52:54:00:00:00:77"}, true },
+		subnet:  func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{}, false },
+		observe: func(ev fleet.Evidence) { seen = append(seen, ev) },
+	}
+	blind := tftp.Transfer{Client: netip.MustParseAddrPort("10.1.0.7:2070"), Name: "boot/snponly.efi", Size: 9, Sent: 9, Block: 512}
+	own := blind
+	own.Proved = true
+	w.saw(blind)
+	w.saw(own)
+	if len(seen) != 2 || seen[0].File != "" || seen[1].File != "snponly.efi" || seen[0].Detail != seen[1].Detail {
+		t.Errorf("evidence %+v, want one without a file, and one with it", seen)
 	}
 }
 

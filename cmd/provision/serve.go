@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -23,6 +24,7 @@ import (
 	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/engine"
 	"github.com/rackstage/provision/fleet"
+	httpd "github.com/rackstage/provision/http"
 	"github.com/rackstage/provision/image"
 	"github.com/rackstage/provision/pxe/tftp"
 	"github.com/rackstage/provision/store"
@@ -59,11 +61,12 @@ type station struct {
 	engine    *engine.Engine
 	power     bmcPower
 	consoles  *console.Hub
-	dhcp      *dhcp.Server  // nil without interfaces to serve
-	dhcp6     *dhcp6.Server // likewise
-	tree      *tftpTree     // of files for TFTP, ours and relays'
-	lessons   *lessons      // about the loaders of models
-	tftp      *tftp.Server  // nil without interfaces to serve
+	dhcp      *dhcp.Server                 // nil without interfaces to serve
+	dhcp6     *dhcp6.Server                // likewise
+	tree      *tftpTree                    // of files for TFTP, ours and relays'
+	web       atomic.Pointer[httpd.Server] // nil until it is made
+	lessons   *lessons                     // about the loaders of models
+	tftp      *tftp.Server                 // nil without interfaces to serve
 }
 
 // leastThreads run Go, on a machine with one core too: the system then lets a
@@ -137,6 +140,7 @@ func (st *station) wireEngine() error {
 		return err
 	}
 	st.power = bmcPower{bmc: bmc.New(bmc.Options{Log: st.log, Interval: st.conf.BMC.Interval, Limit: st.conf.BMC.Limit}), sealer: st.sealer, site: func() fleet.Site { return st.engine.Site() }}
+	st.power.renew = func(id fleet.NodeID, pin string) error { return st.engine.RenewedPin(id, pin) }
 	if err := st.openConsoles(); err != nil {
 		return err
 	}
@@ -147,7 +151,7 @@ func (st *station) wireEngine() error {
 		return st.engine.Docker(ctx, node, r)
 	})
 	st.engine = engine.New(engine.Options{
-		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Checker: power, Loaders: loaders{st}, Images: imageNames{st.images}, Seeds: seeds{},
+		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Maker: power, Checker: power, Loaders: loaders{st}, Media: medias{st}, Images: imageNames{st.images}, Seeds: seeds{},
 		Examiner: power, Setup: power, Updater: power, Checkups: st.store, CheckEvery: st.conf.BMC.every(),
 		Joiner: cluster, Rotator: cluster, Consoles: st.consoles, Log: st.log, TicketKey: ticketKey,
 	})
@@ -239,9 +243,17 @@ func (st *station) applySite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := sealBMCPasswords(&site, st.engine.Site(), st.sealer); err != nil {
+	if err := st.readFiles(&site); err != nil {
 		return err
 	}
 	_, err = st.engine.Apply(ctx, "provision.yaml", site, false)
 	return err
+}
+
+// readFiles reads the files that a site names.
+func (st *station) readFiles(site *fleet.Site) error {
+	if err := readBMCCA(site); err != nil {
+		return err
+	}
+	return sealBMCPasswords(site, st.engine.Site(), st.sealer)
 }

@@ -30,7 +30,7 @@ type server interface {
 	CheckBMC(ctx context.Context, ref string, r api.CheckBMCRequest) (api.BMCCheck, error)
 	BMCCheck(ctx context.Context, ref string, wait time.Duration) (api.BMCCheck, error)
 	BIOS(ctx context.Context, ref string) (api.BIOS, error)
-	ApplyBIOS(ctx context.Context, ref string) (api.BIOS, error)
+	ApplyBIOS(ctx context.Context, ref string, r api.ApplyBIOSRequest) (api.BIOS, error)
 	Firmware(ctx context.Context, ref string) ([]api.FirmwareUpdate, error)
 	UpdateFirmware(ctx context.Context, ref string, r api.UpdateFirmwareRequest) ([]api.FirmwareUpdate, error)
 	Checkups(ctx context.Context) ([]api.Checkup, error)

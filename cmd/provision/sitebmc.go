@@ -12,6 +12,7 @@ type bmcFile struct {
 	HTTPSPort    int     `yaml:"https_port"`
 	CipherSuite  *int    `yaml:"cipher_suite"`
 	System       string  `yaml:"system"` // Redfish: path of the machine's system
+	CA           string  `yaml:"ca"`     // file with who has signed the certificates of its BMCs
 	PDU          pduFile `yaml:"pdu"`
 	Boot         string  `yaml:"boot"`  // pxe; http: from a URL that the BMC is given
 	Enrol        *bool   `yaml:"enrol"` // false: no account of ours is made or changed there
@@ -57,6 +58,7 @@ func (r *reader) bmc(on string, f bmcFile) fleet.BMCAccess {
 	return fleet.BMCAccess{
 		Keep: keep, Boot: boot, Driver: fleet.BMCDriver(f.Driver), Username: f.Username, PasswordFile: f.PasswordFile, Address: f.Address,
 		Ports: fleet.BMCPorts{IPMI: f.IPMIPort, HTTPS: f.HTTPSPort}, CipherSuite: suite, System: f.System,
+		CA:      fleet.Authority{File: f.CA},
 		Outlets: fleet.PDUOutlets{Model: f.PDU.Model, Outlets: f.PDU.Outlets},
 	}
 }

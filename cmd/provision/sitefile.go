@@ -20,6 +20,7 @@ type siteFile struct {
 	Scripts  []scriptFile  `yaml:"scripts"`
 	Quirks   []quirkFile   `yaml:"quirks"`
 	Factory  []factoryFile `yaml:"bmc_accounts"`
+	BMCCA    []string      `yaml:"bmc_ca"` // files with certificates
 
 	BMCQuirks []bmcQuirkFile `yaml:"bmc_quirks"`
 	Firmware  []firmwareFile `yaml:"firmware"`
@@ -71,6 +72,9 @@ type poolFile struct {
 	Trust    int               `yaml:"trust"`   // 0, 1, 2: the least that a node must prove
 	Options  []optionFile      `yaml:"options"` // DHCP options of its nodes
 	Console  string            `yaml:"console"` // record: always, not only while a run works on a node
+
+	Firmware string `yaml:"firmware"` // before a node is installed: leave, update, where-possible
+	BIOS     string `yaml:"bios"`     // likewise: leave, apply, where-possible
 }
 
 type ruleFile struct {
@@ -133,7 +137,7 @@ func (f siteFile) checkSize(doc document) error {
 	for key, n := range map[string]int{
 		"stages": len(f.Stages), "profiles": len(f.Profiles), "pools": len(f.Pools), "subnets": len(f.Subnets), "rules": len(f.Rules),
 		"scripts": len(f.Scripts), "quirks": len(f.Quirks), "bmc_accounts": len(f.Factory), "firmware": len(f.Firmware),
-		"bmc_quirks": len(f.BMCQuirks),
+		"bmc_quirks": len(f.BMCQuirks), "bmc_ca": len(f.BMCCA),
 	} {
 		if n > maxEntries {
 			return doc.place(fleet.Invalidf(key, "", fmt.Errorf("%d %s; at most %d are taken", n, key, maxEntries)))
@@ -172,6 +176,9 @@ func (f siteFile) site() (fleet.Site, error) {
 	s.Menu, s.IPXEShell = f.Menu, f.IPXEShell
 	for _, a := range f.Factory {
 		s.Factory = append(s.Factory, a.account())
+	}
+	for _, file := range f.BMCCA {
+		s.BMCCA = append(s.BMCCA, fleet.Authority{File: file})
 	}
 	for _, q := range f.Quirks {
 		s.Quirks = append(s.Quirks, q.quirk())
@@ -224,6 +231,7 @@ func (r *reader) pool(on string, p poolFile) fleet.Pool {
 		Name: fleet.PoolName(p.Name), Stage: fleet.StageName(p.Stage), Profile: p.Profile,
 		Cluster: cluster, Managers: p.Managers, Labels: p.Labels, Trust: fleet.Trust(p.Trust), Options: r.options(on, p.Options),
 		RecordConsole: p.Console == consoleRecord,
+		Firmware:      r.setup(on+".firmware", p.Firmware, "update"), BIOS: r.setup(on+".bios", p.BIOS, "apply"),
 	}
 }
 

@@ -157,7 +157,7 @@ func TestEveryKeyOfASubnetIsRead(t *testing.T) {
 				Options: []fleet.DHCPOption{{Code: 43, Data: []byte("\x01\x05voice\x02\x02\x0a\x0b")}},
 			},
 			{
-				Name: "old-loader", Match: fleet.ClassMatch{User: "gpxe", Arch: []int{0, 7}, CircuitID: "67652d302f302f"},
+				Name: "old-loader", Match: fleet.ClassMatch{User: "gpxe", Arch: []int{0, 7}, CircuitID: "67652d302f302f", RemoteID: "6c6561662d31"},
 				BootFile: "pxelinux.0", BootServer: ip("10.20.0.9"),
 			},
 		},

@@ -31,6 +31,21 @@ func (r *reader) bios(on string, files []biosFile) []fleet.BIOSSettings {
 	return all
 }
 
+// setup reads what a run does before it installs a machine; do is the word for
+// doing it.
+func (r *reader) setup(on, word, do string) fleet.SetupPolicy {
+	switch word {
+	case "", "leave":
+		return fleet.SetupLeave
+	case do:
+		return fleet.SetupDemand
+	case "where-possible":
+		return fleet.SetupPossible
+	}
+	r.bad(on, "use leave, "+do+" (a machine that cannot do it fails) or where-possible (it is installed as it is)", "unknown policy %q", word)
+	return fleet.SetupLeave
+}
+
 // A firmwareFile is the version that a component shall have on machines of a
 // model.
 type firmwareFile struct {

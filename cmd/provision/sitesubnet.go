@@ -57,11 +57,12 @@ type classFile struct {
 }
 
 type classMatchFile struct {
-	Vendor    string `yaml:"vendor"` // start of option 60
-	User      string `yaml:"user"`   // one of option 77
-	Arch      []int  `yaml:"arch"`   // any of option 93
-	MAC       string `yaml:"mac"`    // first bytes: 52:54:00
-	CircuitID string `yaml:"circuit_id"`
+	Vendor    string `yaml:"vendor"`     // start of option 60
+	User      string `yaml:"user"`       // one of option 77
+	Arch      []int  `yaml:"arch"`       // any of option 93
+	MAC       string `yaml:"mac"`        // first bytes: 52:54:00
+	CircuitID string `yaml:"circuit_id"` // start of option 82.1
+	RemoteID  string `yaml:"remote_id"`  // start of option 82.2
 }
 
 type reservationFile struct {
@@ -117,7 +118,7 @@ func (r *reader) class(on string, c classFile) fleet.DHCPClass {
 		BootFile: c.BootFile, BootServer: r.addr(on+".boot_server", c.BootServer),
 		Match: fleet.ClassMatch{
 			Vendor: c.Match.Vendor, User: c.Match.User, Arch: c.Match.Arch, MACPrefix: strings.ToLower(c.Match.MAC),
-			CircuitID: r.bytes(on+".match.circuit_id", c.Match.CircuitID),
+			CircuitID: r.bytes(on+".match.circuit_id", c.Match.CircuitID), RemoteID: r.bytes(on+".match.remote_id", c.Match.RemoteID),
 		},
 	}
 }

@@ -17,8 +17,14 @@ import (
 // have the same.
 const bmcSecret = "bmc password"
 
-// ownSecret is what the password that we made for a node's BMC is bound to.
-func ownSecret(id fleet.NodeID) string { return bmcSecret + " of " + string(id) }
+// ownSecret is what the password that we made for a node's BMC is bound to;
+// one for a BMC that is no node's yet is bound as those of the site are.
+func ownSecret(id fleet.NodeID) string {
+	if id == "" {
+		return bmcSecret
+	}
+	return bmcSecret + " of " + string(id)
+}
 
 // openBMC brings a node's BMC password out.
 func openBMC(sealer *access.Sealer, n fleet.Node) (bmc.Password, error) {
@@ -68,6 +74,46 @@ func (p bmcPower) ChangePassword(ctx context.Context, n fleet.Node, next fleet.B
 	return p.bmc.ChangePassword(ctx, t, bmc.Password(password))
 }
 
+// MakeAccount implements engine.Maker.
+func (p bmcPower) MakeAccount(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error {
+	t, err := p.target(n)
+	if err != nil {
+		return err
+	}
+	password, err := p.Reveal(n.ID, next.SealedPassword)
+	if err != nil {
+		return err
+	}
+	return p.bmc.MakeAccount(ctx, t, next.Username, bmc.Password(password))
+}
+
+// RetireAccount implements engine.Maker. A user who has to change the new
+// password first is known with it all the same.
+func (p bmcPower) RetireAccount(ctx context.Context, n fleet.Node, user string) error {
+	t, err := p.target(n)
+	if err != nil {
+		return err
+	}
+	for shape := 0; ; shape++ {
+		password := bmc.Password(access.MachinePassword(shape))
+		if password == "" {
+			return err
+		}
+		if err = p.bmc.SetPassword(ctx, t, user, password); fleet.CodeOf(err) == fleet.CodeBMCShape {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		t.Username, t.Password = user, password
+		_, err = p.bmc.Probe(ctx, t)
+		if fleet.CodeOf(err) == fleet.CodeBMCMustChange || fleet.CodeOf(err) == fleet.CodeBMCDenied {
+			return nil
+		}
+		return err
+	}
+}
+
 // watchBMCs takes in BMCs that get addresses on subnets for them.
 func (st *station) watchBMCs(ctx context.Context) error {
 	w := &oob.Watcher{
@@ -76,6 +122,7 @@ func (st *station) watchBMCs(ctx context.Context) error {
 			password, err := st.sealer.Open(sealed, bmcSecret)
 			return bmc.Password(password), err
 		},
+		Trust: func() *bmc.Trust { return trustOf(st.engine.Site().BMCCA) },
 	}
 	return w.Run(ctx)
 }
@@ -90,7 +137,7 @@ func (p bmcPower) Look(ctx context.Context, n fleet.Node, factory []fleet.Factor
 	if n.BMC.Address == "" || !via.SignsIn() || via == fleet.DriverPDU || via == fleet.DriverAMT {
 		return nil, nil
 	}
-	found, err := p.bmc.Look(ctx, targetOf(n, ""))
+	found, err := p.bmc.Look(ctx, p.targetOf(n, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +151,7 @@ func (p bmcPower) Look(ctx context.Context, n fleet.Node, factory []fleet.Factor
 			return found, err
 		}
 		tried++
-		t := targetOf(n, bmc.Password(password))
+		t := p.targetOf(n, bmc.Password(password))
 		t.Username = a.Username
 		if _, err := p.bmc.Probe(ctx, t); err == nil {
 			found = append(found, fleet.Finding{Code: fleet.CodeBMCFactory, Detail: "user " + a.Username})

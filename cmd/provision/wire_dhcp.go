@@ -98,6 +98,22 @@ func (l leases) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
 	return plainLease(six), ok
 }
 
+// AddrsOf implements httpd.Held.
+func (l leases) AddrsOf(macs ...fleet.MAC) (addrs []netip.Addr) {
+	for _, mac := range macs {
+		addrs = append(append(addrs, l.v4.AddrsOf(mac)...), l.v6.AddrsOf(mac)...)
+	}
+	return addrs
+}
+
+// Gave reports whether a machine has an address of ours, or had it last.
+func (l leases) Gave(addr netip.Addr) bool {
+	if addr.Is4() {
+		return l.v4.Gave(addr)
+	}
+	return l.v6.Gave(addr)
+}
+
 // plainLease is an IPv6 lease as those who do not care see it.
 func plainLease(l fleet.Lease6) fleet.Lease {
 	return fleet.Lease{Addr: l.Addr, Subnet: l.Subnet, MAC: l.MAC, ClientID: l.DUID, State: l.State, Expires: l.Expires}

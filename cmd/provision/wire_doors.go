@@ -152,21 +152,23 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		return nil, err
 	}
 	if st.dhcp != nil {
-		o.Leases, o.TFTP, o.Arming = st.leases(), st.tree.open, st.dhcp.CheckArming
+		o.Leases, o.Held, o.TFTP, o.Arming = st.leases(), st.leases(), st.tree.open, st.dhcp.CheckArming
 		o.Network = st.network()
 	}
-	st.tree.web, err = httpd.New(o)
+	if st.tree.web, err = httpd.New(o); err == nil {
+		st.web.Store(st.tree.web)
+	}
 	return st.tree.web, err
 }
 
-// parseSite reads a site.yaml that came by the API, and the BMC passwords
-// that it names.
+// parseSite reads a site.yaml that came by the API, and the files that it
+// names.
 func (st *station) parseSite(src []byte) (fleet.Site, error) {
 	site, err := parseSite("site.yaml", src, st.canServe)
 	if err != nil {
 		return site, err
 	}
-	return site, sealBMCPasswords(&site, st.engine.Site(), st.sealer)
+	return site, st.readFiles(&site)
 }
 
 // names are what the server's certificate is for: the configured ones, and

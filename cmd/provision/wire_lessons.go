@@ -147,6 +147,9 @@ func (l *lessons) tell(v pxe.Verdict, after fleet.Lesson, loaders []pxe.Loader) 
 // as was learned of its model, then of itself.
 func (l *lessons) quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
 	q := l.declared(r, n)
+	if q.BlockSize == 0 {
+		q.BlockSize = l.block(r.MAC, n)
+	}
 	if q.Loader != "" {
 		return q
 	}

@@ -35,7 +35,7 @@ func TestABMCIsGivenTheURLThatDHCPWouldTell(t *testing.T) {
 func TestARuleSaysThatItsMachinesBootByHTTP(t *testing.T) {
 	const site = "stages: [{name: prd}]\nprofiles: [{name: docker, image: debian-12}]\npools: [{name: prd, stage: prd, profile: docker}]\n" +
 		"rules: [{name: all, pool: prd, bmc: {boot: WAY}}]\n"
-	for way, want := range map[string]fleet.BootMethod{"http": fleet.BootHTTP, "pxe": fleet.BootPXE, `""`: fleet.BootPXE, "floppy": "refused"} {
+	for way, want := range map[string]fleet.BootMethod{"http": fleet.BootHTTP, "media": fleet.BootMedia, "media, driver: supermicro": fleet.BootMedia, "media, driver: ipmi": "refused", "pxe": fleet.BootPXE, `""`: fleet.BootPXE, "floppy": "refused"} {
 		t.Run(way, func(t *testing.T) {
 			got, err := ParseSite([]byte(strings.Replace(site, "WAY", way, 1)))
 			if want == "refused" {

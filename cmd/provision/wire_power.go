@@ -12,17 +12,18 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// bmcPower is engine.Power, engine.Prober, engine.Vault, engine.Accounts and
-// engine.Checker over package bmc.
+// bmcPower is engine.Power, engine.Prober, engine.Vault, engine.Accounts,
+// engine.Maker and engine.Checker over package bmc.
 type bmcPower struct {
 	bmc    *bmc.Controller
 	sealer *access.Sealer
 	site   func() fleet.Site
+	renew  func(id fleet.NodeID, pin string) error // nil: nobody wants to know
 }
 
 func (p bmcPower) target(n fleet.Node) (bmc.Target, error) {
 	if n.BMC.SealedPassword == "" { // a person, a magic packet
-		t := targetOf(n, "")
+		t := p.targetOf(n, "")
 		t.Wake = wakeOf(n, p.site())
 		return t, nil
 	}
@@ -30,13 +31,13 @@ func (p bmcPower) target(n fleet.Node) (bmc.Target, error) {
 	if err != nil {
 		return bmc.Target{}, err
 	}
-	return targetOf(n, password), nil
+	return p.targetOf(n, password), nil
 }
 
-func targetOf(n fleet.Node, password bmc.Password) bmc.Target {
+func (p bmcPower) targetOf(n fleet.Node, password bmc.Password) bmc.Target {
 	b := n.BMC
 	return bmc.Target{
-		Node: n.Title(), Driver: b.Via(), Address: b.Address, Ports: b.Ports, Username: b.Username, Password: password,
+		Trust: p.trust(n), Node: n.Title(), Driver: b.Via(), Address: b.Address, Ports: b.Ports, Username: b.Username, Password: password,
 		Quirks: b.Quirks, CipherSuite: b.CipherSuite, System: b.System, BasicAuth: b.BasicAuth, Pin: b.Pin, HostKey: b.HostKey,
 		UUID: n.UUID, Serial: n.Inventory.Serial, Outlets: b.Outlets,
 	}
@@ -96,6 +97,11 @@ func (p bmcPower) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) 
 			return fleet.Switched{}, err
 		}
 		o.URL = "" // it is in the drive
+		err := p.bmc.SetNextBoot(ctx, t, nextBoot(n, o))
+		if err != nil { // it is of no use there, and may be booted at another time
+			err = errors.Join(err, p.bmc.EjectMedia(context.WithoutCancel(ctx), t))
+		}
+		return fleet.Switched{}, err
 	default:
 	}
 	if o.Op.SetsBoot() {
@@ -153,12 +159,12 @@ func (p bmcPower) SetBIOS(ctx context.Context, n fleet.Node, want map[string]str
 }
 
 // Update implements engine.Updater.
-func (p bmcPower) Update(ctx context.Context, n fleet.Node, c fleet.FirmwareChange, tell func(percent int)) error {
+func (p bmcPower) Update(ctx context.Context, n fleet.Node, job fleet.FirmwareJob, keep func(fleet.FirmwareJob) error, tell func(percent int)) error {
 	t, err := p.target(n)
 	if err != nil {
 		return err
 	}
-	return p.bmc.Update(ctx, t, c, tell)
+	return p.bmc.Update(ctx, t, job, keep, tell)
 }
 
 // nextBoot is what an order about the next boot asks of the BMC. The firmware

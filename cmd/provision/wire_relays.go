@@ -54,7 +54,7 @@ func transferOf(f api.RelayFetched) tftp.Transfer {
 	t := f.Transfer
 	out := tftp.Transfer{
 		Client: netip.AddrPortFrom(f.Addr, 0), Local: netip.AddrPortFrom(netip.Addr{}, t.Port), Name: f.File, Size: t.Size, Sent: t.Sent,
-		Block: t.Block, Window: t.Window, Packets: t.Packets, Resent: t.Resent, RTT: t.RTT, Duration: t.Duration,
+		Block: t.Block, Window: t.Window, Packets: t.Packets, Resent: t.Resent, RTT: t.RTT, Duration: t.Duration, Proved: t.Proved,
 	}
 	switch t.Err {
 	case "":

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -40,7 +41,29 @@ func (st *station) openTree() (*tftpTree, error) {
 }
 
 func (st *station) tftpServer() (*tftp.Server, error) {
-	return tftp.New(tftp.Options{Log: st.log, Open: st.tree.open, Done: st.sawTransfer, SinglePort: st.conf.TFTP.SinglePort, MaxBlock: st.maxBlock})
+	return tftp.New(tftp.Options{
+		Log: st.log, Open: st.tree.open, Done: st.sawTransfer, SinglePort: st.conf.TFTP.SinglePort, MaxBlock: st.maxBlock,
+		Serves: func(client netip.Addr) bool { return mayBoot(st.engine.Site(), client.Unmap(), st.leases().Gave) },
+	})
+}
+
+// mayBoot reports whether a machine that boots can have an address. A request
+// in the name of any other is one that somebody else sent, for the answer to go
+// there. Where we alone give out addresses, it is one of those that we gave.
+func mayBoot(site fleet.Site, addr netip.Addr, gave func(netip.Addr) bool) bool {
+	if addr.Is6() && addr.IsLinkLocalUnicast() {
+		return true // no router passes that on
+	}
+	n, ok := site.SubnetOf(addr)
+	switch {
+	case !ok:
+		return false
+	case n.Mode != fleet.Full && n.Mode != fleet.Reserved, len(n.KnownDHCP)+len(n.KnownDUIDs) > 0:
+		return true // others give out addresses there
+	case n.SLAAC:
+		return true // machines make their own
+	}
+	return gave(addr) || slices.ContainsFunc(n.Reservations, func(r fleet.Reservation) bool { return r.Addr == addr })
 }
 
 // quirkAt is how the machine that has an address boots otherwise than usual.
@@ -66,9 +89,13 @@ func (t *tftpTree) open(ctx context.Context, name string, client netip.AddrPort)
 	if base == "autoexec.ipxe" {
 		return t.autoexec(client.Addr())
 	}
-	if script, err := t.grub(ctx, path.Clean("/"+name), client.Addr()); fleet.KindOf(err) != fleet.NotFound {
+	script, err := t.grub(ctx, path.Clean("/"+name), client.Addr())
+	switch {
+	case err == nil:
 		t.slow.Add(client.Addr(), time.Now())
-		return io.NopCloser(bytes.NewReader(script)), int64(len(script)), err
+		return io.NopCloser(bytes.NewReader(script)), int64(len(script)), nil
+	case fleet.KindOf(err) != fleet.NotFound:
+		return nil, 0, err
 	}
 	if !pxe.OfOnePi(name) {
 		if f, size, err := tftp.OpenIn(t.root, base); err == nil {

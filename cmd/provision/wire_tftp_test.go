@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 func TestTFTPServesLoadersScriptsAndRaspberryPis(t *testing.T) {
@@ -62,5 +64,45 @@ func TestTFTPServesLoadersScriptsAndRaspberryPis(t *testing.T) {
 				t.Errorf("open = %q of %d bytes, %v; want %q", got, size, err, want)
 			}
 		})
+	}
+}
+
+func TestOnlyMachinesThatMayBootAreHeardByTFTP(t *testing.T) {
+	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	site := fleet.Site{Subnets: []fleet.Subnet{
+		{Name: "full", CIDR: prefix("10.1.0.0/24"), Mode: fleet.Full, Reservations: []fleet.Reservation{{Addr: addr("10.1.0.9")}, {Hostname: "any"}}},
+		{Name: "reserved", CIDR: prefix("10.2.0.0/24"), Mode: fleet.Reserved},
+		{Name: "proxy", CIDR: prefix("10.3.0.0/24"), Mode: fleet.Proxy},
+		{Name: "observe", CIDR: prefix("10.4.0.0/24")},
+		{Name: "beside", CIDR: prefix("10.5.0.0/24"), Mode: fleet.Full, KnownDHCP: []netip.Addr{addr("10.5.0.2")}},
+		{Name: "six", CIDR: prefix("fd77::/64"), Mode: fleet.Full},
+		{Name: "slaac", CIDR: prefix("fd78::/64"), Mode: fleet.Full, SLAAC: true},
+	}}
+	leased := map[netip.Addr]bool{addr("10.1.0.7"): true, addr("10.2.0.7"): true, addr("fd77::7"): true, addr("192.0.2.7"): true}
+	tests := map[string]struct {
+		client string
+		want   bool
+	}{
+		"with a lease":                            {"10.1.0.7", true},
+		"without one":                             {"10.1.0.8", false},
+		"with a reserved address":                 {"10.1.0.9", true},
+		"of known nodes only, with a lease":       {"10.2.0.7", true},
+		"of known nodes only, without":            {"10.2.0.8", false},
+		"another server gives the addresses":      {"10.3.0.8", true},
+		"nobody is answered but by TFTP":          {"10.4.0.8", true},
+		"another server gives addresses too":      {"10.5.0.8", true},
+		"of no subnet":                            {"198.51.100.1", false},
+		"of a subnet that was taken out":          {"192.0.2.7", false},
+		"IPv6, with a lease":                      {"fd77::7", true},
+		"IPv6, without":                           {"fd77::8", false},
+		"IPv6, of its own making":                 {"fd78::1234", true},
+		"IPv6, on the link":                       {"fe80::1", true},
+		"IPv4 on the link, which nobody boots by": {"169.254.0.7", false},
+		"IPv6, of no subnet":                      {"2001:db8::1", false},
+	}
+	for name, tt := range tests {
+		if got := mayBoot(site, addr(tt.client), func(a netip.Addr) bool { return leased[a] }); got != tt.want {
+			t.Errorf("%s: %s may boot: %t, want %t", name, tt.client, got, tt.want)
+		}
 	}
 }

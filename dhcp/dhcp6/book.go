@@ -2,6 +2,7 @@ package dhcp6
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,10 +25,13 @@ const (
 // what the one before had. Only the IP stack of UEFI, which asks before its
 // boot client does, gets an address beside.
 type book struct {
+	declaring sync.Mutex // held while subnets change; taken before mu
+
 	mu      sync.Mutex
 	now     func() time.Time
 	ledgers []*ledger
 	orphans map[netip.Addr]orphan
+	touched map[netip.Addr]struct{}   // of them, those that have changed since they were copied; nil: nobody copies
 	history map[string]*usage.History // by name of the subnet
 }
 
@@ -41,48 +45,63 @@ func newBook(now func() time.Time) *book {
 	return &book{now: now, orphans: make(map[netip.Addr]orphan), history: make(map[string]*usage.History)}
 }
 
-// configure sets the subnets. Leases and offers stay, each with the subnet
-// that its address is in now.
-func (b *book) configure(subnets []fleet.Subnet, own map[netip.Addr]bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	old := b.ledgers
-	b.ledgers = nil
-	for _, n := range subnets {
-		if n.CIDR.IsValid() && n.CIDR.Addr().Is6() {
-			b.ledgers = append(b.ledgers, newLedger(n, own))
-		}
-	}
-	orphans := b.orphans
-	b.orphans = make(map[netip.Addr]orphan)
-	for _, o := range orphans {
-		b.enter(o.lease, o.unknown)
-	}
-	for _, l := range old {
-		for _, p := range l.byAddr {
-			b.move(p)
-		}
-	}
-}
-
-// move takes a place over from a ledger that is no more.
-func (b *book) move(p *place) {
-	if p.lease.State != "" {
-		b.enter(p.lease, p.unknown)
-	}
-	l := b.ledgerOf(p.addr)
-	if l == nil {
-		return
-	}
-	np := l.place(p.addr)
-	if p.held.duid != "" {
-		l.hold(np, p.held, p.until, b.now())
-	}
-	np.rests, np.storing, np.unknown = p.rests, p.storing, p.unknown
+// configure sets the subnets, from the moment on at which it calls then. Leases
+// and offers stay, each with the subnet that its address is in now.
+func (b *book) configure(subnets []fleet.Subnet, own map[netip.Addr]bool, then func()) {
+	b.declaring.Lock()
+	defer b.declaring.Unlock()
+	b.declare(subnets, own, then)
 }
 
 // reconfigure keeps the subnets and sets our own addresses.
-func (b *book) reconfigure(own map[netip.Addr]bool) { b.configure(b.subnets(), own) }
+func (b *book) reconfigure(own map[netip.Addr]bool) {
+	b.declaring.Lock()
+	defer b.declaring.Unlock()
+	b.declare(b.subnets(), own, func() {})
+}
+
+// declare is configure; the caller holds declaring, so that nobody else changes
+// which ledgers there are.
+func (b *book) declare(subnets []fleet.Subnet, own map[netip.Addr]bool, then func()) {
+	var ledgers, anew, former []*ledger
+	for _, n := range subnets {
+		if !n.CIDR.IsValid() || !n.CIDR.Addr().Is6() {
+			continue
+		}
+		if l := ledgerOf(b.ledgers, n.CIDR); l != nil {
+			ledgers = append(ledgers, l)
+			continue
+		}
+		l := newLedger(n, own)
+		ledgers, anew = append(ledgers, l), append(anew, l)
+	}
+	for _, l := range b.ledgers {
+		if !slices.Contains(ledgers, l) {
+			former = append(former, l)
+		}
+	}
+	r := b.rebuild(former, anew)
+	r.run()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r.finish()
+	b.ledgers = ledgers
+	for _, n := range subnets {
+		if l := ledgerOf(ledgers, n.CIDR); l != nil && !slices.Contains(anew, l) {
+			l.redeclare(n, own)
+		}
+	}
+	then()
+}
+
+func ledgerOf(ledgers []*ledger, cidr netip.Prefix) *ledger {
+	for _, l := range ledgers {
+		if l.subnet.CIDR == cidr {
+			return l
+		}
+	}
+	return nil
+}
 
 func (b *book) subnets() []fleet.Subnet {
 	b.mu.Lock()
@@ -105,15 +124,26 @@ func (b *book) load(lease fleet.Lease6, unknown bool) {
 func (b *book) enter(lease fleet.Lease6, unknown bool) {
 	l := b.ledgerOf(lease.Addr)
 	if l == nil {
-		b.orphans[lease.Addr] = orphan{lease, unknown}
+		b.leave(lease, unknown)
 		return
 	}
 	l.put(lease).unknown = unknown
 	l.counted = time.Time{}
 }
 
-func (b *book) ledgerOf(a netip.Addr) *ledger {
-	for _, l := range b.ledgers {
+// leave keeps a lease that is in no ledger.
+func (b *book) leave(lease fleet.Lease6, unknown bool) {
+	b.orphans[lease.Addr] = orphan{lease, unknown}
+	if b.touched != nil {
+		b.touched[lease.Addr] = struct{}{}
+	}
+}
+
+func (b *book) ledgerOf(a netip.Addr) *ledger { return ledgerIn(b.ledgers, a) }
+
+// ledgerIn returns that of some ledgers that an address is in.
+func ledgerIn(ledgers []*ledger, a netip.Addr) *ledger {
+	for _, l := range ledgers {
 		if l.subnet.CIDR.Contains(a) {
 			return l
 		}
@@ -267,11 +297,12 @@ func (b *book) stored(leases []fleet.Lease6, ok bool) {
 		if l == nil {
 			if ok {
 				o, had := b.orphans[lease.Addr]
-				b.orphans[lease.Addr] = orphan{lease, o.unknown || !had}
+				b.leave(lease, o.unknown || !had)
 			}
 			continue
 		}
 		if p := l.place(lease.Addr); p.storing > 0 {
+			l.touch(p.addr)
 			p.storing--
 		}
 		if ok {
@@ -290,6 +321,14 @@ func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease6, bool) {
 	}
 	lease := l.byAddr[a].lease
 	return lease, lease.State == fleet.LeaseBound && b.now().Before(lease.Expires)
+}
+
+// gave reports whether somebody has a lease of an address, or had it last.
+func (b *book) gave(a netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.ledgerOf(a)
+	return l != nil && l.byAddr[a] != nil && l.byAddr[a].lease.State == fleet.LeaseBound
 }
 
 func leaseTime(n fleet.Subnet, known bool) time.Duration {

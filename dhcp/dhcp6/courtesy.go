@@ -18,9 +18,9 @@ import (
 // router" until ctx is done, as [Server.Run] does on networks of IPv4: for a
 // relay, whose machines' iPXE would wait for routers just the same. Where
 // somebody else advertises it is silent. The subnets of IPv6 that are served
-// there it advertises as a server would.
-func Courtesy(ctx context.Context, interfaces []string, served func() []fleet.Subnet, log *slog.Logger) error {
-	s, err := New(Options{Interfaces: interfaces, Nodes: nobodyKnown{}, Leases: noLeases{}, Log: log})
+// there it advertises as a server would; alarms are told when it cannot.
+func Courtesy(ctx context.Context, interfaces []string, served func() []fleet.Subnet, alarms Alarms, log *slog.Logger) error {
+	s, err := New(Options{Interfaces: interfaces, Nodes: nobodyKnown{}, Leases: noLeases{}, Alarms: alarms, Log: log})
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/rackstage/provision/dhcp/commit"
 	"github.com/rackstage/provision/fleet"
@@ -13,9 +12,22 @@ import (
 // Leases returns the leases that hold an address now, in order of address,
 // those after one, of one subnet or ("") of all.
 func (s *Server) Leases(subnet string, after netip.Addr, limit int) []fleet.Lease6 {
-	all := s.book.held(subnet, after)
-	slices.SortFunc(all, func(a, b fleet.Lease6) int { return a.Addr.Compare(b.Addr) })
-	return all[:min(len(all), limit)]
+	return s.book.page(subnet, after, limit)
+}
+
+// AddrsOf returns the addresses that a card holds now, of which each subnet has one.
+func (s *Server) AddrsOf(mac fleet.MAC) (addrs []netip.Addr) {
+	b := s.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	for _, l := range b.ledgers {
+		p := l.byMachine[client{mac: mac}.machine()]
+		if p != nil && p.lease.State == fleet.LeaseBound && now.Before(p.lease.Expires) {
+			addrs = append(addrs, p.addr)
+		}
+	}
+	return addrs
 }
 
 // Release ends a lease as if its client had released it. When it returns, that
@@ -37,22 +49,4 @@ func (s *Server) Release(ctx context.Context, addr netip.Addr) (fleet.Lease6, er
 // keepNow stores leases that the book holds places for.
 func (s *Server) keepNow(ctx context.Context, leases []fleet.Lease6) error {
 	return commit.Now(ctx, leases, s.save, s.book.stored)
-}
-
-func (b *book) held(subnet string, after netip.Addr) (all []fleet.Lease6) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := b.now()
-	for _, l := range b.ledgers {
-		if subnet != "" && l.subnet.Name != subnet {
-			continue
-		}
-		for a, p := range l.byAddr {
-			held := p.lease.State == fleet.LeaseBound || p.lease.State == fleet.LeaseDeclined
-			if held && now.Before(p.lease.Expires) && (!after.IsValid() || after.Less(a)) {
-				all = append(all, p.lease)
-			}
-		}
-	}
-	return all
 }

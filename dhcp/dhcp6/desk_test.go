@@ -9,6 +9,23 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
+func TestACardHoldsTheAddressThatItsSystemHas(t *testing.T) {
+	b := newBench(t)
+	v := strangerNo(1)
+	mac := macOfLinkLocal(v.from)
+	if got := b.AddrsOf(mac); len(got) != 0 {
+		t.Errorf("it holds %v before it has asked", got)
+	}
+	addr := b.boot(t, v)
+	if got := b.AddrsOf(mac); len(got) != 1 || got[0] != addr {
+		t.Errorf("it holds %v, want %s", got, addr)
+	}
+	b.clock = b.clock.Add(time.Hour)
+	if got := b.AddrsOf(mac); len(got) != 0 {
+		t.Errorf("it holds %v when its lease is over", got)
+	}
+}
+
 func TestOperatorsSeeLeasesAndCanEndThem(t *testing.T) {
 	b := newBench(t)
 	one, two := b.boot(t, agent), b.boot(t, other)

@@ -98,11 +98,13 @@ type ledger struct {
 	pool     pool
 
 	byAddr    map[netip.Addr]*place
+	order     order             // of those addresses, and maybe of some that are forgotten
 	byIA      map[iaKey]*place  // lease on disk or offer, by whom it is for
 	byMachine map[string]*place // the address that the machine had last
 
 	use     stock
 	counted time.Time
+	dirty   map[netip.Addr]struct{} // places that have changed since they were copied; nil: nobody copies
 }
 
 // A stock is how many of the addresses that are given to anybody are left.
@@ -281,6 +283,7 @@ func (l *ledger) count(age time.Duration, now time.Time) {
 		case now.Sub(p.lease.Expires) > rememberTime, len(l.byAddr) > maxPlaces:
 			l.unlink(p)
 			delete(l.byAddr, a)
+			l.order.remove(a)
 		}
 	}
 }
@@ -303,8 +306,10 @@ func (l *ledger) place(a netip.Addr) *place {
 	if p := l.byAddr[a]; p != nil {
 		return p
 	}
+	l.order.add(a)
 	p := &place{addr: a}
 	l.byAddr[a] = p
+	l.touch(a)
 	return p
 }
 
@@ -312,6 +317,10 @@ func (l *ledger) place(a netip.Addr) *place {
 func (l *ledger) hold(p *place, c client, until, now time.Time) {
 	if _, busy := p.holder(now); !busy && l.isShared(p.addr) {
 		l.use.add(c, !c.known)
+	}
+	l.touch(p.addr)
+	if old := l.byIA[c.key()]; old != nil && old != p {
+		l.touch(old.addr)
 	}
 	if old := l.byIA[c.key()]; old != nil && old != p && old.held.key() == c.key() && old.storing == 0 {
 		old.held = client{} // it was offered another one before
@@ -330,6 +339,11 @@ func (l *ledger) hold(p *place, c client, until, now time.Time) {
 func (l *ledger) put(lease fleet.Lease6) *place {
 	p, c := l.place(lease.Addr), clientOf(lease)
 	l.unlink(p)
+	for _, old := range []*place{l.byIA[c.key()], l.byMachine[c.machine()]} {
+		if old != nil {
+			l.touch(old.addr)
+		}
+	}
 	if old := l.byIA[c.key()]; old != nil && old != p && lease.State == fleet.LeaseBound && old.lease.DUID == c.duid && old.lease.IAID == c.iaid {
 		old.lease = fleet.Lease6{}
 	}
@@ -347,6 +361,7 @@ func (l *ledger) put(lease fleet.Lease6) *place {
 
 // rest keeps a place from everybody: its client found somebody else there.
 func (l *ledger) rest(p *place, until time.Time) {
+	l.touch(p.addr)
 	if l.byIA[p.held.key()] == p && p.held.key() != clientOf(p.lease).key() {
 		delete(l.byIA, p.held.key())
 	}
@@ -355,6 +370,7 @@ func (l *ledger) rest(p *place, until time.Time) {
 
 // unlink takes a place out of the indexes.
 func (l *ledger) unlink(p *place) {
+	l.touch(p.addr)
 	for _, c := range []client{clientOf(p.lease), p.held} {
 		if l.byIA[c.key()] == p {
 			delete(l.byIA, c.key())

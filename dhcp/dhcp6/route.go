@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/net/icmp"
@@ -140,8 +141,15 @@ func (r *router) resign() {
 	}
 }
 
-// hear takes a message of a neighbour.
+// hear takes a message of a neighbour. It is the boundary that none crosses, as
+// [Server.handle] is.
 func (r *router) hear(b []byte, index int, from net.Addr, now time.Time) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.s.stats.panics.Add(1)
+			r.s.o.Log.Error("icmpv6 packet made us panic", "panic", p, "packet", fmt.Sprintf("%x", b), "stack", string(debug.Stack()))
+		}
+	}()
 	l, served := r.s.links.Get(index)
 	if !served || !r.joined[index] {
 		return

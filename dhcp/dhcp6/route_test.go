@@ -1,6 +1,7 @@
 package dhcp6
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
 	"testing"
@@ -97,5 +98,17 @@ func TestWhereSomebodyElseAdvertisesTheCourtesyEnds(t *testing.T) {
 	r.hear([]byte{133, 0, 0, 0, 0, 0, 0, 0}, rackIndex, &net.IPAddr{IP: machine.AsSlice()}, now.Add(routerLife-time.Second))
 	if got := b.Stats().Solicitations; got != 0 {
 		t.Errorf("%d solicitations answered beside another router, want none", got)
+	}
+}
+
+// Whatever a neighbour's message does to us, the next one is heard.
+func TestAMessageThatMakesUsFailCostsOnlyItself(t *testing.T) {
+	s := &Server{o: Options{Log: slog.New(slog.DiscardHandler)}}
+	r := &router{s: s}
+	for range 2 { // it has no links to look at
+		r.hear([]byte{133, 0, 0, 0}, 1, nil, time.Time{})
+	}
+	if n := s.stats.panics.Load(); n != 2 {
+		t.Errorf("%d panics counted, want 2", n)
 	}
 }

@@ -64,15 +64,19 @@ func (s *Server) LeaseByAddr(addr netip.Addr) (fleet.Lease6, bool) {
 	return s.book.leaseByAddr(addr.WithZone(""))
 }
 
+// Gave reports whether a client has an address from us, or had it last.
+func (s *Server) Gave(addr netip.Addr) bool { return s.book.gave(addr.WithZone("")) }
+
 // SetSubnets changes what is served, from the next packet on. Leases stay.
 func (s *Server) SetSubnets(subnets []fleet.Subnet) {
 	subnets = slices.Clone(subnets)
-	s.subnetMu.Lock()
-	s.subnets = subnets
-	close(s.moved)
-	s.moved = make(chan struct{})
-	s.subnetMu.Unlock()
-	s.book.configure(subnets, s.links.Owned())
+	s.book.configure(subnets, s.links.Owned(), func() {
+		s.subnetMu.Lock()
+		defer s.subnetMu.Unlock()
+		s.subnets = subnets
+		close(s.moved)
+		s.moved = make(chan struct{})
+	})
 	s.forgetRelays()
 }
 

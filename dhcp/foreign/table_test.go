@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -278,5 +279,26 @@ func TestServersThatAnswerAreNotLostInAFlood(t *testing.T) {
 	}
 	if st := s.Stats(); len(s.board) != maxServers || st.Evicted < maxServers-2 || st.Refused == 0 {
 		t.Errorf("%d alarms, Stats = %+v; want one for each server, and what was refused and forgotten", len(s.board), st)
+	}
+}
+
+// Whatever a frame does to us, the next one is heard.
+func TestAFrameThatMakesUsFailCostsOnlyItself(t *testing.T) {
+	w := New(Options{
+		Networks: func() []Network { return nil }, Own: func(netip.Addr) bool { return false },
+		Log: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
+	frames := 0
+	odd := &tap{family: &family{parse: func([]byte) (sighting, error) {
+		if frames++; frames == 1 {
+			panic("a bug")
+		}
+		return sighting{}, errors.New("no reply")
+	}}}
+	var room rooms
+	w.hear(odd, []byte{1}, &room)
+	w.hear(odd, []byte{2}, &room)
+	if st := w.Stats(); st.Panics != 1 || st.Malformed != 1 {
+		t.Errorf("Stats = %+v, want a panic and a malformed frame", st)
 	}
 }

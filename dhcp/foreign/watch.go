@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,10 +58,11 @@ type Stats struct {
 	Evicted   int64 // servers forgotten for others that are known better
 	Probes    int64 // packets that we sent
 	Unsent    int64 // and could not send
+	Panics    int64 // frames that made us fail; each is a bug
 }
 
 type counters struct {
-	replies, malformed, limited, refused, evicted, probes, unsent atomic.Int64
+	replies, malformed, limited, refused, evicted, probes, unsent, panics atomic.Int64
 }
 
 // A Watch finds other DHCP servers. Make one with [New].
@@ -100,7 +103,7 @@ func (w *Watch) Stats() Stats {
 	c := &w.stats
 	return Stats{
 		Replies: c.replies.Load(), Malformed: c.malformed.Load(), Limited: c.limited.Load(),
-		Refused: c.refused.Load(), Evicted: c.evicted.Load(), Probes: c.probes.Load(), Unsent: c.unsent.Load(),
+		Refused: c.refused.Load(), Evicted: c.evicted.Load(), Probes: c.probes.Load(), Unsent: c.unsent.Load(), Panics: c.panics.Load(),
 	}
 }
 
@@ -336,8 +339,15 @@ func (w *Watch) listen(t *tap) {
 	}
 }
 
-// hear notes what one frame says.
+// hear notes what one frame says. It is the boundary that no frame crosses:
+// whatever it does to us, the next one is heard.
 func (w *Watch) hear(t *tap, frame []byte, room *rooms) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.stats.panics.Add(1)
+			w.o.Log.Error("dhcp reply made us panic", "panic", p, "frame", fmt.Sprintf("%x", frame), "stack", string(debug.Stack()))
+		}
+	}()
 	now := w.o.Now()
 	if !room.frames.take(now, framesPerSecond) {
 		w.stats.limited.Add(1)

@@ -38,3 +38,24 @@ func TestNamesOfChunks(t *testing.T) {
 		}
 	}
 }
+
+// FuzzChunkID reads names of chunks: what is one names one file, and no other
+// folder.
+func FuzzChunkID(f *testing.F) {
+	id := strings.Repeat("0123456789abcdef", 4)
+	for _, s := range []string{"0123/" + id + ".cacnk", "0124/" + id + ".cacnk", "../" + id + ".cacnk", "0123/../" + id + ".cacnk", "/.cacnk", "", "0123/" + id[:63] + "\x00.cacnk"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		id, ok := ChunkID(name)
+		if !ok {
+			if id != "" {
+				t.Errorf("%q is no chunk, and yet %q", name, id)
+			}
+			return
+		}
+		if !IsHash(id) || name != id[:4]+"/"+id+".cacnk" {
+			t.Errorf("%q is chunk %q", name, id)
+		}
+	})
+}

@@ -24,10 +24,15 @@ const (
 // Serve answers with a file, or the part of it that was asked for. It returns
 // how many bytes of it left.
 func Serve(w http.ResponseWriter, req *http.Request, f *os.File, info fs.FileInfo, tag string) (sent int64) {
+	return ServeContent(w, req, f, info.ModTime(), tag)
+}
+
+// ServeContent does so with what is no file, and was made at a time.
+func ServeContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeker, made time.Time, tag string) (sent int64) {
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	http.ServeContent(pacedWriter{w, &sent}, req, "", info.ModTime(), f)
+	http.ServeContent(pacedWriter{w, &sent}, req, "", made, content)
 	return sent
 }
 

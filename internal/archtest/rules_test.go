@@ -22,6 +22,7 @@ var rules = archtest.Rules{
 		"bmc":       {"fleet"},
 		"cluster":   {"fleet"},
 		"image":     {"fleet"},
+		"image/iso": {},
 		"access":    {"fleet"},
 		"engine":    {"fleet", "internal/throttle"},
 		"console":   {"fleet"},
@@ -37,7 +38,7 @@ var rules = archtest.Rules{
 		"dhcp/takeover":  {"fleet"},
 		"dhcp/usage":     {"fleet", "dhcp/alarm", "internal/repeat"},
 		"dhcp/dhcp6":     {"fleet", "pxe", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/links", "dhcp/takeover", "dhcp/usage"},
-		"http":           {"fleet", "console", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "internal/porthold", "internal/throttle"},
+		"http":           {"fleet", "console", "pxe", "ipxe-scripts", "templates", "web", "api", "access", "http/bootfile", "image/iso", "internal/porthold", "internal/throttle"},
 		"http/bootfile":  {},
 		"cluster/swarm":  {"fleet", "cluster"},
 
@@ -82,7 +83,7 @@ var rules = archtest.Rules{
 		"internal/throttle":  {},        // rates and connections of each peer
 	},
 	TestSupport: []string{"bmc/bmctest", "cluster/clustertest", "internal/browser", "internal/golden", "internal/netns"},
-	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "http/bootfile", "lab/redfish"},
+	StdOnly:     []string{"fleet", "api", "pxe", "ipxe-scripts", "web", "internal/archtest", "internal/porthold", "http/bootfile", "image/iso", "lab/redfish"},
 	OnlyIn: map[string][]string{
 		"github.com/labstack/echo/v4":      {"http"},
 		"github.com/coder/websocket":       {"http", "cmd/provision"},
@@ -111,7 +112,7 @@ var rules = archtest.Rules{
 		"github.com/coreos/go-systemd/v22": {"cmd/provision"},
 		"github.com/cenkalti/backoff/v5":   {"..."},
 		"golang.org/x/crypto/argon2":       {"access"},
-		"golang.org/x/net/dns/dnsmessage":  {"cmd/provision"},
+		"golang.org/x/net/dns/dnsmessage":  {"cmd/provision", "relay"}, // of relay its tests
 		"golang.org/x/crypto/ssh":          {"agent/rescue", "bmc", "cmd/provision"},
 		"golang.org/x/crypto":              {"access"},
 		"golang.org/x/net/ipv4":            {"dhcp", "relay", "pxe/tftp"},

@@ -30,8 +30,9 @@ func dhcpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 			less[i].Aim = ""
 		}
 	}
+	pxe, errPXE := b.pxeExchanges(ctx, 256)
 	many, errMany := b.manyLeases(ctx)
-	return slices.Concat(all, less, many), errors.Join(err, errLess, errMany)
+	return slices.Concat(all, less, pxe, many), errors.Join(err, errLess, errPXE, errMany)
 }
 
 // A dhcpRound is what one server did in one round.

@@ -29,6 +29,7 @@ type exchangeArgs struct {
 // exchanged is what came of it.
 type exchanged struct {
 	Done     int // exchanges that ended with an ACK
+	NoFile   int // of them, those of firmware that named no boot file
 	Lost     int // that were given up after a second without an answer
 	Refused  int // NAKs
 	Twice    int // addresses that were acknowledged to two clients
@@ -101,7 +102,7 @@ func (x *exchanger) run() (exchanged, error) {
 	x.took = make([]time.Duration, 0, 1<<20)
 	begin := time.Now()
 	for i := range x.clients {
-		x.clients[i].packet = make([]byte, 300)
+		x.clients[i].packet = make([]byte, x.size())
 		x.begin(i, begin)
 	}
 	end, swept := begin.Add(x.For), begin
@@ -168,7 +169,10 @@ func (x *exchanger) begin(slot int, now time.Time) {
 	copy(b[24:], relay[:])
 	mac := clientMAC(number)
 	copy(b[28:], mac[:])
-	o := append(b[236:236], 0x63, 0x82, 0x53, 0x63, 53, 1, 1, 55, 9, 1, 3, 6, 15, 28, 51, 54, 58, 59)
+	o := append(b[236:236], 0x63, 0x82, 0x53, 0x63, 53, 1, 1)
+	if !x.Firmware {
+		o = append(o, 55, 9, 1, 3, 6, 15, 28, 51, 54, 58, 59)
+	}
 	x.end(o)
 	x.send(c)
 }
@@ -181,9 +185,23 @@ func clientMAC(number uint32) (mac [6]byte) {
 	return mac
 }
 
+// size is that of a client's packets.
+func (x *exchanger) size() int {
+	if x.Firmware {
+		return 347 // as OVMF sends them
+	}
+	return 300
+}
+
+// end adds what the firmware of a card says of itself, as OVMF does: what it wants
+// to know, the largest message, the interface, its architecture, its UUID, and its class; and ends the
+// options.
 func (x *exchanger) end(o []byte) {
 	if x.Firmware {
-		o = append(o, "\x3c\x20PXEClient:Arch:00007:UNDI:003000\x5d\x02\x00\x07"...)
+		o = append(o, 55, 13, 1, 3, 6, 12, 13, 15, 28, 43, 51, 54, 60, 66, 67, 57, 2, 0x05, 0xc0, 97, 17, 0)
+		o = append(o, 0x4d, 0x5f, 0x1c, 0x2a, 0, 0, 0x40, 0, 0x80, 0)
+		o = binary.BigEndian.AppendUint32(append(o, 0, 0), x.next) // each machine has its own
+		o = append(o, "\x5e\x03\x01\x03\x00\x5d\x02\x00\x07\x3c\x20PXEClient:Arch:00007:UNDI:003000"...)
 	}
 	_ = append(o, 255)
 }
@@ -211,6 +229,9 @@ func (x *exchanger) hear(b []byte, now time.Time) {
 		x.send(c)
 	case kind == 5:
 		x.took = append(x.took, now.Sub(c.started))
+		if x.Firmware && b[108] == 0 {
+			x.res.NoFile++
+		}
 		addr := binary.BigEndian.Uint32(b[16:]) & (1<<24 - 1)
 		if x.given[addr/64]&(1<<(addr%64)) != 0 {
 			x.res.Twice++

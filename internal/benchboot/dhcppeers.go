@@ -47,11 +47,22 @@ func startProvision(ctx context.Context, l *link, dir string) (*process, error) 
 
 // Kea with its lease file: written, but never synced.
 func startKea(ctx context.Context, l *link, dir string) (*process, error) {
+	return startKeaWith(ctx, l, dir, "")
+}
+
+// startKeaPXE has Kea name a loader for UEFI, as ours does.
+func startKeaPXE(ctx context.Context, l *link, dir string) (*process, error) {
+	return startKeaWith(ctx, l, dir, `
+  "client-classes": [{"name": "uefi", "test": "option[93].hex == 0x0007", "next-server": "10.0.0.1", "boot-file-name": "`+pxeLoader+`",
+    "option-data": [{"name": "vendor-class-identifier", "data": "PXEClient"}]}],`)
+}
+
+func startKeaWith(ctx context.Context, l *link, dir, more string) (*process, error) {
 	p, err := l.b.peer("kea-dhcp4")
 	if err != nil {
 		return nil, err
 	}
-	conf := fmt.Sprintf(`{"Dhcp4": {
+	conf := fmt.Sprintf(`{"Dhcp4": {%s
   "interfaces-config": {"interfaces": [%q], "dhcp-socket-type": "udp"},
   "lease-database": {"type": "memfile", "persist": true, "name": "%s/leases.csv", "lfc-interval": 0},
   "multi-threading": {"enable-multi-threading": false},
@@ -61,7 +72,7 @@ func startKea(ctx context.Context, l *link, dir string) (*process, error) {
     "option-data": [{"name": "routers", "data": "10.0.0.1"}, {"name": "domain-name-servers", "data": "10.0.0.1"},
       {"name": "domain-name", "data": "bench.example"}]}],
   "loggers": [{"name": "kea-dhcp4", "severity": "ERROR", "output_options": [{"output": "stderr"}]}]
-}}`, serverIface, dir)
+}}`, more, serverIface, dir)
 	file := filepath.Join(dir, "kea.json")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, err

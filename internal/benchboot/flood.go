@@ -8,48 +8,83 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// floodArgs are packets of as many made-up clients as a liar can think of.
+// floodArgs are packets of as many made-up clients as a liar can think of. Good
+// clients are behind a relay of their own: what the liar is answered is not theirs
+// to read.
 type floodArgs struct {
-	Server, Relay netip.Addr
-	Clients       int
+	Server, Relay, GoodRelay netip.Addr
+	Clients                  int
 }
 
-// flooded is how a good client fared meanwhile.
+// flooded is how good clients fared meanwhile.
 type flooded struct {
+	Sent      int // packets of the flood
+	Meanwhile int // of them, while a good client waited
 	Exchanges int
 	Slowest   float64 // seconds
 }
 
+// A flood goes on until it is ended.
+type flood struct {
+	sent atomic.Int64
+	stop chan struct{}
+	done sync.WaitGroup
+}
+
+// startFlood sends packet after packet: send is given their number.
+func startFlood(send func(n uint32)) *flood {
+	f := &flood{stop: make(chan struct{})}
+	f.done.Go(func() {
+		for {
+			select {
+			case <-f.stop:
+				return
+			default:
+				send(uint32(f.sent.Load())) //nolint:gosec // fewer
+				f.sent.Add(1)
+			}
+		}
+	})
+	return f
+}
+
+func (f *flood) end() { close(f.stop); f.done.Wait() }
+
 // floodLoad sends DISCOVERs of made-up clients, mutated packets, relay loops,
-// floods of options and storms of one client's ACK-less REQUESTs, and now and then lets a
-// good client get an address.
+// floods of options and storms of one client's ACK-less REQUESTs. All the while
+// good clients get an address, one after the other.
 func floodLoad(_ context.Context, raw json.RawMessage) (any, error) {
 	var a floodArgs
 	if err := json.Unmarshal(raw, &a); err != nil {
 		return nil, err
 	}
-	udp, err := dialAsRelay(a.Relay, a.Server)
+	bad, err := dialAsRelay(a.Relay, a.Server)
 	if err != nil {
 		return nil, err
 	}
-	defer udp.Close()
-	_ = udp.SetReadBuffer(8 << 20)
+	defer bad.Close()
+	good, err := dialAsRelay(a.GoodRelay, a.Server)
+	if err != nil {
+		return nil, err
+	}
+	defer good.Close()
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	f := startFlood(func(n uint32) { _, _ = bad.Write(nastyPacket(random, a.Relay, n)) })
+	defer f.end()
 	var res flooded
-	for i := range a.Clients {
-		if _, err := udp.Write(nastyPacket(random, a.Relay, uint32(i))); err != nil { //nolint:gosec // fewer
-			return nil, err
-		}
-		if i%5000 != 4999 {
-			continue
-		}
-		took, err := goodClient(udp, a.Relay, uint32(1<<31+i)) //nolint:gosec // fewer
+	for i := uint32(0); res.Exchanges < 20 || res.Sent < a.Clients; i++ {
+		before := f.sent.Load()
+		took, err := goodClient(good, a.GoodRelay, 1<<31+i)
 		if err != nil {
 			return res, err
 		}
+		res.Sent = int(f.sent.Load())
+		res.Meanwhile += res.Sent - int(before)
 		res.Exchanges++
 		res.Slowest = max(res.Slowest, took.Seconds())
 	}

@@ -134,7 +134,7 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return err
 	}
 	defer unlock()
-	if b.dir, err = os.MkdirTemp("", "benchboot"); err != nil {
+	if b.dir, err = workDir(b.dir); err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
@@ -143,6 +143,19 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return err
 	}
 	return b.measure(ctx, chosen, out)
+}
+
+// workDir makes a folder for what servers store. In memory nothing would be
+// synced, and leases that are durable would cost what others' do.
+func workDir(in string) (string, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(in, &fs); err != nil {
+		return "", fmt.Errorf("folder for what servers store: %s: %w", in, err)
+	}
+	if fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC {
+		return "", fmt.Errorf("%s is in memory: what servers sync there costs them nothing; name a folder on a disk with -dir", in)
+	}
+	return os.MkdirTemp(in, "benchboot")
 }
 
 // measure runs the sections, and sums up.
@@ -179,6 +192,7 @@ func parseFlags(args []string) (b *bench, only []string, limit time.Duration, er
 	flags.IntVar(&b.rounds, "rounds", 5, "rounds of each figure")
 	flags.BoolVar(&b.quick, "quick", false, "short rounds: an indication, not a figure")
 	flags.StringVar(&b.results, "results", "bench-boot.json", "`file` for every round of each figure")
+	flags.StringVar(&b.dir, "dir", os.TempDir(), "`folder` for what servers store, on a disk")
 	flags.BoolVar(&b.keep, "keep", false, "say what the servers log")
 	flags.DurationVar(&limit, "limit", time.Hour, "end after this `time`, whatever is left to do")
 	if err := flags.Parse(args); err != nil {

@@ -16,15 +16,16 @@ import (
 // mutantsArgs are packets of real machines, of which so many mutants of each
 // protocol are sent.
 type mutantsArgs struct {
-	Server, Relay netip.Addr
-	Packets       captured
-	Mutants       int
+	Server, Relay, GoodRelay netip.Addr
+	Packets                  captured
+	Mutants                  int
 }
 
 // A survivor is how good clients of a protocol fared meanwhile.
 type survivor struct {
-	Good    int
-	Slowest float64 // seconds
+	Good      int
+	Slowest   float64 // seconds
+	Meanwhile int     // mutants of the protocol that were sent while one waited
 }
 
 // mutant changes a packet in one to four ways, as a broken firmware, a bad wire
@@ -67,8 +68,8 @@ func mutant(random *rand.Rand, packets [][]byte) []byte {
 	return b[:min(len(b), 1472)]
 }
 
-// mutantsLoad sends mutants, and now and then lets a good client of each
-// protocol try.
+// mutantsLoad sends mutants of each protocol, one after the other, and all the
+// while lets good clients of each protocol try.
 func mutantsLoad(ctx context.Context, raw json.RawMessage) (any, error) {
 	var a mutantsArgs
 	if err := json.Unmarshal(raw, &a); err != nil {
@@ -79,37 +80,50 @@ func mutantsLoad(ctx context.Context, raw json.RawMessage) (any, error) {
 		return nil, err
 	}
 	defer w.close()
-	random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // the same each time
+	floods := map[string]*flood{}
+	defer func() {
+		for _, f := range floods {
+			f.end()
+		}
+	}()
+	for i, p := range []string{"dhcp4", "dhcp6", "tftp", "http"} {
+		if len(a.Packets[p]) == 0 {
+			return nil, fmt.Errorf("no packets of %s", p)
+		}
+		random := rand.New(rand.NewPCG(3, uint64(i))) //nolint:gosec // the same each time
+		floods[p] = startFlood(func(n uint32) { w.send(ctx, p, n, mutant(random, a.Packets[p])) })
+	}
 	res := map[string]survivor{}
-	const tries = 10
-	for i := range a.Mutants {
-		for _, p := range []string{"dhcp4", "dhcp6", "tftp", "http"} {
-			if len(a.Packets[p]) == 0 {
-				return nil, fmt.Errorf("no packets of %s", p)
-			}
-			w.send(ctx, p, mutant(random, a.Packets[p]))
-		}
-		if i%(a.Mutants/tries) != 0 {
-			continue
-		}
+	for n := uint32(0); n < 10 || !a.enough(floods); n++ {
 		for p, try := range w.good() {
-			began := time.Now()
-			if err := try(ctx, uint32(i)); err != nil { //nolint:gosec // a count
-				return nil, fmt.Errorf("a good client of %s after %d mutants: %w", p, i, err)
+			before := floods[p].sent.Load()
+			took, err := try(ctx, n)
+			if err != nil {
+				return nil, fmt.Errorf("a good client of %s after %d mutants: %w", p, before, err)
 			}
 			s := res[p]
-			res[p] = survivor{s.Good + 1, max(s.Slowest, time.Since(began).Seconds())}
+			res[p] = survivor{s.Good + 1, max(s.Slowest, took.Seconds()), s.Meanwhile + int(floods[p].sent.Load()-before)}
 		}
 	}
 	return res, nil
 }
 
+// enough reports whether each protocol had its mutants.
+func (a mutantsArgs) enough(floods map[string]*flood) bool {
+	for _, f := range floods {
+		if f.sent.Load() < int64(a.Mutants) {
+			return false
+		}
+	}
+	return true
+}
+
 // mutantWires are the sockets that mutants leave by, and what good clients do.
 type mutantWires struct {
 	mutantsArgs
-	four, six *net.UDPConn
-	tftp      []*net.UDPConn
-	next      int
+	four, six         *net.UDPConn
+	tftp              []*net.UDPConn
+	goodFour, goodSix *net.UDPConn // of good clients: who floods is answered less, and so is whoever shares its address
 }
 
 func newMutantWires(a mutantsArgs) (w *mutantWires, err error) {
@@ -122,11 +136,17 @@ func newMutantWires(a mutantsArgs) (w *mutantWires, err error) {
 	if w.four, err = dialAsRelay(a.Relay, a.Server); err != nil {
 		return w, err
 	}
-	if w.six, err = net.ListenUDP("udp6", &net.UDPAddr{Port: 546}); err != nil {
+	if w.goodFour, err = dialAsRelay(a.GoodRelay, a.Server); err != nil {
 		return w, err
 	}
+	for to, addr := range map[**net.UDPConn]netip.Addr{&w.six: badLocal, &w.goodSix: goodLocal} {
+		if *to, err = net.ListenUDP("udp6", &net.UDPAddr{IP: addr.AsSlice(), Port: 546, Zone: clientIface}); err != nil {
+			return w, err
+		}
+	}
+	bad := stormRange.Addr().Next().Next() // one that is served
 	for range 16 {
-		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: a.Relay.AsSlice()})
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: bad.AsSlice()})
 		if err != nil {
 			return w, err
 		}
@@ -136,21 +156,27 @@ func newMutantWires(a mutantsArgs) (w *mutantWires, err error) {
 }
 
 func (w *mutantWires) close() {
-	for _, c := range append(w.tftp, w.four, w.six) {
+	for _, c := range append(w.tftp, w.four, w.six, w.goodFour, w.goodSix) {
 		if c != nil {
 			_ = c.Close()
 		}
 	}
 }
 
+// Addresses of the clients' end: from the one come mutants, from the other what
+// good clients say.
+var (
+	badLocal  = netip.MustParseAddr("fe80::66")
+	goodLocal = netip.MustParseAddr("fe80::77")
+)
+
 var allServers6 = &net.UDPAddr{IP: net.ParseIP("ff02::1:2"), Port: 547, Zone: clientIface}
 
 // send lets one mutant go. What the kernel does not take is no matter.
-func (w *mutantWires) send(ctx context.Context, protocol string, b []byte) {
-	w.next++
+func (w *mutantWires) send(ctx context.Context, protocol string, n uint32, b []byte) {
 	switch protocol {
 	case "dhcp4":
-		if w.next%2 == 0 && len(b) >= 28 { // as a relay passes it on
+		if n%2 == 0 && len(b) >= 28 { // as a relay passes it on
 			relay := w.Relay.As4()
 			copy(b[24:], relay[:])
 		}
@@ -158,17 +184,18 @@ func (w *mutantWires) send(ctx context.Context, protocol string, b []byte) {
 	case "dhcp6":
 		_, _ = w.six.WriteTo(b, allServers6)
 	case "tftp":
-		w.sendTFTP(w.tftp[w.next%len(w.tftp)], b)
+		w.sendTFTP(w.tftp[int(n)%len(w.tftp)], n%3 == 0, b)
 	case "http":
 		w.sendHTTP(ctx, b)
 	}
 }
 
-// sendTFTP sends to the server, or into the transfer that it began.
-func (w *mutantWires) sendTFTP(c *net.UDPConn, b []byte) {
+// sendTFTP sends to the server, or into the transfer that it began, for which it
+// may wait a little.
+func (w *mutantWires) sendTFTP(c *net.UDPConn, wait bool, b []byte) {
 	to := netip.AddrPortFrom(w.Server, 69)
 	_ = c.SetReadDeadline(time.Now().Add(-time.Second))
-	if w.next%3 == 0 {
+	if wait {
 		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
 	}
 	if _, from, err := c.ReadFromUDPAddrPort(make([]byte, 1500)); err == nil {
@@ -192,23 +219,30 @@ func (w *mutantWires) sendHTTP(ctx context.Context, b []byte) {
 	_, _ = conn.Read(make([]byte, 512))
 }
 
-// good is what good clients do, at an address of their own.
-func (w *mutantWires) good() map[string]func(ctx context.Context, n uint32) error {
+// good is what good clients do, at an address of their own, and how long they
+// wait for their answer: by DHCP an address, by HTTP a file. By TFTP it is the
+// first packet: they fetch the file then, but a second goes by whenever a packet is
+// lost.
+func (w *mutantWires) good() map[string]func(ctx context.Context, n uint32) (time.Duration, error) {
 	local := stormRange.Addr().Next()
-	return map[string]func(context.Context, uint32) error{
-		"dhcp4": func(_ context.Context, n uint32) error {
-			_, err := goodClient(w.four, w.Relay, 1<<31+n)
-			return err
+	return map[string]func(context.Context, uint32) (time.Duration, error){
+		"dhcp4": func(_ context.Context, n uint32) (time.Duration, error) {
+			return goodClient(w.goodFour, w.GoodRelay, 1<<31+n)
 		},
-		"dhcp6": w.solicit,
-		"tftp": func(ctx context.Context, _ uint32) error {
-			b, err := tftpNode{local, netip.AddrPortFrom(w.Server, 69)}.get(ctx, mutantFile, 1428, 0)
+		"dhcp6": timed(func(_ context.Context, n uint32) error { return w.solicit(n) }),
+		"tftp": func(ctx context.Context, n uint32) (time.Duration, error) {
+			node := tftpNode{local, netip.AddrPortFrom(w.Server, 69)}
+			took, err := timed(func(ctx context.Context, _ uint32) error { _, err := node.size(ctx, mutantFile); return err })(ctx, n)
+			if err != nil {
+				return took, err
+			}
+			b, err := node.get(ctx, mutantFile, 1428, 0)
 			if err == nil && len(b) != mutantFileSize {
 				err = fmt.Errorf("%d bytes", len(b))
 			}
-			return err
+			return took, err
 		},
-		"http": func(ctx context.Context, _ uint32) error {
+		"http": timed(func(ctx context.Context, _ uint32) error {
 			c, err := dialHTTP(ctx, local, netip.AddrPortFrom(w.Server, 80))
 			if err != nil {
 				return err
@@ -219,7 +253,16 @@ func (w *mutantWires) good() map[string]func(ctx context.Context, n uint32) erro
 				err = fmt.Errorf("%d bytes", len(b))
 			}
 			return err
-		},
+		}),
+	}
+}
+
+// timed says how long something took.
+func timed(do func(context.Context, uint32) error) func(context.Context, uint32) (time.Duration, error) {
+	return func(ctx context.Context, n uint32) (time.Duration, error) {
+		began := time.Now()
+		err := do(ctx, n)
+		return time.Since(began), err
 	}
 }
 
@@ -230,19 +273,19 @@ const (
 )
 
 // solicit asks for an IPv6 address until one is advertised.
-func (w *mutantWires) solicit(_ context.Context, n uint32) error {
+func (w *mutantWires) solicit(n uint32) error {
 	mac := hallMAC(n)
 	b := []byte{1, 0x5e, byte(n >> 8), byte(n), 0, 1, 0, 10, 0, 3, 0, 1}
 	b = append(b, mac...)
 	b = append(b, 0, 3, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 2, 0, 0)
 	in := make([]byte, 1500)
 	for range 50 {
-		if _, err := w.six.WriteTo(b, allServers6); err != nil {
+		if _, err := w.goodSix.WriteTo(b, allServers6); err != nil {
 			return err
 		}
-		_ = w.six.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		_ = w.goodSix.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 		for {
-			k, err := w.six.Read(in)
+			k, err := w.goodSix.Read(in)
 			if err != nil {
 				break
 			}

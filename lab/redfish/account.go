@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
 )
 
 // An Account is one that was made by another protocol.
@@ -17,6 +19,18 @@ type Account struct {
 type account struct {
 	id, user, password, role string
 	enabled                  bool
+	expired                  bool // the password has to be changed before anything else
+}
+
+// A Policy is which passwords are taken.
+type Policy struct {
+	Min, Max int  // bytes: 8 to 20
+	Special  bool // one character at least is neither letter nor digit
+}
+
+func (p Policy) takes(password string) bool {
+	plain := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
+	return len(password) >= p.Min && len(password) <= p.Max && (!p.Special || strings.ContainsFunc(password, plain))
 }
 
 const (
@@ -31,7 +45,7 @@ const (
 // prepareAccounts makes the account that everybody has at first. As with
 // iDRAC, the first slot is nobody's.
 func (s *Service) prepareAccounts() {
-	first := &account{id: "2", user: s.o.Username, password: s.o.Password, role: "Administrator", enabled: true}
+	first := &account{id: "2", user: s.o.Username, password: s.o.Password, role: "Administrator", enabled: true, expired: s.o.Expired}
 	s.serial = 2
 	if !s.o.Slots {
 		s.accounts = []*account{first}
@@ -94,7 +108,7 @@ func (s *Service) accountResources() map[string]resource {
 	return map[string]resource{
 		"/redfish/v1/AccountService": {get: func(r *http.Request) (object, error) {
 			return item("/redfish/v1/AccountService", "AccountService.v1_15_0.AccountService", "AccountService", "Account Service", object{
-				"ServiceEnabled": true, "MinPasswordLength": shortestPassword, "MaxPasswordLength": longestPassword,
+				"ServiceEnabled": true, "MinPasswordLength": s.o.Policy.Min, "MaxPasswordLength": s.o.Policy.Max,
 				"Accounts": link(accounts), "Roles": link(roles), "Status": fine(),
 			}), s.hasAccounts(r)
 		}},
@@ -156,7 +170,7 @@ func (s *Service) showAccount(r *http.Request) (object, error) {
 
 func (a *account) show() object {
 	return item(accounts+"/"+a.id, "ManagerAccount.v1_12_0.ManagerAccount", a.id, "User Account", object{
-		"UserName": a.user, "RoleId": a.role, "Enabled": a.enabled, "Locked": false, "Password": nil,
+		"UserName": a.user, "RoleId": a.role, "Enabled": a.enabled, "Locked": false, "Password": nil, "PasswordChangeRequired": a.expired,
 		"AccountTypes": []string{"Redfish", "IPMI"}, "Links": object{"Role": link(roles + "/" + a.role)},
 	})
 }
@@ -182,7 +196,7 @@ func (s *Service) makeAccount(w http.ResponseWriter, r *http.Request, in object)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.accounts) >= slots {
+	if len(s.accounts) >= slots || s.faults.NoNewAccounts {
 		return refuse(http.StatusBadRequest, "CreateLimitReachedForResource", "The create operation failed because the resource has reached the limit of possible resources.")
 	}
 	s.serial++
@@ -203,7 +217,58 @@ func (s *Service) changeAccount(r *http.Request, in object) error {
 	if err != nil {
 		return err
 	}
+	if s.o.Slots && a.user == "" && (a.id == "1" || s.faults.NoNewAccounts) {
+		return refuse(http.StatusBadRequest, "PropertyNotWritable", "The property UserName is a read only property and cannot be assigned a value.", "UserName")
+	}
 	return s.fill(a, in)
+}
+
+// Expire has a user change the password before anything else, as BMCs do when it
+// gets too old.
+func (s *Service) Expire(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.named(user); a != nil {
+		a.expired = true
+	}
+}
+
+// owes refuses all but the change of the own password to who has to change it.
+func (s *Service) owes(r *http.Request, user string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.named(user)
+	if a == nil || !a.expired {
+		return nil
+	}
+	own := r.URL.Path == accounts+"/"+a.id
+	if own && (r.Method == http.MethodGet || r.Method == http.MethodPatch) || r.Method == http.MethodDelete && strings.HasPrefix(r.URL.Path, sessions+"/") {
+		return nil
+	}
+	return s.mustChange(a)
+}
+
+// mustChange says that an account's password has to be changed: with the lock
+// held.
+func (s *Service) mustChange(a *account) *refusal {
+	e := &refusal{
+		http.StatusForbidden, "PasswordChangeRequired",
+		"The password provided for this account must be changed before access is granted.  PATCH the Password property for this account located at the target URI '" + accounts + "/" + a.id + "' to complete this process.",
+		[]string{accounts + "/" + a.id},
+	}
+	if s.faults.QuietChange {
+		e.message, e.args = "The password must be changed.", nil
+	}
+	return e
+}
+
+// named returns the account of that name, or nil: with the lock held.
+func (s *Service) named(user string) *account {
+	i := slices.IndexFunc(s.accounts, func(a *account) bool { return user != "" && a.user == user })
+	if i < 0 {
+		return nil
+	}
+	return s.accounts[i]
 }
 
 // fill sets what a client has given, all or nothing: with the lock held.
@@ -215,12 +280,18 @@ func (s *Service) fill(a *account, in object) error {
 		case "UserName":
 			next.user, ok = value.(string)
 		case "Password":
-			next.password, ok = value.(string)
-			ok = ok && len(next.password) >= shortestPassword && len(next.password) <= longestPassword
+			var password string
+			password, ok = value.(string)
+			ok = ok && s.o.Policy.takes(password)
+			if !s.faults.LyingPassword {
+				next.password, next.expired = password, a.user == "" && s.faults.BornExpired
+			}
 		case "RoleId":
 			next.role, ok = value.(string)
 		case "Enabled":
 			next.enabled, ok = value.(bool)
+		case "PasswordChangeRequired":
+			next.expired, ok = value.(bool)
 		default:
 			ok = true // more than we have, such as Locked
 		}

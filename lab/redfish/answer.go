@@ -31,12 +31,15 @@ type refusal struct {
 	status  int
 	id      string // of a message of DMTF's registry Base
 	message string
+	args    []string
 }
 
 // Error is the message.
 func (e *refusal) Error() string { return e.message }
 
-func refuse(status int, id, message string) error { return &refusal{status, id, message} }
+func refuse(status int, id, message string, args ...string) error {
+	return &refusal{status, id, message, args}
+}
 
 func notFound(what string) error {
 	return refuse(http.StatusNotFound, "ResourceMissingAtURI", "The resource at the URI "+what+" was not found.")
@@ -53,7 +56,7 @@ func (x resource) serve(w http.ResponseWriter, r *http.Request, f Faults) error 
 		if err != nil {
 			return err
 		}
-		return show(w, r, paged(o, r, f.Page))
+		return show(w, r, paged(o, r, f.Page), f)
 	case r.Method == http.MethodPatch && x.patch != nil && !f.NoPatch:
 		return x.servePatch(w, r, f)
 	case r.Method == http.MethodPost && x.post != nil:
@@ -121,7 +124,7 @@ func (x resource) servePatch(w http.ResponseWriter, r *http.Request, f Faults) e
 	if err != nil {
 		return err
 	}
-	return show(w, r, after)
+	return show(w, r, after, f)
 }
 
 // read decodes what a client has sent.
@@ -142,9 +145,11 @@ func read(w http.ResponseWriter, r *http.Request) (object, error) {
 }
 
 // show answers with a resource.
-func show(w http.ResponseWriter, r *http.Request, o object) error {
+func show(w http.ResponseWriter, r *http.Request, o object, f Faults) error {
 	etag := tag(o)
-	w.Header().Set("ETag", etag)
+	if !f.BodyETag {
+		w.Header().Set("ETag", etag)
+	}
 	if r.Method != http.MethodPatch && r.Header.Get("If-None-Match") == etag {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
@@ -172,16 +177,21 @@ func write(w http.ResponseWriter, status int, o object) {
 
 // complain answers with an error, as the specification has it.
 func complain(w http.ResponseWriter, err error) {
-	e := &refusal{http.StatusInternalServerError, "InternalError", err.Error()}
+	e := &refusal{http.StatusInternalServerError, "InternalError", err.Error(), nil}
 	_ = errors.As(err, &e)
-	id := "Base.1.18." + e.id
 	write(w, e.status, object{"error": object{
-		"code": id, "message": e.message,
-		"@Message.ExtendedInfo": []any{object{
-			"@odata.type": "#Message.v1_1_1.Message", "MessageId": id, "Message": e.message,
-			"MessageSeverity": "Critical", "Resolution": "None.",
-		}},
+		"code": registry + e.id, "message": e.message, "@Message.ExtendedInfo": []any{e.extended()},
 	}})
+}
+
+const registry = "Base.1.18."
+
+// extended is the refusal as a message of its registry.
+func (e *refusal) extended() object {
+	return object{
+		"@odata.type": "#Message.v1_1_1.Message", "MessageId": registry + e.id, "Message": e.message, "MessageArgs": e.args,
+		"MessageSeverity": "Critical", "Resolution": "None.",
+	}
 }
 
 // link points at a resource.

@@ -33,6 +33,15 @@ type Faults struct {
 	FetchesURLs      bool `json:"fetches_urls,omitempty"`       // URLs of media and boot are fetched at once; 500 when that fails
 	NeedsETag        bool `json:"needs_etag,omitempty"`         // a PATCH without If-Match is answered with 428
 
+	// Updates of firmware.
+	NoUpdate    bool          `json:"no_update,omitempty"`    // there is no SimpleUpdate
+	UpdateFails bool          `json:"update_fails,omitempty"` // a task ends with Exception
+	UpdateWaits bool          `json:"update_waits,omitempty"` // a version counts from the machine's next start on
+	UpdateMute  bool          `json:"update_mute,omitempty"`  // an update is begun, and the line cut before the answer
+	SlowTask    time.Duration `json:"slow_task,omitempty"`    // a task takes this much longer
+	LosesTasks  bool          `json:"loses_tasks,omitempty"`  // a task that is over is forgotten
+	NoTasks     bool          `json:"no_tasks,omitempty"`     // tasks are neither listed nor named
+
 	// What there is.
 	BasicOnly  bool `json:"basic_only,omitempty"`  // no sessions
 	NoBasic    bool `json:"no_basic,omitempty"`    // sessions only
@@ -44,6 +53,14 @@ type Faults struct {
 	LogSticks  bool `json:"log_sticks,omitempty"` // to clear the log is answered with 204, and then it cannot be read
 	NoAccounts bool `json:"no_accounts,omitempty"`
 	Page       int  `json:"page,omitempty"` // a collection is shown so many members at a time
+
+	// Accounts.
+	NoNewAccounts bool `json:"no_new_accounts,omitempty"` // none can be made: neither by POST nor in a slot
+	ShutOut       bool `json:"shut_out,omitempty"`        // who has to change the password gets no session either
+	QuietChange   bool `json:"quiet_change,omitempty"`    // it is not said which account's password that is
+	BodyETag      bool `json:"body_etag,omitempty"`       // ETags are in the resources only, not in the header
+	LyingPassword bool `json:"lying_password,omitempty"`  // a new password is answered with 200 and forgotten
+	BornExpired   bool `json:"born_expired,omitempty"`    // an account that somebody else made has to change its password
 
 	// The wire.
 	Deaf     bool          `json:"deaf,omitempty"`     // connections are accepted, and not read

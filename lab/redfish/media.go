@@ -90,12 +90,16 @@ func (s *Service) insert(w http.ResponseWriter, r *http.Request, x *system, in o
 	if err != nil {
 		return err
 	}
-	x.mu.Lock()
-	x.images = map[string]string{image: url}
-	x.mu.Unlock()
 	if err := x.Machine.Insert(r.Context(), image); err != nil {
 		return err
 	}
+	now, err := x.Machine.Media(r.Context()) // the machine may keep it elsewhere
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	x.images = map[string]string{now: url}
+	x.mu.Unlock()
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

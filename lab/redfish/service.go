@@ -22,6 +22,8 @@ type Options struct {
 	Username string // of the account that is there at first; "admin"
 	Password string // "Secret123Secret1"
 	Slots    bool   // accounts are a fixed number of slots, to be filled by PATCH, as iDRAC has them; else POST makes them
+	Expired  bool   // the first account's password has to be changed before anything else
+	Policy   Policy
 
 	Vendor   string   // "Contoso"
 	Product  string   // of the service: "BMC 3000"
@@ -90,12 +92,15 @@ type Counts struct {
 	Refused  int // without a valid login
 	Logins   int // sessions made, or Basic auth accepted
 	Resets   int // orders to change the power
+	Updates  int // begun
 }
 
 // New makes a service. It needs a Close.
 func New(o Options) *Service {
 	o.Username = cmp.Or(o.Username, "admin")
 	o.Password = cmp.Or(o.Password, "Secret123Secret1")
+	o.Policy.Min = cmp.Or(o.Policy.Min, shortestPassword)
+	o.Policy.Max = cmp.Or(o.Policy.Max, longestPassword)
 	o.Vendor = cmp.Or(o.Vendor, "Contoso")
 	o.Product = cmp.Or(o.Product, "BMC 3000")
 	o.Firmware = cmp.Or(o.Firmware, "1.0")

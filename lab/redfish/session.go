@@ -93,6 +93,10 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request, in object) error
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	owing := s.named(user)
+	if owing != nil && owing.expired && s.faults.ShutOut {
+		return s.mustChange(owing)
+	}
 	s.expire()
 	limit := manySessions
 	if s.faults.Sessions > 0 {
@@ -110,7 +114,11 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request, in object) error
 	if !s.faults.NoLocation {
 		w.Header().Set("Location", sessions+"/"+it.id)
 	}
-	write(w, http.StatusCreated, it.show())
+	o := it.show()
+	if owing != nil && owing.expired {
+		o["@Message.ExtendedInfo"] = []any{s.mustChange(owing).extended()}
+	}
+	write(w, http.StatusCreated, o)
 	return nil
 }
 
@@ -144,7 +152,11 @@ func (s *Service) admit(x resource, r *http.Request, f Faults) error {
 		return nil
 	}
 	if token := r.Header.Get("X-Auth-Token"); token != "" {
-		return s.knows(token)
+		user, err := s.knows(token)
+		if err != nil {
+			return err
+		}
+		return s.owes(r, user)
 	}
 	user, password, ok := r.BasicAuth()
 	if !ok || f.NoBasic {
@@ -154,7 +166,7 @@ func (s *Service) admit(x resource, r *http.Request, f Faults) error {
 		return err
 	}
 	s.count(func(c *Counts) { c.Logins++ })
-	return nil
+	return s.owes(r, user)
 }
 
 // trust checks name and password. It takes its time over wrong ones, as BMCs do,
@@ -167,15 +179,16 @@ func (s *Service) trust(r *http.Request, user, password string) error {
 	return s.verify(user, password)
 }
 
-func (s *Service) knows(token string) error {
+// knows returns whose session a token is of.
+func (s *Service) knows(token string) (user string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
 	for _, it := range s.sessions {
 		if subtle.ConstantTimeCompare([]byte(it.token), []byte(token)) == 1 {
 			it.used = time.Now()
-			return nil
+			return it.user, nil
 		}
 	}
-	return refuse(http.StatusUnauthorized, "NoValidSession", "There is no valid session established with the implementation.")
+	return "", refuse(http.StatusUnauthorized, "NoValidSession", "There is no valid session established with the implementation.")
 }

@@ -242,6 +242,7 @@ func (s *Service) move(ctx context.Context, x *system, switches []Switch) error 
 	for _, sw := range switches {
 		if sw == PowerOn || sw == Reset {
 			x.applyBIOS()
+			s.startFirmware()
 		}
 		if err := x.Machine.Do(ctx, sw); err != nil {
 			return err

@@ -2,6 +2,7 @@ package redfish
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"path"
 	"slices"
@@ -10,11 +11,14 @@ import (
 )
 
 // A component is something with firmware.
-type component struct{ id, version string }
+type component struct {
+	id, version string
+	next        string // from the next start on; "" when there is no other
+}
 
 // A task is an update that is under way, or was.
 type task struct {
-	id, state, message string
+	id, state, message, image string
 }
 
 const (
@@ -28,11 +32,14 @@ func (s *Service) updateResources() map[string]resource {
 	const update = service + "/Actions/UpdateService.SimpleUpdate"
 	return map[string]resource{
 		service: {get: func(*http.Request) (object, error) {
-			return item(service, "UpdateService.v1_14_0.UpdateService", "UpdateService", "Update Service", object{
-				"ServiceEnabled": true, "FirmwareInventory": link(inventory), "Status": fine(),
-				"Actions": object{"#UpdateService.SimpleUpdate": object{
+			actions := object{}
+			if !s.Faults().NoUpdate {
+				actions["#UpdateService.SimpleUpdate"] = object{
 					"target": update, "TransferProtocol@Redfish.AllowableValues": []string{"HTTP", "HTTPS"},
-				}},
+				}
+			}
+			return item(service, "UpdateService.v1_14_0.UpdateService", "UpdateService", "Update Service", object{
+				"ServiceEnabled": true, "FirmwareInventory": link(inventory), "Status": fine(), "Actions": actions,
 			}), nil
 		}},
 		update:                     {post: s.update},
@@ -81,6 +88,10 @@ func (s *Service) versionOf(id, otherwise string) string {
 // name's beginning says which component it is for.
 func (s *Service) update(w http.ResponseWriter, r *http.Request, in object) error {
 	url := text(in, "ImageURI")
+	faults := s.Faults()
+	if faults.NoUpdate {
+		return notFound(r.URL.Path)
+	}
 	name := strings.TrimSuffix(path.Base(url), path.Ext(url))
 	dash := strings.LastIndexByte(name, '-')
 	if !strings.Contains(url, "://") || dash < 1 {
@@ -99,32 +110,69 @@ func (s *Service) update(w http.ResponseWriter, r *http.Request, in object) erro
 	}
 	c := s.firmware[i]
 	s.serial++
-	t := &task{id: strconv.Itoa(s.serial), state: "Running", message: "The update is under way."}
+	s.counts.Updates++
+	t := &task{id: strconv.Itoa(s.serial), state: "Running", message: "The update is under way.", image: url}
 	s.tasks = append(s.tasks, t)
 	if len(s.tasks) > manyTasks {
 		s.tasks = slices.Delete(s.tasks, 0, 1)
 	}
 	answer := t.show()
 	s.mu.Unlock()
-	s.later(s.o.Task, func(ctx context.Context) { s.install(ctx, c, t, url, version) })
-	w.Header().Set("Location", tasks+"/"+t.id)
-	write(w, http.StatusAccepted, answer)
+	s.later(s.o.Task+faults.SlowTask, func(ctx context.Context) { s.install(ctx, c, t, url, version) })
+	switch {
+	case faults.UpdateMute:
+		cut(w)
+	case faults.NoTasks:
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		w.Header().Set("Location", tasks+"/"+t.id)
+		write(w, http.StatusAccepted, answer)
+	}
 	return nil
+}
+
+// cut ends the connection instead of an answer.
+func cut(w http.ResponseWriter) {
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		_ = conn.Close()
+	}
+}
+
+// startFirmware is a start of the machine: what was waiting for it counts.
+func (s *Service) startFirmware() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.firmware {
+		if c.next != "" {
+			c.version, c.next = c.next, ""
+		}
+	}
 }
 
 func (s *Service) install(ctx context.Context, c *component, t *task, url, version string) {
 	var err error
-	if s.Faults().FetchesURLs {
+	faults := s.Faults()
+	switch {
+	case faults.UpdateFails:
+		err = errors.New("the image is damaged")
+	case faults.FetchesURLs:
 		err = s.reach(ctx, url)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
 		t.state, t.message = "Exception", err.Error()
 		return
+	case faults.UpdateWaits:
+		c.next = version
+	default:
+		c.version = version
 	}
-	c.version = version
 	t.state, t.message = "Completed", "The update is done."
+	if faults.LosesTasks {
+		s.tasks = slices.DeleteFunc(s.tasks, func(x *task) bool { return x == t })
+	}
 }
 
 func (t *task) show() object {
@@ -135,6 +183,10 @@ func (t *task) show() object {
 	percent := map[string]int{"Completed": 100, "Exception": 100}[t.state]
 	return item(tasks+"/"+t.id, "Task.v1_7_4.Task", t.id, "Update", object{
 		"TaskState": t.state, "TaskStatus": health, "PercentComplete": percent, "Messages": []any{object{"Message": t.message}},
+		"Payload": object{
+			"HttpOperation": "POST", "TargetUri": "/redfish/v1/UpdateService/Actions/UpdateService.SimpleUpdate",
+			"JsonBody": `{"ImageURI":"` + t.image + `"}`,
+		},
 	})
 }
 
@@ -145,7 +197,10 @@ func (s *Service) taskResources() map[string]resource {
 				"ServiceEnabled": true, "Tasks": link(tasks), "Status": fine(),
 			}), nil
 		}},
-		tasks: {get: func(*http.Request) (object, error) {
+		tasks: {get: func(r *http.Request) (object, error) {
+			if s.Faults().NoTasks {
+				return nil, notFound(r.URL.Path)
+			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			var paths []string
@@ -158,7 +213,7 @@ func (s *Service) taskResources() map[string]resource {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			for _, t := range s.tasks {
-				if t.id == r.PathValue("task") {
+				if t.id == r.PathValue("task") && !s.faults.NoTasks {
 					return t.show(), nil
 				}
 			}

@@ -59,7 +59,8 @@ func newInbox() *inbox { return &inbox{fresh: batchIn} }
 type packet struct {
 	data  []byte
 	from  *sockaddr
-	local netip.Addr // the address of ours that it came to; zero when the socket has only one
+	local netip.Addr // the address of ours that it came to; zero when the socket has only one, or is a line
+	line  *line      // that it came by
 }
 
 // read takes what waits at a socket that does not block; 0 when that is
@@ -155,11 +156,13 @@ type outbox struct {
 	lost  *atomic.Int64 // packets that the kernel would not take
 }
 
-// add puts a packet in: four bytes, and what follows them.
-func (o *outbox) add(to *sockaddr, control []byte, head [4]byte, body []byte) {
-	if o.n == batchOut {
+// add puts a packet in, that leaves by a socket: four bytes, and what follows
+// them.
+func (o *outbox) add(fd int, to *sockaddr, control []byte, head [4]byte, body []byte) {
+	if o.n == batchOut || fd != o.fd {
 		o.flush()
 	}
+	o.fd = fd
 	i := o.n
 	o.n++
 	o.heads[i] = head

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A loop owns a socket and the transfers over it. One goroutine runs it; what
+// A loop owns sockets and the transfers over them. One goroutine runs it; what
 // others have for it, they post.
 type loop struct {
 	server *Server
 	site   site
-	fd     int
-	port   uint16
+	base   *line // errors leave by it; the port of requests, if it takes them
+	epoll  int
 	ask    func(request, *packet, time.Time) // takes requests; nil: they do not belong here
 	ctx    context.Context                   //nolint:containedctx // of Serve, for the goroutines that open files
 	files  sync.WaitGroup                    // those goroutines
@@ -29,6 +29,8 @@ type loop struct {
 	// Of the loop's goroutine alone.
 	in        *inbox
 	out       *outbox
+	events    [256]unix.EpollEvent
+	lines     lines
 	transfers map[peer]*transfer
 	timers    timers
 	halfOpen  []*transfer // unheard, oldest first; may hold others as well
@@ -39,10 +41,20 @@ func (s *Server) newLoop(ctx context.Context, where site) (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	return &loop{
-		server: s, site: where, fd: -1, wake: wake, ctx: ctx,
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		_ = unix.Close(wake)
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	l := &loop{
+		server: s, site: where, epoll: epoll, wake: wake, ctx: ctx,
 		in: newInbox(), out: &outbox{lost: &s.stats.unsent}, transfers: make(map[peer]*transfer),
-	}, nil
+	}
+	if err := l.watch(wake); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
 }
 
 // mostWaiting bounds the requests that a loop has not looked at yet, which cost
@@ -90,7 +102,9 @@ func (l *loop) stir() {
 
 // run serves until the context is done, and then breaks off what runs.
 func (l *loop) run() error {
-	l.out.fd = l.fd
+	if err := l.watch(l.base.fd); err != nil {
+		return err
+	}
 	stop := context.AfterFunc(l.ctx, l.stir)
 	defer stop()
 	busy := false
@@ -100,27 +114,61 @@ func (l *loop) run() error {
 				return err
 			}
 		}
-		now := time.Now()
-		l.readMail(now)
-		n, err := l.in.read(l.fd)
-		if err != nil {
-			return os.NewSyscallError("recvmmsg", err)
+		n, err := unix.EpollWait(l.epoll, l.events[:], 0)
+		if err != nil && err != unix.EINTR {
+			return os.NewSyscallError("epoll_wait", err)
 		}
-		for i := range n {
-			p := l.in.packet(i)
-			l.take(&p, now)
+		now := time.Now()
+		come := l.events[:max(0, n)]
+		l.hush(come)
+		l.readMail(now)
+		for _, e := range come {
+			if err := l.readFrom(int(e.Fd), now); err != nil {
+				return err
+			}
 		}
 		l.fire(now)
 		l.out.flush()
-		busy = n == batchIn // more may be there: look before sleeping
+		busy = n > 4 // more may be there: look before sleeping
 	}
 	l.breakOff()
 	return nil
 }
 
+// hush resets the eventfd, if it is what woke us: before the mail is read, or
+// what is posted just then would wake nobody.
+func (l *loop) hush(come []unix.EpollEvent) {
+	for i := range come {
+		if int(come[i].Fd) == l.wake {
+			var b [8]byte
+			_, _ = unix.Read(l.wake, b[:])
+		}
+	}
+}
+
+// readFrom takes in what waits at a socket.
+func (l *loop) readFrom(fd int, now time.Time) error {
+	from := l.base
+	if fd != from.fd {
+		if from = l.lines.byFD[fd]; from == nil { // it was closed a moment ago, or is the eventfd
+			return nil
+		}
+	}
+	n, err := l.in.read(fd)
+	if err != nil && from == l.base { // of a line it costs one transfer, which ends by itself
+		return os.NewSyscallError("recvmmsg", err)
+	}
+	for i := range n {
+		p := l.in.packet(i)
+		p.line = from
+		l.take(&p, now)
+	}
+	return nil
+}
+
 // wait sleeps until a packet or mail is there, or a timer is due.
 func (l *loop) wait() error {
-	fds := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}, {Fd: int32(l.wake), Events: unix.POLLIN}} //nolint:gosec // descriptors are small
+	fds := []unix.PollFd{{Fd: int32(l.epoll), Events: unix.POLLIN}} //nolint:gosec // descriptors are small
 	var timeout *unix.Timespec
 	if len(l.timers) > 0 {
 		ts := unix.NsecToTimespec(max(0, int64(time.Until(l.timers[0].look))))
@@ -128,10 +176,6 @@ func (l *loop) wait() error {
 	}
 	if _, err := unix.Ppoll(fds, timeout, nil); err != nil && err != unix.EINTR {
 		return os.NewSyscallError("ppoll", err)
-	}
-	if fds[1].Revents != 0 {
-		var b [8]byte
-		_, _ = unix.Read(l.wake, b[:])
 	}
 	return nil
 }
@@ -143,13 +187,33 @@ func (l *loop) readMail(now time.Time) bool {
 	l.mail, l.waiting = nil, 0
 	l.mu.Unlock()
 	for _, do := range mail {
-		do(now)
+		l.do(do, now)
 	}
 	return len(mail) > 0
 }
 
+func (l *loop) do(do func(now time.Time), now time.Time) {
+	defer l.survive(nil, now)
+	do(now)
+}
+
+// survive is the boundary that no packet crosses, and no file: whatever it
+// does to us, the next one is served. A transfer that it was of is over.
+func (l *loop) survive(t *transfer, now time.Time) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	l.server.panicked(p)
+	if t != nil && !t.over {
+		l.end(t, errPanicked, now)
+	}
+}
+
 // take understands a packet and has it dealt with.
 func (l *loop) take(p *packet, now time.Time) {
+	t := l.transfers[p.from.peer()]
+	defer l.survive(t, now)
 	stats := &l.server.stats
 	if len(p.data) < 4 {
 		stats.malformed.Add(1)
@@ -157,8 +221,7 @@ func (l *loop) take(p *packet, now time.Time) {
 	}
 	switch op := binary.BigEndian.Uint16(p.data); op {
 	case opACK, opERROR:
-		t := l.transfers[p.from.peer()]
-		if t == nil || t.content == nil || len(p.data) > maxRequest {
+		if t == nil || t.content == nil || t.line != p.line || len(p.data) > maxRequest {
 			stats.stray.Add(1) // an ERROR of ours would cost as much as it says
 			return
 		}
@@ -210,14 +273,15 @@ var errorWrite = append([]byte{0, opERROR, 0, 2}, "read only\x00"...)
 func (l *loop) request(p *packet, now time.Time) {
 	stats := &l.server.stats
 	r, err := parseRequest(p.data)
+	who := p.from.peer().ap
 	switch {
-	case err == errWrite: //nolint:errorlint // parseRequest wraps nothing
-		stats.writes.Add(1)
-		if p.from.peer().ap.Port() != 0 {
-			l.out.add(p.from, leaveFrom(p.local, l.site.v6), [4]byte(errorWrite), errorWrite[4:])
-		}
-	case err != nil, p.from.peer().ap.Port() == 0:
+	case err != nil && err != errWrite, who.Port() == 0: //nolint:errorlint // parseRequest wraps nothing
 		stats.malformed.Add(1)
+	case l.server.o.Serves != nil && !l.server.o.Serves(who.Addr()):
+		stats.strangers.Add(1)
+	case err != nil:
+		stats.writes.Add(1)
+		l.out.add(l.base.fd, p.from, leaveFrom(p.local, l.site.v6), [4]byte(errorWrite), errorWrite[4:])
 	default:
 		l.ask(r, p, now)
 	}
@@ -248,38 +312,52 @@ func (l *loop) send(t *transfer, now time.Time) {
 	for block := from; block <= to; block++ {
 		head, body, err := t.block(block)
 		if err != nil {
-			l.sendError(&t.to, t.control, errNoServe.Error())
+			l.sendError(t, errNoServe.Error())
 			l.end(t, err, now)
 			return
 		}
-		l.out.add(&t.to, t.control, head, body)
+		l.out.add(t.line.fd, &t.to, t.control, head, body)
 	}
 	l.lookAt(t, t.session.due, now)
 }
 
 // sendError tells a client that it gets no file. The text says nothing of
 // ours and nothing of the client's.
-func (l *loop) sendError(to *sockaddr, control []byte, text string) {
-	code := byte(0)
+func (l *loop) sendError(t *transfer, text string) {
+	code, fd := byte(0), l.base.fd
 	if text == errNotFound.Error() {
 		code = 1
 	}
-	l.out.add(to, control, [4]byte{0, opERROR, 0, code}, append([]byte(text), 0))
+	if t.line != nil {
+		fd = t.line.fd
+	}
+	l.out.add(fd, &t.to, t.control, [4]byte{0, opERROR, 0, code}, append([]byte(text), 0))
 }
 
-// fire sends again what is overdue.
+// mostFired bounds what is sent again before packets are looked at: thousands
+// of half-open transfers keep nobody waiting.
+const mostFired = 64
+
+// fire sends again what is overdue, or as much of it as others can wait for.
 func (l *loop) fire(now time.Time) {
-	for len(l.timers) > 0 && !l.timers[0].look.After(now) {
-		t := l.timers[0]
-		send, err := t.session.expired(now)
-		switch {
-		case err != nil:
-			l.end(t, err, now)
-		case send:
-			l.send(t, now)
-		default: // the flight was acknowledged meanwhile: a later one is due
-			l.lookAt(t, t.session.due, now)
+	for range mostFired {
+		if len(l.timers) == 0 || l.timers[0].look.After(now) {
+			return
 		}
+		l.expire(l.timers[0], now)
+	}
+}
+
+func (l *loop) expire(t *transfer, now time.Time) {
+	defer l.survive(t, now)
+	send, err := t.session.expired(now)
+	switch {
+	case err != nil:
+		l.end(t, err, now)
+	case send:
+		l.send(t, now)
+	default: // the flight was acknowledged meanwhile, or is not sent again: something later is due
+		l.lookAt(t, t.session.due, now)
 	}
 }
 
@@ -289,13 +367,17 @@ func (l *loop) breakOff() {
 	for l.files.Wait(); l.readMail(now); l.files.Wait() { // a request in the mail has a file opened
 	}
 	for _, t := range l.transfers {
-		l.sendError(&t.to, t.control, "server is stopping")
+		l.sendError(t, "server is stopping")
 		l.end(t, ErrStopped, now)
 	}
 	l.out.flush()
 }
 
 func (l *loop) close() {
+	for _, n := range l.lines.list { // it broke off
+		l.server.lines.unplug(n)
+	}
+	_ = unix.Close(l.epoll)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.wake >= 0 {

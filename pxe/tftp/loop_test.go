@@ -48,10 +48,9 @@ func TestPacketsThatTheKernelDoesNotTakeAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	l.out.fd = fd
 	to := sockaddr{size: unix.SizeofSockaddrInet4} // of no family
 	to.raw[0] = 0xff
-	l.out.add(&to, nil, [4]byte{0, opERROR, 0, 0}, []byte("x\x00"))
+	l.out.add(fd, &to, nil, [4]byte{0, opERROR, 0, 0}, []byte("x\x00"))
 	l.out.flush()
 	if n := l.server.Stats().Unsent; n != 1 {
 		t.Errorf("%d packets were not sent, want 1", n)
@@ -95,11 +94,12 @@ func TestARequestThatComesWithTheEndIsEndedToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := s.newLoop(t.Context(), site{})
+	l, err := s.newLoop(t.Context(), site{at: netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.close()
+	l.base = &line{fd: -1} // nobody hears what is sent
 	from := sockaddr{size: unix.SizeofSockaddrInet4}
 	l.hand(func(now time.Time) { l.begin(request{name: "f", mode: "octet"}, from, netip.Addr{}, now) })
 	l.breakOff()

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -34,8 +35,13 @@ type Options struct {
 	// may be nil.
 	MaxBlock func(client netip.Addr) int
 
+	// Serves reports whether a client may ask at all; nil: each may. Whoever
+	// may not gets no answer. It must not block.
+	Serves func(client netip.Addr) bool
+
 	// SinglePort has all packets leave from the port of requests, for
-	// firewalls that let nothing else through.
+	// firewalls that let nothing else through. There are no windows then: who
+	// sends in the name of another knows the port, so an ACK proves nothing.
 	SinglePort bool
 
 	MaxPerSource int   // transfers at once per client address; 0: 8
@@ -61,6 +67,7 @@ type Transfer struct {
 	Resent   int64 // of those, again
 	RTT      time.Duration
 	Duration time.Duration
+	Proved   bool  // the client acknowledged what it could not have guessed: its address is its own
 	Err      error // nil: the client has all of it
 }
 
@@ -76,6 +83,7 @@ type Server struct {
 	o     Options
 	gate  *gate
 	cache *cache
+	lines switchboard
 	stats counters
 }
 
@@ -99,18 +107,19 @@ func New(o Options) (*Server, error) {
 	if o.MaxMemory <= 0 {
 		o.MaxMemory = 64 << 20
 	}
-	return &Server{o: o, gate: newGate(o), cache: newCache(o.MaxMemory, thirdOfFiles())}, nil
+	some := sixthOfFiles()
+	return &Server{o: o, gate: newGate(o), cache: newCache(o.MaxMemory, some), lines: switchboard{most: int64(some)}}, nil
 }
 
-// thirdOfFiles leaves two thirds of the descriptors to HTTP, DHCP and the
-// store. Only files that are too big for the memory are held open.
-func thirdOfFiles() int {
+// sixthOfFiles is how many descriptors lines may have, and as many files that
+// are too big for the memory. Two thirds are left to HTTP, DHCP and the store.
+func sixthOfFiles() int {
 	const least, most = 100, 10_000
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return least
 	}
-	return int(max(least, min(limit.Cur/3, most))) //nolint:gosec // at most 10,000
+	return int(max(least, min(limit.Cur/6, most))) //nolint:gosec // at most 10,000
 }
 
 // Serve answers requests that come to conn, a UDP socket, until ctx is done,
@@ -151,12 +160,12 @@ func (s *Server) serveOn(ctx context.Context, fd int) error {
 		return err
 	}
 	defer front.close()
-	front.fd, front.port = fd, where.at.Port()
+	front.base = &line{fd: fd, port: where.at.Port()}
 	if s.o.SinglePort {
 		front.ask = func(r request, p *packet, now time.Time) {
 			if r.mode != "octet" {
 				s.stats.refused.Add(1)
-				front.sendError(p.from, leaveFrom(p.local, where.v6), "mode octet only")
+				front.sendError(&transfer{to: *p.from, control: leaveFrom(p.local, where.v6)}, "mode octet only")
 				return
 			}
 			front.begin(r, *p.from, p.local, now)
@@ -166,7 +175,7 @@ func (s *Server) serveOn(ctx context.Context, fd int) error {
 	senders, err := s.openSenders(ctx, where)
 	defer func() {
 		for _, l := range senders {
-			_ = unix.Close(l.fd)
+			_ = unix.Close(l.base.fd)
 			l.close()
 		}
 	}()
@@ -191,10 +200,12 @@ func (s *Server) openSenders(ctx context.Context, where site) (loops []*loop, er
 		if err != nil {
 			return loops, err
 		}
-		if l.fd, l.port, err = where.open(); err != nil {
+		fd, port, err := where.openLine()
+		if err != nil {
 			l.close()
 			return loops, err
 		}
+		l.base = &line{fd: fd, port: port}
 		loops = append(loops, l)
 	}
 	return loops, nil
@@ -256,8 +267,19 @@ func (s *Server) finish(t Transfer) {
 	s.o.Log.Debug("tftp transfer ended", "client", t.Client, "file", fmt.Sprintf("%q", t.Name), "sent", t.Sent, "block", t.Block,
 		"window", t.Window, "resent", t.Resent, "rtt", t.RTT, "err", t.Err)
 	if s.o.Done != nil {
+		defer func() {
+			if p := recover(); p != nil {
+				s.panicked(p)
+			}
+		}()
 		s.o.Done(t)
 	}
+}
+
+// panicked counts a bug that a packet, or a file, has brought out.
+func (s *Server) panicked(p any) {
+	s.stats.panics.Add(1)
+	s.o.Log.Error("tftp packet made us panic", "panic", p, "stack", string(debug.Stack()))
 }
 
 // counted counts a request that the gate kept out.

@@ -15,6 +15,15 @@ const (
 	longest    = time.Hour
 )
 
+// How often something is sent, at most, to a client that never acknowledged
+// anything, unless it asks again. It may be nobody who asked: a request in its
+// name costs the sender next to nothing. An answer to options is about as long
+// as they were, a first block is 516 bytes whatever the request was.
+const (
+	mostUnheardAnswers = 6
+	mostUnheardBlocks  = 2
+)
+
 // Why a transfer ended, other than well.
 var (
 	// ErrUnheard is the end of a transfer whose first packets nobody ever
@@ -32,6 +41,8 @@ var (
 	errRestarted = errors.New("the client began again")
 	errCrowded   = errors.New("gave way: too many half-open transfers")
 	errWasteful  = errors.New("the client drew far more packets than the file has")
+	errNoLine    = errors.New("no socket is left for it")
+	errPanicked  = errors.New("it made us fail: see the log")
 )
 
 // An AbortedError is what a client said when it broke a transfer off.
@@ -96,6 +107,9 @@ func (s *session) flight(now time.Time) (from, to int64) {
 	s.sent = max(s.sent, s.next)
 	s.sentAt = now
 	s.due = now.Add(s.clock.wait(s.tries))
+	if last := s.moved.Add(unheardFor); !s.heard() && s.due.After(last) {
+		s.due = last
+	}
 	return from, to
 }
 
@@ -163,6 +177,9 @@ func (s *session) expired(now time.Time) (bool, error) {
 		return false, ErrSilent
 	case s.resent > 16*s.last+1024:
 		return false, errWasteful
+	case !s.heard() && s.tries+1 >= s.mostUnheard():
+		s.due = s.moved.Add(unheardFor) // it may ask again
+		return false, nil
 	}
 	if !s.hinted {
 		s.tries++
@@ -175,6 +192,13 @@ func (s *session) done() bool { return s.acked == s.last }
 
 // heard reports whether the client acknowledged anything at all.
 func (s *session) heard() bool { return s.acked > s.first }
+
+func (s *session) mostUnheard() int {
+	if s.first < 0 {
+		return mostUnheardAnswers
+	}
+	return mostUnheardBlocks
+}
 
 // An rtt is how long answers take, and from that, how long to wait for one
 // (RFC 6298 with a lower floor: a machine room is no ocean).
@@ -190,13 +214,14 @@ const (
 )
 
 // newRTT takes the timeout that the client asked for; 0 for none. That is how
-// long we wait at first, and at most. Sending sooner, when the network has
-// turned out to be quick, harms nobody: a block too many is thrown away.
+// long we wait at first. Each time that nobody answers we wait twice as long,
+// whatever was asked. Sending sooner, when the network has turned out to be
+// quick, harms nobody: a block too many is thrown away.
 func newRTT(asked time.Duration) rtt {
 	if asked == 0 {
-		return rtt{first: firstWait, most: mostWait}
+		asked = firstWait
 	}
-	return rtt{first: asked, most: asked}
+	return rtt{first: asked, most: max(asked, mostWait)}
 }
 
 func (r *rtt) measure(took time.Duration) {

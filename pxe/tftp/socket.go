@@ -21,32 +21,37 @@ type site struct {
 	many bool // it hears on all addresses, so each packet says which
 }
 
-// prepare makes a socket fit for a loop: room for bursts, and where packets
-// came to, if that can be several addresses.
+// prepare makes the socket of requests fit for a loop: room for bursts, and
+// where packets came to, if that can be several addresses.
 func (s site) prepare(fd int) error {
 	for opt, force := range map[int]int{unix.SO_RCVBUF: unix.SO_RCVBUFFORCE, unix.SO_SNDBUF: unix.SO_SNDBUFFORCE} {
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, bufferSize) != nil { // takes CAP_NET_ADMIN
 			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt, bufferSize)
 		}
 	}
-	level, info, discover := unix.IPPROTO_IP, unix.IP_PKTINFO, unix.IP_MTU_DISCOVER
+	if err := s.fragment(fd); err != nil || !s.many {
+		return err
+	}
+	level, info := unix.IPPROTO_IP, unix.IP_PKTINFO
 	if s.v6 {
-		level, info, discover = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, unix.IPV6_MTU_DISCOVER
-	}
-	// Never "do not fragment": where a link is narrower than we thought, and
-	// says so to nobody, a fragment still gets through.
-	if err := unix.SetsockoptInt(fd, level, discover, unix.IP_PMTUDISC_DONT); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	if !s.many {
-		return nil
+		level, info = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
 	}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, info, 1))
 }
 
-// open opens a socket for transfers beside the one for requests, at a port
-// that the kernel picks.
-func (s site) open() (fd int, port uint16, err error) {
+// fragment has a socket never say "do not fragment": where a link is narrower
+// than we thought, and says so to nobody, a fragment still gets through.
+func (s site) fragment(fd int) error {
+	level, discover := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER
+	if s.v6 {
+		level, discover = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, discover, unix.IP_PMTUDISC_DONT))
+}
+
+// openLine opens a socket for transfers beside the one for requests, at a port
+// that the kernel draws by lot.
+func (s site) openLine() (fd int, port uint16, err error) {
 	family := unix.AF_INET
 	if s.v6 {
 		family = unix.AF_INET6
@@ -60,7 +65,7 @@ func (s site) open() (fd int, port uint16, err error) {
 			_ = unix.Close(fd)
 		}
 	}()
-	if err := s.prepare(fd); err != nil {
+	if err := s.fragment(fd); err != nil {
 		return -1, 0, err
 	}
 	if s.v6 { // an address that came up a moment ago may not be ready yet (RFC 4862 §5.4)

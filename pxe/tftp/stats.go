@@ -17,6 +17,8 @@ type Stats struct {
 	NotFound  int64 // requests for what is not there, or may not be named so
 	Refused   int64 // requests for what TFTP is not for
 	Malformed int64 // packets that are no request
+	Strangers int64 // requests of addresses that are not served
+	Panics    int64 // packets and files that made us fail; each is a bug
 	Writes    int64 // write requests
 	Capped    int64 // requests over a limit of transfers at once
 	Limited   int64 // requests of a source that asks too often
@@ -31,7 +33,7 @@ type Stats struct {
 type counters struct {
 	done, failed, unheard, probed, running                                 atomic.Int64
 	notFound, refused, malformed, writes, capped, limited, repeated, stray atomic.Int64
-	unread, unsent, bytes, packets, resent                                 atomic.Int64
+	unread, unsent, bytes, packets, resent, strangers, panics              atomic.Int64
 }
 
 // Stats returns the counters.
@@ -41,7 +43,7 @@ func (s *Server) Stats() Stats {
 		Done: c.done.Load(), Failed: c.failed.Load(), Unheard: c.unheard.Load(), Probed: c.probed.Load(), Running: c.running.Load(),
 		NotFound: c.notFound.Load(), Refused: c.refused.Load(), Malformed: c.malformed.Load(), Writes: c.writes.Load(),
 		Capped: c.capped.Load(), Limited: c.limited.Load(), Repeated: c.repeated.Load(), Stray: c.stray.Load(),
-		Unread: c.unread.Load(), Unsent: c.unsent.Load(),
+		Unread: c.unread.Load(), Unsent: c.unsent.Load(), Strangers: c.strangers.Load(), Panics: c.panics.Load(),
 		Bytes: c.bytes.Load(), Packets: c.packets.Load(), Resent: c.resent.Load(),
 	}
 }

@@ -17,6 +17,7 @@ type transfer struct {
 	control []byte // says which address of ours packets leave from
 	asked   request
 	report  Transfer
+	line    *line // nil until the file is open
 
 	content   *content // nil until the file is open
 	blockSize int64
@@ -62,7 +63,7 @@ func (l *loop) begin(r request, from sockaddr, local netip.Addr, now time.Time) 
 	if !local.IsValid() {
 		t.local = l.site.at.Addr()
 	}
-	t.report = Transfer{Client: who.ap, Local: netip.AddrPortFrom(t.local, l.port), Name: r.name, Window: 1}
+	t.report = Transfer{Client: who.ap, Local: netip.AddrPortFrom(t.local, l.base.port), Name: r.name, Window: 1}
 	t.session.began = now
 	l.transfers[who] = t
 	l.server.stats.running.Add(1)
@@ -126,14 +127,48 @@ func (l *loop) trimHalfOpen() {
 // disk may be slow.
 func (l *loop) open(t *transfer) {
 	defer l.files.Done()
-	var c *content
 	report := t.report
-	file, size, err := l.server.open(l.ctx, &report)
-	if err == nil {
-		c, err = l.server.cache.take(file, size)
+	c, room, err := l.contentOf(t, &report)
+	var own *line
+	if err == nil && l.ask == nil {
+		own = l.server.lines.plug(l.site)
 	}
-	room := plainBlock
-	if err == nil && t.asked.option("blksize") > plainBlock {
+	l.post(func(now time.Time) {
+		defer l.survive(t, now)
+		t.report, t.content = report, c
+		if err == nil && !l.connect(t, own) {
+			err = errNoLine
+		}
+		if err != nil {
+			l.sendError(t, textFor(err))
+			l.end(t, err, now)
+			return
+		}
+		t.report.Local = netip.AddrPortFrom(t.local, t.line.port)
+		l.start(t, int64(room), now)
+	})
+}
+
+// contentOf opens what a transfer is of, and says how large its blocks may be.
+func (l *loop) contentOf(t *transfer, report *Transfer) (c *content, room int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.server.panicked(p)
+			if c != nil {
+				c.close()
+			}
+			c, err = nil, errPanicked
+		}
+	}()
+	file, size, err := l.server.open(l.ctx, report)
+	if err != nil {
+		return nil, 0, err
+	}
+	if c, err = l.server.cache.take(file, size); err != nil {
+		return nil, 0, err
+	}
+	room = plainBlock
+	if t.asked.option("blksize") > plainBlock {
 		room = roomTo(t.who)
 		if most := l.server.o.MaxBlock; most != nil {
 			if n := most(t.who.ap.Addr().Unmap()); n > 0 {
@@ -141,16 +176,7 @@ func (l *loop) open(t *transfer) {
 			}
 		}
 	}
-	l.post(func(now time.Time) {
-		t.report = report
-		if err != nil {
-			l.sendError(&t.to, t.control, textFor(err))
-			l.end(t, err, now)
-			return
-		}
-		t.content = c
-		l.start(t, int64(room), now)
-	})
+	return c, room, nil
 }
 
 // textFor is what a client may hear of an error.
@@ -175,6 +201,9 @@ func (l *loop) start(t *transfer, room int64, now time.Time) {
 			t.blockSize = min(int64(o.value), room) //nolint:gosec // at most maxBlock
 			o.value = uint64(t.blockSize)           //nolint:gosec // positive
 		case "windowsize":
+			if l.ask != nil { // one port, which is no secret: each ACK may be blind, so it draws one block
+				o.value = 1
+			}
 			window = int64(o.value) //nolint:gosec // at most maxWindow
 		case "tsize":
 			o.value = uint64(t.content.size) //nolint:gosec // positive
@@ -217,15 +246,17 @@ func (l *loop) end(t *transfer, err error, now time.Time) {
 		heap.Remove(&l.timers, t.index)
 		t.index = -1
 	}
-	if t.content != nil {
-		t.content.close()
-		t.content = nil
-	}
+	l.hangUp(t)
 	l.server.gate.leave(t.who.ap.Addr())
 	s := &t.session
 	r := &t.report
 	r.Sent = min(max(0, s.acked)*t.blockSize, r.Size)
 	r.Packets, r.Resent, r.RTT = s.packets, s.resent, s.clock.smooth
 	r.Duration, r.Err = now.Sub(s.began), err
+	r.Proved = t.content != nil && s.heard() && l.ask == nil
 	l.server.finish(*r)
+	if t.content != nil {
+		t.content.close()
+		t.content = nil
+	}
 }

@@ -1,0 +1,189 @@
+package engine
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+func unsupported(code fleet.Code) error {
+	return &fleet.Error{Kind: fleet.Conflict, Code: code, Err: errors.New("it does not")}
+}
+
+func TestABMCThatLetUsInGetsAnAccountOfOurs(t *testing.T) {
+	tests := map[string]struct {
+		access  fleet.BMCAccess
+		spoil   func(b *fakeBMC)
+		user    string // that is used then
+		own     bool
+		retired []string
+		found   []string
+	}{
+		"beside the one that it came with": {fleet.BMCAccess{}, func(*fakeBMC) {}, "provision", true, []string{"admin"}, nil},
+		"under the name of its rule":       {fleet.BMCAccess{Username: "ops"}, func(*fakeBMC) {}, "ops", true, []string{"admin"}, nil},
+		"of another shape":                 {fleet.BMCAccess{}, func(b *fakeBMC) { b.shape = 1 }, "provision", true, []string{"admin"}, nil},
+		"which is the one that it came with, where its name is the one that we want": {fleet.BMCAccess{Username: "admin"}, func(*fakeBMC) {}, "admin", true, nil, nil},
+		"which is the one that it came with, where none can be made":                 {fleet.BMCAccess{}, func(b *fakeBMC) { b.makes = unsupported(fleet.CodeBMCUnsupported) }, "admin", true, nil, nil},
+		"or that one, where a new one would be of no use":                            {fleet.BMCAccess{}, func(b *fakeBMC) { b.makes = unsupported(fleet.CodeBMCMustChange) }, "admin", true, nil, nil},
+		"and what it came with is a finding while that works":                        {fleet.BMCAccess{}, func(b *fakeBMC) { b.keeps = true }, "provision", true, nil, []string{fleet.CodeBMCFactory}},
+		"or that one, where a new one does not sign in":                              {fleet.BMCAccess{}, func(b *fakeBMC) { b.forgets = true }, "admin", true, nil, nil},
+		"but not when it fails":                                                      {fleet.BMCAccess{}, func(b *fakeBMC) { b.makes = unsupported("E-BMC-REJECTED") }, "admin", false, nil, []string{fleet.CodeBMCFactory}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRack(t.Context(), t, 0)
+				r.bmc = newFakeBMC()
+				r.bmc.maker = true
+				tt.spoil(r.bmc)
+				s := &memoryStore{world: fleet.World{Site: enrolSite(tt.access)}}
+				s.world.Site.Begun = []fleet.FactoryAccount{{MACPrefix: string(foundBMC().MAC), Username: "admin", SealedPassword: "x"}, {MACPrefix: "aa:bb:cc:00:00:02"}}
+				e, kill := r.serve(s)
+				_, err := e.AdoptBMC(t.Context(), foundBMC())
+				n := s.only(t)
+				if wantErr := len(tt.found) > 0; (err != nil) != wantErr {
+					t.Errorf("AdoptBMC = %v, want an error: %t", err, wantErr)
+				}
+				if n.BMC.Username != tt.user || n.BMC.Own != tt.own || !r.bmc.opens(n) || n.BMC.Next != (fleet.BMCAccount{}) && tt.own {
+					t.Errorf("the BMC is %+v, want user %s that signs in", n.BMC, tt.user)
+				}
+				if !slices.Equal(r.bmc.retired, tt.retired) || !slices.Equal(codes(n), tt.found) || tt.own && len(tt.found) == 0 && r.bmc.users["admin"] == "factory" {
+					t.Errorf("retired %v, findings %v, factory's password is %q", r.bmc.retired, n.BMC.Findings, r.bmc.users["admin"])
+				}
+				if len(e.Site().Begun) != 1 {
+					t.Errorf("what was begun with it is still kept: %+v", e.Site().Begun)
+				}
+				checkAlarms(t, e, tt.found)
+				kill()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// What was left undone is done when the BMC is met again.
+func TestATakeOverGoesOnWhereItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRack(t.Context(), t, 0)
+		r.bmc = newFakeBMC()
+		r.bmc.maker, r.bmc.keeps = true, true
+		s := &memoryStore{world: fleet.World{Site: enrolSite(fleet.BMCAccess{})}}
+		e, kill := r.serve(s)
+		if _, err := e.AdoptBMC(t.Context(), foundBMC()); err == nil {
+			t.Error("a password that it came with stays, and nobody is told")
+		}
+		r.bmc.change(func(b *fakeBMC) { b.keeps = false })
+		n, err := e.TakeOverBMC(t.Context(), s.only(t).ID)
+		if err != nil || n.BMC.Factory != "" || len(codes(n)) > 0 || !slices.Equal(r.bmc.retired, []string{"admin"}) {
+			t.Errorf("TakeOverBMC = %+v, %v; retired %v", n.BMC, err, r.bmc.retired)
+		}
+		if _, err := e.TakeOverBMC(t.Context(), n.ID); err != nil || len(r.bmc.retired) != 1 {
+			t.Errorf("once more: %v, retired %v", err, r.bmc.retired)
+		}
+		kill()
+		synctest.Wait()
+	})
+}
+
+// The plug is pulled at each write of a take-over in turn. Whoever comes back
+// has the account, and the one that the BMC came with is not what it was.
+func TestATakeOverSurvivesAKillAtAnyMoment(t *testing.T) {
+	for cut, cuts := 1, 2; cut < cuts; cut++ {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRack(t.Context(), t, 0)
+			r.bmc = newFakeBMC()
+			r.bmc.maker = true
+			s := &memoryStore{world: fleet.World{Site: enrolSite(fleet.BMCAccess{})}}
+			died := make(chan struct{})
+			s.onCut, s.pull = func() { close(died) }, cut
+			e, kill := r.serve(s)
+			_, _ = e.AdoptBMC(t.Context(), foundBMC()) // what it says does not matter: nobody hears it
+			select {
+			case <-died:
+				cuts = cut + 2
+			default:
+			}
+			kill()
+			time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: who called the dead server gives up
+			s.mu.Lock()
+			s.pull = 0
+			nodes := len(s.world.Nodes)
+			s.mu.Unlock()
+			e, kill = r.serve(s)
+			time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+			var err error
+			if nodes == 0 { // as the watcher does
+				_, err = e.AdoptBMC(t.Context(), foundBMC())
+			} else {
+				_, err = e.TakeOverBMC(t.Context(), s.only(t).ID)
+			}
+			if n := s.only(t); err != nil || !n.BMC.Own || n.BMC.Username != "provision" || n.BMC.Factory != "" || !r.bmc.opens(n) || len(codes(n)) > 0 || r.bmc.users["admin"] == "factory" {
+				t.Errorf("killed at write %d: %v, the BMC is %+v, the factory's password %q", cut, err, n.BMC, r.bmc.users["admin"])
+			}
+			kill()
+			synctest.Wait()
+		})
+	}
+}
+
+func TestWhatIsBegunWithABMCIsKeptUntilItIsSomebodys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRack(t.Context(), t, 0)
+		r.bmc = newFakeBMC()
+		s := &memoryStore{world: fleet.World{Site: testSite()}}
+		e, kill := r.serve(s)
+		begin := func(mac fleet.MAC, shape int) string {
+			t.Helper()
+			sealed, err := e.BeginBMC(t.Context(), mac, "root", shape)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return sealed
+		}
+		first := begin("aa:bb:cc:00:00:01", 0)
+		if again := begin("aa:bb:cc:00:00:01", 0); again != first || first == "" {
+			t.Errorf("begun with %q, and then with %q", first, again)
+		}
+		second := begin("aa:bb:cc:00:00:01", 1)
+		if other := begin("aa:bb:cc:00:00:02", 0); second == first || other == first || other == second {
+			t.Errorf("passwords %q, %q, %q", first, second, other)
+		}
+		if none := begin("aa:bb:cc:00:00:01", 2); none != "" {
+			t.Errorf("a third shape: %q", none)
+		}
+		if _, err := e.Apply(t.Context(), "ada", testSite(), false); err != nil {
+			t.Fatal(err)
+		}
+		kill()
+		e, kill = r.serve(s)
+		if b := e.Site().Begun; len(b) != 2 || b[0].SealedPassword != second {
+			t.Errorf("after a site was applied and a restart: %+v", b)
+		}
+		kill()
+		synctest.Wait()
+	})
+}
+
+func TestARenewedCertificateThatIsSignedIsAnEventOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, s := rotationRack(t)
+		s.world.Nodes[0].BMC.Pin, s.world.Nodes[0].BMC.NewPin = "aa", "bb"
+		e, kill := r.serve(s)
+		before := s.saves
+		for range 2 {
+			if err := e.RenewedPin("n-1", "cc"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := s.only(t); n.BMC.Pin != "cc" || n.BMC.NewPin != "" || s.saves != before+1 {
+			t.Errorf("the BMC is %+v, stored %d times", n.BMC, s.saves-before)
+		}
+		checkAlarms(t, e, nil)
+		kill()
+		synctest.Wait()
+	})
+}

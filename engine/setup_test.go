@@ -1,0 +1,337 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rackstage/provision/fleet"
+)
+
+// state is what the machine has now.
+func (w *workshop) state() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return fmt.Sprintf("BMC %s, BIOS %s, SysProfile %s", w.versions["BMC"], w.versions["BIOS"], w.settings["SysProfile"])
+}
+
+// setupSite declares firmware and BIOS settings for the machines of a rack.
+func setupSite(firmware, bios fleet.SetupPolicy) fleet.Site {
+	site := testSite()
+	site.Pools[0].Firmware, site.Pools[0].BIOS = firmware, bios
+	site.Profiles[0].BIOS = []fleet.BIOSSettings{{Vendor: "qemu", Set: map[string]string{"SysProfile": "Performance", "Boot": "Uefi"}}}
+	site.Firmware = []fleet.FirmwareTarget{
+		{Vendor: "QEMU", Component: "BMC", Version: "2.0", URL: "http://10.0.0.1/bmc-2.0.bin"},
+		{Vendor: "QEMU", Component: "BIOS", Version: "2.1", URL: "http://10.0.0.1/bios-2.1.bin"},
+		{Vendor: "acme", Component: "GPU", Version: "9", URL: "http://10.0.0.1/gpu-9.bin"},
+	}
+	return site
+}
+
+// A bench is a rack of one machine whose firmware can be changed.
+type bench struct {
+	*rack
+	store *memoryStore
+	stop  context.CancelFunc
+}
+
+func newBench(t *testing.T, site fleet.Site) *bench {
+	ctx, stop := context.WithCancel(t.Context())
+	b := &bench{rack: newRack(ctx, t, 1), store: &memoryStore{world: fleet.World{Site: site}}, stop: stop}
+	b.shop = newWorkshop()
+	return b
+}
+
+// record is what the events of a run say until the machine's disk is touched.
+func (b *bench) record() (lines []string) {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	for _, ev := range b.store.events {
+		if ev.Run != "" && (ev.Type == fleet.EventEvidence && ev.Actor == "engine" || ev.Type == fleet.EventPower) {
+			lines = append(lines, ev.Text)
+		}
+	}
+	return lines
+}
+
+func TestARunSeesToFirmwareAndSettingsBeforeTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, setupSite(fleet.SetupDemand, fleet.SetupDemand))
+		e, kill := b.serve(b.store)
+		b.enrol(e)
+		p, err := e.Plan(t.Context(), "prd")
+		want := []string{
+			"firmware BMC 2.0, BIOS 2.1, where it has other versions; its BMC has not said yet",
+			"BIOS settings Boot, SysProfile, where they differ, with a restart",
+		}
+		if diff := cmp.Diff(want, p.Items[0].Before); err != nil || diff != "" {
+			t.Errorf("plan: %v (-want +got):\n%s", err, diff)
+		}
+		run := over(t, e, start(t, e).ID)
+		if run.State != fleet.RunDone {
+			t.Errorf("run is %s, want done: %+v", run.State, run.Nodes)
+		}
+		if got, want := strings.Join(b.wipedAs, "; "), "BMC 2.0, BIOS 2.1, SysProfile Performance"; got != want {
+			t.Errorf("when its disk was wiped the machine had %s, want %s", got, want)
+		}
+		want = []string{
+			"firmware of BMC: 1.0 to 2.0, from http://10.0.0.1/bmc-2.0.bin",
+			"firmware of BMC is 2.0, read back",
+			"firmware of BIOS: 1.0 to 2.1, from http://10.0.0.1/bios-2.1.bin",
+			"power cycle, was on, is on (for firmware of BIOS)",
+			"firmware of BIOS is 2.1, read back",
+			"BIOS settings: SysProfile PerfPerWatt to Performance",
+			"power cycle, was on, is on (for BIOS settings)",
+			"BIOS settings are as declared, read back after the restart",
+			"next boot from the network, power cycle, was on, is on (run prd-0001)",
+		}
+		if diff := cmp.Diff(want, b.record()); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		var phases []string
+		for _, at := range run.Nodes[0].Times {
+			phases = append(phases, string(at.Phase))
+		}
+		if got, want := strings.Join(phases[:4], " "), "firmware bios power dhcp"; got != want {
+			t.Errorf("phases %s …, want %s …", got, want)
+		}
+		kill()
+		b.stop()
+		synctest.Wait()
+	})
+}
+
+func TestWhatIsAsDeclaredNeedsNoRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		site := setupSite(fleet.SetupDemand, fleet.SetupDemand)
+		site.Rules[0].BMC.Driver = fleet.DriverRedfish
+		b := newBench(t, site)
+		b.shop.versions = map[string]string{"BMC": "2.0", "BIOS": "2.1"}
+		b.shop.settings["SysProfile"] = "Performance"
+		e, kill := b.serve(b.store)
+		b.enrol(e)
+		if _, _, err := e.Examine(t.Context(), string(e.Nodes()[0].ID)); err != nil {
+			t.Fatal(err)
+		}
+		p, err := e.Plan(t.Context(), "prd")
+		if want := []string{"BIOS settings Boot, SysProfile, where they differ, with a restart"}; err != nil || !slices.Equal(p.Items[0].Before, want) {
+			t.Errorf("plan: %q, %v; want %q", p.Items[0].Before, err, want)
+		}
+		run := over(t, e, start(t, e).ID)
+		want := []string{"firmware: as declared", "BIOS settings: as declared", "next boot from the network, power cycle, was on, is on (run prd-0001)"}
+		if diff := cmp.Diff(want, b.record()); run.State != fleet.RunDone || diff != "" {
+			t.Errorf("run is %s, events (-want +got):\n%s", run.State, diff)
+		}
+		kill()
+		b.stop()
+		synctest.Wait()
+	})
+}
+
+func TestByPolicyAMachineIsInstalledAsItIs(t *testing.T) {
+	ipmi := func(b *bench) { b.store.world.Site.Rules[0].BMC.Driver = fleet.DriverIPMI }
+	noUpdate := func(b *bench) { b.shop.unsupported = true }
+	component := func(b *bench) { b.store.world.Site.Firmware[0].Component = "NIC" }
+	noBMC := func(b *bench) {
+		site := &b.store.world.Site
+		site.Rules[0].BMC, site.Pools[0].Trust = fleet.BMCAccess{}, fleet.T0
+	}
+	setting := func(b *bench) { b.store.world.Site.Profiles[0].BIOS[0].Set["NoSuch"] = "1" }
+	tests := map[string]struct {
+		policy fleet.SetupPolicy
+		spoil  func(b *bench)
+		plan   string // a line of it
+		code   fleet.Code
+		notes  int
+		wiped  string
+	}{
+		"nobody asks for it": {"", noUpdate, "", "", 0, "BMC 1.0, BIOS 1.0, SysProfile PerfPerWatt"},
+		"by IPMI it fails": {
+			fleet.SetupDemand, ipmi, "firmware will fail, unsupported: by driver ipmi that cannot be done, by Redfish it can (E-BMC-UNSUPPORTED)",
+			fleet.CodeBMCUnsupported, 0, "",
+		},
+		"by IPMI it may stay": {
+			fleet.SetupPossible, ipmi, "BIOS settings left as it is, unsupported: by driver ipmi that cannot be done, by Redfish it can (E-BMC-UNSUPPORTED)",
+			"", 2, "BMC 1.0, BIOS 1.0, SysProfile PerfPerWatt",
+		},
+		"without a BMC it fails":           {fleet.SetupDemand, noBMC, "", "E-BMC-NONE", 0, ""},
+		"without a BMC it may stay":        {fleet.SetupPossible, noBMC, "", "", 2, "BMC 1.0, BIOS 1.0, SysProfile PerfPerWatt"},
+		"without SimpleUpdate it fails":    {fleet.SetupDemand, noUpdate, "", fleet.CodeBMCUnsupported, 0, ""},
+		"without SimpleUpdate it may stay": {fleet.SetupPossible, noUpdate, "", "", 2, "BMC 1.0, BIOS 1.0, SysProfile Performance"},
+		"without a component it fails":     {fleet.SetupDemand, component, "", fleet.CodeBMCUnsupported, 0, ""},
+		"without a component it may stay":  {fleet.SetupPossible, component, "", "", 1, "BMC 1.0, BIOS 2.1, SysProfile Performance"},
+		"without a setting it fails":       {fleet.SetupDemand, setting, "", fleet.CodeBMCUnsupported, 0, ""},
+		"without a setting it may stay":    {fleet.SetupPossible, setting, "", "", 1, "BMC 2.0, BIOS 2.1, SysProfile Performance"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, setupSite(tt.policy, tt.policy))
+				tt.spoil(b)
+				e, kill := b.serve(b.store)
+				b.enrol(e)
+				p, err := e.Plan(t.Context(), "prd")
+				if lines := p.Items[0].Before; err != nil || tt.plan != "" && !slices.Contains(lines, tt.plan) || tt.policy == "" && len(lines) > 0 {
+					t.Errorf("plan: %q, %v; want %q", lines, err, tt.plan)
+				}
+				n := over(t, e, start(t, e).ID).Nodes[0]
+				if n.Failure.Code != tt.code || len(n.Notes) != tt.notes {
+					t.Errorf("failure %+v, notes %q; want %q, %d", n.Failure, n.Notes, tt.code, tt.notes)
+				}
+				if got := strings.Join(b.wipedAs, "; "); got != tt.wiped {
+					t.Errorf("when its disk was wiped the machine had %q, want %q", got, tt.wiped)
+				}
+				kill()
+				b.stop()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+func TestADiskIsLeftAloneWhenItsMachineIsNotAsDeclared(t *testing.T) {
+	tests := map[string]struct {
+		spoil func(w *workshop)
+		code  fleet.Code
+		phase fleet.Phase
+		begun int
+	}{
+		"an update fails, twice":     {func(w *workshop) { w.fails = "BMC" }, fleet.CodeBMCRejected, fleet.PhaseFirmware, 2},
+		"the version does not come":  {func(w *workshop) { w.forgets = true }, fleet.CodeBMCFirmware, fleet.PhaseFirmware, 2},
+		"settings are not taken":     {func(w *workshop) { w.deaf = true }, fleet.CodeBMCBIOS, fleet.PhaseBIOS, 2},
+		"the BMC falls silent first": {func(w *workshop) { w.silent = true }, fleet.CodeBMCTimeout, fleet.PhaseFirmware, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, setupSite(fleet.SetupPossible, fleet.SetupPossible))
+				tt.spoil(b.shop)
+				e, kill := b.serve(b.store)
+				b.enrol(e)
+				n := over(t, e, start(t, e).ID).Nodes[0]
+				if n.Failure.Code != tt.code || n.Failure.Phase != tt.phase || n.Failure.Hint == "" && tt.code != fleet.CodeBMCRejected && tt.code != fleet.CodeBMCTimeout {
+					t.Errorf("failure %+v; want %s in %s", n.Failure, tt.code, tt.phase)
+				}
+				if len(b.shop.begun) != tt.begun || len(b.wipedAs) != 0 {
+					t.Errorf("begun %q, wiped %q; want %d and none", b.shop.begun, b.wipedAs, tt.begun)
+				}
+				kill()
+				b.stop()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// The server is killed at every single save, in turn. No image is started
+// twice, and the machine is as declared when its disk is wiped.
+func TestFirmwareOfARunSurvivesAKillAtAnyMoment(t *testing.T) {
+	saves := 0
+	for cut := 1; cut == 1 || cut <= saves; cut++ {
+		synctest.Test(t, func(t *testing.T) {
+			all := setupWithACut(t, cut)
+			if cut == 1 {
+				saves = all
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	if saves < 40 {
+		t.Errorf("only %d saves were cut: the test did not see a whole run", saves)
+	}
+}
+
+func setupWithACut(t *testing.T, cut int) int {
+	b := newBench(t, setupSite(fleet.SetupDemand, fleet.SetupDemand))
+	s := b.store
+	e, kill := b.serve(s)
+	b.enrol(e)
+	run := start(t, e)
+	died := make(chan struct{})
+	s.mu.Lock()
+	before := s.saves
+	s.onCut, s.pull = func() { close(died) }, before+cut
+	s.mu.Unlock()
+	select {
+	case <-died:
+	case <-time.After(2 * time.Hour): // the run had fewer saves this time
+	}
+	kill()
+	time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: synctest
+	s.mu.Lock()
+	s.pull = 0
+	s.mu.Unlock()
+	e, kill = b.serve(s)
+	if got := over(t, e, run.ID); got.State != fleet.RunDone || got.Nodes[0].Job != nil {
+		t.Errorf("cut %d: run is %s, want done: %+v", cut, got.State, got.Nodes)
+	}
+	if got, want := strings.Join(b.wipedAs, "; "), "BMC 2.0, BIOS 2.1, SysProfile Performance"; got != want {
+		t.Errorf("cut %d: when its disk was wiped the machine had %q, want %q", cut, got, want)
+	}
+	if got := strings.Join(b.shop.begun, " "); got != "BMC BIOS" {
+		t.Errorf("cut %d: begun %q, want each once", cut, got)
+	}
+	kill()
+	b.stop()
+	synctest.Wait()
+	return s.saves - before
+}
+
+func TestANodeThatServesItsClusterIsNotRestartedByTheWay(t *testing.T) {
+	tests := map[string]struct {
+		state  fleet.State
+		member string
+		want   fleet.Code
+	}{
+		"an active node":                  {fleet.Active, "m-1", fleet.CodeNodeServes},
+		"one that joins":                  {fleet.Joining, "", fleet.CodeNodeServes},
+		"one that is being drained":       {fleet.Draining, "m-1", fleet.CodeNodeServes},
+		"one that failed and is a member": {fleet.Failed, "m-1", fleet.CodeNodeServes},
+		"one that failed and is none":     {fleet.Failed, "", ""},
+		"one in maintenance":              {fleet.Maintenance, "m-1", ""},
+		"a blank one":                     {fleet.Ready, "", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorkshop()
+				w.work(t, func(e *Engine) {
+					e.world.mu.Lock()
+					n := e.world.nodes["n-1"]
+					n.State, n.Member.NodeID = tt.state, tt.member
+					e.world.nodes["n-1"] = n
+					e.world.mu.Unlock()
+					_, _, err := e.ApplyBIOS(t.Context(), "ada", "n-1", false)
+					if got := fleet.CodeOf(err); got != tt.want || tt.want != "" && (w.starts != 0 || !strings.Contains(fleet.HintOf(err), "--force")) {
+						t.Errorf("ApplyBIOS = %v, hint %q, %d starts; want %q", err, fleet.HintOf(err), w.starts, tt.want)
+					}
+					_, _, err = e.UpdateFirmware(t.Context(), "ada", "n-1", fleet.UpdateOptions{Restart: true})
+					if got := fleet.CodeOf(err); got != tt.want {
+						t.Errorf("UpdateFirmware with a restart = %v, want %q", err, tt.want)
+					}
+					if tt.want == "" {
+						return
+					}
+					if _, _, err := e.ApplyBIOS(t.Context(), "ada", "n-1", true); err != nil || w.starts != 1 {
+						t.Errorf("with force: %v, %d starts", err, w.starts)
+					}
+					if _, _, err := e.UpdateFirmware(t.Context(), "ada", "n-1", fleet.UpdateOptions{}); err != nil {
+						t.Errorf("without a restart: %v", err)
+					}
+					wait(time.Hour)
+					if w.starts != 1 {
+						t.Errorf("%d starts after an update without one", w.starts)
+					}
+				})
+			})
+		})
+	}
+}

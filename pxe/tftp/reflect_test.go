@@ -1,0 +1,250 @@
+package tftp
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A spoofer sends as if it were its victim, and counts what the victim gets.
+// It makes no use of it: it does not see it.
+type spoofer struct {
+	conn   *net.UDPConn
+	victim netip.Addr
+	in     int // bytes that it sent
+	got    chan int
+}
+
+func newSpoofer(t *testing.T, victim string) *spoofer {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetReadBuffer(8 << 20)
+	s := &spoofer{conn: conn, victim: netip.MustParseAddr(victim), got: make(chan int, 1<<16)}
+	go func() {
+		defer close(s.got)
+		b := make([]byte, 2048)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			s.got <- n
+		}
+	}()
+	return s
+}
+
+func (s *spoofer) send(t *testing.T, packet string, to netip.AddrPort) {
+	t.Helper()
+	s.in += len(packet)
+	if _, _, err := s.conn.WriteMsgUDPAddrPort([]byte(packet), leaveFrom(s.victim, false), to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// drawn is how many bytes, and packets, the victim got until it heard nothing
+// for so long.
+func (s *spoofer) drawn(quiet time.Duration) (size, packets int) {
+	for {
+		select {
+		case n := <-s.got:
+			size, packets = size+n, packets+1
+		case <-time.After(quiet):
+			return size, packets
+		}
+	}
+}
+
+const spoofedRequest = "\x00\x01f\x00octet\x00blksize\x001468\x00windowsize\x0064\x00"
+
+// Who sends from an address that is not its own sees no answer. It may have
+// asked before from its own, and seen where the data came from then.
+func TestBlindACKsDrawLittle(t *testing.T) {
+	tests := map[string]struct {
+		single bool
+		step   int // blocks from ACK to ACK: the window
+		most   float64
+	}{
+		"many ports": {false, 64, 6},
+		// Port 69 is no secret, so each ACK draws a block of 1468 bytes.
+		"single port": {true, 1, 370},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, at := serveAt(t, "udp4", "127.0.0.1:0", Options{Open: holding(map[string][]byte{"f": noise(1 << 20)}), SinglePort: tt.single})
+			honest := newReader(t, "127.0.0.1:0", at)
+			if _, err := honest.read("f", "blksize 1468"); err != nil {
+				t.Fatal(err)
+			}
+			s := newSpoofer(t, "127.9.9.9")
+			s.send(t, spoofedRequest, at)
+			size, _ := s.drawn(100 * time.Millisecond)
+			for ack := 0; ack <= 1<<20/1468; ack += tt.step {
+				s.send(t, string([]byte{0, opACK, byte(ack >> 8), byte(ack)}), honest.server)
+				more, _ := s.drawn(3 * time.Millisecond)
+				size += more
+			}
+			factor := float64(size) / float64(s.in)
+			t.Logf("%d bytes drew %d: %.1f for one", s.in, size, factor)
+			if factor > tt.most {
+				t.Errorf("%d bytes drew %d: %.1f for one, want at most %g", s.in, size, factor, tt.most)
+			}
+		})
+	}
+}
+
+// Who was never heard gets few packets, whatever it asked for.
+func TestWhoIsNeverHeardGetsFewPackets(t *testing.T) {
+	tests := map[string]struct {
+		options bool
+		timeout time.Duration
+		most    int64
+	}{
+		"asked for nothing":               {false, 0, 2},
+		"asked for options":               {true, 0, 6},
+		"asked to be sent to very often":  {true, 100 * time.Millisecond, 6},
+		"asked to be sent to each second": {true, time.Second, 6},
+		"asked for the longest wait":      {true, mostTimeout, 6},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newSession(1000, 64, tt.options, tt.timeout, at(0))
+			s.window = map[bool]int64{true: 64, false: 1}[tt.options]
+			s.flight(at(0))
+			for range 1000 {
+				again, err := s.expired(s.due)
+				if err != nil {
+					break
+				}
+				if again {
+					s.flight(s.due)
+				}
+			}
+			if s.packets > tt.most || s.packets < 1 {
+				t.Errorf("%d packets, want at most %d", s.packets, tt.most)
+			}
+			if took := s.due.Sub(s.began); took > unheardFor {
+				t.Errorf("it was held for %s, want %s at most", took, unheardFor)
+			}
+		})
+	}
+}
+
+// The same, of the real server: bytes on the wire, not packets.
+func TestARequestThatNobodyStandsByDrawsLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	tests := map[string]struct {
+		request string
+		most    float64 // bytes for each byte
+	}{
+		"with options":       {spoofedRequest, 6},
+		"sent to very often": {spoofedRequest + "utimeout\x00100000\x00", 6},
+		"without options":    {"\x00\x01f\x00octet\x00", 104},    // two blocks of 516
+		"in netascii":        {"\x00\x01f\x00netascii\x00", 122}, // three, and an error
+		"of what is not":     {"\x00\x01g\x00octet\x00", 2},
+		"to write":           {"\x00\x02g\x00octet\x00", 2},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, at := serveAt(t, "udp4", "127.0.0.1:0", Options{Open: holding(map[string][]byte{"f": noise(1 << 20)})})
+			s := newSpoofer(t, "127.9.9.8")
+			s.send(t, tt.request, at)
+			size, packets := s.drawn(5 * time.Second)
+			factor := float64(size) / float64(s.in)
+			t.Logf("%d bytes drew %d in %d packets: %.1f for one", s.in, size, packets, factor)
+			if factor > tt.most || packets > 6 {
+				t.Errorf("%d bytes drew %d in %d packets: %.1f for one, want at most %g", s.in, size, packets, factor, tt.most)
+			}
+		})
+	}
+}
+
+// Whoever is not served hears nothing, and the others all the same.
+func TestWhoIsNotServedHearsNothing(t *testing.T) {
+	stranger := netip.MustParseAddr("127.9.9.7")
+	for _, single := range []bool{false, true} {
+		server, at := serveAt(t, "udp4", "127.0.0.1:0", Options{
+			Open: holding(map[string][]byte{"f": noise(1000)}), SinglePort: single,
+			Serves: func(a netip.Addr) bool { return a != stranger },
+		})
+		s := newSpoofer(t, stranger.String())
+		for _, request := range []string{spoofedRequest, "\x00\x01missing\x00octet\x00", "\x00\x02f\x00octet\x00", "\x00\x01f\x00netascii\x00"} {
+			s.send(t, request, at)
+		}
+		if _, err := newReader(t, "127.0.0.1:0", at).read("f", ""); err != nil {
+			t.Error(err)
+		}
+		if size, _ := s.drawn(50 * time.Millisecond); size != 0 || server.Stats().Strangers != 4 {
+			t.Errorf("single port %t: the stranger drew %d bytes, %+v", single, size, server.Stats())
+		}
+	}
+}
+
+// Where descriptors are short, transfers share lines; without any, a client is
+// told so.
+func TestTransfersShareLinesWhereThereAreFew(t *testing.T) {
+	want := noise(100_000)
+	server, at := serveFewLines(t, 2, Options{Open: holding(map[string][]byte{"f": want}), MaxPerSource: 100})
+	held := newReader(t, "127.0.0.1:0", at)
+	held.send([]byte("\x00\x01f\x00octet\x00"))
+	_, from := receive(t, held.conn)
+	ports := map[netip.AddrPort]bool{}
+	for range 8 {
+		other := newReader(t, "127.0.0.1:0", at)
+		other.send([]byte("\x00\x01f\x00octet\x00"))
+		_, from := receive(t, other.conn)
+		ports[from.(*net.UDPAddr).AddrPort()] = true
+	}
+	if n := server.lines.open.Load(); n > 2 || len(ports) > 2 {
+		t.Errorf("%d lines are open, and data came from %d ports, want 2", n, len(ports))
+	}
+	if got, err := newReader(t, "127.0.0.1:0", at).read("f", "blksize 1468 windowsize 4"); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("over a shared line: got %d bytes, %v", len(got), err)
+	}
+	// Who goes leaves the line to the others.
+	if _, err := held.conn.WriteTo([]byte("\x00\x05\x00\x00enough\x00"), from); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return server.Stats().Running == 8 }, func() string { return fmt.Sprintf("%+v", server.Stats()) })
+}
+
+func serveFewLines(t *testing.T, most int64, o Options) (*Server, netip.AddrPort) {
+	t.Helper()
+	server, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.lines.most = most
+	return server, run(t, server, "udp4", "127.0.0.1:0")
+}
+
+func TestLinesAreClosedAfterTheLastTransfer(t *testing.T) {
+	server, at := serveAt(t, "udp4", "127.0.0.1:0", Options{Open: holding(map[string][]byte{"f": noise(5000)})})
+	seen := map[uint16]bool{}
+	for range 20 {
+		r := newReader(t, "127.0.0.1:0", at)
+		if _, err := r.read("f", ""); err != nil {
+			t.Fatal(err)
+		}
+		seen[r.server.Port()] = true
+	}
+	waitFor(t, func() bool { return server.lines.open.Load() == 0 && server.Stats().Running == 0 }, func() string { return fmt.Sprint(server.lines.open.Load()) })
+	if len(seen) < 15 {
+		t.Errorf("20 transfers came from %d ports", len(seen))
+	}
+	_, at = serveFewLines(t, 0, Options{Open: holding(map[string][]byte{"f": noise(5000)})})
+	if _, err := newReader(t, "127.0.0.1:0", at).read("f", ""); err == nil || !strings.Contains(err.Error(), "not available") {
+		t.Errorf("without any line: %v", err)
+	}
+}
