@@ -51,12 +51,17 @@ func (b *breaker) allow(t Target, now time.Time) error {
 	return nil
 }
 
+// silent reports whether nobody was found.
+func silent(err error) bool {
+	return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrHangs) || errors.Is(err, ErrNoRoute) || errors.Is(err, ErrClosed)
+}
+
 // learn is told what became of an operation.
 func (b *breaker) learn(t Target, err error, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrHangs) || errors.Is(err, ErrNoRoute) || errors.Is(err, ErrClosed):
+	case silent(err):
 		b.silent++
 		b.last = err
 		if over := b.silent - mostSilent; over >= 0 {
@@ -70,7 +75,7 @@ func (b *breaker) learn(t Target, err error, now time.Time) {
 		b.refused++
 		b.last = err
 		b.until = now.Add(refusedRest)
-	case errors.Is(err, ErrBusy) || errors.Is(err, context.Canceled): // of ours
+	case errors.Is(err, ErrBusy) || errors.Is(err, ErrGaveWay) || errors.Is(err, context.Canceled): // of ours
 	default:
 		b.silent, b.refused = 0, 0
 	}

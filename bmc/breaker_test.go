@@ -81,6 +81,20 @@ func TestOnlyWhatABMCDoesCountsAgainstIt(t *testing.T) {
 	}
 }
 
+func TestWhatIsOfOursForgivesNothing(t *testing.T) {
+	now := time.Now()
+	for _, ours := range []error{ErrBusy, ErrGaveWay, context.Canceled} {
+		var b breaker
+		target := Target{Address: "10.0.0.1", Username: "admin", Password: "wrong"}
+		b.learn(target, ErrLogin, now)
+		b.learn(target, ours, now)
+		b.learn(target, ErrLogin, now)
+		if err := b.allow(target, now); !errors.Is(err, ErrLogin) {
+			t.Errorf("with %v in between: %v, want %v", ours, err, ErrLogin)
+		}
+	}
+}
+
 func FuzzWhatIPMIToolPrintsBreaksNothing(f *testing.F) {
 	f.Add(" 01 05 a0 04 00 00 00\n")
 	f.Add(" 01 05 00 04\n 00 00 00\n")

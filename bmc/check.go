@@ -39,6 +39,9 @@ func (c *Controller) Check(ctx context.Context, t Target, o CheckOptions) (fleet
 		began := time.Now()
 		found := it.do(k, ctx)
 		if ctx.Err() != nil {
+			if it.power {
+				k.putBack(ctx)
+			}
 			return k.report, trouble(op, t, context.Cause(ctx))
 		}
 		k.report.Results = append(k.report.Results, fleet.BMCResult{
@@ -58,6 +61,7 @@ type checkup struct {
 	t      Target // as it is spoken to now
 	report fleet.BMCCheck
 	wasOff bool // before the power was switched
+	looked bool // whether it was
 }
 
 // quirks are those that a check cannot find out, because nothing would work

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -311,5 +312,37 @@ func TestACheckThatIsGivenUpEnds(t *testing.T) {
 	began := time.Now()
 	if _, err := quick().Check(ctx, target, bmc.CheckOptions{}); err == nil || time.Since(began) > 5*time.Second {
 		t.Errorf("Check = %v after %s", err, time.Since(began))
+	}
+}
+
+func TestACheckThatIsGivenUpLeavesTheMachineAsItWas(t *testing.T) {
+	t.Parallel()
+	for name, on := range map[string]bool{"on": true, "off": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := &redfish.Memory{}
+			target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+			target = probed(t, target)
+			if on {
+				if err := m.Do(t.Context(), redfish.PowerOn); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var switched atomic.Bool
+			c := bmc.New(bmc.Options{Interval: time.Millisecond, Settle: longEnough, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+				if m.IsOn() != on && !switched.Swap(true) { //nolint:contextcheck // a look at our own memory
+					cancel()
+				}
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}})
+			if _, err := c.Check(ctx, target, bmc.CheckOptions{Power: true}); err == nil || !switched.Load() {
+				t.Fatalf("Check = %v; the power was switched: %t", err, switched.Load())
+			}
+			if m.IsOn() != on {
+				t.Errorf("the machine is on: %t, want %t", m.IsOn(), on)
+			}
+		})
 	}
 }

@@ -132,7 +132,7 @@ func (k *checkup) shutdown(ctx context.Context) outcome {
 	if err != nil {
 		return k.failed(err)
 	}
-	k.wasOff = state == fleet.PowerIsOff
+	k.wasOff, k.looked = state == fleet.PowerIsOff, true
 	if k.wasOff {
 		return fine("not tried: the machine is off")
 	}
@@ -209,4 +209,17 @@ func (k *checkup) restore(ctx context.Context) outcome {
 		return k.failed(err)
 	}
 	return fine("%s", say)
+}
+
+// putBack leaves the machine as it was found when the check is given up in
+// between: nobody else knows that it was on.
+func (k *checkup) putBack(ctx context.Context) {
+	if !k.looked {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.c.o.Settle)
+	defer cancel()
+	if out := k.restore(ctx); out.grade == fleet.BMCFailed {
+		k.c.o.Log.ErrorContext(ctx, "machine not left as it was found by a check", "node", k.t.name(), "err", out.detail)
+	}
 }

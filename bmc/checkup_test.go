@@ -106,6 +106,11 @@ func TestALogIsClearedAndLookedAtAgain(t *testing.T) {
 	if err != nil || len(got.Log.Entries) != 0 {
 		t.Errorf("log after clearing: %+v, %v", got.Log, err)
 	}
+	s.Record("Critical", "a drive is broken")
+	s.SetFaults(redfish.Faults{LogSticks: true})
+	if err := quick().ClearLog(t.Context(), target); !errors.Is(err, bmc.ErrRejected) {
+		t.Errorf("a log that cannot be read after it was cleared: %v, want ErrRejected", err)
+	}
 	s.SetFaults(redfish.Faults{NoLogs: true})
 	if err := quick().ClearLog(t.Context(), target); !errors.Is(err, bmc.ErrUnsupported) {
 		t.Errorf("without a log: %v, want ErrUnsupported", err)

@@ -61,7 +61,14 @@ func FuzzIPMIRecords(f *testing.F) {
 			}
 			return err
 		})
-		_ = safely(func() error { _, err := types.ParseSDR(raw, 0); return err })
+		_ = safely(func() error {
+			sdr, err := types.ParseSDR(raw, 0)
+			if err == nil {
+				s, _ := statefulOf(sdr)
+				clean(t, s.name)
+			}
+			return err
+		})
 		_ = safely(func() error {
 			product := new(types.FRUProductInfoArea)
 			if err := product.Unpack(raw); err != nil {

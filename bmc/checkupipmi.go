@@ -73,6 +73,9 @@ func (e *examination) take(ctx context.Context, all bool) error {
 			return err
 		}
 	}
+	if slices.Contains(e.found.Lacks, "sensors") && e.found.Health == fleet.HealthOK { // the chassis tells of little
+		e.found.Health = fleet.HealthUnknown
+	}
 	slices.SortStableFunc(e.found.Faults, func(a, b fleet.Fault) int { return strings.Compare(a.Part, b.Part) })
 	return nil
 }
@@ -199,24 +202,27 @@ func (e *examination) record(ctx context.Context, id uint16) (raw []byte, next u
 	return raw, next, nil
 }
 
-// sensor reads the value of the sensor that a record describes.
+// sensor reads the sensor that a record describes.
 func (e *examination) sensor(ctx context.Context, raw []byte, next uint16) error {
 	sdr, err := types.ParseSDR(raw, next)
-	if err != nil || sdr.Full == nil || len(e.found.Sensors) >= fleet.MostSensors {
-		return nil //nolint:nilerr // not a sensor with a value, or one that cannot be read
-	}
-	full := sdr.Full
-	owner := (&client.CommandContext{}).WithResponderAddr(full.GeneratorID.OwnerID()).WithResponderLUN(full.GeneratorID.LUN())
-	read, err := e.ipmi.GetSensorReading(client.WithCommandContext(ctx, owner), uint8(full.SensorNumber))
-	if err != nil && completion(err) != 0 {
-		return nil //nolint:nilerr // not there, while the machine is off
-	}
 	if err != nil {
-		return fmt.Errorf("read sensor: %w", err)
+		return nil //nolint:nilerr // one that cannot be read
 	}
+	if s, ok := statefulOf(sdr); ok {
+		return e.states(ctx, s)
+	}
+	if sdr.Full == nil || len(e.found.Sensors) >= fleet.MostSensors {
+		return nil // not a sensor with a value
+	}
+	return e.value(ctx, sdr.Full)
+}
+
+// value reads the value of a sensor.
+func (e *examination) value(ctx context.Context, full *types.SDRFull) error {
+	read, err := e.reading(ctx, full.GeneratorID, uint8(full.SensorNumber))
 	kind := sensorKinds[full.SensorUnit.BaseUnit]
-	if read.ReadingUnavailable || read.SensorScanningDisabled || kind.kind == "" || !full.HasAnalogReading() {
-		return nil
+	if err != nil || read == nil || kind.kind == "" || !full.HasAnalogReading() {
+		return err
 	}
 	s := fleet.Sensor{
 		Name: fleet.CleanText(strings.ToValidUTF8(string(full.IDStringBytes), "")), Kind: kind.kind, Unit: kind.unit,

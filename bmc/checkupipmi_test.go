@@ -31,6 +31,69 @@ func fullSensor(number, kind, unit, times byte, upper byte, name string) []byte 
 	return r
 }
 
+// stateSensor is a record of table 43-2, of a sensor with states of its type.
+func stateSensor(number, kind byte, name string) []byte {
+	r := []byte{number, 0, 0x51, 0x02, 0, 0x20, 0, number, 3, number, 0x67, 0x40, kind, 0x6f, 0xff, 0x7f, 0xff, 0x7f, 0xff, 0x7f, 0xc0, 0, 0, 1}
+	r = append(r, make([]byte, 31-len(r))...)
+	r = append(r, 0xc0|byte(len(name)))
+	r = append(r, name...)
+	r[4] = byte(len(r) - 5)
+	return r
+}
+
+// simStates are a supply, a drive, memory and a processor of ipmi_sim in these
+// states.
+func simStates(states map[byte][]int) (lines []string) {
+	names := map[byte]string{0x08: "PSU 2", 0x0d: "Disk 3", 0x0c: "DIMM A1", 0x07: "CPU 0"}
+	for kind, name := range names {
+		lines = append(lines,
+			fmt.Sprintf("sensor_add 0x20 0 %d %d 0x6f", kind, kind),
+			fmt.Sprintf("sensor_set_event_support 0x20 0 %d enable scanning per-state 000000000000000 000000000000000 000000000000000 000000000000000", kind),
+			"main_sdr_add 0x20 "+hexed(stateSensor(kind, kind, name)),
+		)
+		for _, state := range states[kind] {
+			lines = append(lines, fmt.Sprintf("sensor_set_bit 0x20 0 %d %d 1 0", kind, state))
+		}
+	}
+	return lines
+}
+
+func TestPartsThatAreNotWellAreFoundByIPMI(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		states map[byte][]int
+		want   []fleet.Fault
+		health fleet.Health
+	}{
+		"all are there": {map[byte][]int{0x08: {0}, 0x0d: {0}, 0x0c: {6}, 0x07: {7}}, nil, fleet.HealthOK},
+		"none is well": {
+			map[byte][]int{0x08: {0, 3}, 0x0d: {0, 1, 6}, 0x0c: {6, 1}, 0x07: {7, 0}},
+			[]fleet.Fault{
+				{Part: "CPU 0", Health: fleet.HealthCritical, Detail: "internal error"},
+				{Part: "DIMM A1", Health: fleet.HealthCritical, Detail: "uncorrectable error"},
+				{Part: "Disk 3", Health: fleet.HealthCritical, Detail: "failed, in a failed array"},
+				{Part: "PSU 2", Health: fleet.HealthCritical, Detail: "has no input"},
+			},
+			fleet.HealthCritical,
+		},
+		"a drive will fail": {map[byte][]int{0x0d: {0, 2}}, []fleet.Fault{{Part: "Disk 3", Health: fleet.HealthWarning, Detail: "about to fail"}}, fleet.HealthWarning},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := startSimThat(t, "", simStates(tt.states)).target()
+			target.Driver = fleet.DriverIPMI
+			got, err := quick().Examine(t.Context(), target, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got.Faults); diff != "" || got.Health != tt.health {
+				t.Errorf("health %s, want %s; faults (-want +got)\n%s", got.Health, tt.health, diff)
+			}
+		})
+	}
+}
+
 // fruData is a FRU with a product area, by the FRU Information Storage Definition.
 func fruData(fields ...string) []byte {
 	area := []byte{1, 0, 0x19}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -37,6 +38,21 @@ func (c *Controller) OpenConsole(ctx context.Context, t Target, o ConsoleOptions
 		return nil, trouble(op, t, fmt.Errorf("%w: a console by %s", ErrUnsupported, t.Driver))
 	}
 	g := c.gate(t)
+	if err := g.breaker.allow(t, time.Now()); err != nil { // it is a login like any other
+		return nil, trouble(op, t, err)
+	}
+	console, err := c.openConsole(anew(ctx), t, g, o)
+	if !t.Driver.Web() || !silent(err) { // else it is another service that is not there
+		g.breaker.learn(t, err, time.Now())
+	}
+	if err != nil {
+		return nil, trouble(op, t, err)
+	}
+	return console, nil
+}
+
+// openConsole tries the ways to a console, or goes the one that is known.
+func (c *Controller) openConsole(ctx context.Context, t Target, g *gate, o ConsoleOptions) (Console, error) {
 	via := t.Quirks.Console
 	if via == "" {
 		via = g.consoleWay("")
@@ -48,13 +64,13 @@ func (c *Controller) OpenConsole(ctx context.Context, t Target, o ConsoleOptions
 	}
 	if via == fleet.ConsoleSSH || via == "" && t.Driver.Web() && without(err) {
 		overIPMI := err
-		console, err = c.openOverSSH(ctx, t)
+		console, err = c.openOverSSH(anew(ctx), t)
 		if errors.Is(err, ErrUnsupported) && via == "" {
 			err = overIPMI // which says more
 		}
 	}
 	if err != nil {
-		return nil, trouble(op, t, err)
+		return nil, err
 	}
 	if _, ok := console.(*sshConsole); ok {
 		g.consoleWay(fleet.ConsoleSSH)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/lab/redfish"
 )
 
 // A port is a machine's serial port, seen from the machine.
@@ -390,3 +391,62 @@ func TestForgedDatagramsAreNoEnd(t *testing.T) {
 }
 
 const solDeactivating = 1 << 4
+
+// A loginCounter counts the logins that are tried over a connection.
+type loginCounter struct {
+	net.Conn
+	logins *atomic.Int64
+}
+
+func (l loginCounter) Write(b []byte) (int, error) {
+	const rakp1 = 0x12
+	if len(b) > 5 && b[4] == 6 && b[5]&0x3f == rakp1 {
+		l.logins.Add(1)
+	}
+	return l.Conn.Write(b)
+}
+
+func TestAnAccountIsNotLockedByAConsoleThatIsOpenedAgain(t *testing.T) {
+	t.Parallel()
+	target, _ := startReference(t)
+	target.Password = "Wr0ngPassw0rd"
+	var logins atomic.Int64
+	c := bmc.New(bmc.Options{Interval: time.Millisecond, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		return loginCounter{conn, &logins}, err
+	}})
+	for range 5 {
+		if _, err := c.OpenConsole(t.Context(), target, bmc.ConsoleOptions{}); !errors.Is(err, bmc.ErrLogin) {
+			t.Fatalf("OpenConsole = %v, want %v", err, bmc.ErrLogin)
+		}
+		if _, err := c.Power(t.Context(), target); !errors.Is(err, bmc.ErrLogin) {
+			t.Fatalf("Power = %v, want %v", err, bmc.ErrLogin)
+		}
+	}
+	if got := logins.Load(); got != 2 {
+		t.Errorf("the wrong password was tried %d times, want 2", got)
+	}
+}
+
+// A BMC whose power goes by Redfish is not silent for having no IPMI.
+func TestAConsoleThatIsNotThereLeavesThePowerAlone(t *testing.T) {
+	t.Parallel()
+	target, _ := startRedfish(t, redfish.Options{})
+	target = probed(t, target)
+	closed, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target.Ports.IPMI = closed.LocalAddr().(*net.UDPAddr).Port //nolint:forcetypeassert // it is one
+	_ = closed.Close()
+	target.Quirks.Console = fleet.ConsoleIPMI
+	c := quick()
+	for range 4 {
+		if _, err := c.OpenConsole(t.Context(), target, bmc.ConsoleOptions{}); !errors.Is(err, bmc.ErrClosed) {
+			t.Fatalf("OpenConsole = %v, want %v", err, bmc.ErrClosed)
+		}
+	}
+	if _, err := c.Power(t.Context(), target); err != nil {
+		t.Errorf("Power = %v", err)
+	}
+}

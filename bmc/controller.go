@@ -73,8 +73,9 @@ func New(o Options) *Controller {
 }
 
 // gate returns the gate of a BMC. There are as many as BMCs were ever asked.
-func (c *Controller) gate(t Target) *gate {
-	key := t.key()
+func (c *Controller) gate(t Target) *gate { return c.gateOf(t.key()) }
+
+func (c *Controller) gateOf(key string) *gate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g, ok := c.gates[key]
@@ -214,9 +215,9 @@ func (c *Controller) open(ctx context.Context, t Target) (line, error) {
 	switch t.Driver {
 	case fleet.DriverIPMI, "":
 		return c.openLibrary(ctx, t)
-	case fleet.DriverRedfish:
+	case fleet.DriverRedfish, fleet.DriverSupermicro:
 		return c.openSystem(ctx, t)
-	case fleet.DriverDell, fleet.DriverSupermicro, fleet.DriverOpenBMC, fleet.DriverASRockRack, fleet.DriverAMT:
+	case fleet.DriverDell, fleet.DriverOpenBMC, fleet.DriverASRockRack, fleet.DriverAMT:
 		return c.openVendor(ctx, t)
 	case fleet.DriverPDU:
 		return c.openPDU(ctx, t)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/bougou/go-ipmi/pkg/client"
 	"github.com/bougou/go-ipmi/pkg/types"
@@ -87,6 +89,7 @@ func trouble(op string, t Target, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) { // the caller's own
 		err = fmt.Errorf("%w (%v)", ErrNoAnswer, err)
 	}
+	err = legible{err}
 	check := "check the BMC with: provision power status " + t.name()
 	e := &fleet.Error{
 		Kind: fleet.Unreachable, Op: op, On: "node " + t.name(), Hint: check,
@@ -101,6 +104,30 @@ func trouble(op string, t Target, err error) error {
 	}
 	return e
 }
+
+// A legible error says no more than a person reads, and nothing that a terminal
+// obeys: BMCs are quoted in errors.
+type legible struct{ error }
+
+const longestTrouble = 480
+
+// Error is the error's text, cleaned and cut.
+func (e legible) Error() string {
+	said := e.error.Error()
+	said = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r) && r != unicode.ReplacementChar:
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, strings.ToValidUTF8(said[:min(len(said), longestTrouble)], ""))
+	return said
+}
+
+// Unwrap is the error.
+func (e legible) Unwrap() error { return e.error }
 
 // invalid is the caller's mistake.
 func invalid(op string, t Target, err error) error {

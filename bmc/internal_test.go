@@ -199,3 +199,41 @@ func TestAGUIDIsWrittenAsTheFirmwareShowsIt(t *testing.T) {
 		t.Errorf("smbiosUUID = %s, want %s", got, want)
 	}
 }
+
+func TestWhatIsQuotedInAnErrorIsLegible(t *testing.T) {
+	said := fmt.Errorf("%w: power on (it can \x1b]0;pwned\a\u202e%s)", ErrUnsupported, strings.Repeat("x", 100_000))
+	err := trouble("power on", Target{Node: "n1", Address: "10.0.0.1"}, said)
+	if text := err.Error(); strings.ContainsAny(text, "\x1b\a\u202e") || len(text) > 600 {
+		t.Errorf("the error is %d bytes: %.300q", len(text), text)
+	}
+	if !errors.Is(err, ErrUnsupported) || fleet.CodeOf(err) != fleet.CodeBMCUnsupported {
+		t.Errorf("%.100v (%s) is not %v", err, fleet.CodeOf(err), ErrUnsupported)
+	}
+}
+
+func TestMachinesAtOnePDUTalkOneByOneAndChangeAtOnce(t *testing.T) {
+	c := New(Options{})
+	one := Target{Driver: fleet.DriverPDU, Address: "10.0.9.2", Outlets: fleet.PDUOutlets{Model: "apc", Outlets: []int{1, 2}}}
+	other := one
+	other.Outlets.Outlets = []int{3, 4}
+	if c.gate(one) != c.gate(other) {
+		t.Error("two conversations are held with one PDU at the same time")
+	}
+	if one.changeKey() == other.changeKey() {
+		t.Error("one machine waits until the other is on")
+	}
+}
+
+func TestAnSSHConsoleThatTakesNothingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		hung := &sshConsole{stop: make(chan struct{}), hangUp: func() error { close(stuck); return nil }}
+		err := hung.within(func() error {
+			<-stuck
+			return net.ErrClosed
+		})
+		if !errors.Is(err, ErrHangs) {
+			t.Errorf("within = %v, want %v", err, ErrHangs)
+		}
+	})
+}

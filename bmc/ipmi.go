@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/client"
+	"github.com/bougou/go-ipmi/pkg/rmcpplus"
 	"github.com/bougou/go-ipmi/pkg/types"
 )
 
 const (
-	resendLogin = time.Second // as ipmitool does
+	resendLogin = 3 * time.Second // the second of two greetings makes the first void
 	resendOrder = 3 * time.Second
 	resends     = 9 // the conversation's deadline comes first
 	closeWithin = 2 * time.Second
@@ -104,14 +105,8 @@ func (c *Controller) login(ctx context.Context, t Target, suite types.CipherSuit
 	conn.client = ipmi
 	ipmi.WithUDPProxy(socket{conn}).WithTimeout(resendLogin).WithRetry(resends).
 		WithCipherSuiteID(suite).WithMaxPrivilegeLevel(level)
-	if _, err := ipmi.OpenSession(ctx); err != nil {
-		return nil, fmt.Errorf("open session: %w", conn.status(err))
-	}
-	if _, err := ipmi.RAKPMessage1(ctx); err != nil {
-		return nil, fmt.Errorf("authenticate: %w", conn.status(err))
-	}
-	if _, err := ipmi.RAKPMessage3(ctx); err != nil {
-		return nil, fmt.Errorf("authenticate: %w", conn.status(err))
+	if err := conn.shakeHands(ctx, suite, string(t.Password)); err != nil {
+		return nil, err
 	}
 	admitted(ctx)
 	// Some BMCs carry out an order as often as they get it, one after the
@@ -122,6 +117,40 @@ func (c *Controller) login(ctx context.Context, t Target, suite types.CipherSuit
 		return nil, fmt.Errorf("become %s: %w", strings.ToLower(level.String()), privilege(err))
 	}
 	return session, nil
+}
+
+// shakeHands opens a session, in which only what the BMC has sealed is heard.
+func (e *ear) shakeHands(ctx context.Context, suite types.CipherSuiteID, password string) error {
+	e.filter.await(types.PayloadTypeRmcpOpenSessionResponse)
+	opened, err := e.client.OpenSession(ctx)
+	if err != nil {
+		return fmt.Errorf("open session: %w", e.status(err))
+	}
+	if !agreed(opened, suite) {
+		return fmt.Errorf("open session: %w: it takes other algorithms than those of suite %d", ErrCipher, suite)
+	}
+	e.filter.await(types.PayloadTypeRAKPMessage2)
+	said, err := e.client.RAKPMessage1(ctx)
+	if err != nil {
+		return fmt.Errorf("authenticate: %w", e.status(err))
+	}
+	e.filter.await(types.PayloadTypeRAKPMessage4)
+	if _, err := e.client.RAKPMessage3(ctx); err != nil {
+		return fmt.Errorf("authenticate: %w", e.status(err))
+	}
+	s, err := newSeal(suite, opened.RemoteConsoleSessionID, e.filter.half(), said, password)
+	if err != nil {
+		return err
+	}
+	e.filter.close(s)
+	return nil
+}
+
+// agreed reports whether a session is of the suite that we asked for. Who
+// answers in the BMC's name could choose none.
+func agreed(opened *rmcpplus.OpenSessionResponse, suite types.CipherSuiteID) bool {
+	auth, integrity, secrecy, ok := types.GetCipherSuiteAlgorithms(suite)
+	return ok && types.AuthAlg(opened.AuthAlg) == auth && types.IntegrityAlg(opened.IntegrityAlg) == integrity && types.CryptAlg(opened.CryptAlg) == secrecy
 }
 
 // privilege translates what only this one command says so: above the limit of

@@ -28,7 +28,7 @@ type ipmitoolLine struct {
 	c          *Controller
 	target     Target
 	host, port string
-	suite      int
+	suites     []types.CipherSuiteID // to try; the one that works, after it did
 }
 
 // ipmitools is how many processes there are at a time: each costs 14 MB.
@@ -52,21 +52,35 @@ func (c *Controller) openIPMITool(ctx context.Context, t Target) (*ipmitoolLine,
 		return nil, fmt.Errorf("greet: %w", err)
 	}
 	reached(ctx)
-	l := &ipmitoolLine{c: c, target: t, host: host, port: strconv.Itoa(port), suite: t.CipherSuite}
-	if l.suite < 1 { // without one it tries two, and counts as two logins
-		l.suite = 17
-	}
-	return l, nil
+	return &ipmitoolLine{c: c, target: t, host: host, port: strconv.Itoa(port), suites: c.gate(t).suites(t.suite())}, nil
 }
 
-// run has one process do one command, and kills it when time is up.
-func (l *ipmitoolLine) run(ctx context.Context, command ...string) (string, error) {
+// run has the program do one command with the first cipher suite that the BMC
+// accepts. Left to itself it tries two, and that counts as two logins.
+func (l *ipmitoolLine) run(ctx context.Context, command ...string) (said string, err error) {
+	g := l.c.gate(l.target)
+	for _, suite := range l.suites {
+		said, err = l.try(ctx, suite, command...)
+		if err == nil {
+			l.suites = []types.CipherSuiteID{suite}
+			g.learn(suite)
+		}
+		if !errors.Is(err, ErrCipher) {
+			return said, err
+		}
+	}
+	g.learn(0)
+	return said, err
+}
+
+// try has one process do one command, and kills it when time is up.
+func (l *ipmitoolLine) try(ctx context.Context, suite types.CipherSuiteID, command ...string) (string, error) {
 	if err := take(ctx, l.c.tools); err != nil {
 		return "", err
 	}
 	defer func() { <-l.c.tools }()
 	args := append([]string{
-		"-I", "lanplus", "-H", l.host, "-p", l.port, "-U", l.target.Username, "-E", "-C", strconv.Itoa(l.suite), "-L", "OPERATOR", "-N", "1", "-R", "3", "-v",
+		"-I", "lanplus", "-H", l.host, "-p", l.port, "-U", l.target.Username, "-E", "-C", strconv.Itoa(int(suite)), "-L", "OPERATOR", "-N", "1", "-R", "3", "-v",
 	}, command...)
 	cmd := exec.CommandContext(ctx, cmp.Or(l.c.o.IPMITool, "ipmitool"), args...) //nolint:gosec // our own words, and an address
 	cmd.Env = append(os.Environ(), "IPMI_PASSWORD="+string(l.target.Password), "LC_ALL=C")

@@ -92,3 +92,24 @@ func TestAMissingIPMIToolIsNamed(t *testing.T) {
 		t.Errorf("Power = %v, want %v", err, bmc.ErrUnsupported)
 	}
 }
+
+func TestIPMIToolFindsTheCipherSuite(t *testing.T) {
+	t.Parallel()
+	needIPMITool(t)
+	tests := map[string]struct{ stored, quirk int }{
+		"by itself":     {-1, 0},
+		"by its quirk":  {-1, 3},
+		"not by memory": {17, 3},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := startSim(t).target() // with suite 3 alone
+			target.Driver, target.CipherSuite, target.Quirks.CipherSuite = fleet.DriverIPMITool, tt.stored, tt.quirk
+			found, err := quick().Probe(t.Context(), target)
+			if err != nil || found.CipherSuite != 3 || found.Power != fleet.PowerIsOff {
+				t.Errorf("Probe = %+v, %v, want suite 3", found, err)
+			}
+		})
+	}
+}

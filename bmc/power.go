@@ -63,10 +63,11 @@ func (c *Controller) change(ctx context.Context, op string, t Target, f func(con
 	if err := g.breaker.allow(t, time.Now()); err != nil {
 		return trouble(op, t, err)
 	}
-	if err := c.queue(ctx, g); err != nil {
+	turn := c.gateOf(t.changeKey())
+	if err := c.queue(ctx, turn); err != nil {
 		return trouble(op, t, err)
 	}
-	defer func() { <-g.changes }()
+	defer func() { <-turn.changes }()
 	ctx, _ = withContact(ctx)
 	err := f(ctx)
 	g.breaker.learn(t, err, time.Now())

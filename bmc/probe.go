@@ -65,15 +65,23 @@ func (c *Controller) probe(ctx context.Context, t Target) (Found, error) {
 			return found, fmt.Errorf("%w; by Redfish: %w", second, err)
 		}
 		return found, second
-	case t.Driver == fleet.DriverRedfish:
-		return c.probeRedfish(ctx, t)
+	case t.Driver == fleet.DriverRedfish || t.Driver == fleet.DriverSupermicro:
+		found, err := c.probeRedfish(ctx, t)
+		found.Driver = t.Driver
+		return found, err
 	case t.Driver == fleet.DriverIPMI:
 		return c.probeIPMI(ctx, t)
 	case vendors[t.Driver] != "":
 		return c.probeVendor(ctx, t)
 	}
-	state, err := talk(ctx, c, t, func(ctx context.Context, l line) (fleet.PowerState, error) { return l.power(ctx) })
-	return Found{Driver: t.Driver, CipherSuite: t.CipherSuite, Power: state}, err
+	return talk(ctx, c, t, func(ctx context.Context, l line) (Found, error) {
+		state, err := l.power(ctx)
+		found := Found{Driver: t.Driver, CipherSuite: t.CipherSuite, Power: state}
+		if tool, ok := l.(*ipmitoolLine); ok && err == nil {
+			found.CipherSuite = int(tool.suites[0])
+		}
+		return found, err
+	})
 }
 
 // elsewhere reports whether a BMC that failed so by Redfish may do by IPMI. One

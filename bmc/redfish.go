@@ -100,15 +100,18 @@ func (c *Controller) newRedfish(t Target) (*redfish, error) {
 			return conn, err
 		},
 	}
-	r.client = &http.Client{Transport: &signer{r, transport}, CheckRedirect: r.redirected}
+	r.client = &http.Client{Transport: &signer{r, transport}, CheckRedirect: redirected}
 	return r, nil
 }
 
 // redirected lets a service send us to another of its own paths only: our
 // password goes along.
-func (r *redfish) redirected(req *http.Request, via []*http.Request) error {
-	if req.URL.Scheme+"://"+req.URL.Host != r.base || len(via) > 3 {
-		return fmt.Errorf("%w: it sends us to %s", ErrRejected, req.URL.Host)
+func redirected(req *http.Request, via []*http.Request) error {
+	const most = 3
+	from := via[0].URL
+	same := req.URL.Scheme == "https" && req.URL.Hostname() == from.Hostname() && cmp.Or(req.URL.Port(), "443") == cmp.Or(from.Port(), "443")
+	if !same || len(via) > most {
+		return fmt.Errorf("%w: it sends us to %.64q", ErrRejected, req.URL.Host)
 	}
 	return nil
 }
@@ -138,6 +141,8 @@ func (s *signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
+var errTooLong = fmt.Errorf("%w: its answer is longer than %d MiB", ErrRejected, largest>>20)
+
 // A bounded body ends with an error where it gets too long.
 type bounded struct {
 	io.ReadCloser
@@ -147,7 +152,7 @@ type bounded struct {
 // Read implements io.Reader.
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, fmt.Errorf("%w: its answer is longer than %d MiB", ErrRejected, largest>>20)
+		return 0, errTooLong
 	}
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
@@ -287,7 +292,9 @@ func (r *redfish) login(ctx context.Context) error {
 		return sessionError(err)
 	}
 	r.token = res.header.Get("X-Auth-Token")
-	r.session = localPath(res.header.Get("Location"))
+	var opened resource
+	_ = json.Unmarshal(res.body, &opened) // some say it there only
+	r.session = cmp.Or(localPath(res.header.Get("Location")), localPath(opened.Path))
 	if r.token == "" {
 		return fmt.Errorf("%w: it opens a session without a token", ErrRejected)
 	}
@@ -329,4 +336,13 @@ func localPath(link string) string {
 		return ""
 	}
 	return u.Path
+}
+
+// localPage is localPath with the query, which says where a page begins.
+func localPage(link string) string {
+	path := localPath(link)
+	if u, err := url.Parse(link); err == nil && path != "" && u.RawQuery != "" {
+		path += "?" + u.RawQuery
+	}
+	return path
 }

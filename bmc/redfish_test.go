@@ -1,9 +1,11 @@
 package bmc_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -242,28 +244,33 @@ func TestWhatIsWrongWithARedfishServiceIsNamedWithin10Seconds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			target, s := startRedfish(t, redfish.Options{})
-			target = probed(t, target)
-			if tt.faults.NoBasic {
-				target.BasicAuth = false
-			}
-			if tt.faults.Sessions < 0 { // all taken, by somebody else
-				tt.faults.Sessions = 1
-				leak(t, target)
-			}
-			s.SetFaults(tt.faults)
-			c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 4 * time.Second, Settle: 8 * time.Second})
-			began := time.Now()
-			err := c.PowerOn(t.Context(), target)
-			if !errors.Is(err, tt.want) || fleet.CodeOf(err) == "" || fleet.HintOf(err) == "" {
-				t.Errorf("PowerOn = %v (%s), want %v", err, fleet.CodeOf(err), tt.want)
-			}
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("it took %s", took)
-			}
-			if err != nil && (strings.Contains(fmt.Sprintf("%+v", err), string(target.Password)) || len(err.Error()) > 600) {
-				t.Errorf("the error is %d bytes: %.700s", len(err.Error()), err)
-			}
+			named(t, probed(t, target), s, tt.faults, tt.want)
 		})
+	}
+}
+
+// named brings a fault upon a service, and sees that it is called what it is.
+func named(t *testing.T, target bmc.Target, s *redfish.Service, faults redfish.Faults, want error) {
+	t.Helper()
+	if faults.NoBasic {
+		target.BasicAuth = false
+	}
+	if faults.Sessions < 0 { // all taken, by somebody else
+		faults.Sessions = 1
+		leak(t, target)
+	}
+	s.SetFaults(faults)
+	c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 4 * time.Second, Settle: 8 * time.Second})
+	began := time.Now()
+	err := c.PowerOn(t.Context(), target)
+	if !errors.Is(err, want) || fleet.CodeOf(err) == "" || fleet.HintOf(err) == "" {
+		t.Errorf("PowerOn = %v (%s), want %v", err, fleet.CodeOf(err), want)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if err != nil && (strings.Contains(fmt.Sprintf("%+v", err), string(target.Password)) || len(err.Error()) > 600) {
+		t.Errorf("the error is %d bytes: %.700s", len(err.Error()), err)
 	}
 }
 
@@ -302,5 +309,71 @@ func TestNoSessionIsLeftBehind(t *testing.T) {
 	_ = c.PowerOff(t.Context(), target)
 	if got := s.Sessions(); got != 0 {
 		t.Errorf("%d sessions are left", got)
+	}
+}
+
+func TestACollectionIsReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	var blades []redfish.System
+	var parts []string
+	for i := range 100 {
+		blades = append(blades, redfish.System{ID: fmt.Sprintf("Blade%d", i), Machine: &redfish.Memory{}})
+		parts = append(parts, fmt.Sprintf("Drive%d", i))
+	}
+	target, _ := startRedfish(t, redfish.Options{Systems: blades, Parts: parts, Faults: redfish.Faults{Page: 40}})
+	target.System = "Blade97"
+	target = probed(t, target)
+	if want := "/redfish/v1/Systems/Blade97"; target.System != want {
+		t.Errorf("the system is %s, want %s", target.System, want)
+	}
+	got, err := quick().Examine(t.Context(), target, true)
+	firmware := map[string]bool{}
+	for _, f := range got.Hardware.Firmware {
+		firmware[f.ID] = true
+	}
+	if err != nil || !firmware["Drive97"] {
+		t.Errorf("Examine = %v, with the firmware of %d components", err, len(firmware))
+	}
+	job := newJob("Drive97", "https://10.0.0.1/drive-2.0.bin")
+	if err := following().Update(t.Context(), target, job, new(ledger).keep, nobody); err != nil {
+		t.Errorf("Update = %v", err)
+	}
+}
+
+// A conversation that is given up while it dials is no race: go test -race.
+func TestAConversationIsGivenUpWhileItDials(t *testing.T) {
+	t.Parallel()
+	target, _ := startRedfish(t, redfish.Options{})
+	target = probed(t, target)
+	for range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := bmc.New(bmc.Options{Interval: time.Millisecond, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			go cancel()
+			return new(net.Dialer).DialContext(context.WithoutCancel(ctx), network, address)
+		}})
+		if _, err := c.Power(ctx, target); err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("Power = %v", err)
+		}
+		cancel()
+	}
+}
+
+func TestASessionThatSaysInItsBodyWhereItIsIsEnded(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{Faults: redfish.Faults{NoBasic: true, NoLocation: true}})
+	target = probed(t, target)
+	if _, err := quick().Power(t.Context(), target); err != nil {
+		t.Error(err)
+	}
+	if got := s.Sessions(); got != 0 {
+		t.Errorf("%d sessions are left", got)
+	}
+}
+
+func TestAServiceWithOldTLSIsSpokenTo(t *testing.T) {
+	t.Parallel()
+	target, _ := startRedfish(t, redfish.Options{Faults: redfish.Faults{OldTLS: true}})
+	if err := quick().PowerOn(t.Context(), probed(t, target)); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package bmc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,7 @@ func (r *redfish) consoleShell(ctx context.Context) (shell, error) {
 type sshConsole struct {
 	target  Target
 	client  *ssh.Client
+	hangUp  func() error
 	session *ssh.Session
 	in      io.WriteCloser
 	out     io.Reader
@@ -126,6 +128,7 @@ func (c *Controller) openSSH(ctx context.Context, t Target, how shell) (_ *sshCo
 		return nil, nameOfSSH(err)
 	}
 	s.client = ssh.NewClient(conn, channels, requests)
+	s.hangUp = s.client.Close
 	if err := s.begin(how.command); err != nil {
 		_ = s.client.Close()
 		return nil, nameOfSSH(err)
@@ -236,7 +239,7 @@ func (s *sshConsole) end(reason error) {
 	}
 	s.closed, s.reason = true, reason
 	close(s.stop)
-	_ = s.client.Close() // whatever it says, it is over
+	_ = s.hangUp() // whatever it says, it is over
 }
 
 // Read reads what the machine writes.
@@ -262,20 +265,42 @@ func (s *sshConsole) Read(p []byte) (int, error) {
 
 // Write types on the machine's keyboard.
 func (s *sshConsole) Write(p []byte) (int, error) {
-	n, err := s.in.Write(p)
+	typed := bytes.Clone(p) // it may be given up
+	err := s.within(func() error {
+		_, err := s.in.Write(typed)
+		return err
+	})
 	if err != nil {
-		return n, trouble("type to", s.target, nameOfSSH(err))
+		return 0, trouble("type to", s.target, nameOfSSH(err))
 	}
-	return n, nil
+	return len(p), nil
+}
+
+// within ends the connection when a BMC that lives does not take what we send.
+func (s *sshConsole) within(f func() error) error {
+	taken := make(chan error, 1)
+	go func() { taken <- f() }()
+	late := time.NewTimer(sshSilent)
+	defer late.Stop()
+	select {
+	case err := <-taken:
+		return err
+	case <-late.C:
+		s.end(ErrHangs) // which ends f too
+		return ErrHangs
+	}
 }
 
 // Break holds the line, RFC 4335, where the BMC knows how.
 func (s *sshConsole) Break() error {
 	const milliseconds = 500
-	ok, err := s.session.SendRequest("break", true, ssh.Marshal(struct{ Length uint32 }{milliseconds}))
-	if err == nil && !ok {
-		err = fmt.Errorf("%w: a break over SSH", ErrUnsupported)
-	}
+	err := s.within(func() error {
+		ok, err := s.session.SendRequest("break", true, ssh.Marshal(struct{ Length uint32 }{milliseconds}))
+		if err == nil && !ok {
+			err = fmt.Errorf("%w: a break over SSH", ErrUnsupported)
+		}
+		return err
+	})
 	if err != nil {
 		return trouble("send a break to", s.target, classify(err))
 	}

@@ -95,14 +95,14 @@ func (s *survey) each(ctx context.Context, path string, most int, f func(path st
 		return nil
 	}
 	s.asked++
-	paths, err := s.members(ctx, path)
+	paths, err := s.membersUpTo(ctx, path, most)
 	if err != nil && optional(ctx, err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	for _, p := range paths[:min(len(paths), most)] {
+	for _, p := range paths {
 		if err := f(p); err != nil {
 			return err
 		}

@@ -100,10 +100,7 @@ func (s *survey) entries(ctx context.Context, path string) error {
 		}
 		log.Total = max(log.Total, len(log.Entries))
 		s.found = s.found.Bounded() // nobody keeps a long log whole
-		next := localPath(c.Next)
-		if i := strings.IndexByte(c.Next, '?'); next != "" && i >= 0 {
-			next += c.Next[i:]
-		}
+		next := localPage(c.Next)
 		if next == path || len(c.Members) == 0 {
 			return nil
 		}
@@ -136,6 +133,10 @@ func (s *survey) clearLog(ctx context.Context) error {
 		return err
 	}
 	s.found.Log = fleet.EventLog{}
+	var there struct{}
+	if err := s.get(ctx, entries, &there); err != nil { // else it would count as a log that has none
+		return err
+	}
 	if err := s.entries(ctx, entries); err != nil {
 		return err
 	}

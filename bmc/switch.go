@@ -106,13 +106,22 @@ func (p *power) softly(ctx context.Context) error {
 	t := p.target
 	t.Quirks.Settle = patience * cmp.Or(t.Quirks.Settle, p.c.o.Settle)
 	var asked atomic.Bool
+	var refusal atomic.Pointer[error] // some refuse, and do it all the same
 	err := p.c.converge(ctx, t, func(ctx context.Context, l line, _ bool) (bool, error) {
 		state, err := p.look(ctx, l)
 		if err != nil || state == fleet.PowerIsOff || asked.Swap(true) {
 			return err == nil && state == fleet.PowerIsOff, err
 		}
-		return false, l.order(ctx, softOff)
+		err = l.order(ctx, softOff)
+		if err != nil {
+			err = classify(err)
+			refusal.Store(&err)
+		}
+		return false, err
 	})
+	if said := refusal.Load(); said != nil && errors.Is(err, ErrNoEffect) {
+		return *said
+	}
 	if errors.Is(err, ErrNoEffect) {
 		return fmt.Errorf("%w: its system does not shut down when asked", err)
 	}

@@ -95,3 +95,19 @@ func TestASlowCycleIsOneCycle(t *testing.T) {
 		}
 	}
 }
+
+func TestAShutdownThatIsRefusedIsCalledSo(t *testing.T) {
+	t.Parallel()
+	m := &redfish.Memory{}
+	target, s := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+	target = probed(t, target)
+	c := bmc.New(bmc.Options{Interval: time.Millisecond, Settle: time.Second})
+	if err := c.PowerOn(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	s.SetFaults(redfish.Faults{Error: true})
+	_, err := c.Switch(t.Context(), target, fleet.PowerSoft)
+	if !errors.Is(err, bmc.ErrRejected) || errors.Is(err, bmc.ErrNoEffect) || !m.IsOn() {
+		t.Errorf("Switch = %v, want %v; it is on: %t", err, bmc.ErrRejected, m.IsOn())
+	}
+}

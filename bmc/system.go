@@ -22,13 +22,21 @@ type resource struct {
 	Serial string `json:"SerialNumber"`
 }
 
-// mostMembers bounds how many of a collection are looked at.
-const mostMembers = 64
+// How many of a collection are looked at.
+const (
+	mostMembers = 64
+	mostSystems = 256 // of a chassis, or of a service for a whole row
+)
 
 // members returns the paths of a collection.
 func (r *redfish) members(ctx context.Context, path string) ([]string, error) {
+	return r.membersUpTo(ctx, path, mostMembers)
+}
+
+// membersUpTo returns at most so many paths of a collection, page by page.
+func (r *redfish) membersUpTo(ctx context.Context, path string, most int) ([]string, error) {
 	var paths []string
-	for page := path; page != "" && len(paths) < mostMembers; {
+	for page := path; page != "" && len(paths) < most; {
 		var c struct {
 			Members []link
 			Next    string `json:"Members@odata.nextLink"`
@@ -36,13 +44,14 @@ func (r *redfish) members(ctx context.Context, path string) ([]string, error) {
 		if err := r.get(ctx, page, &c); err != nil {
 			return nil, err
 		}
-		for _, m := range c.Members[:min(len(c.Members), mostMembers)] {
+		for _, m := range c.Members[:min(len(c.Members), most-len(paths))] {
 			paths = append(paths, localPath(m.Path))
 		}
-		if len(c.Members) == 0 || localPath(c.Next) == page {
+		next := localPage(c.Next)
+		if len(c.Members) == 0 || next == page {
 			break
 		}
-		page = localPath(c.Next)
+		page = next
 	}
 	return paths, nil
 }
@@ -52,7 +61,7 @@ func (r *redfish) systemPath(ctx context.Context) (string, error) {
 	if strings.HasPrefix(r.target.System, "/") {
 		return r.target.System, nil
 	}
-	paths, err := r.members(ctx, rootPath+"Systems")
+	paths, err := r.membersUpTo(ctx, rootPath+"Systems", mostSystems)
 	if err != nil {
 		return "", err
 	}

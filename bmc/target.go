@@ -137,14 +137,19 @@ func (t Target) check() error {
 // key says which BMC it is: conversations with the same one are never held at
 // the same time.
 func (t Target) key() string {
-	outlets := ""
-	if t.Driver == fleet.DriverPDU {
-		outlets = fmt.Sprint(t.Outlets.Outlets)
-	}
 	if t.Address == "" { // Wake-on-LAN, a person
 		return "machine " + t.Node
 	}
-	return fmt.Sprintf("%s %d %d %s", t.Address, t.Ports.IPMI, t.Ports.HTTPS, outlets)
+	return fmt.Sprintf("%s %d %d", t.Address, t.Ports.IPMI, t.Ports.HTTPS)
+}
+
+// changeKey says what is changed one at a time: a BMC, or the outlets of one
+// machine. Those of others at the same PDU need not wait until it is on.
+func (t Target) changeKey() string {
+	if t.Driver == fleet.DriverPDU {
+		return t.key() + fmt.Sprint(" outlets ", t.Outlets.Outlets)
+	}
+	return t.key()
 }
 
 // suite is the only cipher suite to try; below 1 when any may be.

@@ -49,7 +49,7 @@ func (r *redfish) component(ctx context.Context, inventory, id string) (string, 
 	if inventory == "" {
 		return "", fmt.Errorf("%w: list its firmware", ErrUnsupported)
 	}
-	paths, err := r.members(ctx, inventory)
+	paths, err := r.membersUpTo(ctx, inventory, fleet.MostFirmware)
 	if err != nil {
 		return "", err
 	}

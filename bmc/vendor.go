@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/bmc-toolbox/bmclib/v2"
 	bmclibErrs "github.com/bmc-toolbox/bmclib/v2/errors"
@@ -21,11 +22,14 @@ import (
 )
 
 // vendors are the drivers of bmclib that a node can be set to, by their names
-// there. None of them is tried by a probe.
+// there. None of them is tried by a probe. Its driver for Supermicro is not among
+// them: it has an HTTP client of its own, which sends the password to whatever
+// certificate is shown, and then switches by Redfish as we do.
 var vendors = map[fleet.BMCDriver]string{
-	fleet.DriverDell: "dell", fleet.DriverSupermicro: "supermicro", fleet.DriverOpenBMC: "openbmc",
-	fleet.DriverASRockRack: "asrockrack", fleet.DriverAMT: "IntelAMT",
+	fleet.DriverDell: "dell", fleet.DriverOpenBMC: "openbmc", fleet.DriverASRockRack: "asrockrack", fleet.DriverAMT: "IntelAMT",
 }
+
+const amtPort = 16992
 
 // A vendorLine is power by one of bmclib's drivers. They have no boot device,
 // but for AMT: that goes through the standard which the BMC speaks beside.
@@ -34,7 +38,8 @@ type vendorLine struct {
 	target Target
 	facade *bmclib.Client
 	wire   *wire
-	beside line // for the boot device; nil before it is needed
+	called time.Time // a driver forgets that it was its own deadline that it failed at
+	beside line      // for the boot device; nil before it is needed
 }
 
 // A wire is the network below bmclib, with what was last wrong with it: its
@@ -52,12 +57,22 @@ func (w *wire) keep(err error) error {
 	return err
 }
 
-// transport reaches nothing but the BMC, whatever port a driver has in mind.
+// client is what bmclib's drivers speak HTTP with. It has to be a
+// [http.Transport] for them, so what bounds an answer is below it.
+func (w *wire) client(dial Dial, at string, timeout time.Duration) *http.Client {
+	return &http.Client{
+		Timeout: timeout, Transport: w.transport(dial, at),
+		CheckRedirect: func(req *http.Request, via []*http.Request) error { return w.keep(redirected(req, via)) },
+	}
+}
+
+// transport reaches nothing but the BMC, whatever port a driver has in mind. A
+// connection is for one answer.
 func (w *wire) transport(dial Dial, at string) *http.Transport {
 	conf := w.config()
 	conf.VerifyConnection = func(state tls.ConnectionState) error { return w.keep(w.verify(state)) }
 	return &http.Transport{
-		TLSClientConfig: conf, TLSHandshakeTimeout: connectIn, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10,
+		TLSClientConfig: conf, TLSHandshakeTimeout: connectIn, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			inner, cancel := context.WithTimeout(ctx, connectIn)
 			defer cancel()
@@ -65,9 +80,30 @@ func (w *wire) transport(dial Dial, at string) *http.Transport {
 			if err != nil && inner.Err() != nil {
 				err = ErrNoAnswer
 			}
-			return conn, w.keep(err)
+			if err != nil {
+				return nil, w.keep(err)
+			}
+			return &boundedConn{Conn: conn, wire: w, left: largest + largest/8}, w.keep(nil)
 		},
 	}
+}
+
+// A boundedConn ends with an error where an answer, and what TLS and HTTP need
+// to carry it, gets too long.
+type boundedConn struct {
+	net.Conn
+	wire *wire
+	left int64
+}
+
+// Read implements io.Reader.
+func (b *boundedConn) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, b.wire.keep(errTooLong)
+	}
+	n, err := b.Conn.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 // openVendor opens bmclib with one of its drivers. It makes all of them, which
@@ -76,16 +112,21 @@ func (c *Controller) openVendor(ctx context.Context, t Target) (*vendorLine, err
 	if t.Driver.Web() && t.Pin == "" {
 		return nil, ErrNotProbed
 	}
-	host, port, err := t.at(t.Ports.HTTPS, httpsPort)
+	own, usual := t.Ports.HTTPS, httpsPort
+	if t.Driver == fleet.DriverAMT { // whose driver has a network of its own, in clear
+		own, usual = 0, amtPort
+	}
+	host, port, err := t.at(own, usual)
 	if err != nil {
 		return nil, err
 	}
 	w := &wire{guardian: guardianOf(t)}
-	client := &http.Client{Timeout: c.timeout(t), Transport: w.transport(c.o.Dial, net.JoinHostPort(host, strconv.Itoa(port)))}
+	client := w.client(c.o.Dial, net.JoinHostPort(host, strconv.Itoa(port)), c.timeout(t))
 	facade := bmclib.NewClient(host, t.Username, string(t.Password), bmclib.WithLogger(logr.Discard()), bmclib.WithHTTPClient(client),
-		bmclib.WithPerProviderTimeout(c.timeout(t)), bmclib.WithAsrockrackPort(strconv.Itoa(port)), bmclib.WithDellRedfishUseBasicAuth(t.BasicAuth))
+		bmclib.WithPerProviderTimeout(c.timeout(t)), bmclib.WithAsrockrackPort(strconv.Itoa(port)), bmclib.WithDellRedfishUseBasicAuth(t.BasicAuth),
+		bmclib.WithIntelAMTPort(uint32(port))) //nolint:gosec // a port
 	facade.Registry.Drivers = slices.DeleteFunc(facade.Registry.Drivers, func(d *registrar.Driver) bool { return d.Name != vendors[t.Driver] })
-	l := &vendorLine{c: c, target: t, facade: facade, wire: w}
+	l := &vendorLine{c: c, target: t, facade: facade, wire: w, called: time.Now()}
 	if err := facade.Open(ctx); err != nil {
 		return nil, l.failure(err)
 	}
@@ -99,6 +140,7 @@ func (l *vendorLine) failure(err error) error {
 	below := l.wire.last
 	l.wire.mu.Unlock()
 	text := err.Error()
+	full := strings.Contains(text, "SessionLimitExceeded") || strings.Contains(text, "RAC0218")
 	if l.target.Password != "" {
 		text = strings.ReplaceAll(text, string(l.target.Password), hidden)
 	}
@@ -107,17 +149,20 @@ func (l *vendorLine) failure(err error) error {
 	switch {
 	case below != nil:
 		return below
+	case full:
+		return fmt.Errorf("%w (%s)", ErrSessions, text)
 	case strings.Contains(text, "401") || strings.Contains(text, "nauthorized"):
 		return fmt.Errorf("%w (%s)", ErrLogin, text)
 	case strings.Contains(text, "not compatible") || errors.Is(err, bmclibErrs.ErrIncompatibleProvider):
 		return fmt.Errorf("%w: its driver does not know this BMC (%s)", ErrUnsupported, text)
-	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "Client.Timeout"):
+	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "Client.Timeout") || time.Since(l.called) >= l.c.timeout(l.target):
 		return fmt.Errorf("%w (%s)", ErrHangs, text)
 	}
 	return fmt.Errorf("%w (%s)", ErrRejected, text)
 }
 
 func (l *vendorLine) power(ctx context.Context) (fleet.PowerState, error) {
+	l.called = time.Now()
 	said, err := l.facade.GetPowerState(ctx)
 	if err != nil {
 		return fleet.PowerIsUnknown, l.failure(err)
@@ -129,6 +174,7 @@ func (l *vendorLine) power(ctx context.Context) (fleet.PowerState, error) {
 // and on, and takes nine seconds where ours sees what happens.
 func (l *vendorLine) order(ctx context.Context, a action) error {
 	var err error
+	l.called = time.Now()
 	switch a {
 	case turnOn, turnOff, softOff:
 		_, err = l.facade.SetPowerState(ctx, string(a))
@@ -165,6 +211,7 @@ func (l *vendorLine) setBoot(ctx context.Context, b Boot) error {
 		if b.Device != PXE || !b.Once {
 			return fmt.Errorf("%w: AMT boots from the network, once, and nothing else", ErrUnsupported)
 		}
+		l.called = time.Now()
 		if _, err := l.facade.SetBootDevice(ctx, string(PXE), false, b.Mode != BIOS); err != nil {
 			return l.failure(err)
 		}

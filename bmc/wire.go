@@ -62,10 +62,12 @@ func isIPMI(b []byte) bool {
 }
 
 // An ear is a connection that remembers the last datagram that came in, and
-// passes over those that go-ipmi would panic at.
+// passes over those that are not the BMC's, and those that go-ipmi would panic
+// at.
 type ear struct {
 	net.Conn
 	client *client.Client // nil: nobody reads what comes in yet
+	filter filter
 	mu     sync.Mutex
 	last   []byte
 }
@@ -83,12 +85,20 @@ func (e *ear) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// readable tries whether go-ipmi can read a datagram. Anybody can send one in a
-// BMC's name, and what does not decrypt makes the library panic, in a goroutine
-// of its own.
+// Write sends a datagram.
+func (e *ear) Write(b []byte) (int, error) {
+	e.filter.sent(b)
+	return e.Conn.Write(b)
+}
+
+// readable tries whether a datagram is the BMC's, and go-ipmi can read it: what
+// does not decrypt makes the library panic, in a goroutine of its own.
 func (e *ear) readable(b []byte) (yes bool) {
 	if e.client == nil {
 		return true
+	}
+	if !e.filter.passes(b) {
+		return false
 	}
 	defer func() { yes = recover() == nil }()
 	_ = e.client.ParseRmcpResponse(context.Background(), b, types.Command{}, nothing{}) // whoever waits for it will see what is wrong

@@ -56,8 +56,8 @@ func (f *feed) run(ctx context.Context) {
 		if time.Since(began) > mostRetry {
 			pause = f.hub.o.Retry
 		}
-		if c := fleet.CodeOf(err); c == "E-SOL-TAKEN" || c == "E-SOL-HELD" {
-			pause = mostRetry // whoever has it has a reason
+		if c := fleet.CodeOf(err); c == "E-SOL-TAKEN" || c == "E-SOL-HELD" || fleet.KindOf(err) == fleet.Denied {
+			pause = mostRetry // whoever has it, or does not let us in, has a reason
 		}
 		f.fail(err, pause)
 		if !f.rest(ctx, pause) {

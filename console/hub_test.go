@@ -251,6 +251,7 @@ func TestAConsoleThatNobodyNeedsIsGivenBack(t *testing.T) {
 func TestALostConsoleIsOpenedAgain(t *testing.T) {
 	unreachable := &fleet.Error{Kind: fleet.Unreachable, Code: "E-BMC-TIMEOUT", Op: "follow", Err: errors.New("silent")}
 	taken := &fleet.Error{Kind: fleet.Conflict, Code: "E-SOL-TAKEN", Op: "follow", Err: errors.New("taken")}
+	denied := &fleet.Error{Kind: fleet.Denied, Code: "E-BMC-LOGIN", Op: "follow", Err: errors.New("denied")}
 	tests := map[string]struct {
 		lost  error
 		after time.Duration
@@ -259,6 +260,7 @@ func TestALostConsoleIsOpenedAgain(t *testing.T) {
 		"a BMC that fell silent, soon":          {unreachable, 3 * time.Second, "<follow: silent; trying again in 2s><the console is open again>"},
 		"one that somebody took, after a while": {taken, 61 * time.Second, "<follow: taken; trying again in 1m0s><the console is open again>"},
 		"one that somebody took, not soon":      {taken, 50 * time.Second, "<follow: taken; trying again in 1m0s>"},
+		"one that knows us no more, not soon":   {denied, 50 * time.Second, "<follow: denied; trying again in 1m0s>"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -141,6 +141,7 @@ type picky struct {
 	*ipmi.Client
 	passwords error // what it says to all of them
 	full      bool
+	mute      error
 	away      error
 	set       int
 }
@@ -159,6 +160,9 @@ func (p *picky) GetDeviceID(ctx context.Context) (*app.GetDeviceIDResponse, erro
 func (p *picky) GetUsername(ctx context.Context, slot uint8) (*app.GetUsernameResponse, error) {
 	if p.full {
 		return &app.GetUsernameResponse{Username: "somebody"}, nil
+	}
+	if p.mute != nil {
+		return nil, p.mute
 	}
 	return p.Client.GetUsername(ctx, slot)
 }
@@ -179,6 +183,7 @@ func TestWhatABMCRefusesIsNamed(t *testing.T) {
 		"a password of this shape": {picky{passwords: types.NewResponseError(0xcc, "invalid data field")}, order, fault.BMCShape},
 		"no answer to a password":  {picky{passwords: errors.New("timeout")}, order, fault.BMCRefused},
 		"a full table":             {picky{full: true}, order, fault.BMCFull},
+		"no answer to a name":      {picky{mute: errors.New("timeout")}, order, fault.BMCRefused},
 		"no answer at all":         {picky{away: errors.New("timeout")}, order, fault.BMCAway},
 		"a name that is too long":  {picky{}, api.BMCOrder{Username: "provision-of-rack-1", Password: "x"}, fault.BMCRefused},
 		"no password":              {picky{}, api.BMCOrder{Username: "provision"}, fault.BMCRefused},

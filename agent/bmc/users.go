@@ -40,7 +40,11 @@ func listUsers(ctx context.Context, c Commands, channel uint8) (users, error) {
 			most = min(access.MaxUsersIDCount, mostSlots)
 		}
 		u := user{slot: slot, fixed: slot <= access.FixedNameUseIDsCount, enabled: isEnabled(access)}
-		if name, err := c.GetUsername(ctx, slot); err == nil {
+		name, err := c.GetUsername(ctx, slot)
+		if _, refused := errors.AsType[*types.ResponseError](err); err != nil && !refused {
+			return nil, fail("read user table", err) // the slot may be somebody's
+		}
+		if err == nil {
 			u.name = name.Username // a slot that was never used has none, and some BMCs refuse to say so
 		}
 		all = append(all, u)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -55,7 +56,7 @@ func (x resource) serve(w http.ResponseWriter, r *http.Request, f Faults) error 
 		if err != nil {
 			return err
 		}
-		return show(w, r, o, f)
+		return show(w, r, paged(o, r, f.Page), f)
 	case r.Method == http.MethodPatch && x.patch != nil && !f.NoPatch:
 		return x.servePatch(w, r, f)
 	case r.Method == http.MethodPost && x.post != nil:
@@ -72,6 +73,21 @@ func (x resource) serve(w http.ResponseWriter, r *http.Request, f Faults) error 
 		return nil
 	}
 	return refuse(http.StatusMethodNotAllowed, "OperationNotAllowed", "The HTTP method is not allowed on this resource.")
+}
+
+// paged is the part of a collection that is asked for, and where the next one is.
+func paged(o object, r *http.Request, most int) object {
+	members, _ := o["Members"].([]any)
+	if most <= 0 || len(members) == 0 {
+		return o
+	}
+	skip, _ := strconv.Atoi(r.URL.Query().Get("$skip"))
+	rest := members[max(0, min(skip, len(members))):]
+	if len(rest) > most {
+		o["Members@odata.nextLink"] = r.URL.Path + "?$skip=" + strconv.Itoa(skip+most)
+	}
+	o["Members"] = rest[:min(len(rest), most)]
+	return o
 }
 
 func (x resource) allow() string {

@@ -43,13 +43,16 @@ type Faults struct {
 	NoTasks     bool          `json:"no_tasks,omitempty"`     // tasks are neither listed nor named
 
 	// What there is.
-	BasicOnly  bool `json:"basic_only,omitempty"` // no sessions
-	NoBasic    bool `json:"no_basic,omitempty"`   // sessions only
-	Sessions   int  `json:"sessions,omitempty"`   // no more than this many; those of iDRAC are 8
-	NoLogin    bool `json:"no_login,omitempty"`   // a new session is answered with 500
-	NewOnly    bool `json:"new_only,omitempty"`   // the chassis has sensors and subsystems only: neither Thermal nor Power
+	BasicOnly  bool `json:"basic_only,omitempty"`  // no sessions
+	NoBasic    bool `json:"no_basic,omitempty"`    // sessions only
+	Sessions   int  `json:"sessions,omitempty"`    // no more than this many; those of iDRAC are 8
+	NoLogin    bool `json:"no_login,omitempty"`    // a new session is answered with 500
+	NoLocation bool `json:"no_location,omitempty"` // a new session says in its body alone where it is
+	NewOnly    bool `json:"new_only,omitempty"`    // the chassis has sensors and subsystems only: neither Thermal nor Power
 	NoLogs     bool `json:"no_logs,omitempty"`
+	LogSticks  bool `json:"log_sticks,omitempty"` // to clear the log is answered with 204, and then it cannot be read
 	NoAccounts bool `json:"no_accounts,omitempty"`
+	Page       int  `json:"page,omitempty"` // a collection is shown so many members at a time
 
 	// Accounts.
 	NoNewAccounts bool `json:"no_new_accounts,omitempty"` // none can be made: neither by POST nor in a slot
@@ -151,8 +154,8 @@ func trickle(w http.ResponseWriter, r *http.Request, stop <-chan struct{}) {
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-t.C:
-		case <-r.Context().Done():
-			return
+		case <-r.Context().Done(): // who gives up is not to find an end all the same
+			panic(http.ErrAbortHandler)
 		case <-stop:
 			return
 		}

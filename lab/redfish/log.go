@@ -24,11 +24,21 @@ func (s *Service) logResources() map[string]resource {
 			return list(p, "LogServiceCollection", "Log Services", []string{p + "/" + name})
 		})}
 		all[at+"/"+name] = resource{get: s.logged(func(r *http.Request) object { return s.showLog(r.URL.Path, name) })}
-		all[at+"/"+name+"/Entries"] = resource{get: s.logged(func(r *http.Request) object { return s.showEntries(r.URL.Path) })}
+		all[at+"/"+name+"/Entries"] = resource{get: s.readLog}
 		all[at+"/"+name+"/Entries/{entry}"] = resource{get: s.showEntry}
 		all[at+"/"+name+"/Actions/LogService.ClearLog"] = resource{post: s.clearLog}
 	}
 	return all
+}
+
+func (s *Service) readLog(r *http.Request) (object, error) {
+	s.mu.Lock()
+	stuck := s.stuck
+	s.mu.Unlock()
+	if stuck {
+		return nil, refuse(http.StatusInternalServerError, "InternalError", "The request failed due to an internal service error.")
+	}
+	return s.logged(func(r *http.Request) object { return s.showEntries(r.URL.Path) })(r)
 }
 
 // logged is what only those services have that have logs.
@@ -100,7 +110,11 @@ func (s *Service) clearLog(w http.ResponseWriter, r *http.Request, _ object) err
 		return err
 	}
 	s.mu.Lock()
-	s.entries = nil
+	if s.faults.LogSticks {
+		s.stuck = true
+	} else {
+		s.entries = nil
+	}
 	s.mu.Unlock()
 	w.WriteHeader(http.StatusNoContent)
 	return nil

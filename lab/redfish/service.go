@@ -25,10 +25,11 @@ type Options struct {
 	Expired  bool   // the first account's password has to be changed before anything else
 	Policy   Policy
 
-	Vendor   string // "Contoso"
-	Product  string // of the service: "BMC 3000"
-	Firmware string // version of the BMC's own firmware: "1.0"
-	Manager  string // id of the manager: "BMC"
+	Vendor   string   // "Contoso"
+	Product  string   // of the service: "BMC 3000"
+	Firmware string   // version of the BMC's own firmware: "1.0"
+	Manager  string   // id of the manager: "BMC"
+	Parts    []string // more components with firmware
 	Task     time.Duration
 	// Fetch gets the image that a machine shall have in its drive, for
 	// Machine.Insert; when nil, URLs are handed on as they are.
@@ -75,6 +76,7 @@ type Service struct {
 	serial   int                // of sessions, accounts, tasks, log entries
 	tasks    []*task
 	firmware []*component
+	stuck    bool // the log
 	entries  []*entry
 	protocol map[string]any // what PATCH of the network protocol has set
 	leaf     *tls.Certificate
@@ -118,6 +120,9 @@ func New(o Options) *Service {
 		s.systems = append(s.systems, newSystem(sys, i))
 	}
 	s.firmware = []*component{{id: "BMC", version: o.Firmware}, {id: "BIOS", version: s.systems[0].BIOS}}
+	for _, id := range o.Parts {
+		s.firmware = append(s.firmware, &component{id: id, version: "1.0"})
+	}
 	s.prepareAccounts()
 	s.record("OK", "The BMC has started.")
 	s.mux = http.NewServeMux()

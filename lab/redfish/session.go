@@ -111,7 +111,9 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request, in object) error
 	it := &session{id: strconv.Itoa(s.serial), token: rand.Text(), user: user, used: time.Now()}
 	s.sessions[it.id] = it
 	w.Header().Set("X-Auth-Token", it.token)
-	w.Header().Set("Location", sessions+"/"+it.id)
+	if !s.faults.NoLocation {
+		w.Header().Set("Location", sessions+"/"+it.id)
+	}
 	o := it.show()
 	if owing != nil && owing.expired {
 		o["@Message.ExtendedInfo"] = []any{s.mustChange(owing).extended()}
