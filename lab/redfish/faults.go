@@ -146,15 +146,15 @@ func trickle(w http.ResponseWriter, r *http.Request, stop <-chan struct{}) {
 	defer t.Stop()
 	for range most {
 		if _, err := io.WriteString(w, " "); err != nil {
-			return
+			breakOff()
 		}
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-t.C:
 		case <-r.Context().Done():
-			return
+			breakOff()
 		case <-stop:
-			return
+			breakOff()
 		}
 	}
 }
