@@ -48,6 +48,14 @@ func (c *bmcChecks) begin(id fleet.NodeID, power bool) *bmcCheck {
 	return it
 }
 
+// switches reports whether a check is under way that switches the node.
+func (c *bmcChecks) switches(id fleet.NodeID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.of[id]
+	return last != nil && last.report.Running && last.report.Power
+}
+
 func (c *bmcChecks) end(it *bmcCheck, r fleet.BMCCheck, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,12 +87,10 @@ func (e *Engine) CheckBMC(_ context.Context, actor, ref string, power bool) (fle
 		return fleet.BMCCheck{}, withoutBMC(n, "check BMC")
 	case n.BMC.Via() == "" || n.BMC.Via().Web() && n.BMC.Pin == "":
 		return fleet.BMCCheck{}, checkError(n, fleet.CodeBMCNotProbed, errors.New("nobody has looked at it yet"), "look at it: provision bmc probe "+n.Title())
-	case n.Run != "":
-		return fleet.BMCCheck{}, checkError(n, "E-RUN-ACTIVE", fmt.Errorf("run %s works on it", n.Run), "wait for the run: provision runs watch "+string(n.Run))
 	}
-	it := e.checks.begin(n.ID, power)
-	if it == nil {
-		return fleet.BMCCheck{}, checkError(n, fleet.CodeBMCBusy, errors.New("it is being checked already"), "wait until that check is over")
+	it, err := e.beginCheck(n, power)
+	if err != nil {
+		return fleet.BMCCheck{}, err
 	}
 	report := it.report
 	e.runs.Go(func() { //nolint:contextcheck // the check goes on when who asked for it has left
@@ -97,6 +103,20 @@ func (e *Engine) CheckBMC(_ context.Context, actor, ref string, power bool) (fle
 		e.checks.end(it, found, err)
 	})
 	return report, nil
+}
+
+// beginCheck takes the node for a check, or says why not.
+func (e *Engine) beginCheck(n fleet.Node, power bool) (it *bmcCheck, err error) {
+	run, other := e.takeInHand(n.ID, func() { it = e.checks.begin(n.ID, power) })
+	switch {
+	case run != "":
+		return nil, checkError(n, "E-RUN-ACTIVE", fmt.Errorf("run %s works on it", run), "wait for the run: provision runs watch "+string(run))
+	case other != "":
+		return nil, checkError(n, fleet.CodeBMCBusy, errors.New(other), "wait until that is over: provision nodes show "+n.Title())
+	case it == nil:
+		return nil, checkError(n, fleet.CodeBMCBusy, errors.New("it is being checked already"), "wait until that check is over")
+	}
+	return it, nil
 }
 
 func checkError(n fleet.Node, code fleet.Code, err error, hint string) error {

@@ -17,10 +17,11 @@ type enrolments struct {
 	mu   sync.Mutex
 	busy map[fleet.NodeID]bool
 	boot map[fleet.NodeID]string
+	over map[fleet.NodeID]chan struct{} // of changes that no ramdisk has asked for
 }
 
 func newEnrolments() *enrolments {
-	return &enrolments{busy: map[fleet.NodeID]bool{}, boot: map[fleet.NodeID]string{}}
+	return &enrolments{busy: map[fleet.NodeID]bool{}, boot: map[fleet.NodeID]string{}, over: map[fleet.NodeID]chan struct{}{}}
 }
 
 // begin reports whether nobody changes the node's BMC now, and holds it.
@@ -31,7 +32,17 @@ func (s *enrolments) begin(id fleet.NodeID) bool {
 		return false
 	}
 	s.busy[id] = true
+	s.over[id] = make(chan struct{})
 	return true
+}
+
+// change returns what is closed when the account of the node's BMC is not being
+// changed any more; nil when it is not now. A ramdisk that has asked for an account
+// gets it beside a run.
+func (s *enrolments) change(id fleet.NodeID) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over[id]
 }
 
 // changes reports whether somebody changes the node's BMC: its machine is not
@@ -46,6 +57,10 @@ func (s *enrolments) end(id fleet.NodeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.busy, id)
+	if over := s.over[id]; over != nil {
+		close(over)
+		delete(s.over, id)
+	}
 }
 
 // turn reports whether this boot of the node's ramdisk has not had its turn

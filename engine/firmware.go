@@ -55,6 +55,13 @@ func (u *updates) begin(id fleet.NodeID, changes []fleet.FirmwareChange) bool {
 	return true
 }
 
+// under reports whether the node's firmware is being updated.
+func (u *updates) under(id fleet.NodeID) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.busy[id]
+}
+
 // end lets go of the node. What waited behind one that failed is not done, nor is
 // one that nobody follows any more.
 func (u *updates) end(id fleet.NodeID) {
@@ -147,15 +154,21 @@ func (e *Engine) mayUpdate(n fleet.Node, changes []fleet.FirmwareChange, o fleet
 			return err
 		}
 	}
+	begun := false
 	missing := slices.IndexFunc(changes, func(c fleet.FirmwareChange) bool { return c.Missing })
 	switch {
 	case e.Updater == nil:
 		return withoutBMC(n, op)
-	case n.Run != "":
-		return bad("E-RUN-ACTIVE", "wait for the run: provision runs watch "+string(n.Run), fmt.Errorf("run %s works on it", n.Run))
 	case missing >= 0:
 		return lacksComponent(n, changes[missing])
-	case !e.updates.begin(n.ID, changes):
+	}
+	run, other := e.takeInHand(n.ID, func() { begun = e.updates.begin(n.ID, changes) })
+	switch {
+	case run != "":
+		return bad("E-RUN-ACTIVE", "wait for the run: provision runs watch "+string(run), fmt.Errorf("run %s works on it", run))
+	case other != "":
+		return bad(fleet.CodeBMCBusy, "see how far it is: provision bmc update --dry-run "+n.Title()+"; provision nodes show "+n.Title(), errors.New(other))
+	case !begun:
 		return bad(fleet.CodeBMCBusy, "see how far it is: provision bmc update --dry-run "+n.Title(), errors.New("its firmware is being updated already"))
 	}
 	return nil

@@ -21,7 +21,8 @@ func (e *Engine) Plan(_ context.Context, name fleet.PoolName) (fleet.Plan, error
 	if err != nil {
 		return fleet.Plan{}, err
 	}
-	p := planPool(pool, prof, img, e.Nodes())
+	nodes := e.Nodes()
+	p := planPool(pool, prof, img, nodes, e.allInHand(nodes))
 	for i, it := range p.Items {
 		if n, ok := e.world.node(it.Node); ok && (it.Class == fleet.Add || it.Class == fleet.Replace) {
 			p.Items[i].Before = e.before(pool, n)
@@ -43,8 +44,9 @@ func (e *Engine) activeRun(pool fleet.PoolName) (fleet.Run, bool) {
 }
 
 // planPool compares what is declared with what is there. It is pure: the same
-// pool and nodes give the same plan, whatever their order.
-func planPool(pool fleet.Pool, prof fleet.Profile, img fleet.Image, nodes []fleet.Node) fleet.Plan {
+// pool and nodes give the same plan, whatever their order. What is done to a node
+// by hand comes with the reason that it is left alone for.
+func planPool(pool fleet.Pool, prof fleet.Profile, img fleet.Image, nodes []fleet.Node, inHand map[fleet.NodeID]string) fleet.Plan {
 	p := fleet.Plan{Pool: pool.Name, Image: img}
 	taken := map[string]bool{}
 	var mine []fleet.Node
@@ -59,6 +61,9 @@ func planPool(pool fleet.Pool, prof fleet.Profile, img fleet.Image, nodes []flee
 	})
 	for _, n := range mine {
 		it := planNode(n, prof, img)
+		if why := inHand[n.ID]; why != "" && it.Class.Changes() {
+			it = fleet.PlanItem{Class: fleet.Skip, Reason: why + ": plan again when that is over"}
+		}
 		it.Node, it.Title, it.Name, it.Role = n.ID, n.Title(), n.Name, n.Role
 		if it.Name == "" && it.Class.Changes() {
 			it.Name = freeName(pool.Name, taken)

@@ -54,7 +54,11 @@ func (u *updating) carryOn(ctx context.Context) error {
 		}
 		fallthrough
 	case fleet.JobInstalled:
-		if u.shown(ctx) {
+		shown, err := u.shown(ctx)
+		if err != nil {
+			return err
+		}
+		if shown {
 			return u.keep(ctx, fleet.FirmwareJob{})
 		}
 		if err := u.restart(ctx); err != nil {
@@ -147,15 +151,31 @@ func (u *updating) reach(ctx context.Context, s fleet.JobStage) error {
 	return u.keep(ctx, u.job)
 }
 
-// shown looks whether the machine shows the version, as soon as its BMC answers.
-func (u *updating) shown(ctx context.Context) bool {
-	shown := false
-	_ = u.e.keepAsking(ctx, silentWithin, func(ctx context.Context) (over bool) {
-		yes, err := u.e.hasVersion(ctx, u.node, u.job.FirmwareChange)
-		shown = yes
-		return err == nil
+// shown looks whether the machine shows the version, as soon as its BMC answers:
+// it may be restarting after its own update, or have others to talk to. While it
+// has not said what the machine has, there is no reason to restart the machine.
+func (u *updating) shown(ctx context.Context) (shown bool, err error) {
+	c := u.job.FirmwareChange
+	last := errors.New("no answer")
+	err = u.e.keepAsking(ctx, silentWithin, func(ctx context.Context) (over bool) {
+		yes, err := u.e.hasVersion(ctx, u.node, c)
+		if err == nil {
+			shown = yes
+			return true
+		}
+		if ctx.Err() == nil {
+			last = err
+		}
+		return false
 	})
-	return shown
+	if !errors.Is(err, errAskedInVain) {
+		return shown, err
+	}
+	return false, &fleet.Error{
+		Kind: fleet.Unreachable, Code: cmp.Or(fleet.CodeOf(last), fleet.CodeBMCTimeout), Op: "update firmware", On: "node " + u.node.Title(),
+		Err:  fmt.Errorf("%s %s is installed, and the BMC has not said for %s what it has now, so the machine was not restarted: %w", c.Component, c.Want, silentWithin, last),
+		Hint: "when the BMC answers again, repeat it: provision bmc update " + u.node.Title(),
+	}
 }
 
 // await waits until the machine shows the version.
@@ -167,7 +187,7 @@ func (u *updating) await(ctx context.Context, most time.Duration) error {
 		if err == nil {
 			last = "another version"
 		}
-		return yes
+		return err == nil && yes
 	})
 	if !errors.Is(err, errAskedInVain) {
 		return err

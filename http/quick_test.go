@@ -166,7 +166,8 @@ func TestManyRequestsMayComeAtOnce(t *testing.T) {
 // A connection is counted once, on whatever side of the door it is, and not
 // any more when it has ended: so many fit in, time and again.
 func TestTheDoorLeavesNoConnectionBehind(t *testing.T) {
-	addr, s := serveFew(t, connsPerAddr, connsInAll)
+	l, s := serveFew(t, connsPerAddr, connsInAll)
+	addr := l.Addr().String()
 	for round := range 3 {
 		var conns []net.Conn
 		for i := range connsPerAddr {

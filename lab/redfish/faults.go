@@ -149,15 +149,15 @@ func trickle(w http.ResponseWriter, r *http.Request, stop <-chan struct{}) {
 	defer t.Stop()
 	for range most {
 		if _, err := io.WriteString(w, " "); err != nil {
-			return
+			breakOff()
 		}
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-t.C:
-		case <-r.Context().Done(): // who gives up is not to find an end all the same
-			panic(http.ErrAbortHandler)
+		case <-r.Context().Done():
+			breakOff()
 		case <-stop:
-			return
+			breakOff()
 		}
 	}
 }

@@ -229,10 +229,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.count(func(c *Counts) { c.Requests++ })
 	if f.Hangs {
 		s.wait(r, 0)
-		return
+		breakOff()
 	}
 	if f.Delay > 0 && !s.wait(r, f.Delay) {
-		return
+		breakOff()
 	}
 	if s.tooSoon(r.RemoteAddr, f.Rest) {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -251,6 +251,11 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mux.ServeHTTP(w, r)
 	}
 }
+
+// breakOff ends a conversation without an answer, or in the middle of one. Who
+// just returned would end it well: a client that says that it hangs up, and does
+// so a moment later, would take that for all of the answer.
+func breakOff() { panic(http.ErrAbortHandler) }
 
 // wait waits, for ever when d is 0, and reports whether the client is still
 // there.

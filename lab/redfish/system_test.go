@@ -1,7 +1,10 @@
 package redfish_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -205,6 +208,41 @@ func TestAWireThatMisbehaves(t *testing.T) {
 			_, b, err := c.try(ctx, "GET", sys, nil)
 			if err == nil && strings.Contains(string(b), "PowerState\":\"O") {
 				t.Errorf("it answers as it should: %q", b)
+			}
+		})
+	}
+}
+
+// Who hangs up says so first, and may read on for a moment.
+func TestWhatHasNoEndIsNotEndedForWhoHangsUp(t *testing.T) {
+	faults := map[string]redfish.Faults{
+		"it does not answer":                {Hangs: true},
+		"it answers too late":               {Delay: time.Minute},
+		"it sends JSON a byte now and then": {Garbage: redfish.Trickle},
+	}
+	for name, f := range faults {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, _ := memory(t, f)
+			d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // it is what is tested
+			conn, err := d.DialContext(t.Context(), "tcp", c.v.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, "GET "+sys+" HTTP/1.1\r\nHost: bmc\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.(*tls.Conn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				return // none
+			}
+			defer answer.Body.Close()
+			if b, err := io.ReadAll(answer.Body); err == nil {
+				t.Errorf("it answered %s, and %q", answer.Status, b)
 			}
 		})
 	}
