@@ -323,7 +323,8 @@ func (b *book) leaseByAddr(a netip.Addr) (fleet.Lease, bool) {
 	return l.lease(p), true
 }
 
-// gave reports whether somebody has a lease of an address, or had it last.
+// gave reports whether somebody has a lease of an address, or had it last: some
+// firmware gives it back before what it has loaded goes on.
 func (b *book) gave(a netip.Addr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -332,7 +333,7 @@ func (b *book) gave(a netip.Addr) bool {
 		return false
 	}
 	p := l.at(a)
-	return p != nil && p.lease.state == leaseBound
+	return p != nil && (p.lease.state == leaseBound || p.lease.state == leaseReleased)
 }
 
 // holds reports whether a place has a lease that holds it now.

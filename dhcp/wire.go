@@ -112,10 +112,16 @@ func parseARP(b []byte) (v voice, ok bool) {
 // parseEcho returns who answers an echo request that has our id.
 func parseEcho(b []byte, id uint16, from netip.Addr) (v voice, ok bool) {
 	const head = 8
-	if len(b) != head+len(v.nonce) || b[0] != byte(ipv4.ICMPTypeEchoReply) || b[1] != 0 || binary.BigEndian.Uint16(b[4:]) != id {
+	if len(b) != head+len(v.nonce) || !isOurs(b, id) {
 		return voice{}, false
 	}
 	return voice{addr: from, nonce: nonce(b[head:]), seq: int(binary.BigEndian.Uint16(b[6:]))}, from.IsValid()
+}
+
+// isOurs reports whether an ICMP message is a reply to an echo request of ours:
+// whoever pings from this host gets others, which we hear too.
+func isOurs(b []byte, id uint16) bool {
+	return len(b) >= 8 && b[0] == byte(ipv4.ICMPTypeEchoReply) && b[1] == 0 && binary.BigEndian.Uint16(b[4:]) == id
 }
 
 // ask asks once. What cannot be sent is as if nobody had answered.
@@ -157,11 +163,12 @@ func (w *wire) listen(ctx context.Context, forged *atomic.Int64) {
 			continue
 		}
 		v, ok := parseEcho(b[:n], w.id, addrOf(ip.IP.To4()))
-		if !ok {
+		switch {
+		case ok:
+			w.tell(ctx, v)
+		case isOurs(b[:n], w.id):
 			forged.Add(1)
-			continue
 		}
-		w.tell(ctx, v)
 	}
 	<-done
 }

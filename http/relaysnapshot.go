@@ -146,7 +146,11 @@ func (s *Server) addrsAt(relay fleet.Relay, n fleet.Node) (addrs [2]netip.Addr) 
 	if s.o.Held == nil {
 		return addrs
 	}
-	for _, a := range s.o.Held.AddrsOf(append([]fleet.MAC{n.MAC}, n.MACs...)...) {
+	macs := n.MACs // all of its cards, as a rule
+	if !slices.Contains(macs, n.MAC) {
+		macs = append([]fleet.MAC{n.MAC}, macs...)
+	}
+	for _, a := range s.o.Held.AddrsOf(macs...) {
 		switch {
 		case !s.speaksFor(relay, a):
 		case !addrs[0].IsValid():

@@ -80,7 +80,7 @@ func takeLeasesBack(tx *gorm.DB) error {
 		return err
 	}
 	if waiting > 0 {
-		return leasesLeft(tx, "0003-relays", "end provision with an orderly stop, which brings them in, or ", fmt.Errorf("%d journals have leases that are not in it yet", waiting))
+		return leasesLeft(tx, "0003-relays", "end provision with an orderly stop, which brings them in if they are few, or ", fmt.Errorf("%d journals have leases that are not in it yet", waiting))
 	}
 	rows, err := tx.Raw(selectLeases + " ORDER BY expires DESC, addr").Rows()
 	if err != nil {

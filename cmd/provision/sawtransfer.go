@@ -57,7 +57,9 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	switch {
 	case t.Stalled():
 		phase = fleet.PhaseDHCP
-		defer w.stalled(lease.MAC, t.Block)
+		if t.Proved {
+			defer w.stalled(lease.MAC, t.Block)
+		}
 	case t.Probed(), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrInvalid):
 		return // loaders ask for much that need not be there
 	case slices.Contains([]string{".ipxe", ".cfg"}, path.Ext(t.Name)) && t.Err == nil:

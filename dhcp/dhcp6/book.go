@@ -328,7 +328,11 @@ func (b *book) gave(a netip.Addr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.ledgerOf(a)
-	return l != nil && l.byAddr[a] != nil && l.byAddr[a].lease.State == fleet.LeaseBound
+	if l == nil || l.byAddr[a] == nil {
+		return false
+	}
+	state := l.byAddr[a].lease.State
+	return state == fleet.LeaseBound || state == fleet.LeaseReleased
 }
 
 func leaseTime(n fleet.Subnet, known bool) time.Duration {

@@ -48,9 +48,10 @@ func httpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 
 // scriptSection measures the scripts of machines beside nginx with one file of
 // their size. The machines are nodes that the program knows, each at the address
-// that it leases it, with a connection of its own. Those that have a system boot
-// it. Those that are new boot the agent, each with a ticket of its own, which is
-// a thing that no file can do.
+// that it leases it. Those that have a system boot it: 64 of them, over
+// connections that are kept, and all of a hall, each with a connection of its own
+// and a fact in its timeline. Those that are new boot the agent, each with a
+// ticket of its own, too.
 func scriptSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 	var all []figure.Figure
 	for _, kind := range []struct {
@@ -62,7 +63,8 @@ func scriptSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 		rate  string // aims
 		cpu   string
 	}{
-		{"script", "boot scripts of nodes", fleet.Active, askedByOne, "boots it from disk", ">=1x", "<=1.15x"},
+		{"script", "boot scripts of nodes", fleet.Active, 0, "boots it from disk", ">=1x", "<=1.15x"},
+		{"script-each", "boot scripts of a hall's nodes, a connection each", fleet.Active, askedByOne, "boots it from disk", "", ""},
 		{"script-ticket", "boot scripts with a ticket each", fleet.Discovered, askedByOne, "provision.ticket=", "", ""},
 	} {
 		nodes, err := b.hall(ctx, kind.state)

@@ -19,12 +19,16 @@ type line struct {
 	at   int // in loop.lines.list
 }
 
-// A switchboard counts lines. Where there are as many as we can afford,
-// transfers share them, and the port is one of hundreds still.
+// A switchboard counts lines. Where there are as many as may be, transfers share
+// them, and the port is one of many still. A thousand sockets cost more than
+// twice as much as a few, as the kernel takes and brings packets of one socket
+// many at a time.
 type switchboard struct {
 	most int64
 	open atomic.Int64
 }
+
+const mostLines = 128
 
 // plug opens a line; nil when there are as many as may be, or the system gives
 // no more.
@@ -86,8 +90,21 @@ func (l *loop) watch(fd int) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})) //nolint:gosec // descriptors are small
 }
 
+// share opens a line that stays: for transfers that get none of their own,
+// however many there are at our other addresses.
+func (l *loop) share(where site) error {
+	fd, port, err := where.openLine()
+	if err != nil {
+		return err
+	}
+	l.server.lines.open.Add(1)
+	n := &line{fd: fd, port: port, uses: 1}
+	l.lines.add(n)
+	return l.watch(fd)
+}
+
 // connect puts a transfer on a line: the one that was opened for it, or if
-// that is nil, one that others have as well. Without any there is no transfer.
+// that is nil, one that others have as well.
 func (l *loop) connect(t *transfer, own *line) bool {
 	switch {
 	case l.ask != nil: // all goes over the port of requests
@@ -105,6 +122,9 @@ func (l *loop) connect(t *transfer, own *line) bool {
 	}
 	own.uses++
 	t.line = own
+	if l.ask == nil && own.uses == 1 {
+		t.restart = false // a late ERROR of the one before does not come to a port of its own
+	}
 	return true
 }
 

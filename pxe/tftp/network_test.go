@@ -437,11 +437,19 @@ func TestAnACKStormIsNotAnsweredAndKeepsNobodyWaiting(t *testing.T) {
 // Requests and ERRORs come to different ports of ours, and a busy server may
 // read the later one first.
 func TestALateErrorEndsNotTheTransferThatCameAfter(t *testing.T) {
+	for name, single := range map[string]bool{"each at a port of its own": false, "at one port": true} {
+		t.Run(name, func(t *testing.T) { lateError(t, single) })
+	}
+}
+
+func lateError(t *testing.T, single bool) {
+	t.Helper()
 	want := noise(600)
-	s, at := serveAt(t, "udp4", "127.0.0.1:0", Options{Open: holding(map[string][]byte{"f": want})})
+	s, at := serveAt(t, "udp4", "127.0.0.1:0", Options{Open: holding(map[string][]byte{"f": want}), SinglePort: single})
 	r := newReader(t, "127.0.0.1:0", at)
 	r.send([]byte("\x00\x01f\x00octet\x00tsize\x000\x00"))
-	if _, from := receive(t, r.conn); from == nil {
+	_, before := receive(t, r.conn)
+	if before == nil {
 		t.Fatal("no answer to the question for its size")
 	}
 	r.send([]byte("\x00\x01f\x00octet\x00blksize\x001024\x00"))
@@ -449,11 +457,16 @@ func TestALateErrorEndsNotTheTransferThatCameAfter(t *testing.T) {
 	for !bytes.Contains(b, []byte("blksize")) {
 		b, from = receive(t, r.conn)
 	}
+	if (before.String() == from.String()) != single {
+		t.Errorf("the transfers came from %s and %s", before, from)
+	}
 	late := []byte("\x00\x05\x00\x08enough\x00")
-	if _, err := r.conn.WriteTo(late, from); err != nil {
+	if _, err := r.conn.WriteTo(late, before); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return s.Stats().Stray == 1 }, func() string { return fmt.Sprintf("%+v", s.Stats()) })
+	if single { // else nobody is there any more
+		waitFor(t, func() bool { return s.Stats().Stray == 1 }, func() string { return fmt.Sprintf("%+v", s.Stats()) })
+	}
 	if _, err := r.conn.WriteTo([]byte{0, opACK, 0, 0}, from); err != nil {
 		t.Fatal(err)
 	}

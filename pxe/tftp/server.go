@@ -108,7 +108,7 @@ func New(o Options) (*Server, error) {
 		o.MaxMemory = 64 << 20
 	}
 	some := sixthOfFiles()
-	return &Server{o: o, gate: newGate(o), cache: newCache(o.MaxMemory, some), lines: switchboard{most: int64(some)}}, nil
+	return &Server{o: o, gate: newGate(o), cache: newCache(o.MaxMemory, some), lines: switchboard{most: int64(min(some, mostLines))}}, nil
 }
 
 // sixthOfFiles is how many descriptors lines may have, and as many files that
@@ -207,6 +207,9 @@ func (s *Server) openSenders(ctx context.Context, where site) (loops []*loop, er
 		}
 		l.base = &line{fd: fd, port: port}
 		loops = append(loops, l)
+		if err := l.share(where); err != nil {
+			return loops, err
+		}
 	}
 	return loops, nil
 }

@@ -5,5 +5,6 @@ package tftp
 // longer than it likes. Who only asks for the size does not agree.
 func (t Transfer) Stalled() bool {
 	const dataToo = 2 // packets that are not the same: what was agreed, and a block
-	return t.Err != nil && t.Sent == 0 && t.Block > plainBlock && t.Packets-t.Resent >= dataToo && t.Resent >= dataToo
+	again := dataToo * int64(max(1, t.Window))
+	return t.Err != nil && t.Sent == 0 && t.Block > plainBlock && t.Packets-t.Resent >= dataToo && t.Resent >= again
 }
