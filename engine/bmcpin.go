@@ -96,9 +96,7 @@ func (e *Engine) RenewedPin(id fleet.NodeID, pin string) error {
 
 // remindPins raises again what waits to be accepted: alarms fade.
 func (e *Engine) remindPins() {
-	for _, n := range e.Nodes() {
-		if n.BMC.NewPin != "" {
-			e.Raise(fleet.CodeBMCPin, n.Title(), "BMC "+n.BMC.Address+" shows "+n.BMC.NewPin)
-		}
+	for _, n := range e.nodesThat(func(n fleet.Node) bool { return n.BMC.NewPin != "" }) {
+		e.Raise(fleet.CodeBMCPin, n.Title(), "BMC "+n.BMC.Address+" shows "+n.BMC.NewPin)
 	}
 }

@@ -162,25 +162,12 @@ func (e *Engine) doRounds(ctx context.Context) {
 			if now.Before(rest) {
 				continue
 			}
-			for _, n := range e.rounds.next(e.examinable(), now) {
+			for _, n := range e.rounds.next(e.nodesThat(examinable), now) {
 				asking.Go(func() { e.visit(ctx, n) })
 			}
 			rest = now.Add(50 * time.Since(now)) // looking for them takes a fiftieth of a core at most
 		}
 	}
-}
-
-// examinable returns the nodes whose BMCs can be asked now, in any order: most
-// machines of a large site may have none.
-func (e *Engine) examinable() (some []fleet.Node) {
-	e.world.mu.RLock()
-	defer e.world.mu.RUnlock()
-	for id := range e.world.nodes {
-		if n := e.world.nodes[id]; examinable(n) {
-			some = append(some, n)
-		}
-	}
-	return some
 }
 
 func (e *Engine) visit(ctx context.Context, n fleet.Node) {

@@ -60,6 +60,20 @@ func (e *Engine) Nodes() []fleet.Node {
 	return nodes
 }
 
+// nodesThat returns the nodes of which something is so, in any order. Those of
+// which it is not are neither copied nor sorted: what looks at all nodes every few
+// seconds must not cost more than what it finds.
+func (e *Engine) nodesThat(is func(fleet.Node) bool) (some []fleet.Node) {
+	e.world.mu.RLock()
+	defer e.world.mu.RUnlock()
+	for _, n := range e.world.nodes {
+		if is(n) {
+			some = append(some, n)
+		}
+	}
+	return some
+}
+
 // Site returns the declared world.
 func (e *Engine) Site() fleet.Site {
 	e.world.mu.RLock()
