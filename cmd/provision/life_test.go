@@ -28,21 +28,26 @@ import (
 )
 
 const (
-	lifeMAC      = "52:54:00:00:00:01"
-	lifePassword = "Person4Person4Person4"
-	givenSecret  = "Given1Given1Gvn1"
-	factoryWord  = "Factory2Factory2"
-	wrongWord    = "Wrong3Wrong3Wro3"
+	lifeMAC       = "52:54:00:00:00:01"
+	lifePassword  = "Person4Person4Person4"
+	givenSecret   = "Given1Given1Gvn1"
+	factoryWord   = "Factory2Factory2"
+	wrongWord     = "Wrong3Wrong3Wro3"
+	communityWord = "Community5Commu5"
 )
 
 const lifeSite = `
 stages: [{name: prd}]
 profiles: [{name: docker, image: debian-12}]
-pools: [{name: prd, stage: prd, profile: docker}]
+pools:
+  - {name: prd, stage: prd, profile: docker}
+  - {name: rec, stage: prd, profile: docker, console: record}
 bmc_accounts: [{username: root, password_file: DIR/factory}]
 rules:
-  - {name: ours, match: {mac: "52:54:00"}, pool: prd, approve: true, bmc: {driver: redfish, address: 127.0.0.1, https_port: PORT}}
-  - {name: given, match: {mac: "52:54:01"}, pool: prd, approve: true, bmc: {username: admin, password_file: DIR/given, driver: redfish, address: 127.0.0.1, https_port: PORT}}
+  - {name: ours, match: {mac: "52:54:00"}, pool: prd, approve: true, bmc: {driver: redfish, address: 127.0.0.1, https_port: HTTPS, ipmi_port: NONE}}
+  - {name: given, match: {mac: "52:54:01"}, pool: rec, approve: true, bmc: {driver: ipmi, cipher_suite: 3, username: admin, password_file: DIR/given, address: 127.0.0.1, ipmi_port: IPMI}}
+  - {name: tool, match: {mac: "52:54:02"}, pool: prd, approve: true, bmc: {driver: ipmitool, cipher_suite: 3, username: admin, password_file: DIR/given, address: 127.0.0.1, ipmi_port: IPMI}}
+  - {name: outlets, match: {mac: "52:54:03"}, pool: prd, approve: true, bmc: {driver: pdu, password_file: DIR/community, address: "127.0.0.1:SNMP", pdu: {model: apc, outlets: [1]}}}
 `
 
 // A life is one server's, and what is known of it from outside.
@@ -50,7 +55,11 @@ type life struct {
 	*ownServer
 	bmc     *redfish.Service
 	node    string
-	said    bytes.Buffer // answers of the API, and its events
+	ssh     *simSSH // of that BMC
+	sim     *simBMC
+	pdu     *simPDU
+	given   map[string]string // nodes whose rules give a password, by driver
+	said    bytes.Buffer      // answers of the API, and its events
 	secrets map[string]string
 
 	mu sync.Mutex // for the BMC's requests
@@ -65,12 +74,26 @@ func (l *life) secret(what, text string) {
 	}
 }
 
+// knows reports whether something is such a secret.
+func (l *life) knows(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.secrets[text] != ""
+}
+
 func startLife(t *testing.T) *life {
 	t.Helper()
-	l := &life{secrets: map[string]string{}}
-	site := strings.ReplaceAll(lifeSite, "PORT", l.startBMC(t))
-	l.ownServer = newServer(t, site, "", map[string]string{"factory": factoryWord, "given": givenSecret + "\n", "person": lifePassword + "\n"})
-	for what, text := range map[string]string{"password of a rule": givenSecret, "password that BMCs come with": factoryWord, "password of a person": lifePassword} {
+	l := &life{secrets: map[string]string{}, given: map[string]string{}}
+	l.sim, l.pdu = startSimBMC(t, givenSecret), startSimPDU(t, communityWord)
+	l.ssh = startSimSSH(t, l.knows)
+	site := strings.NewReplacer("HTTPS", l.startBMC(t), "IPMI", l.sim.port, "SNMP", l.pdu.port, "NONE", freeUDPPort(t)).Replace(lifeSite)
+	l.ownServer = newServer(t, site, "bmc: {interval: 10ms}\n", map[string]string{
+		"factory": factoryWord, "given": givenSecret + "\n", "community": communityWord + "\n", "person": lifePassword + "\n",
+	})
+	l.wrapTool(t)
+	for what, text := range map[string]string{
+		"password of a rule": givenSecret, "password that BMCs come with": factoryWord, "password of a person": lifePassword, "community of a PDU": communityWord,
+	} {
 		l.secret(what, text)
 	}
 	l.addUser(t, "ada", "admin", "person")
@@ -144,7 +167,9 @@ func (l *life) serveBMC(service *redfish.Service, w http.ResponseWriter, r *http
 func (l *life) become(user, password string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.bmc = redfish.New(redfish.Options{Username: user, Password: password})
+	l.bmc = redfish.New(redfish.Options{Username: user, Password: password, Systems: []redfish.System{{
+		Machine: &redfish.Memory{}, Console: redfish.Console{Port: l.ssh.port},
+	}}})
 }
 
 func (l *life) faults(f redfish.Faults) {

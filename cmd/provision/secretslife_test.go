@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,12 +28,13 @@ import (
 )
 
 // A real server lives through a day: a site with passwords, people, a relay, a
-// machine whose BMC gets an account, BMCs that fail and succeed, rotations, a
-// kill. Then everything that it ever wrote or said is searched for every
+// machine whose BMC gets an account, machines whose rules give one, of each kind
+// of BMC, people before consoles, BMCs that fail and succeed, rotations, a kill.
+// Then everything that it ever wrote or said is searched for every
 // secret that it was given or made.
 func TestNoSecretIsEverWrittenOrSaid(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a day takes 20 s: make test runs it")
+		t.Skip("a day takes 40 s: make test runs it")
 	}
 	l := startLife(t)
 	l.signIn(t)
@@ -40,13 +42,20 @@ func TestNoSecretIsEverWrittenOrSaid(t *testing.T) {
 	l.enrol(t)
 	l.fail(t)
 	l.rotate(t)
+	l.sit(t, l.node, l.ssh)
+	l.meetGiven(t)
+	l.sit(t, l.given["ipmi"], l.sim)
+	l.readRecords(t, l.given["ipmi"])
+	l.failGiven(t)
 	l.ask(t)
 	l.end(t, syscall.SIGKILL)
 	l.start(t)
 	l.rotate(t)
+	l.askGiven(t)
 	l.ask(t)
 	l.end(t, syscall.SIGTERM)
 	l.openSealed(t)
+	l.ranTool(t)
 	l.search(t)
 }
 
@@ -64,19 +73,29 @@ func (l *life) ask(t *testing.T) {
 	if err := json.Unmarshal([]byte(document), &paths); err != nil {
 		t.Fatal(err)
 	}
+	nodes := append(slices.Collect(maps.Values(l.given)), l.node)
 	asked := 0
 	for path, methods := range paths.Paths {
 		if _, ok := methods["get"]; !ok || strings.HasSuffix(path, "/events") {
 			continue
 		}
-		path = strings.NewReplacer("{ref}", l.node, "{pool}", "prd", "{id}", "prd-0001").Replace(path)
-		l.said.WriteString(l.get(t, unix, "http://server"+path))
+		for _, node := range nodes {
+			this := strings.NewReplacer("{ref}", node, "{pool}", "prd", "{id}", "prd-0001").Replace(path)
+			l.said.WriteString(l.get(t, unix, "http://server"+this))
+			if !strings.Contains(path, "{ref}") {
+				break
+			}
+		}
 		asked++
 	}
 	if asked < 15 {
 		t.Errorf("only %d routes were asked", asked)
 	}
-	for _, page := range []string{"/", "/nodes/" + l.node, "/boot"} {
+	pages := []string{"/", "/boot"}
+	for _, node := range nodes {
+		pages = append(pages, "/?node="+node, "/nodes/"+node+"?part=panel", "/nodes/"+node+"/console")
+	}
+	for _, page := range pages {
 		l.said.WriteString(l.get(t, unix, "http://server"+page))
 	}
 	l.events(t)
@@ -169,7 +188,7 @@ func (l *life) search(t *testing.T) {
 	}
 	look("what the server said", l.said.Bytes())
 	files := 0
-	given := map[string]bool{"factory": true, "given": true, "person": true, "seal.key": true} // they are for secrets
+	given := map[string]bool{"factory": true, "given": true, "community": true, "person": true, "seal.key": true} // they are for secrets
 	err := filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || given[d.Name()] {
 			return err
