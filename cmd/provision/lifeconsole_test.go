@@ -30,7 +30,7 @@ func (l *life) sit(t *testing.T, node string, port serialPort) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	address, client, header := l.client.Socket(api.ConsolePath(node))
-	conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{ //nolint:bodyclose // the library has closed it
+	conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{
 		HTTPClient: client, HTTPHeader: header, Subprotocols: []string{api.ConsoleProtocol},
 	})
 	if err != nil {
