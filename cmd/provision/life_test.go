@@ -48,6 +48,7 @@ rules:
   - {name: given, match: {mac: "52:54:01"}, pool: rec, approve: true, bmc: {driver: ipmi, cipher_suite: 3, username: admin, password_file: DIR/given, address: 127.0.0.1, ipmi_port: IPMI}}
   - {name: tool, match: {mac: "52:54:02"}, pool: prd, approve: true, bmc: {driver: ipmitool, cipher_suite: 3, username: admin, password_file: DIR/given, address: 127.0.0.1, ipmi_port: IPMI}}
   - {name: outlets, match: {mac: "52:54:03"}, pool: prd, approve: true, bmc: {driver: pdu, password_file: DIR/community, address: "127.0.0.1:SNMP", pdu: {model: apc, outlets: [1]}}}
+  - {name: blade, match: {mac: "52:54:04"}, pool: prd, approve: true, bmc: {driver: redfish, username: admin, password_file: DIR/given, address: 127.0.0.1, https_port: BLADE, ipmi_port: NONE}}
 `
 
 // A life is one server's, and what is known of it from outside.
@@ -58,6 +59,8 @@ type life struct {
 	ssh     *simSSH // of that BMC
 	sim     *simBMC
 	pdu     *simPDU
+	blade   *redfish.Service  // nil: it is without current
+	machine redfish.Memory    // that it is in
 	given   map[string]string // nodes whose rules give a password, by driver
 	said    bytes.Buffer      // answers of the API, and its events
 	secrets map[string]string
@@ -86,7 +89,9 @@ func startLife(t *testing.T) *life {
 	l := &life{secrets: map[string]string{}, given: map[string]string{}}
 	l.sim, l.pdu = startSimBMC(t, givenSecret), startSimPDU(t, communityWord)
 	l.ssh = startSimSSH(t, l.knows)
-	site := strings.NewReplacer("HTTPS", l.startBMC(t), "IPMI", l.sim.port, "SNMP", l.pdu.port, "NONE", freeUDPPort(t)).Replace(lifeSite)
+	l.bmc = redfish.New(redfish.Options{Username: "nobody", Password: rand.Text()[:16]})
+	l.serveBlade(givenSecret)
+	site := strings.NewReplacer("HTTPS", l.startBMC(t, &l.bmc), "BLADE", l.startBMC(t, &l.blade), "IPMI", l.sim.port, "SNMP", l.pdu.port, "NONE", freeUDPPort(t)).Replace(lifeSite)
 	l.ownServer = newServer(t, site, "bmc: {interval: 10ms}\n", map[string]string{
 		"factory": factoryWord, "given": givenSecret + "\n", "community": communityWord + "\n", "person": lifePassword + "\n",
 	})
@@ -116,13 +121,15 @@ func (l *life) end(t *testing.T, sig syscall.Signal) {
 
 // startBMC starts a Redfish service behind an ear that hears every password
 // and token. What it refuses it repeats, as some do.
-func (l *life) startBMC(t *testing.T) (port string) {
+func (l *life) startBMC(t *testing.T, now **redfish.Service) (port string) {
 	t.Helper()
-	l.bmc = redfish.New(redfish.Options{Username: "nobody", Password: rand.Text()[:16]})
 	srv := httptest.NewUnstartedServer(l.hears(func() *redfish.Service {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.bmc
+		if *now == nil {
+			panic(http.ErrAbortHandler)
+		}
+		return *now
 	}))
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // who is killed hangs up
 	srv.StartTLS()
@@ -161,6 +168,14 @@ func (l *life) serveBMC(service *redfish.Service, w http.ResponseWriter, r *http
 	}
 	w.WriteHeader(answer.Code)
 	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// serveBlade is a BMC of its own, whose user has a password that a rule gives, or
+// another one.
+func (l *life) serveBlade(password string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blade = redfish.New(redfish.Options{Username: "admin", Password: password, Systems: []redfish.System{{Machine: &l.machine}}})
 }
 
 // become gives the BMC an account, as the agent of its machine would.

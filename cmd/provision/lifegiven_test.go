@@ -28,6 +28,7 @@ var givers = map[string]struct {
 }{
 	"ipmi":     {"52:54:01:00:00:01", []string{"cycle"}, fleet.CodeBMCLogin},
 	"ipmitool": {"52:54:02:00:00:01", []string{"cycle"}, fleet.CodeBMCLogin},
+	"redfish":  {"52:54:04:00:00:01", []string{"cycle"}, fleet.CodeBMCLogin},
 	"pdu":      {"52:54:03:00:00:01", []string{"off", "on"}, fleet.CodeBMCTimeout}, // nobody is told that a community is wrong
 }
 
@@ -54,6 +55,9 @@ func (l *life) meetGiven(t *testing.T) {
 		m := l.meet(t, g.mac, "C0FFEE-"+driver, driver)
 		l.secret("boot ticket", m.ticket)
 		l.given[driver] = m.id
+		if _, err := l.client.ProbeBMC(t.Context(), m.id, api.ProbeBMCRequest{}); err != nil {
+			t.Fatalf("probe by %s: %v", driver, err)
+		}
 		for _, op := range g.orders {
 			if state, err := l.client.Power(t.Context(), m.id, api.PowerRequest{Op: op}); err != nil {
 				t.Errorf("power %s by %s: %s, %v", op, driver, state, err)
@@ -78,8 +82,7 @@ func (l *life) askGiven(t *testing.T) {
 // failGiven has their BMCs go, come back as others, and be themselves again.
 func (l *life) failGiven(t *testing.T) {
 	t.Helper()
-	l.sim.end()
-	l.pdu.end()
+	l.endGiven()
 	for driver, node := range l.given {
 		for _, op := range []string{"status", "off"} {
 			_, err := l.client.Power(t.Context(), node, api.PowerRequest{Op: op})
@@ -91,6 +94,7 @@ func (l *life) failGiven(t *testing.T) {
 	}
 	l.sim.begin(t, simPassword)
 	l.pdu.begin(t, simPassword)
+	l.serveBlade(simPassword)
 	for driver, node := range l.given {
 		_, err := l.client.ProbeBMC(t.Context(), node, api.ProbeBMCRequest{})
 		l.note(err)
@@ -98,10 +102,18 @@ func (l *life) failGiven(t *testing.T) {
 			t.Errorf("probe by %s of a BMC that takes another password: %v, want %s", driver, err, givers[driver].denied)
 		}
 	}
-	l.sim.end()
-	l.pdu.end()
+	l.endGiven()
 	l.sim.begin(t, givenSecret)
 	l.pdu.begin(t, communityWord)
+	l.serveBlade(givenSecret)
+}
+
+func (l *life) endGiven() {
+	l.sim.end()
+	l.pdu.end()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blade = nil
 }
 
 func codeOf(err error) string {
