@@ -14,19 +14,6 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// outletsPass is what net-snmp's agent runs for the objects of a PDU: each
-// outlet is a file. -g asks for an object, -s sets it.
-const outletsPass = `#!/bin/sh
-dir=@DIR@
-n=${2##*.}
-case "$1 $2" in
-"-g @GET@."*) [ -f "$dir/$n" ] || exit 0; echo "$2"; echo integer; cat "$dir/$n" ;;
-"-s @SET@."*) [ -f "$dir/$n" ] || { echo not-writable; exit 0; }
-	[ -f "$dir/lying" ] && exit 0
-	case $4 in @SETON@) echo @ISON@ ;; @SETOFF@) echo @ISOFF@ ;; esac >"$dir/$n" ;;
-esac
-`
-
 // A pdu is net-snmp's agent with the objects of one kind of PDU.
 type pdu struct {
 	dir         string
@@ -40,7 +27,11 @@ func startPDU(t *testing.T, get, set, setOn, setOff, isOn, isOff string) *pdu {
 		t.Fatalf("%v; install it with: apt-get install -y snmpd", err)
 	}
 	p := &pdu{dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), isOn: isOn, isOff: isOff}
-	script := strings.NewReplacer("@DIR@", p.dir, "@GET@", get, "@SET@", set, "@SETON@", setOn, "@SETOFF@", setOff, "@ISON@", isOn, "@ISOFF@", isOff).Replace(outletsPass)
+	outlets, err := os.ReadFile("testdata/outlets.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := strings.NewReplacer("@DIR@", p.dir, "@GET@", get, "@SET@", set, "@SETON@", setOn, "@SETOFF@", setOff, "@ISON@", isOn, "@ISOFF@", isOff).Replace(string(outlets))
 	conf := fmt.Sprintf(`agentAddress udp:%s
 rwcommunity private 127.0.0.1
 createUser operator SHA "Secret123Secret1" AES "Secret123Secret1"

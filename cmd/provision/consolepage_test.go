@@ -34,12 +34,12 @@ func TestTheConsolePageCarriesAMachinesSerialPort(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser takes 20 s: make test runs it")
 	}
-	bmc := startSimBMC(t)
+	bmc := startSimBMC(t, simPassword)
 	s := newServer(t, strings.NewReplacer("PORT", bmc.port, "DEAD", freeUDPPort(t)).Replace(pageSite), "demo_login: true\n",
 		map[string]string{"bmc": simPassword, "person": lifePassword + "\n"})
 	s.addUser(t, "ada", "operator", "person")
 	s.start(t)
-	alive, dead := s.meet(t, lifeMAC, "C0FFEE"), s.meet(t, "52:54:01:00:00:02", "C0FFEF")
+	alive, dead := s.meet(t, lifeMAC, "C0FFEE", "ipmi").id, s.meet(t, "52:54:01:00:00:02", "C0FFEF", "ipmi").id
 	p := &pictures{Page: browser.Start(t).Page(), dir: t.ArtifactDir()}
 	p.See(1280, 800, false)
 
@@ -85,17 +85,6 @@ func TestTheConsolePageCarriesAMachinesSerialPort(t *testing.T) {
 	if faults := p.Faults(); len(faults) != 1 || !strings.Contains(faults[0], "403") {
 		t.Errorf("faults of the pages are %q, want only the refusal", faults)
 	}
-}
-
-// meet has a machine boot, and returns its node when that has its BMC.
-func (s *ownServer) meet(t *testing.T, mac, serial string) (id string) {
-	t.Helper()
-	id = s.boot(t, mac, serial).id
-	until(t, 20*time.Second, "the node has its BMC", func(ctx context.Context) (bool, error) {
-		n, err := s.client.Node(ctx, id)
-		return n.Power != nil && n.Power.Driver == "ipmi", err
-	})
-	return id
 }
 
 func (s *ownServer) page(node string) string {

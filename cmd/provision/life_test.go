@@ -4,14 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -28,21 +24,27 @@ import (
 )
 
 const (
-	lifeMAC      = "52:54:00:00:00:01"
-	lifePassword = "Person4Person4Person4"
-	givenSecret  = "Given1Given1Gvn1"
-	factoryWord  = "Factory2Factory2"
-	wrongWord    = "Wrong3Wrong3Wro3"
+	lifeMAC       = "52:54:00:00:00:01"
+	lifePassword  = "Person4Person4Person4"
+	givenSecret   = "Given1Given1Gvn1"
+	factoryWord   = "Factory2Factory2"
+	wrongWord     = "Wrong3Wrong3Wro3"
+	communityWord = "Community5Commu5"
 )
 
 const lifeSite = `
 stages: [{name: prd}]
 profiles: [{name: docker, image: debian-12}]
-pools: [{name: prd, stage: prd, profile: docker}]
+pools:
+  - {name: prd, stage: prd, profile: docker}
+  - {name: rec, stage: prd, profile: docker, console: record}
 bmc_accounts: [{username: root, password_file: DIR/factory}]
 rules:
-  - {name: ours, match: {mac: "52:54:00"}, pool: prd, approve: true, bmc: {driver: redfish, address: 127.0.0.1, https_port: PORT}}
-  - {name: given, match: {mac: "52:54:01"}, pool: prd, approve: true, bmc: {username: admin, password_file: DIR/given, driver: redfish, address: 127.0.0.1, https_port: PORT}}
+  - {name: ours, match: {mac: "52:54:00"}, pool: prd, approve: true, bmc: {driver: redfish, address: 127.0.0.1, https_port: HTTPS, ipmi_port: NONE}}
+  - {name: given, match: {mac: "52:54:01"}, pool: rec, approve: true, bmc: {driver: ipmi, cipher_suite: 3, username: admin, password_file: DIR/given, address: 127.0.0.1, ipmi_port: IPMI}}
+  - {name: tool, match: {mac: "52:54:02"}, pool: prd, approve: true, bmc: {driver: ipmitool, cipher_suite: 3, username: admin, password_file: DIR/given, address: 127.0.0.1, ipmi_port: IPMI}}
+  - {name: outlets, match: {mac: "52:54:03"}, pool: prd, approve: true, bmc: {driver: pdu, password_file: DIR/community, address: "127.0.0.1:SNMP", pdu: {model: apc, outlets: [1]}}}
+  - {name: blade, match: {mac: "52:54:04"}, pool: prd, approve: true, bmc: {driver: redfish, username: admin, password_file: DIR/given, address: 127.0.0.1, https_port: BLADE, ipmi_port: NONE}}
 `
 
 // A life is one server's, and what is known of it from outside.
@@ -50,7 +52,13 @@ type life struct {
 	*ownServer
 	bmc     *redfish.Service
 	node    string
-	said    bytes.Buffer // answers of the API, and its events
+	ssh     *simSSH // of that BMC
+	sim     *simBMC
+	pdu     *simPDU
+	blade   *redfish.Service  // nil: it is without current
+	machine redfish.Memory    // that it is in
+	given   map[string]string // nodes whose rules give a password, by driver
+	said    bytes.Buffer      // answers of the API, and its events
 	secrets map[string]string
 
 	mu sync.Mutex // for the BMC's requests
@@ -60,17 +68,33 @@ type life struct {
 func (l *life) secret(what, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if text != "" {
+	if text != "" && l.secrets[text] == "" { // the first word for it says most
 		l.secrets[text] = what
 	}
 }
 
+// knows reports whether something is such a secret.
+func (l *life) knows(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.secrets[text] != ""
+}
+
 func startLife(t *testing.T) *life {
 	t.Helper()
-	l := &life{secrets: map[string]string{}}
-	site := strings.ReplaceAll(lifeSite, "PORT", l.startBMC(t))
-	l.ownServer = newServer(t, site, "", map[string]string{"factory": factoryWord, "given": givenSecret + "\n", "person": lifePassword + "\n"})
-	for what, text := range map[string]string{"password of a rule": givenSecret, "password that BMCs come with": factoryWord, "password of a person": lifePassword} {
+	l := &life{secrets: map[string]string{}, given: map[string]string{}}
+	l.sim, l.pdu = startSimBMC(t, givenSecret), startSimPDU(t, communityWord)
+	l.ssh = startSimSSH(t, l.knows)
+	l.bmc = redfish.New(redfish.Options{Username: "nobody", Password: rand.Text()[:16]})
+	l.serveBlade(givenSecret)
+	site := strings.NewReplacer("HTTPS", l.startBMC(t, &l.bmc), "BLADE", l.startBMC(t, &l.blade), "IPMI", l.sim.port, "SNMP", l.pdu.port, "NONE", freeUDPPort(t)).Replace(lifeSite)
+	l.ownServer = newServer(t, site, "bmc: {interval: 10ms}\n", map[string]string{
+		"factory": factoryWord, "given": givenSecret + "\n", "community": communityWord + "\n", "person": lifePassword + "\n",
+	})
+	l.wrapTool(t)
+	for what, text := range map[string]string{
+		"password of a rule": givenSecret, "password that BMCs come with": factoryWord, "password of a person": lifePassword, "community of a PDU": communityWord,
+	} {
 		l.secret(what, text)
 	}
 	l.addUser(t, "ada", "admin", "person")
@@ -89,68 +113,6 @@ func (l *life) end(t *testing.T, sig syscall.Signal) {
 		l.said.Write(b)
 	}
 	l.stop(t, sig)
-}
-
-// startBMC starts a Redfish service behind an ear that hears every password
-// and token. What it refuses it repeats, as some do.
-func (l *life) startBMC(t *testing.T) (port string) {
-	t.Helper()
-	l.bmc = redfish.New(redfish.Options{Username: "nobody", Password: rand.Text()[:16]})
-	srv := httptest.NewUnstartedServer(l.hears(func() *redfish.Service {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.bmc
-	}))
-	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // who is killed hangs up
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	u, err := url.Parse(srv.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.Port()
-}
-
-// hears is a BMC whose visitors' secrets are noted.
-func (l *life) hears(service func() *redfish.Service) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serveBMC(service(), w, r) })
-}
-
-func (l *life) serveBMC(service *redfish.Service, w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<16))
-	var in struct{ UserName, Password string }
-	_ = json.Unmarshal(body, &in) // most have none
-	l.secret("password that a BMC got", in.Password)
-	l.secret("token of a BMC", r.Header.Get("X-Auth-Token"))
-	if _, password, ok := r.BasicAuth(); ok {
-		l.secret("password that a BMC got", password)
-	}
-	l.secret("authorization of a BMC", strings.TrimPrefix(r.Header.Get("Authorization"), "Basic "))
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	answer := httptest.NewRecorder()
-	service.ServeHTTP(answer, r)
-	maps.Copy(w.Header(), answer.Header())
-	if in.Password != "" && answer.Code >= 400 {
-		w.Header().Del("Content-Length")
-		w.WriteHeader(answer.Code)
-		fmt.Fprintf(w, `{"error": {"message": "The value '%s' of user %s is not taken"}}`, in.Password, in.UserName)
-		return
-	}
-	w.WriteHeader(answer.Code)
-	_, _ = w.Write(answer.Body.Bytes())
-}
-
-// become gives the BMC an account, as the agent of its machine would.
-func (l *life) become(user, password string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.bmc = redfish.New(redfish.Options{Username: user, Password: password})
-}
-
-func (l *life) faults(f redfish.Faults) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.bmc.SetFaults(f)
 }
 
 // signIn signs a person in, and somebody with a wrong password.

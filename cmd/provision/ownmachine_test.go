@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/rackstage/provision/api"
 )
@@ -49,6 +51,17 @@ func (s *ownServer) boot(t *testing.T, mac, serial string) ownMachine {
 	}, &hello)
 	block, _ := pem.Decode([]byte(hello.Certificate))
 	return ownMachine{id: hello.NodeID, ticket: ticket[1], agent: s.web(&tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key})}
+}
+
+// meet has a machine boot, and returns it when its node has its BMC.
+func (s *ownServer) meet(t *testing.T, mac, serial, driver string) ownMachine {
+	t.Helper()
+	m := s.boot(t, mac, serial)
+	until(t, 20*time.Second, "the node has its BMC", func(ctx context.Context) (bool, error) {
+		n, err := s.client.Node(ctx, m.id)
+		return n.Power != nil && n.Power.Driver == driver, err
+	})
+	return m
 }
 
 // post is what an agent says; the answers are for it alone.

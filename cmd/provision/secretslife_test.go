@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,8 +30,9 @@ import (
 )
 
 // A real server lives through a day: a site with passwords, people, a relay, a
-// machine whose BMC gets an account, BMCs that fail and succeed, rotations, a
-// kill. Then everything that it ever wrote or said is searched for every
+// machine whose BMC gets an account, machines whose rules give one, of each kind
+// of BMC, people before consoles, BMCs that fail and succeed, rotations, a kill.
+// Then everything that it ever wrote or said is searched for every
 // secret that it was given or made.
 func TestNoSecretIsEverWrittenOrSaid(t *testing.T) {
 	if testing.Short() {
@@ -40,13 +44,20 @@ func TestNoSecretIsEverWrittenOrSaid(t *testing.T) {
 	l.enrol(t)
 	l.fail(t)
 	l.rotate(t)
+	l.sit(t, l.node, l.ssh)
+	l.meetGiven(t)
+	l.sit(t, l.given["ipmi"], l.sim)
+	l.readRecords(t, l.given["ipmi"])
+	l.failGiven(t)
 	l.ask(t)
 	l.end(t, syscall.SIGKILL)
 	l.start(t)
 	l.rotate(t)
+	l.askGiven(t)
 	l.ask(t)
 	l.end(t, syscall.SIGTERM)
 	l.openSealed(t)
+	l.ranTool(t)
 	l.search(t)
 }
 
@@ -64,19 +75,29 @@ func (l *life) ask(t *testing.T) {
 	if err := json.Unmarshal([]byte(document), &paths); err != nil {
 		t.Fatal(err)
 	}
+	nodes := append(slices.Collect(maps.Values(l.given)), l.node)
 	asked := 0
 	for path, methods := range paths.Paths {
 		if _, ok := methods["get"]; !ok || strings.HasSuffix(path, "/events") {
 			continue
 		}
-		path = strings.NewReplacer("{ref}", l.node, "{pool}", "prd", "{id}", "prd-0001").Replace(path)
-		l.said.WriteString(l.get(t, unix, "http://server"+path))
+		for _, node := range nodes {
+			this := strings.NewReplacer("{ref}", node, "{pool}", "prd", "{id}", "prd-0001").Replace(path)
+			l.said.WriteString(l.get(t, unix, "http://server"+this))
+			if !strings.Contains(path, "{ref}") {
+				break
+			}
+		}
 		asked++
 	}
 	if asked < 15 {
 		t.Errorf("only %d routes were asked", asked)
 	}
-	for _, page := range []string{"/", "/nodes/" + l.node, "/boot"} {
+	pages := []string{"/", "/boot"}
+	for _, node := range nodes {
+		pages = append(pages, "/?node="+node, "/nodes/"+node+"?part=panel", "/nodes/"+node+"/console")
+	}
+	for _, page := range pages {
 		l.said.WriteString(l.get(t, unix, "http://server"+page))
 	}
 	l.events(t)
@@ -169,13 +190,14 @@ func (l *life) search(t *testing.T) {
 	}
 	look("what the server said", l.said.Bytes())
 	files := 0
-	given := map[string]bool{"factory": true, "given": true, "person": true, "seal.key": true} // they are for secrets
+	given := map[string]bool{"factory": true, "given": true, "community": true, "person": true, "seal.key": true} // they are for secrets
 	err := filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || given[d.Name()] {
 			return err
 		}
 		text, err := os.ReadFile(path)
 		look(path, text)
+		look(path+", uncompressed", uncompressed(text))
 		files++
 		return err
 	})
@@ -186,4 +208,14 @@ func (l *life) search(t *testing.T) {
 	if raw, err := os.ReadFile(filepath.Join(l.dir, "given")); err != nil || !bytes.Contains(raw, []byte(givenSecret)) {
 		t.Errorf("the file with the password is not what it was: %v", err)
 	}
+}
+
+// uncompressed is what is in a file of gzip, as far as it can be read.
+func uncompressed(file []byte) []byte {
+	z, err := gzip.NewReader(bytes.NewReader(file))
+	if err != nil {
+		return nil
+	}
+	text, _ := io.ReadAll(z) // it may be torn
+	return text
 }

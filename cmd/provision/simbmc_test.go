@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/rackstage/provision/bmc"
 )
 
 const simPassword = "Secret123Secret1"
@@ -17,18 +21,29 @@ const simPassword = "Secret123Secret1"
 // A simBMC is OpenIPMI's simulator of a BMC, and the serial port of the machine
 // that it is in.
 type simBMC struct {
-	port string // of IPMI
+	port   string // of IPMI
+	serial string // address of the machine's end of the serial port
+	cmd    *exec.Cmd
 
 	mu    sync.Mutex
 	conn  net.Conn // the BMC's side of the serial port
 	typed strings.Builder
 }
 
-// startSimBMC starts one whose machine is on.
-func startSimBMC(t *testing.T) *simBMC {
+// startSimBMC starts one whose machine is on, and whose user admin has a password
+// of 16 bytes.
+func startSimBMC(t *testing.T, password string) *simBMC {
 	t.Helper()
 	s := &simBMC{port: freeUDPPort(t)}
-	serial := s.listen(t)
+	s.serial = s.listen(t)
+	t.Cleanup(s.end)
+	s.begin(t, password)
+	return s
+}
+
+// begin starts it, anew after end, and returns when it answers.
+func (s *simBMC) begin(t *testing.T, password string) {
+	t.Helper()
 	dir := t.TempDir()
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join("..", "..", "bmc", "testdata", name))
@@ -37,8 +52,8 @@ func startSimBMC(t *testing.T) *simBMC {
 		}
 		return string(b)
 	}
-	conf := strings.NewReplacer("@PORT@", s.port, "@HOOK@", filepath.Join(dir, "hook.sh"), "@DIR@", dir, "@PASSWORD@", simPassword,
-		"@LINE@", `sol "tcp:`+serial+`" 115200 history=0`).Replace(read("lan.conf"))
+	conf := strings.NewReplacer("@PORT@", s.port, "@HOOK@", filepath.Join(dir, "hook.sh"), "@DIR@", dir, "@PASSWORD@", password,
+		"@LINE@", `sol "tcp:`+s.serial+`" 115200 history=0`).Replace(read("lan.conf"))
 	for name, text := range map[string]string{
 		"lan.conf": conf, "commands.emu": read("commands.emu"), "hook.sh": read("hook.sh"), "power": "1\n", "boot": "none\n", "fault": "none\n",
 	} {
@@ -46,15 +61,24 @@ func startSimBMC(t *testing.T) *simBMC {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "ipmi_sim", "-n", "-c", filepath.Join(dir, "lan.conf"), "-f", filepath.Join(dir, "commands.emu"), "-s", t.TempDir())
-	if err := cmd.Start(); err != nil {
+	s.cmd = exec.CommandContext(t.Context(), "ipmi_sim", "-n", "-c", filepath.Join(dir, "lan.conf"), "-f", filepath.Join(dir, "commands.emu"), "-s", t.TempDir())
+	if err := s.cmd.Start(); err != nil {
 		t.Fatalf("%v; install it with: apt-get install -y openipmi", err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+	target := bmc.Target{Address: "127.0.0.1:" + s.port, Username: "admin", Password: bmc.Password(password), CipherSuite: 3}
+	until(t, 10*time.Second, "ipmi_sim answers", func(ctx context.Context) (bool, error) {
+		_, err := bmc.New(bmc.Options{}).Power(ctx, target)
+		return true, err
 	})
-	return s
+}
+
+// end is a BMC without current.
+func (s *simBMC) end() {
+	if s.cmd != nil && s.cmd.Process != nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+	}
+	s.cmd = nil
 }
 
 func freeUDPPort(t *testing.T) string {

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/rackstage/provision/lab/redfish"
+)
+
+// startBMC starts a Redfish service behind an ear that hears every password
+// and token. What it refuses it repeats, as some do.
+func (l *life) startBMC(t *testing.T, now **redfish.Service) (port string) {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(l.hears(func() *redfish.Service {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if *now == nil {
+			panic(http.ErrAbortHandler)
+		}
+		return *now
+	}))
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // who is killed hangs up
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	u, err := url.Parse(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Port()
+}
+
+// hears is a BMC whose visitors' secrets are noted.
+func (l *life) hears(service func() *redfish.Service) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serveBMC(service(), w, r) })
+}
+
+func (l *life) serveBMC(service *redfish.Service, w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<16))
+	var in struct{ UserName, Password string }
+	_ = json.Unmarshal(body, &in) // most have none
+	l.secret("password that a BMC got", in.Password)
+	l.secret("token of a BMC", r.Header.Get("X-Auth-Token"))
+	if _, password, ok := r.BasicAuth(); ok {
+		l.secret("password that a BMC got", password)
+	}
+	l.secret("authorization of a BMC", strings.TrimPrefix(r.Header.Get("Authorization"), "Basic "))
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	answer := httptest.NewRecorder()
+	service.ServeHTTP(answer, r)
+	maps.Copy(w.Header(), answer.Header())
+	if in.Password != "" && answer.Code >= 400 {
+		w.Header().Del("Content-Length")
+		w.WriteHeader(answer.Code)
+		fmt.Fprintf(w, `{"error": {"message": "The value '%s' of user %s is not taken"}}`, in.Password, in.UserName)
+		return
+	}
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// serveBlade is a BMC of its own, whose user has a password that a rule gives, or
+// another one.
+func (l *life) serveBlade(password string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blade = redfish.New(redfish.Options{Username: "admin", Password: password, Systems: []redfish.System{{Machine: &l.machine}}})
+}
+
+// become gives the BMC an account, as the agent of its machine would.
+func (l *life) become(user, password string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bmc = redfish.New(redfish.Options{Username: user, Password: password, Systems: []redfish.System{{
+		Machine: &redfish.Memory{}, Console: redfish.Console{Port: l.ssh.port},
+	}}})
+}
+
+func (l *life) faults(f redfish.Faults) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bmc.SetFaults(f)
+}
