@@ -78,13 +78,16 @@ func (u *update) find(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("%w: it was asked at %s, and lists no tasks", ErrUnclear, u.job.At.Format(time.RFC3339))
 	}
 	for {
-		task, err := talkRedfish(ctx, u.c, u.target, func(ctx context.Context, r *redfish) (string, error) { return r.newTask(ctx, u.job) })
+		seen, err := talkRedfish(ctx, u.c, u.target, func(ctx context.Context, r *redfish) (sightedTask, error) { return r.newTask(ctx, u.job) })
 		if err != nil {
 			return false, err
 		}
-		if u.job.Task = task; task != "" {
+		if u.job.Task = seen.path; seen.path != "" {
 			u.job, err = u.reach(u.job, fleet.JobRunning)
 			return true, err
+		}
+		if seen.forgot {
+			return false, fmt.Errorf("%w: it was asked at %s, and lists no tasks of that time any more", ErrUnclear, u.job.At.Format(time.RFC3339))
 		}
 		if time.Since(u.job.At) > unheard {
 			return false, nil
@@ -122,7 +125,9 @@ func (u *update) ask(ctx context.Context, r *redfish, job fleet.FirmwareJob) (as
 		return refuse(err)
 	}
 	if err == nil && job.Task == "" && job.Listed {
-		job.Task, err = r.newTask(ctx, job)
+		var seen sightedTask
+		seen, err = r.newTask(ctx, job)
+		job.Task = seen.path
 	}
 	if err != nil {
 		return asked{}, err
