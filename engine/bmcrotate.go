@@ -203,6 +203,9 @@ func (e *Engine) takeNext(ctx context.Context, id fleet.NodeID, proven fleet.BMC
 		if err != nil {
 			return err
 		}
+		if holdsBegun(t.siteNow(), n) {
+			t.dropBegun(n.Inventory.BMC.MAC)
+		}
 		proven.Findings, proven.Factory = n.BMC.Findings, n.BMC.Factory
 		n.BMC = proven.Taken(settled...)
 		t.put(n)

@@ -21,17 +21,23 @@ func (e *Engine) TakeOverBMC(ctx context.Context, id fleet.NodeID) (fleet.Node, 
 	if !ok {
 		return n, unknownNode(string(id))
 	}
-	r, matches := e.Site().MatchRule(n)
-	given := matches && (r.BMC.Keep || !n.BMC.Own && r.BMC.Usable())
+	site := e.Site()
+	r, matches := site.MatchRule(n)
+	gives := matches && r.BMC.Usable()
+	given := matches && r.BMC.Keep || gives && !n.BMC.Own && !holdsBegun(site, n)
 	if e.Vault == nil || e.Accounts == nil || given || !e.enrolments.begin(id) {
 		return n, nil // nothing to do, or somebody else does it
 	}
 	defer e.endEnrolment(id)
 	ctx, cancel := context.WithTimeout(ctx, takeOverWithin)
 	defer cancel()
+	user := cmp.Or(r.BMC.Username, fleet.OwnUser)
+	if gives { // that one's password is not ours
+		user = n.BMC.Username
+	}
 	err := e.settle(ctx, id)
 	if err == nil {
-		err = e.replaceFactory(ctx, id, cmp.Or(r.BMC.Username, fleet.OwnUser))
+		err = e.replaceFactory(ctx, id, user)
 	}
 	if err == nil {
 		err = e.retireFactory(ctx, id)

@@ -42,6 +42,7 @@ func TestABMCThatLetUsInGetsAnAccountOfOurs(t *testing.T) {
 				tt.spoil(r.bmc)
 				s := &memoryStore{world: fleet.World{Site: enrolSite(tt.access)}}
 				s.world.Site.Begun = []fleet.FactoryAccount{{MACPrefix: string(foundBMC().MAC), Username: "admin", SealedPassword: "x"}, {MACPrefix: "aa:bb:cc:00:00:02"}}
+				s.world.Site.Factory = []fleet.FactoryAccount{{Username: "admin", SealedPassword: "factory"}}
 				e, kill := r.serve(s)
 				_, err := e.AdoptBMC(t.Context(), foundBMC())
 				n := s.only(t)

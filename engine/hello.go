@@ -141,10 +141,7 @@ func macs(boot fleet.MAC, inv fleet.Inventory) []fleet.MAC {
 // classify lets the first matching rule say what a discovered machine is.
 // Nodes that have a place keep it.
 func (e *Engine) classify(t *tx, n *fleet.Node) {
-	site := e.Site()
-	if t.site != nil {
-		site = *t.site
-	}
+	site := t.siteNow()
 	defer func() { n.BMC.Quirks = site.BMCQuirksOf(*n) }()
 	r, ok := site.MatchRule(*n)
 	if !ok {
@@ -161,7 +158,7 @@ func (e *Engine) classify(t *tx, n *fleet.Node) {
 	}
 	// The address is what the machine says: nobody who has not been approved
 	// gets to see us sign in.
-	if n.Approved && r.BMC.Usable() && !n.BMC.Own {
+	if n.Approved && r.BMC.Usable() && !n.BMC.Own && !holdsBegun(site, *n) {
 		n.BMC = n.BMC.Under(r.BMC, n.Inventory.BMC.Address)
 	}
 	if n.Approved { // whoever has made the account
