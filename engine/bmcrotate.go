@@ -167,7 +167,9 @@ func (e *Engine) dropNext(ctx context.Context, id fleet.NodeID) error {
 }
 
 // settle finds out which of two passwords a BMC has, where that is open: the
-// new one, or else the one before. It keeps both while the BMC says neither.
+// new one, or else the one before. It keeps both while the BMC says neither. A new
+// account that is of no use before its password is changed is given up for the one
+// before, where that is another.
 func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
 	n, ok := e.world.node(id)
 	if !ok {
@@ -182,14 +184,22 @@ func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
 	if err == nil {
 		return e.takeNext(ctx, id, proven)
 	}
-	if fleet.KindOf(err) != fleet.Denied || n.BMC.SealedPassword == "" {
+	owed := fleet.CodeOf(err) == fleet.CodeBMCMustChange // it is the new one, and is to be changed once more
+	if fleet.KindOf(err) != fleet.Denied && !owed || n.BMC.SealedPassword == "" {
 		return err
 	}
+	if owed && n.BMC.Next.Username == n.BMC.Username {
+		return e.takeNext(ctx, id, candidate.BMC)
+	}
 	// One that has to be changed first is known all the same.
-	if _, err := e.prove(ctx, n); err == nil || fleet.CodeOf(err) == fleet.CodeBMCMustChange {
+	_, err = e.prove(ctx, n)
+	switch {
+	case err == nil || fleet.CodeOf(err) == fleet.CodeBMCMustChange:
 		return e.dropNext(ctx, id)
-	} else if fleet.KindOf(err) != fleet.Denied {
+	case fleet.KindOf(err) != fleet.Denied:
 		return err
+	case owed:
+		return e.takeNext(ctx, id, candidate.BMC)
 	}
 	err = rotateError(n, fleet.Denied, fleet.CodeBMCPassword, errors.New("the BMC takes neither the old password nor the new one; both are kept"),
 		"reset the account by hand, then boot the machine from the network")

@@ -117,15 +117,14 @@ func (e *Engine) settleMade(ctx context.Context, n fleet.Node) error {
 		if err == nil {
 			return e.takeNext(ctx, n.ID, proven)
 		}
+		if fleet.CodeOf(err) == fleet.CodeBMCMustChange {
+			return errors.Join(err, e.dropNext(ctx, n.ID))
+		}
 		if fleet.KindOf(err) != fleet.Denied || rest(ctx, proofRest) != nil {
 			break
 		}
 	}
-	err := e.settle(ctx, n.ID)
-	if fleet.CodeOf(err) != fleet.CodeBMCMustChange {
-		return err
-	}
-	return errors.Join(err, e.dropNext(ctx, n.ID))
+	return e.settle(ctx, n.ID)
 }
 
 // retireFactory changes the password of the account that the BMC came with. We

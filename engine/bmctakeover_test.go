@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,6 +90,63 @@ func TestATakeOverGoesOnWhereItWas(t *testing.T) {
 		kill()
 		synctest.Wait()
 	})
+}
+
+// bornExpired is a BMC whose new accounts have to change their password first.
+type bornExpired struct{ *fakeBMC }
+
+// Probe implements Prober.
+func (b bornExpired) Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
+	found, err := b.fakeBMC.Probe(ctx, n)
+	if err == nil && n.BMC.Username == "provision" {
+		return n.BMC, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCMustChange, Err: errors.New("change it first")}
+	}
+	return found, err
+}
+
+// A server was killed when it had made an account that is of no use before its
+// password is changed.
+func TestATakeOverIsNotStuckWithAnAccountOfNoUse(t *testing.T) {
+	const next = "sealed n-1 1 0"
+	tests := map[string]struct {
+		has  fleet.BMC // beside what is open
+		user string    // of the factory, and its password
+		word string
+		want string // the user in the end
+	}{
+		"which is another than it came with": {fleet.BMC{Username: "admin", SealedPassword: "factory", Factory: "admin"}, "admin", "factory", "admin"},
+		"which is the one that we had":       {fleet.BMC{Username: "provision", SealedPassword: "sealed n-1 0 0", Own: true}, "admin", "factory", "provision"},
+		"while what it came with is over":    {fleet.BMC{Username: "admin", SealedPassword: "factory", Factory: "admin"}, "admin", "another", "provision"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bornExpired{newFakeBMC()}
+				b.maker = true
+				b.users = map[string]string{tt.user: tt.word, "provision": strings.TrimPrefix(next, "sealed ")}
+				tt.has.Address, tt.has.Driver = bmcAddress, fleet.DriverRedfish
+				tt.has.Next = fleet.BMCAccount{Address: bmcAddress, Username: "provision", SealedPassword: next}
+				s := &memoryStore{world: fleet.World{Site: enrolSite(fleet.BMCAccess{}), Nodes: []fleet.Node{{
+					ID: "n-1", MAC: "52:54:00:00:00:01", State: fleet.Ready, Revision: 1, BMC: tt.has,
+				}}}}
+				e := New(Options{Store: s, Power: newWorkshop(), Prober: b, Vault: b, Accounts: b, Maker: b})
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- e.Run(ctx) }()
+				<-e.Started()
+				time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+				if _, err := e.TakeOverBMC(t.Context(), "n-1"); err != nil && tt.want == "admin" {
+					t.Error(err)
+				}
+				n := s.only(t)
+				if _, err := b.fakeBMC.Probe(t.Context(), n); err != nil || n.BMC.Next.Open() || n.BMC.Username != tt.want || !n.BMC.Own {
+					t.Errorf("the BMC is %+v, which says %v; want our own account %s and nothing open", n.BMC, err, tt.want)
+				}
+				cancel()
+				<-done
+			})
+		})
+	}
 }
 
 // The plug is pulled at each write of a take-over in turn. Whoever comes back
