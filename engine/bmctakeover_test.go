@@ -234,8 +234,8 @@ func TestARenewedCertificateThatIsSignedIsAnEventOnly(t *testing.T) {
 		s.world.Nodes[0].BMC.Pin, s.world.Nodes[0].BMC.NewPin = "aa", "bb"
 		e, kill := r.serve(s)
 		before := s.saves
-		for range 2 {
-			if err := e.RenewedPin("n-1", "cc"); err != nil {
+		for _, addr := range []string{bmcAddress, bmcAddress, "10.77.1.50"} {
+			if err := e.RenewedPin("n-1", addr, map[string]string{bmcAddress: "cc"}[addr]); err != nil {
 				t.Fatal(err)
 			}
 		}
