@@ -136,17 +136,26 @@ func (u *update) ask(ctx context.Context, r *redfish, job fleet.FirmwareJob) (as
 	return asked{job: job, lost: err}, nil
 }
 
+// mostRefusals is how often in a row a BMC that installs an image may refuse our
+// password until we believe that it has another one: BMCs lock out who tries more.
+const mostRefusals = 2
+
 // follow asks after the task until it is over. One that has failed is forgotten:
 // it can be begun again.
 func (u *update) follow(ctx context.Context, tell func(percent int)) error {
 	if u.job.Task == "" {
 		return nil // whoever waits looks at the version
 	}
-	for {
+	for refused := 0; ; {
 		if err := pause(ctx, u.c.o.TaskEvery); err != nil {
 			return err
 		}
 		over, err := u.c.askTask(ctx, u.target, u.job.Task, tell)
+		if !errors.Is(err, ErrLogin) {
+			refused = 0
+		} else if refused++; refused < mostRefusals {
+			continue // it may be starting
+		}
 		if errors.Is(err, ErrRejected) {
 			err = errors.Join(err, u.keep(fleet.FirmwareJob{}))
 		}

@@ -172,6 +172,33 @@ func TestAnUpdateThatWasNeverBegunIsBegun(t *testing.T) {
 	}
 }
 
+func TestWhoFollowsAnUpdateDoesNotKnockForEver(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{Task: time.Hour})
+	target = probed(t, target)
+	l := &ledger{}
+	begun, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- following().Update(t.Context(), target, newJob("BIOS", "http://10.0.0.1/bios-2.1.bin"), func(job fleet.FirmwareJob) error {
+			err := l.keep(job)
+			if job.Stage == fleet.JobRunning {
+				close(begun)
+			}
+			return err
+		}, nobody)
+	}()
+	<-begun
+	if err := quick().ChangePassword(t.Context(), target, "Another123Another"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, bmc.ErrLogin) || s.Counts().Refused != 2 {
+		t.Errorf("Update = %v after %d logins refused, want %v after 2", err, s.Counts().Refused, bmc.ErrLogin)
+	}
+	if l.job.Stage != fleet.JobRunning || l.job.Task == "" {
+		t.Errorf("kept %+v, want the task: it goes on", l.job)
+	}
+}
+
 func TestWhatABMCCannotUpdateIsSaid(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

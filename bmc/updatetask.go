@@ -164,6 +164,9 @@ func (c *Controller) askTask(ctx context.Context, t Target, path string, tell fu
 	if errors.Is(err, ErrPin) {
 		return true, err
 	}
+	if errors.Is(err, ErrLogin) {
+		return false, err
+	}
 	if err != nil {
 		return false, nil //nolint:nilerr // it restarts; the deadline comes
 	}

@@ -27,8 +27,8 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 	if o, found := e.othersBehind(n); found {
 		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCSeveral, fmt.Errorf("node %s is behind the same BMC, with the same account", o.Title()), "change the password at the BMC, and in the password_file of their rules")
 	}
-	if !e.enrolments.begin(n.ID) {
-		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCPassword, errors.New("its account is being changed already"), "wait a minute, then see: provision nodes show "+n.Title())
+	if err := e.mayRotate(n); err != nil {
+		return n, err
 	}
 	defer e.endEnrolment(n.ID)
 	ctx, cancel := e.outliving(ctx, rotateWithin)
@@ -50,6 +50,22 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 		e.rounds.soon(n.ID, time.Now())
 	}
 	return n, err
+}
+
+// mayRotate takes the node's account to be changed, or says why not: who works on
+// the machine signs in with the password that it has.
+func (e *Engine) mayRotate(n fleet.Node) error {
+	begun := false
+	run, other := e.takeInHand(n.ID, func() { begun = e.enrolments.begin(n.ID) })
+	switch {
+	case run != "":
+		return rotateError(n, fleet.Conflict, "E-RUN-ACTIVE", fmt.Errorf("run %s works on it", run), "wait for the run: provision runs watch "+string(run))
+	case other != "":
+		return rotateError(n, fleet.Conflict, fleet.CodeBMCBusy, errors.New(other), "wait until that is over: provision nodes show "+n.Title())
+	case !begun:
+		return rotateError(n, fleet.Conflict, fleet.CodeBMCPassword, errors.New("its account is being changed already"), "wait a minute, then see: provision nodes show "+n.Title())
+	}
+	return nil
 }
 
 // signedIn returns a node whose BMC takes the password that we have, be it only

@@ -25,8 +25,8 @@ func (e *Engine) TakeOverBMC(ctx context.Context, id fleet.NodeID) (fleet.Node, 
 	r, matches := site.MatchRule(n)
 	gives := matches && r.BMC.Usable()
 	given := matches && r.BMC.Keep || gives && !n.BMC.Own && !holdsBegun(site, n)
-	if e.Vault == nil || e.Accounts == nil || given || !e.enrolments.begin(id) {
-		return n, nil // nothing to do, or somebody else does it
+	if e.Vault == nil || e.Accounts == nil || given || e.mayRotate(n) != nil {
+		return n, nil // nothing to do, or not now: somebody else does it, or has the machine
 	}
 	defer e.endEnrolment(id)
 	ctx, cancel := context.WithTimeout(ctx, takeOverWithin)

@@ -90,8 +90,10 @@ func (u *updating) install(ctx context.Context) error {
 	}
 	u.tell(ctx, u.actor, text)
 	err := u.order(ctx)
-	if err != nil && u.job.Stage == fleet.JobAsked && !final(err) && ctx.Err() == nil {
-		err = u.order(ctx) // its answer was lost: its tasks tell whether it has begun
+	lost := u.job.Stage == fleet.JobAsked && !final(err)                  // its tasks tell whether it has begun
+	other := fleet.CodeOf(err) == fleet.CodeBMCLogin && u.hasNewAccount() // it goes on, and says so to that one
+	if err != nil && (lost || other) && ctx.Err() == nil {
+		err = u.order(ctx)
 	}
 	if err != nil {
 		return err
@@ -105,8 +107,16 @@ func (u *updating) install(ctx context.Context) error {
 	return u.reach(ctx, fleet.JobInstalled)
 }
 
+// hasNewAccount reports whether the node's account is another than the one that
+// the BMC was asked with.
+func (u *updating) hasNewAccount() bool {
+	was, is := u.node.BMC, u.e.asItIs(u.node).BMC
+	return is.Username != was.Username || is.SealedPassword != was.SealedPassword || is.Address != was.Address
+}
+
 // order has the BMC do the job, which may be under way, and learns how far it is.
 func (u *updating) order(ctx context.Context) error {
+	u.node = u.e.asItIs(u.node)
 	var mu sync.Mutex // a conversation that was given up may still have a word
 	last := u.job
 	err := u.e.Updater.Update(ctx, u.node, u.job, func(job fleet.FirmwareJob) error {
@@ -221,7 +231,7 @@ func (u *updating) tell(ctx context.Context, actor, text string) {
 
 // hasVersion asks a BMC whether the machine has a version.
 func (e *Engine) hasVersion(ctx context.Context, n fleet.Node, c fleet.FirmwareChange) (bool, error) {
-	now, err := e.examine(ctx, n, true)
+	now, err := e.examine(ctx, e.asItIs(n), true)
 	return slices.ContainsFunc(now.Hardware.Firmware, func(f fleet.Firmware) bool { return f.ID == c.Component && f.Version == c.Want }), err
 }
 

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +104,64 @@ func TestAnImageIsNotStartedTwiceWhereItsVersionIsThere(t *testing.T) {
 			t.Errorf("asked %d times more; left of it: %+v", h.asked-asked, job)
 		}
 		stop()
+		synctest.Wait()
+	})
+}
+
+// A movingShop is a workshop whose BMC gets another password while it installs.
+type movingShop struct {
+	*hiddenShop
+	change func()
+	orders []string // with which password
+	asked  []string
+}
+
+// Update implements Updater.
+func (m *movingShop) Update(_ context.Context, n fleet.Node, job fleet.FirmwareJob, keep func(fleet.FirmwareJob) error, _ func(int)) error {
+	m.orders = append(m.orders, n.BMC.SealedPassword)
+	if n.BMC.SealedPassword == "new" {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.versions["BIOS"] = job.Want
+		return nil
+	}
+	job.Stage, job.Task = fleet.JobRunning, "/redfish/v1/TaskService/Tasks/1"
+	if err := keep(job); err != nil {
+		return err
+	}
+	m.change()
+	return &fleet.Error{Kind: fleet.Denied, Code: fleet.CodeBMCLogin, Err: errors.New("wrong password")}
+}
+
+// Examine implements Examiner.
+func (m *movingShop) Examine(ctx context.Context, n fleet.Node, all bool) (fleet.Checkup, error) {
+	m.asked = append(m.asked, n.BMC.SealedPassword)
+	return m.hiddenShop.Examine(ctx, n, all)
+}
+
+func TestAnUpdateGoesOnWithTheNewPassword(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &movingShop{hiddenShop: &hiddenShop{workshop: newWorkshop()}}
+		s := &memoryStore{world: biosWorld()}
+		r := &rack{}
+		e := New(Options{Store: s, Power: m, Images: r, Seeds: r, Joiner: r, Rotator: r, Setup: m, Updater: m, Examiner: m, CheckEvery: -1})
+		m.change = func() {
+			e.refine(t.Context(), "n-1", func(b fleet.BMC) fleet.BMC {
+				b.SealedPassword = "new"
+				return b
+			})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- e.Run(ctx) }()
+		<-e.Started()
+		start(t, e)
+		time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+		if rn := e.Runs()[0].Nodes[0]; rn.State.Over() || rn.Job != nil || !slices.Equal(m.orders, []string{"x", "new"}) || m.asked[len(m.asked)-1] != "new" {
+			t.Errorf("ordered with %q, asked with %q; the run is %+v", m.orders, m.asked, rn)
+		}
+		cancel()
+		<-done
 		synctest.Wait()
 	})
 }
