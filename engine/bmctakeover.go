@@ -29,6 +29,9 @@ func (e *Engine) TakeOverBMC(ctx context.Context, id fleet.NodeID) (fleet.Node, 
 		return n, nil // nothing to do, or not now: somebody else does it, or has the machine
 	}
 	defer e.endEnrolment(id)
+	if o, found := e.othersWithFactory(n); found {
+		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCSeveral, fmt.Errorf("node %s is behind the same BMC, with the account that it came with", o.Title()), "give their rules an account of the BMC: bmc: {username, password_file}")
+	}
 	ctx, cancel := context.WithTimeout(ctx, takeOverWithin)
 	defer cancel()
 	user := cmp.Or(r.BMC.Username, fleet.OwnUser)
@@ -45,6 +48,21 @@ func (e *Engine) TakeOverBMC(ctx context.Context, id fleet.NodeID) (fleet.Node, 
 	e.alertFindings(time.Now())
 	n, _ = e.world.node(id)
 	return n, err
+}
+
+// othersWithFactory returns a node that signs in to the same BMC with an account
+// whose password would be changed.
+func (e *Engine) othersWithFactory(n fleet.Node) (other fleet.Node, found bool) {
+	if !n.BMC.Own {
+		if other, found = e.othersBehind(n); found {
+			return other, found
+		}
+	}
+	if n.BMC.Factory == "" {
+		return other, false
+	}
+	n.BMC.Username = n.BMC.Factory
+	return e.othersBehind(n)
 }
 
 const takeOverWithin = 2 * rotateWithin
@@ -146,7 +164,7 @@ func (e *Engine) retireFactory(ctx context.Context, id fleet.NodeID) error {
 		n.BMC.Factory = ""
 		n.BMC = n.BMC.WithoutFindings(fleet.CodeBMCFactory)
 		t.put(n)
-		t.event(fleet.EventAccess, n, "engine", fmt.Sprintf("password of BMC user %s, which it came with, is one that nobody knows: %s can set it anew", user, n.BMC.Username))
+		t.event(fleet.EventAccess, n, "engine", fmt.Sprintf("BMC user %s, which it came with, lets nobody in any more: %s can give it a password", user, n.BMC.Username))
 		return nil
 	})
 }

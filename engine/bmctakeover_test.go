@@ -92,6 +92,41 @@ func TestATakeOverGoesOnWhereItWas(t *testing.T) {
 	})
 }
 
+// Nobody loses an account that is his: of several machines behind one BMC.
+func TestABMCOfSeveralNodesIsNotTakenOverForOne(t *testing.T) {
+	tests := map[string]fleet.BMC{
+		"with what it came with":         {Username: "admin", SealedPassword: "factory", Factory: "admin"},
+		"ours, beside what it came with": {Username: "provision", SealedPassword: "sealed n-1 1 0", Own: true, Factory: "admin"},
+	}
+	for name, has := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, s := rotationRack(t)
+				r.bmc.maker = true
+				r.bmc.users["provision"] = "n-1 1 0"
+				s.world.Site.Rules = nil
+				two := s.world.Nodes[0]
+				two.ID, two.MAC = "n-2", "52:54:00:00:00:02"
+				has.Address = bmcAddress
+				s.world.Nodes[0].BMC = has
+				s.world.Nodes = append(s.world.Nodes, two)
+				e, kill := r.serve(s)
+				if _, err := e.TakeOverBMC(t.Context(), "n-1"); fleet.CodeOf(err) != fleet.CodeBMCSeveral || fleet.HintOf(err) == "" {
+					t.Errorf("TakeOverBMC = %v, want %s and what to do", err, fleet.CodeBMCSeveral)
+				}
+				if n, _ := e.Node("n-2"); !r.bmc.opens(n) {
+					t.Error("the other node is locked out")
+				}
+				if e.enrolments.changes("n-1") {
+					t.Error("its account stays taken")
+				}
+				kill()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 // bornExpired is a BMC whose new accounts have to change their password first.
 type bornExpired struct{ *fakeBMC }
 
