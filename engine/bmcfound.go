@@ -68,11 +68,12 @@ func (e *Engine) AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, er
 		if !begun && !r.BMC.Keep {
 			t.dropBegun(f.MAC)
 		}
+		changed := begun && r.BMC.Username == f.BMC.Username && r.BMC.Driver.HasAccounts() // since the rule was written
 		switch {
 		case ok && r.BMC.Keep:
 			t.put(n)
 			return adoptError(f, errors.New("the rule of "+n.Title()+" leaves its BMC alone"), "")
-		case ok && r.BMC.Usable() && !(begun && r.BMC.Username == f.BMC.Username && r.BMC.Driver.HasAccounts()): // it gives an account, which has not another password since
+		case ok && r.BMC.Usable() && !changed: // it gives an account
 			e.classify(t, &n)
 		default:
 			rotate = true

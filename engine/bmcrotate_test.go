@@ -58,7 +58,9 @@ func TestALostAnswerIsSettledByItself(t *testing.T) {
 				}
 				checkAlarms(t, e, nil)
 				cancel()
-				<-done
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
 			})
 		})
 	}
@@ -160,7 +162,9 @@ func TestAnOrderOutlivesWhoGaveIt(t *testing.T) {
 		if _, err := e.Power(stopping, "ada", "n-1", fleet.PowerOrder{Op: fleet.PowerCycle}); !errors.Is(err, context.Canceled) {
 			t.Errorf("Power = %v while the server ended, want %v", err, context.Canceled)
 		}
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -217,7 +221,9 @@ func TestABMCThatMovesKeepsItsCertificate(t *testing.T) {
 					t.Errorf("%v, the BMC is %+v; want it at %s with what is known of it", err, n.BMC, want)
 				}
 				cancel()
-				<-done
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
 			})
 		})
 	}

@@ -178,7 +178,9 @@ func TestATakeOverIsNotStuckWithAnAccountOfNoUse(t *testing.T) {
 					t.Errorf("the BMC is %+v, which says %v; want our own account %s and nothing open", n.BMC, err, tt.want)
 				}
 				cancel()
-				<-done
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
 			})
 		})
 	}

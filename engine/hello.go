@@ -39,7 +39,7 @@ func (e *Engine) Hello(ctx context.Context, h fleet.Hello) (fleet.Node, error) {
 	}
 	e.probe(node)
 	if disc {
-		e.ejectSoon(node)
+		e.ejectSoon(node) //nolint:contextcheck // beside everything else, also when the agent has gone
 	}
 	e.Log.InfoContext(ctx, "agent said hello", "mac", node.MAC, "node", node.ID, "state", node.State)
 	return node, nil

@@ -210,7 +210,8 @@ func (j job) clearDrive(ctx context.Context) {
 		return
 	}
 	m, inserted := j.e.world.media(n.MAC)
-	if n.BMC.Boot != fleet.BootMedia && !(inserted && m.Redeemed.IsZero()) {
+	counts := inserted && m.Redeemed.IsZero()
+	if n.BMC.Boot != fleet.BootMedia && !counts {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, ejectWithin)

@@ -69,7 +69,9 @@ func TestAMachineIsNotRestartedForWhatItsBMCHasNotSaid(t *testing.T) {
 					t.Errorf("after %d restarts the update is %+v, %v; want none, and %s", w.starts, all, err, tt.want)
 				}
 				cancel()
-				<-done
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
 			})
 		})
 	}

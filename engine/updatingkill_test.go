@@ -50,7 +50,12 @@ func (h *hiddenShop) serve(t *testing.T, s *memoryStore) (e *Engine, stop func()
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
 	<-e.Started()
-	return e, func() { cancel(); <-done }
+	return e, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // biosWorld has one machine, whose BIOS gets another version.
@@ -161,7 +166,9 @@ func TestAnUpdateGoesOnWithTheNewPassword(t *testing.T) {
 			t.Errorf("ordered with %q, asked with %q; the run is %+v", m.orders, m.asked, rn)
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		synctest.Wait()
 	})
 }
