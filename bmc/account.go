@@ -18,7 +18,8 @@ func (c *Controller) ChangePassword(ctx context.Context, t Target, next Password
 	return c.SetPassword(ctx, t, t.Username, next)
 }
 
-// SetPassword is [Controller.ChangePassword] for a user that may be another.
+// SetPassword is [Controller.ChangePassword] for a user that may be another. One
+// who is not there is [ErrNoUser], where the BMC shows us all that are.
 func (c *Controller) SetPassword(ctx context.Context, t Target, user string, next Password) error {
 	const op = "change BMC password of"
 	if err := next.valid(); err != nil {
@@ -105,5 +106,5 @@ func setPassword(ctx context.Context, ipmi *client.Client, name string, next Pas
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: its table of users has none of the name %q", ErrUnsupported, name)
+	return fmt.Errorf("%w: its table of users has none of the name %q", ErrNoUser, name)
 }

@@ -29,6 +29,7 @@ var (
 	ErrRejected    = errors.New("the BMC refuses the command")
 	ErrUnsupported = errors.New("the BMC cannot do that")
 	ErrNoMedia     = fmt.Errorf("%w: it has no virtual CD drive", ErrUnsupported)
+	ErrNoUser      = fmt.Errorf("%w: it has no such user", ErrUnsupported)
 	ErrBusy        = errors.New("the BMC is still busy with something else of ours")
 	ErrNoEffect    = errors.New("the BMC said yes, and nothing happened")
 	ErrNeedsOff    = errors.New("the BMC takes a boot device only while the machine is off")

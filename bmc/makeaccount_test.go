@@ -91,6 +91,19 @@ func TestAnAccountThatIsThereGetsThePassword(t *testing.T) {
 	}
 }
 
+func TestAUserWhoIsGoneIsKnownAsThat(t *testing.T) {
+	t.Parallel()
+	for _, slots := range []bool{false, true} {
+		target, _ := startRedfish(t, redfish.Options{Slots: slots})
+		if err := quick().SetPassword(t.Context(), probed(t, target), "root", nextPassword); !errors.Is(err, bmc.ErrNoUser) || fleet.CodeOf(err) != fleet.CodeBMCUnsupported {
+			t.Errorf("with slots %t, SetPassword = %v, want %v", slots, err, bmc.ErrNoUser)
+		}
+	}
+	if err := quick().SetPassword(t.Context(), startSim(t).target(), "root", nextPassword); !errors.Is(err, bmc.ErrNoUser) {
+		t.Errorf("by IPMI, SetPassword = %v, want %v", err, bmc.ErrNoUser)
+	}
+}
+
 func TestIPMIMakesNoAccountOverTheNetwork(t *testing.T) {
 	t.Parallel()
 	target, _ := startReference(t)

@@ -126,7 +126,7 @@ func (r *redfish) account(ctx context.Context, list, user string) (string, error
 			return path, nil
 		}
 	}
-	all, err := r.accounts(ctx, list)
+	all, hidden, err := r.accounts(ctx, list)
 	if errors.Is(err, ErrMustChange) && user == r.target.Username {
 		return r.ownAccount(ctx, list, err)
 	}
@@ -136,7 +136,11 @@ func (r *redfish) account(ctx context.Context, list, user string) (string, error
 	if i := slices.IndexFunc(all, func(a account) bool { return string(a.UserName) == user }); i >= 0 {
 		return all[i].Path, nil
 	}
-	return "", fmt.Errorf("%w: its list of accounts has none of the name %q", ErrUnsupported, user)
+	missing := ErrNoUser
+	if hidden {
+		missing = ErrUnsupported
+	}
+	return "", fmt.Errorf("%w: its list of accounts has none of the name %q", missing, user)
 }
 
 // ownAccount finds our own account where its list is not shown to us. Nobody
@@ -154,27 +158,28 @@ func (r *redfish) ownAccount(ctx context.Context, list string, refused error) (s
 	return "", refused
 }
 
-// accounts reads those that are shown to us, empty slots too.
-func (r *redfish) accounts(ctx context.Context, list string) ([]account, error) {
+// accounts reads those that are shown to us, empty slots too. It reports whether
+// others are hidden.
+func (r *redfish) accounts(ctx context.Context, list string) (all []account, hidden bool, err error) {
 	paths, err := r.members(ctx, list)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var all []account
 	for _, path := range paths {
 		a, err := r.readAccount(ctx, path)
-		if errors.Is(err, ErrDenied) || errors.Is(err, ErrUnsupported) {
-			continue // somebody else's, or a slot without anything
+		if errors.Is(err, ErrDenied) || errors.Is(err, ErrMustChange) {
+			hidden = true // somebody else's; all but our own
+			continue
 		}
-		if errors.Is(err, ErrMustChange) {
-			continue // all but our own
+		if errors.Is(err, ErrUnsupported) {
+			continue // a slot without anything
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		all = append(all, a)
 	}
-	return all, nil
+	return all, hidden, nil
 }
 
 func (r *redfish) readAccount(ctx context.Context, path string) (account, error) {

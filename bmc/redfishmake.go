@@ -19,7 +19,7 @@ func (r *redfish) makeAccount(ctx context.Context, user string, password Passwor
 	if err := s.takes(password); err != nil {
 		return err
 	}
-	all, err := r.accounts(ctx, s.Accounts.Path)
+	all, _, err := r.accounts(ctx, s.Accounts.Path)
 	if err != nil {
 		return err
 	}

@@ -78,13 +78,16 @@ func (u *update) find(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("%w: it was asked at %s, and lists no tasks", ErrUnclear, u.job.At.Format(time.RFC3339))
 	}
 	for {
-		task, err := talkRedfish(ctx, u.c, u.target, func(ctx context.Context, r *redfish) (string, error) { return r.newTask(ctx, u.job) })
+		seen, err := talkRedfish(ctx, u.c, u.target, func(ctx context.Context, r *redfish) (sightedTask, error) { return r.newTask(ctx, u.job) })
 		if err != nil {
 			return false, err
 		}
-		if u.job.Task = task; task != "" {
+		if u.job.Task = seen.path; seen.path != "" {
 			u.job, err = u.reach(u.job, fleet.JobRunning)
 			return true, err
+		}
+		if seen.forgot {
+			return false, fmt.Errorf("%w: it was asked at %s, and lists no tasks of that time any more", ErrUnclear, u.job.At.Format(time.RFC3339))
 		}
 		if time.Since(u.job.At) > unheard {
 			return false, nil
@@ -122,7 +125,9 @@ func (u *update) ask(ctx context.Context, r *redfish, job fleet.FirmwareJob) (as
 		return refuse(err)
 	}
 	if err == nil && job.Task == "" && job.Listed {
-		job.Task, err = r.newTask(ctx, job)
+		var seen sightedTask
+		seen, err = r.newTask(ctx, job)
+		job.Task = seen.path
 	}
 	if err != nil {
 		return asked{}, err
@@ -131,17 +136,26 @@ func (u *update) ask(ctx context.Context, r *redfish, job fleet.FirmwareJob) (as
 	return asked{job: job, lost: err}, nil
 }
 
+// mostRefusals is how often in a row a BMC that installs an image may refuse our
+// password until we believe that it has another one: BMCs lock out who tries more.
+const mostRefusals = 2
+
 // follow asks after the task until it is over. One that has failed is forgotten:
 // it can be begun again.
 func (u *update) follow(ctx context.Context, tell func(percent int)) error {
 	if u.job.Task == "" {
 		return nil // whoever waits looks at the version
 	}
-	for {
+	for refused := 0; ; {
 		if err := pause(ctx, u.c.o.TaskEvery); err != nil {
 			return err
 		}
 		over, err := u.c.askTask(ctx, u.target, u.job.Task, tell)
+		if !errors.Is(err, ErrLogin) {
+			refused = 0
+		} else if refused++; refused < mostRefusals {
+			continue // it may be starting
+		}
 		if errors.Is(err, ErrRejected) {
 			err = errors.Join(err, u.keep(fleet.FirmwareJob{}))
 		}

@@ -22,6 +22,7 @@ type ledger struct {
 	kept   []fleet.JobStage
 	job    fleet.FirmwareJob
 	broken fleet.JobStage // cannot be stored any more
+	last   fleet.JobStage // is stored, and then the server is gone
 }
 
 var errFull = errors.New("the disk is full")
@@ -32,6 +33,9 @@ func (l *ledger) keep(job fleet.FirmwareJob) error {
 	}
 	l.job = job
 	l.kept = append(l.kept, job.Stage)
+	if l.last != fleet.JobNew && job.Stage == l.last {
+		return errFull
+	}
 	return nil
 }
 
@@ -106,16 +110,17 @@ func TestAnUpdateIsGoneOnWithAndNotBegunAgain(t *testing.T) {
 		broken  fleet.JobStage // the first time
 		first   error
 		age     time.Duration // of the job when it is gone on with
+		forgot  bool          // the BMC has restarted since: it lists nothing of before
 		second  error
 		updates int
 		version string
 	}{
-		"when its answer was lost":                  {redfish.Faults{UpdateMute: true}, "", bmc.ErrRejected, 0, nil, 1, "2.1"},
-		"when its task could not be kept":           {redfish.Faults{}, fleet.JobRunning, errFull, 0, nil, 1, "2.1"},
-		"when the BMC was not asked at all":         {redfish.Faults{}, fleet.JobAsked, errFull, 0, nil, 1, "2.1"},
-		"when the task is over by then":             {redfish.Faults{UpdateMute: true}, "", bmc.ErrRejected, time.Hour, nil, 1, "2.1"},
-		"but is begun when it never was":            {redfish.Faults{UpdateMute: true, LosesTasks: true}, "", bmc.ErrRejected, time.Hour, nil, 2, "2.1"},
-		"and nobody guesses where tasks are hidden": {redfish.Faults{NoTasks: true}, fleet.JobRunning, errFull, 0, bmc.ErrUnclear, 1, "2.1"},
+		"when its answer was lost":                  {redfish.Faults{UpdateMute: true}, "", bmc.ErrRejected, 0, false, nil, 1, "2.1"},
+		"when its task could not be kept":           {redfish.Faults{}, fleet.JobRunning, errFull, 0, false, nil, 1, "2.1"},
+		"when the BMC was not asked at all":         {redfish.Faults{}, fleet.JobAsked, errFull, 0, false, nil, 1, "2.1"},
+		"when the task is over by then":             {redfish.Faults{UpdateMute: true}, "", bmc.ErrRejected, time.Hour, false, nil, 1, "2.1"},
+		"but not where it may have been forgotten":  {redfish.Faults{UpdateMute: true, LosesTasks: true}, "", bmc.ErrRejected, time.Hour, true, bmc.ErrUnclear, 1, "2.1"},
+		"and nobody guesses where tasks are hidden": {redfish.Faults{NoTasks: true}, fleet.JobRunning, errFull, 0, false, bmc.ErrUnclear, 1, "2.1"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -135,6 +140,9 @@ func TestAnUpdateIsGoneOnWithAndNotBegunAgain(t *testing.T) {
 				job = newJob("BIOS", image)
 			}
 			job.At = job.At.Add(-tt.age)
+			if tt.forgot {
+				job.Before = append(job.Before, "/redfish/v1/TaskService/Tasks/0")
+			}
 			l = &ledger{}
 			if err := following().Update(t.Context(), target, job, l.keep, nobody); !errors.Is(err, tt.second) {
 				t.Errorf("gone on with: %v, want %v", err, tt.second)
@@ -146,6 +154,48 @@ func TestAnUpdateIsGoneOnWithAndNotBegunAgain(t *testing.T) {
 				t.Errorf("version %s, want %s", versionsOf(t, target)["BIOS"], tt.version)
 			}
 		})
+	}
+}
+
+func TestAnUpdateThatWasNeverBegunIsBegun(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{Task: 50 * time.Millisecond})
+	target = probed(t, target)
+	l := &ledger{last: fleet.JobAsked}
+	if err := following().Update(t.Context(), target, newJob("BIOS", "http://10.0.0.1/bios-2.1.bin"), l.keep, nobody); !errors.Is(err, errFull) || s.Counts().Updates != 0 {
+		t.Fatalf("Update = %v, %d begun; want none", err, s.Counts().Updates)
+	}
+	job := l.job
+	job.At = job.At.Add(-time.Hour)
+	if err := following().Update(t.Context(), target, job, (&ledger{}).keep, nobody); err != nil || s.Counts().Updates != 1 {
+		t.Errorf("gone on with: %v, %d begun; want one", err, s.Counts().Updates)
+	}
+}
+
+func TestWhoFollowsAnUpdateDoesNotKnockForEver(t *testing.T) {
+	t.Parallel()
+	target, s := startRedfish(t, redfish.Options{Task: time.Hour})
+	target = probed(t, target)
+	l := &ledger{}
+	begun, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- following().Update(t.Context(), target, newJob("BIOS", "http://10.0.0.1/bios-2.1.bin"), func(job fleet.FirmwareJob) error {
+			err := l.keep(job)
+			if job.Stage == fleet.JobRunning {
+				close(begun)
+			}
+			return err
+		}, nobody)
+	}()
+	<-begun
+	if err := quick().ChangePassword(t.Context(), target, "Another123Another"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, bmc.ErrLogin) || s.Counts().Refused != 2 {
+		t.Errorf("Update = %v after %d logins refused, want %v after 2", err, s.Counts().Refused, bmc.ErrLogin)
+	}
+	if l.job.Stage != fleet.JobRunning || l.job.Task == "" {
+		t.Errorf("kept %+v, want the task: it goes on", l.job)
 	}
 }
 

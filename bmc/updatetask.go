@@ -100,24 +100,32 @@ func (r *redfish) tasks(ctx context.Context) ([]string, error) {
 	return slices.DeleteFunc(paths, func(p string) bool { return p == "" || len(p) > longestTaskPath }), err
 }
 
+// A sightedTask is where the task of a job is; "" when there is none. It may be
+// one of those that the service has forgotten, as it has others of that time.
+type sightedTask struct {
+	path   string
+	forgot bool
+}
+
 // newTask returns the task of a job: one that was not there before it, and is
-// about no other image, as far as the service says; "" when there is none.
-func (r *redfish) newTask(ctx context.Context, job fleet.FirmwareJob) (string, error) {
+// about no other image, as far as the service says.
+func (r *redfish) newTask(ctx context.Context, job fleet.FirmwareJob) (seen sightedTask, err error) {
 	paths, err := r.tasks(ctx)
 	if err != nil {
-		return "", err
+		return seen, err
 	}
+	seen.forgot = slices.ContainsFunc(job.Before, func(p string) bool { return !slices.Contains(paths, p) })
 	paths = slices.DeleteFunc(paths, func(p string) bool { return slices.Contains(job.Before, p) })
 	for _, at := range paths[max(0, len(paths)-mostNewTasks):] {
 		var task struct{ Payload taskPayload }
 		if err := r.get(ctx, at, &task); err != nil && !optional(ctx, err) {
-			return "", err
+			return seen, err
 		}
 		if task.Payload.mayBe(job.URL) {
-			return at, nil
+			return sightedTask{path: at}, nil
 		}
 	}
-	return "", nil
+	return seen, nil
 }
 
 // A taskPayload is the request that made a task, where a service tells that.
@@ -155,6 +163,9 @@ func (c *Controller) askTask(ctx context.Context, t Target, path string, tell fu
 	}
 	if errors.Is(err, ErrPin) {
 		return true, err
+	}
+	if errors.Is(err, ErrLogin) {
+		return false, err
 	}
 	if err != nil {
 		return false, nil //nolint:nilerr // it restarts; the deadline comes

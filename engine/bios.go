@@ -140,7 +140,7 @@ const biosAsDeclared = "BIOS settings are as declared, read back after the resta
 func (e *Engine) biosTaken(ctx context.Context, n fleet.Node, want map[string]string) error {
 	last := "its BMC did not say what it has"
 	err := e.keepAsking(ctx, biosWithin, func(ctx context.Context) bool {
-		b, err := e.Setup.BIOS(ctx, n)
+		b, err := e.Setup.BIOS(ctx, e.asItIs(n))
 		if err != nil {
 			return false
 		}

@@ -295,6 +295,9 @@ func (e *Engine) adopt(ctx context.Context, id fleet.NodeID, candidate fleet.BMC
 		if err != nil {
 			return err
 		}
+		if holdsBegun(t.siteNow(), now) {
+			t.dropBegun(now.Inventory.BMC.MAC)
+		}
 		candidate.Findings, candidate.Factory = now.BMC.Findings, now.BMC.Factory
 		now.BMC = candidate.Taken(settled...)
 		t.put(now)

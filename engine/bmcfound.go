@@ -64,16 +64,20 @@ func (e *Engine) AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, er
 		}
 		n.Inventory.BMC = fleet.InventoryBMC{Present: true, Address: f.BMC.Address, MAC: f.MAC}
 		r, ok := e.Site().MatchRule(n)
+		begun := foundBegun(t.siteNow(), f)
+		if !begun && !r.BMC.Keep {
+			t.dropBegun(f.MAC)
+		}
+		changed := begun && r.BMC.Username == f.BMC.Username && r.BMC.Driver.HasAccounts() // since the rule was written
 		switch {
 		case ok && r.BMC.Keep:
 			t.put(n)
 			return adoptError(f, errors.New("the rule of "+n.Title()+" leaves its BMC alone"), "")
-		case ok && r.BMC.Usable(): // it gives an account
+		case ok && r.BMC.Usable() && !changed: // it gives an account
 			e.classify(t, &n)
 		default:
 			rotate = true
 			f.BMC.Quirks, f.BMC.Findings, f.BMC.Factory = n.BMC.Quirks, n.BMC.Findings, f.BMC.Username
-			t.dropBegun(f.MAC)
 			n.BMC = f.BMC.WithoutFindings(fleet.CodeBMCNoAddress, fleet.CodeBMCEnrol).WithFinding(fleet.CodeBMCFactory, "user "+f.BMC.Username)
 		}
 		t.put(n)

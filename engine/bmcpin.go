@@ -74,12 +74,13 @@ func (e *Engine) AcceptPin(ctx context.Context, actor, ref, pin string) (fleet.N
 }
 
 // RenewedPin notes that a BMC shows another TLS certificate, which an authority
-// of the site has signed: that is nobody's business but the record's.
-func (e *Engine) RenewedPin(id fleet.NodeID, pin string) error {
+// of the site has signed: that is nobody's business but the record's. Addr is where
+// it was shown: what is shown elsewhere says nothing of the node's BMC.
+func (e *Engine) RenewedPin(id fleet.NodeID, addr, pin string) error {
 	title := ""
 	err := e.update(e.running, func(t *tx) error {
 		n, err := t.node(id)
-		if err != nil || strings.EqualFold(n.BMC.Pin, pin) {
+		if err != nil || n.BMC.Address != addr || strings.EqualFold(n.BMC.Pin, pin) {
 			return err
 		}
 		t.event(fleet.EventChanged, n, "engine", fmt.Sprintf("BMC %s has renewed its TLS certificate: %s in place of %s, signed by an authority of bmc_ca", n.BMC.Address, pin, n.BMC.Pin))

@@ -32,6 +32,6 @@ type Maker interface {
 	// Where the BMC makes none the error has the code E-BMC-UNSUPPORTED.
 	MakeAccount(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error
 	// RetireAccount gives a user, not the one that n signs in as, a password that
-	// nobody keeps, and proves it.
+	// nobody keeps, and proves it. A user whom somebody has deleted is retired.
 	RetireAccount(ctx context.Context, n fleet.Node, user string) error
 }

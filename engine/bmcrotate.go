@@ -27,8 +27,8 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 	if o, found := e.othersBehind(n); found {
 		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCSeveral, fmt.Errorf("node %s is behind the same BMC, with the same account", o.Title()), "change the password at the BMC, and in the password_file of their rules")
 	}
-	if !e.enrolments.begin(n.ID) {
-		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCPassword, errors.New("its account is being changed already"), "wait a minute, then see: provision nodes show "+n.Title())
+	if err := e.mayRotate(n); err != nil {
+		return n, err
 	}
 	defer e.endEnrolment(n.ID)
 	ctx, cancel := e.outliving(ctx, rotateWithin)
@@ -50,6 +50,22 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 		e.rounds.soon(n.ID, time.Now())
 	}
 	return n, err
+}
+
+// mayRotate takes the node's account to be changed, or says why not: who works on
+// the machine signs in with the password that it has.
+func (e *Engine) mayRotate(n fleet.Node) error {
+	begun := false
+	run, other := e.takeInHand(n.ID, func() { begun = e.enrolments.begin(n.ID) })
+	switch {
+	case run != "":
+		return rotateError(n, fleet.Conflict, "E-RUN-ACTIVE", fmt.Errorf("run %s works on it", run), "wait for the run: provision runs watch "+string(run))
+	case other != "":
+		return rotateError(n, fleet.Conflict, fleet.CodeBMCBusy, errors.New(other), "wait until that is over: provision nodes show "+n.Title())
+	case !begun:
+		return rotateError(n, fleet.Conflict, fleet.CodeBMCPassword, errors.New("its account is being changed already"), "wait a minute, then see: provision nodes show "+n.Title())
+	}
+	return nil
 }
 
 // signedIn returns a node whose BMC takes the password that we have, be it only
@@ -167,7 +183,9 @@ func (e *Engine) dropNext(ctx context.Context, id fleet.NodeID) error {
 }
 
 // settle finds out which of two passwords a BMC has, where that is open: the
-// new one, or else the one before. It keeps both while the BMC says neither.
+// new one, or else the one before. It keeps both while the BMC says neither. A new
+// account that is of no use before its password is changed is given up for the one
+// before, where that is another.
 func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
 	n, ok := e.world.node(id)
 	if !ok {
@@ -182,14 +200,22 @@ func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
 	if err == nil {
 		return e.takeNext(ctx, id, proven)
 	}
-	if fleet.KindOf(err) != fleet.Denied || n.BMC.SealedPassword == "" {
+	owed := fleet.CodeOf(err) == fleet.CodeBMCMustChange // it is the new one, and is to be changed once more
+	if fleet.KindOf(err) != fleet.Denied && !owed || n.BMC.SealedPassword == "" {
 		return err
 	}
+	if owed && n.BMC.Next.Username == n.BMC.Username {
+		return e.takeNext(ctx, id, candidate.BMC)
+	}
 	// One that has to be changed first is known all the same.
-	if _, err := e.prove(ctx, n); err == nil || fleet.CodeOf(err) == fleet.CodeBMCMustChange {
+	_, err = e.prove(ctx, n)
+	switch {
+	case err == nil || fleet.CodeOf(err) == fleet.CodeBMCMustChange:
 		return e.dropNext(ctx, id)
-	} else if fleet.KindOf(err) != fleet.Denied {
+	case fleet.KindOf(err) != fleet.Denied:
 		return err
+	case owed:
+		return e.takeNext(ctx, id, candidate.BMC)
 	}
 	err = rotateError(n, fleet.Denied, fleet.CodeBMCPassword, errors.New("the BMC takes neither the old password nor the new one; both are kept"),
 		"reset the account by hand, then boot the machine from the network")
@@ -202,6 +228,9 @@ func (e *Engine) takeNext(ctx context.Context, id fleet.NodeID, proven fleet.BMC
 		n, err := t.node(id)
 		if err != nil {
 			return err
+		}
+		if holdsBegun(t.siteNow(), n) {
+			t.dropBegun(n.Inventory.BMC.MAC)
 		}
 		proven.Findings, proven.Factory = n.BMC.Findings, n.BMC.Factory
 		n.BMC = proven.Taken(settled...)

@@ -85,6 +85,47 @@ func TestTheAccountOfSeveralNodesIsNotRotatedForOne(t *testing.T) {
 	})
 }
 
+// Who works on a machine signs in to its BMC with the password that it has.
+func TestNoPasswordIsChangedBehindTheBackOfWhoWorks(t *testing.T) {
+	tests := map[string]struct {
+		take func(e *Engine, n *fleet.Node)
+		code fleet.Code
+	}{
+		"a run":                 {func(_ *Engine, n *fleet.Node) { n.Run = "prd-0001" }, "E-RUN-ACTIVE"},
+		"an update of firmware": {func(e *Engine, _ *fleet.Node) { e.updates.begin("n-1", nil) }, fleet.CodeBMCBusy},
+		"a check with power":    {func(e *Engine, _ *fleet.Node) { e.checks.begin("n-1", true) }, fleet.CodeBMCBusy},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, s := rotationRack(t)
+				e, kill := r.serve(s)
+				err := e.update(t.Context(), func(tx *tx) error {
+					n, err := tx.node("n-1")
+					n.BMC.Factory = "admin"
+					tt.take(e, &n)
+					tx.put(n)
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := e.RotateBMC(t.Context(), "ada", "n-1"); fleet.CodeOf(err) != tt.code || fleet.HintOf(err) == "" {
+					t.Errorf("RotateBMC = %v, want %s and what to do", err, tt.code)
+				}
+				if n, err := e.TakeOverBMC(t.Context(), "n-1"); err != nil || n.BMC.Factory != "admin" || n.BMC.Own {
+					t.Errorf("TakeOverBMC = %+v, %v; want it left for later", n.BMC, err)
+				}
+				if r.bmc.logins > 0 || e.enrolments.changes("n-1") {
+					t.Errorf("%d logins, its account taken: %t", r.bmc.logins, e.enrolments.changes("n-1"))
+				}
+				kill()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 func TestAPasswordThatNobodyCanChangeStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, s := rotationRack(t)

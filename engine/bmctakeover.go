@@ -21,17 +21,26 @@ func (e *Engine) TakeOverBMC(ctx context.Context, id fleet.NodeID) (fleet.Node, 
 	if !ok {
 		return n, unknownNode(string(id))
 	}
-	r, matches := e.Site().MatchRule(n)
-	given := matches && (r.BMC.Keep || !n.BMC.Own && r.BMC.Usable())
-	if e.Vault == nil || e.Accounts == nil || given || !e.enrolments.begin(id) {
-		return n, nil // nothing to do, or somebody else does it
+	site := e.Site()
+	r, matches := site.MatchRule(n)
+	gives := matches && r.BMC.Usable()
+	given := matches && r.BMC.Keep || gives && !n.BMC.Own && !holdsBegun(site, n)
+	if e.Vault == nil || e.Accounts == nil || given || e.mayRotate(n) != nil {
+		return n, nil // nothing to do, or not now: somebody else does it, or has the machine
 	}
 	defer e.endEnrolment(id)
+	if o, found := e.othersWithFactory(n); found {
+		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCSeveral, fmt.Errorf("node %s is behind the same BMC, with the account that it came with", o.Title()), "give their rules an account of the BMC: bmc: {username, password_file}")
+	}
 	ctx, cancel := context.WithTimeout(ctx, takeOverWithin)
 	defer cancel()
+	user := cmp.Or(r.BMC.Username, fleet.OwnUser)
+	if gives { // that one's password is not ours
+		user = n.BMC.Username
+	}
 	err := e.settle(ctx, id)
 	if err == nil {
-		err = e.replaceFactory(ctx, id, cmp.Or(r.BMC.Username, fleet.OwnUser))
+		err = e.replaceFactory(ctx, id, user)
 	}
 	if err == nil {
 		err = e.retireFactory(ctx, id)
@@ -39,6 +48,21 @@ func (e *Engine) TakeOverBMC(ctx context.Context, id fleet.NodeID) (fleet.Node, 
 	e.alertFindings(time.Now())
 	n, _ = e.world.node(id)
 	return n, err
+}
+
+// othersWithFactory returns a node that signs in to the same BMC with an account
+// whose password would be changed.
+func (e *Engine) othersWithFactory(n fleet.Node) (other fleet.Node, found bool) {
+	if !n.BMC.Own {
+		if other, found = e.othersBehind(n); found {
+			return other, found
+		}
+	}
+	if n.BMC.Factory == "" {
+		return other, false
+	}
+	n.BMC.Username = n.BMC.Factory
+	return e.othersBehind(n)
 }
 
 const takeOverWithin = 2 * rotateWithin
@@ -111,15 +135,14 @@ func (e *Engine) settleMade(ctx context.Context, n fleet.Node) error {
 		if err == nil {
 			return e.takeNext(ctx, n.ID, proven)
 		}
+		if fleet.CodeOf(err) == fleet.CodeBMCMustChange {
+			return errors.Join(err, e.dropNext(ctx, n.ID))
+		}
 		if fleet.KindOf(err) != fleet.Denied || rest(ctx, proofRest) != nil {
 			break
 		}
 	}
-	err := e.settle(ctx, n.ID)
-	if fleet.CodeOf(err) != fleet.CodeBMCMustChange {
-		return err
-	}
-	return errors.Join(err, e.dropNext(ctx, n.ID))
+	return e.settle(ctx, n.ID)
 }
 
 // retireFactory changes the password of the account that the BMC came with. We
@@ -141,7 +164,7 @@ func (e *Engine) retireFactory(ctx context.Context, id fleet.NodeID) error {
 		n.BMC.Factory = ""
 		n.BMC = n.BMC.WithoutFindings(fleet.CodeBMCFactory)
 		t.put(n)
-		t.event(fleet.EventAccess, n, "engine", fmt.Sprintf("password of BMC user %s, which it came with, is one that nobody knows: %s can set it anew", user, n.BMC.Username))
+		t.event(fleet.EventAccess, n, "engine", fmt.Sprintf("BMC user %s, which it came with, lets nobody in any more: %s can give it a password", user, n.BMC.Username))
 		return nil
 	})
 }

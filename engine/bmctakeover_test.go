@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,6 +44,7 @@ func TestABMCThatLetUsInGetsAnAccountOfOurs(t *testing.T) {
 				tt.spoil(r.bmc)
 				s := &memoryStore{world: fleet.World{Site: enrolSite(tt.access)}}
 				s.world.Site.Begun = []fleet.FactoryAccount{{MACPrefix: string(foundBMC().MAC), Username: "admin", SealedPassword: "x"}, {MACPrefix: "aa:bb:cc:00:00:02"}}
+				s.world.Site.Factory = []fleet.FactoryAccount{{Username: "admin", SealedPassword: "factory"}}
 				e, kill := r.serve(s)
 				_, err := e.AdoptBMC(t.Context(), foundBMC())
 				n := s.only(t)
@@ -87,6 +90,100 @@ func TestATakeOverGoesOnWhereItWas(t *testing.T) {
 		kill()
 		synctest.Wait()
 	})
+}
+
+// Nobody loses an account that is his: of several machines behind one BMC.
+func TestABMCOfSeveralNodesIsNotTakenOverForOne(t *testing.T) {
+	tests := map[string]fleet.BMC{
+		"with what it came with":         {Username: "admin", SealedPassword: "factory", Factory: "admin"},
+		"ours, beside what it came with": {Username: "provision", SealedPassword: "sealed n-1 1 0", Own: true, Factory: "admin"},
+	}
+	for name, has := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, s := rotationRack(t)
+				r.bmc.maker = true
+				r.bmc.users["provision"] = "n-1 1 0"
+				s.world.Site.Rules = nil
+				two := s.world.Nodes[0]
+				two.ID, two.MAC = "n-2", "52:54:00:00:00:02"
+				has.Address = bmcAddress
+				s.world.Nodes[0].BMC = has
+				s.world.Nodes = append(s.world.Nodes, two)
+				e, kill := r.serve(s)
+				if _, err := e.TakeOverBMC(t.Context(), "n-1"); fleet.CodeOf(err) != fleet.CodeBMCSeveral || fleet.HintOf(err) == "" {
+					t.Errorf("TakeOverBMC = %v, want %s and what to do", err, fleet.CodeBMCSeveral)
+				}
+				if n, _ := e.Node("n-2"); !r.bmc.opens(n) {
+					t.Error("the other node is locked out")
+				}
+				if e.enrolments.changes("n-1") {
+					t.Error("its account stays taken")
+				}
+				kill()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// bornExpired is a BMC whose new accounts have to change their password first.
+type bornExpired struct{ *fakeBMC }
+
+// Probe implements Prober.
+func (b bornExpired) Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
+	found, err := b.fakeBMC.Probe(ctx, n)
+	if err == nil && n.BMC.Username == "provision" {
+		return n.BMC, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCMustChange, Err: errors.New("change it first")}
+	}
+	return found, err
+}
+
+// A server was killed when it had made an account that is of no use before its
+// password is changed.
+func TestATakeOverIsNotStuckWithAnAccountOfNoUse(t *testing.T) {
+	const next = "sealed n-1 1 0"
+	tests := map[string]struct {
+		has  fleet.BMC // beside what is open
+		user string    // of the factory, and its password
+		word string
+		want string // the user in the end
+	}{
+		"which is another than it came with": {fleet.BMC{Username: "admin", SealedPassword: "factory", Factory: "admin"}, "admin", "factory", "admin"},
+		"which is the one that we had":       {fleet.BMC{Username: "provision", SealedPassword: "sealed n-1 0 0", Own: true}, "admin", "factory", "provision"},
+		"while what it came with is over":    {fleet.BMC{Username: "admin", SealedPassword: "factory", Factory: "admin"}, "admin", "another", "provision"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bornExpired{newFakeBMC()}
+				b.maker = true
+				b.users = map[string]string{tt.user: tt.word, "provision": strings.TrimPrefix(next, "sealed ")}
+				tt.has.Address, tt.has.Driver = bmcAddress, fleet.DriverRedfish
+				tt.has.Next = fleet.BMCAccount{Address: bmcAddress, Username: "provision", SealedPassword: next}
+				s := &memoryStore{world: fleet.World{Site: enrolSite(fleet.BMCAccess{}), Nodes: []fleet.Node{{
+					ID: "n-1", MAC: "52:54:00:00:00:01", State: fleet.Ready, Revision: 1, BMC: tt.has,
+				}}}}
+				e := New(Options{Store: s, Power: newWorkshop(), Prober: b, Vault: b, Accounts: b, Maker: b})
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- e.Run(ctx) }()
+				<-e.Started()
+				time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
+				if _, err := e.TakeOverBMC(t.Context(), "n-1"); err != nil && tt.want == "admin" {
+					t.Error(err)
+				}
+				n := s.only(t)
+				if _, err := b.fakeBMC.Probe(t.Context(), n); err != nil || n.BMC.Next.Open() || n.BMC.Username != tt.want || !n.BMC.Own {
+					t.Errorf("the BMC is %+v, which says %v; want our own account %s and nothing open", n.BMC, err, tt.want)
+				}
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // The plug is pulled at each write of a take-over in turn. Whoever comes back
@@ -174,8 +271,8 @@ func TestARenewedCertificateThatIsSignedIsAnEventOnly(t *testing.T) {
 		s.world.Nodes[0].BMC.Pin, s.world.Nodes[0].BMC.NewPin = "aa", "bb"
 		e, kill := r.serve(s)
 		before := s.saves
-		for range 2 {
-			if err := e.RenewedPin("n-1", "cc"); err != nil {
+		for _, addr := range []string{bmcAddress, bmcAddress, "10.77.1.50"} {
+			if err := e.RenewedPin("n-1", addr, map[string]string{bmcAddress: "cc"}[addr]); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -40,6 +40,15 @@ func (e *Engine) takeInHand(id fleet.NodeID, take func()) (run fleet.RunID, othe
 	return "", ""
 }
 
+// asItIs returns a node as it is now: what is asked of its BMC may take an hour,
+// and who has a new machine's BMC in hand changes its account meanwhile.
+func (e *Engine) asItIs(n fleet.Node) fleet.Node {
+	if now, ok := e.world.node(n.ID); ok {
+		return now
+	}
+	return n
+}
+
 // allInHand is [Engine.inHand] of the nodes that no run has.
 func (e *Engine) allInHand(nodes []fleet.Node) map[fleet.NodeID]string {
 	all := map[fleet.NodeID]string{}

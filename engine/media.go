@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -103,7 +104,7 @@ func (e *Engine) insertOwn(ctx context.Context, n fleet.Node, o fleet.PowerOrder
 		if lost := e.endMedia(ctx, n.MAC); lost != nil {
 			e.Log.ErrorContext(ctx, "end of CD image not stored", "node", n.ID, "err", lost)
 		}
-		return done, masked(err)
+		return done, masked(err, secret)
 	}
 	return done, nil
 }
@@ -115,16 +116,23 @@ func noImage(n fleet.Node, err error) error {
 	}
 }
 
-// discSecret is the secret of a CD image, as it stands in URLs.
-var discSecret = regexp.MustCompile(`/media/[A-Za-z0-9_-]{43}`)
+// discSecret is the secret of a CD image, or most of it, as it stands in URLs, also
+// in ones that stand in others.
+var discSecret = regexp.MustCompile(`(?i)(media(?:/|\\/|%(?:25)*2F))[a-z0-9_-]{16,}`)
 
 // masked leaves the secrets of CD images out of an error: BMCs repeat the URLs
-// that they were given.
-func masked(err error) error {
-	if err == nil || !discSecret.MatchString(err.Error()+fleet.HintOf(err)) {
+// that they were given, each in its way. Of a secret that is known nothing else
+// has to be there.
+func masked(err error, known ...string) error {
+	hide := func(text string) string {
+		for _, secret := range known {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+		return discSecret.ReplaceAllString(text, "${1}…")
+	}
+	if err == nil || hide(err.Error()) == err.Error() && hide(fleet.HintOf(err)) == fleet.HintOf(err) {
 		return err
 	}
-	hide := func(text string) string { return discSecret.ReplaceAllString(text, "/media/…") }
 	return &fleet.Error{Kind: fleet.KindOf(err), Code: fleet.CodeOf(err), Hint: hide(fleet.HintOf(err)), Err: errors.New(hide(err.Error()))}
 }
 
@@ -194,11 +202,16 @@ func (e *Engine) emptyDrive(ctx context.Context, n fleet.Node) error {
 }
 
 // clearDrive takes the CD image out after a run that has failed, so that the
-// machine does not boot it when somebody switches it on.
+// machine does not boot it when somebody switches it on. One whose end was noted
+// may be in all the same: the BMC took it, and its answer was lost.
 func (j job) clearDrive(ctx context.Context) {
 	n, _, err := j.load()
+	if err != nil || !n.BMC.Usable() {
+		return
+	}
 	m, inserted := j.e.world.media(n.MAC)
-	if err != nil || !inserted || !m.Redeemed.IsZero() {
+	counts := inserted && m.Redeemed.IsZero()
+	if n.BMC.Boot != fleet.BootMedia && !counts {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, ejectWithin)

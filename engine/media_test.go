@@ -112,6 +112,7 @@ func TestARunThatFailsLeavesNoCDImage(t *testing.T) {
 	}{
 		"its BMC never reads it":   {func(r *mediaRack) { r.m.deaf = true }, fleet.CodeMediaUnread},
 		"there is none":            {func(r *mediaRack) { r.e.Media = discs("") }, fleet.CodeMediaImage},
+		"the answer to it is lost": {func(r *mediaRack) { r.m.mute = true }, fleet.CodeBMCTimeout},
 		"nothing can be taken out": {func(r *mediaRack) { r.m.stuck = true }, fleet.CodeBMCNoEffect},
 	}
 	for name, tt := range tests {
@@ -335,4 +336,35 @@ func (d *ticketDesk) giveBMC() error {
 		t.put(n)
 		return nil
 	})
+}
+
+// BMCs repeat the URLs that they were given, each in its way.
+func TestTheSecretOfACDImageIsInNoError(t *testing.T) {
+	const secret = "Abcdefghijklmnopqrstuvwxyz-0123456789_ABCDE"
+	tests := map[string]struct {
+		said  string
+		known bool
+	}{
+		"as it is":              {"cannot read http://10.0.0.1/media/" + secret + "/boot.iso", false},
+		"escaped":               {"http%3A%2F%2F10.0.0.1%2fmedia%2f" + secret + "%2Fboot.iso", false},
+		"escaped twice":         {"http%253A%252F%252F10.0.0.1%252Fmedia%252F" + secret, false},
+		"as in JSON":            {`"http:\/\/10.0.0.1\/media\/` + secret + `\/boot.iso"`, false},
+		"with its end cut off":  {"cannot read http://10.0.0.1/media/" + secret[:40], false},
+		"without its beginning": {"no file " + secret + " there", true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var known []string
+			if tt.known {
+				known = []string{secret}
+			}
+			err := masked(&fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCRejected, Hint: tt.said, Err: errors.New(tt.said)}, known...)
+			if got := err.Error() + fleet.HintOf(err); strings.Contains(got, secret[:20]) || fleet.CodeOf(err) != fleet.CodeBMCRejected || fleet.KindOf(err) != fleet.Conflict {
+				t.Errorf("it says %s (%s)", got, fleet.CodeOf(err))
+			}
+		})
+	}
+	if plain := errors.New("no answer from /media/"); !errors.Is(masked(plain, secret), plain) {
+		t.Errorf("what says nothing secret is %v", masked(plain, secret))
+	}
 }

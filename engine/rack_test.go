@@ -102,6 +102,7 @@ type machine struct {
 	url      string // that it was told to boot from
 	disc     string // URL of what is in its virtual CD drive
 	stuck    bool   // its drive, which nothing can be taken out of
+	mute     bool   // its BMC takes a CD, and the answer is lost
 	deaf     bool   // to what its BMC shows it: it never boots a CD
 	hangs    int    // so many boots of the ramdisk's kernel
 	boots    int
@@ -161,6 +162,9 @@ func (r *rack) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fl
 		m.pxeNext = true
 	case fleet.MediaNext:
 		m.disc, m.pxeNext = o.URL, true
+		if m.mute {
+			return fleet.Switched{}, &fleet.Error{Kind: fleet.Unreachable, Code: fleet.CodeBMCTimeout, Hint: "see that it has power", Err: errors.New("no answer")}
+		}
 	case fleet.MediaEject:
 		if m.stuck {
 			return fleet.Switched{}, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCNoEffect, Hint: "pull " + m.disc, Err: errors.New("it stays in: " + m.disc)}

@@ -80,9 +80,13 @@ func (j job) over(ctx context.Context, p fleet.Phase, err error) error {
 	return j.reached(ctx, p)
 }
 
-// known returns the node, whose BMC somebody has looked at.
+// known returns the node, whose BMC somebody has looked at, and whose password is
+// known where that was open.
 func (j job) known(ctx context.Context) (fleet.Node, fleet.RunNode, error) {
 	n, rn, err := j.load()
+	if err == nil {
+		n = j.e.settleOpen(ctx, n)
+	}
 	if err == nil && n.BMC.Via() == "" && n.BMC.Usable() {
 		n, err = j.e.probed(ctx, n)
 	}
@@ -93,7 +97,7 @@ func (j job) known(ctx context.Context) (fleet.Node, fleet.RunNode, error) {
 // firmware, that may take a while.
 func (j job) compareFirmware(ctx context.Context, n fleet.Node) ([]fleet.FirmwareChange, error) {
 	err := j.patiently(ctx, func(ctx context.Context) error {
-		_, err := j.e.examine(ctx, n, true)
+		_, err := j.e.examine(ctx, j.e.asItIs(n), true)
 		return err
 	})
 	return j.e.firmwareDiff(n), err
@@ -144,6 +148,7 @@ func (j job) changeRun(ctx context.Context, fn func(rn *fleet.RunNode)) error {
 
 // restart switches the machine off and on, or on.
 func (j job) restart(ctx context.Context, n fleet.Node, why string) error {
+	n = j.e.asItIs(n)
 	now, err := j.e.switchNode(ctx, n, fleet.PowerOrder{Op: fleet.PowerStatus})
 	if err != nil {
 		return err

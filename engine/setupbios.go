@@ -46,7 +46,7 @@ func (j job) bios(ctx context.Context) error {
 func (j job) compareBIOS(ctx context.Context, n fleet.Node, leave func(error) error) (map[string]string, error) {
 	var b fleet.BIOS
 	err := j.patiently(ctx, func(ctx context.Context) (err error) {
-		b, err = j.e.Setup.BIOS(ctx, n)
+		b, err = j.e.Setup.BIOS(ctx, j.e.asItIs(n))
 		return err
 	})
 	if err != nil {

@@ -47,6 +47,11 @@ func (u *updating) do(ctx context.Context) error {
 
 func (u *updating) carryOn(ctx context.Context) error {
 	u.show(fleet.FirmwareRunning, nil)
+	if u.job.Stage == fleet.JobAsked { // it may have done it, and have forgotten that it was asked
+		if there, err := u.shown(ctx); there || err != nil {
+			return cmp.Or(err, u.keep(ctx, fleet.FirmwareJob{}))
+		}
+	}
 	switch u.job.Stage {
 	case fleet.JobNew, fleet.JobAsked, fleet.JobRunning:
 		if err := u.install(ctx); err != nil {
@@ -85,27 +90,33 @@ func (u *updating) install(ctx context.Context) error {
 	}
 	u.tell(ctx, u.actor, text)
 	err := u.order(ctx)
-	if err != nil && u.job.Stage == fleet.JobAsked && !final(err) && ctx.Err() == nil {
-		err = u.order(ctx) // its answer was lost: its tasks tell whether it has begun
+	lost := u.job.Stage == fleet.JobAsked && !final(err)                  // its tasks tell whether it has begun
+	other := fleet.CodeOf(err) == fleet.CodeBMCLogin && u.hasNewAccount() // it goes on, and says so to that one
+	if err != nil && (lost || other) && ctx.Err() == nil {
+		err = u.order(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	hidden := u.job.Task == ""
 	u.job.Before = nil
-	if err := u.reach(ctx, fleet.JobInstalled); err != nil || !hidden {
-		return err
+	if u.job.Task == "" { // a machine is not restarted while its firmware may still be written
+		if err := u.await(ctx, hiddenWithin); err != nil && ctx.Err() != nil {
+			return err
+		} // else it may count from the next start on
 	}
-	// A machine is not restarted while its firmware may still be written.
-	err = u.await(ctx, hiddenWithin)
-	if ctx.Err() != nil {
-		return err
-	}
-	return nil // else it may count from the next start on
+	return u.reach(ctx, fleet.JobInstalled)
+}
+
+// hasNewAccount reports whether the node's account is another than the one that
+// the BMC was asked with.
+func (u *updating) hasNewAccount() bool {
+	was, is := u.node.BMC, u.e.asItIs(u.node).BMC
+	return is.Username != was.Username || is.SealedPassword != was.SealedPassword || is.Address != was.Address
 }
 
 // order has the BMC do the job, which may be under way, and learns how far it is.
 func (u *updating) order(ctx context.Context) error {
+	u.node = u.e.asItIs(u.node)
 	var mu sync.Mutex // a conversation that was given up may still have a word
 	last := u.job
 	err := u.e.Updater.Update(ctx, u.node, u.job, func(job fleet.FirmwareJob) error {
@@ -153,7 +164,8 @@ func (u *updating) reach(ctx context.Context, s fleet.JobStage) error {
 
 // shown looks whether the machine shows the version, as soon as its BMC answers:
 // it may be restarting after its own update, or have others to talk to. While it
-// has not said what the machine has, there is no reason to restart the machine.
+// has not said what the machine has, there is no reason to restart the machine,
+// nor to ask for the image again.
 func (u *updating) shown(ctx context.Context) (shown bool, err error) {
 	c := u.job.FirmwareChange
 	last := errors.New("no answer")
@@ -171,9 +183,13 @@ func (u *updating) shown(ctx context.Context) (shown bool, err error) {
 	if !errors.Is(err, errAskedInVain) {
 		return shown, err
 	}
+	is, so := "is installed", "the machine was not restarted"
+	if u.job.Stage == fleet.JobAsked {
+		is, so = "was asked for", "it was not asked again"
+	}
 	return false, &fleet.Error{
 		Kind: fleet.Unreachable, Code: cmp.Or(fleet.CodeOf(last), fleet.CodeBMCTimeout), Op: "update firmware", On: "node " + u.node.Title(),
-		Err:  fmt.Errorf("%s %s is installed, and the BMC has not said for %s what it has now, so the machine was not restarted: %w", c.Component, c.Want, silentWithin, last),
+		Err:  fmt.Errorf("%s %s %s, and the BMC has not said for %s what it has now, so %s: %w", c.Component, c.Want, is, silentWithin, so, last),
 		Hint: "when the BMC answers again, repeat it: provision bmc update " + u.node.Title(),
 	}
 }
@@ -215,7 +231,7 @@ func (u *updating) tell(ctx context.Context, actor, text string) {
 
 // hasVersion asks a BMC whether the machine has a version.
 func (e *Engine) hasVersion(ctx context.Context, n fleet.Node, c fleet.FirmwareChange) (bool, error) {
-	now, err := e.examine(ctx, n, true)
+	now, err := e.examine(ctx, e.asItIs(n), true)
 	return slices.ContainsFunc(now.Hardware.Firmware, func(f fleet.Firmware) bool { return f.ID == c.Component && f.Version == c.Want }), err
 }
 

@@ -260,13 +260,16 @@ func (w *Watcher) signIn(ctx context.Context, t bmc.Target, l fleet.Lease, seen 
 		g.tried[key] = true
 		g.logins++
 		t.Username, t.Password, t.Driver = a.Username, password, seen.Driver
-		in, a, err := w.try(ctx, t, l.MAC, a)
+		in, now, err := w.try(ctx, t, l.MAC, a)
 		if err == nil {
 			clear(g.tried) // it knows us: were it to forget, it would start over
 			g.logins = 0
-			return in, a, nil
+			return in, now, nil
 		}
 		last = err
+		if begun := now.SealedPassword + now.Username; begun != key {
+			delete(g.tried, begun) // it may have that one now, whatever it said of it before
+		}
 		if !errors.Is(err, bmc.ErrLogin) {
 			delete(g.tried, key) // nobody has said no
 			g.logins--
@@ -278,7 +281,7 @@ func (w *Watcher) signIn(ctx context.Context, t bmc.Target, l fleet.Lease, seen 
 
 // try signs in with an account. A BMC that does nothing before the password is
 // changed gets another one: it does not even say which machine it is in before.
-// The account is returned as it is then.
+// The account is returned as it is then, or may be when there is an error too.
 func (w *Watcher) try(ctx context.Context, t bmc.Target, mac fleet.MAC, a fleet.FactoryAccount) (bmc.Target, fleet.FactoryAccount, error) {
 	found, err := w.BMCs.Probe(ctx, t)
 	if !errors.Is(err, bmc.ErrMustChange) {
@@ -290,6 +293,7 @@ func (w *Watcher) try(ctx context.Context, t bmc.Target, mac fleet.MAC, a fleet.
 		if beginErr != nil || sealed == "" {
 			return t, a, errors.Join(beginErr, err)
 		}
+		a.SealedPassword = sealed
 		password, openErr := w.Open(sealed)
 		if openErr != nil {
 			return t, a, openErr
@@ -300,7 +304,7 @@ func (w *Watcher) try(ctx context.Context, t bmc.Target, mac fleet.MAC, a fleet.
 		if err != nil {
 			return t, a, err
 		}
-		t.Password, a.SealedPassword = password, sealed
+		t.Password = password
 		if found, err = w.BMCs.Probe(ctx, t); err != nil {
 			return t, a, fmt.Errorf("its password was changed, as it wants it: %w", err)
 		}

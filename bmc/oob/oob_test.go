@@ -336,3 +336,42 @@ func TestABMCWhosePasswordHasToBeChangedFirstIsTakenIn(t *testing.T) {
 		})
 	}
 }
+
+// restarting is a BMC whose web server restarts with a new password.
+type restarting struct {
+	BMCs
+	changed, back bool
+}
+
+func (r *restarting) ChangePassword(ctx context.Context, t bmc.Target, next bmc.Password) error {
+	err := r.BMCs.ChangePassword(ctx, t, next)
+	r.changed = r.changed || err == nil
+	return err
+}
+
+func (r *restarting) Probe(ctx context.Context, t bmc.Target) (bmc.Found, error) {
+	if r.changed && !r.back {
+		r.back = true
+		return bmc.Found{}, bmc.ErrNoAnswer
+	}
+	return r.BMCs.Probe(ctx, t)
+}
+
+func TestAPasswordThatWasRefusedBeforeItWasGivenIsTriedAgain(t *testing.T) {
+	for name, begun := range map[string][]fleet.FactoryAccount{
+		"by a server that goes on":    nil,
+		"by one that was killed once": {{MACPrefix: bmcMAC, Username: "admin", SealedPassword: "begun"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, d, s := serve(t, redfish.Options{Expired: true})
+			d.site.Begun = begun
+			w.BMCs = &restarting{BMCs: w.BMCs}
+			for i := range 3 {
+				w.round(t.Context(), start.Add(time.Duration(i)*time.Hour))
+			}
+			if len(d.adopted) == 0 || d.adopted[0].BMC.SealedPassword != "begun" || len(d.alarms) > 0 || s.Counts().Refused > mostLogins {
+				t.Errorf("adopted as %+v, alarms %v, %d logins refused; want it with the password that it got", d.adopted, d.alarms, s.Counts().Refused)
+			}
+		})
+	}
+}

@@ -140,7 +140,8 @@ func (st *station) wireEngine() error {
 		return err
 	}
 	st.power = bmcPower{bmc: bmc.New(bmc.Options{Log: st.log, Interval: st.conf.BMC.Interval, Limit: st.conf.BMC.Limit}), sealer: st.sealer, site: func() fleet.Site { return st.engine.Site() }}
-	st.power.renew = func(id fleet.NodeID, pin string) error { return st.engine.RenewedPin(id, pin) }
+	st.power.node = func(ref string) (fleet.Node, error) { return st.engine.Node(ref) }
+	st.power.renew = func(id fleet.NodeID, addr, pin string) error { return st.engine.RenewedPin(id, addr, pin) }
 	if err := st.openConsoles(); err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func (p bmcPower) MakeAccount(ctx context.Context, n fleet.Node, next fleet.BMCA
 }
 
 // RetireAccount implements engine.Maker. A user who has to change the new
-// password first is known with it all the same.
+// password first is known with it all the same; one who is gone is none any more.
 func (p bmcPower) RetireAccount(ctx context.Context, n fleet.Node, user string) error {
 	t, err := p.target(n)
 	if err != nil {
@@ -101,6 +101,9 @@ func (p bmcPower) RetireAccount(ctx context.Context, n fleet.Node, user string) 
 		}
 		if err = p.bmc.SetPassword(ctx, t, user, password); fleet.CodeOf(err) == fleet.CodeBMCShape {
 			continue
+		}
+		if errors.Is(err, bmc.ErrNoUser) {
+			return nil
 		}
 		if err != nil {
 			return err

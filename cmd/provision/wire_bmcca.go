@@ -85,7 +85,9 @@ func trustOf(authorities []fleet.Authority) *bmc.Trust {
 	return &bmc.Trust{Authorities: pool}
 }
 
-// trust is whose signature on the certificate of a node's BMC is enough.
+// trust is whose signature on the certificate of a node's BMC is enough: nobody's,
+// at an address that is not the node's yet. Whoever is there has to show the
+// certificate that is known.
 func (p bmcPower) trust(n fleet.Node) *bmc.Trust {
 	if p.site == nil {
 		return nil
@@ -94,8 +96,12 @@ func (p bmcPower) trust(n fleet.Node) *bmc.Trust {
 	if t == nil || p.renew == nil {
 		return t
 	}
+	addr := n.BMC.Address
+	if now, err := p.node(string(n.ID)); n.BMC.Pin != "" && (err != nil || now.BMC.Address != addr) {
+		return nil
+	}
 	t.Renewed = func(pin string) {
-		_ = p.renew(n.ID, pin) // it will be seen again
+		_ = p.renew(n.ID, addr, pin) // it will be seen again
 	}
 	return t
 }

@@ -18,7 +18,8 @@ type bmcPower struct {
 	bmc    *bmc.Controller
 	sealer *access.Sealer
 	site   func() fleet.Site
-	renew  func(id fleet.NodeID, pin string) error // nil: nobody wants to know
+	node   func(ref string) (fleet.Node, error)          // as it is stored
+	renew  func(id fleet.NodeID, addr, pin string) error // nil: nobody wants to know
 }
 
 func (p bmcPower) target(n fleet.Node) (bmc.Target, error) {
