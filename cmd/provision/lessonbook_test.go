@@ -87,7 +87,13 @@ func TestAModelWhoseLargeBlocksNeverCameGetsSmallOnes(t *testing.T) {
 	if got := l.quirk(pxe.Request{MAC: teacher.MAC}, teacher).BlockSize; got != 0 {
 		t.Errorf("blocks of %d after it asked for a size", got)
 	}
-	w.saw(tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 5, Resent: 3, Err: tftp.ErrSilent})
+	dropped := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 5, Resent: 3, Err: tftp.ErrSilent}
+	w.saw(dropped)
+	if got := l.quirk(pxe.Request{MAC: teacher.MAC}, teacher).BlockSize; got != 0 {
+		t.Errorf("blocks of %d after somebody asked in its name", got)
+	}
+	dropped.Proved = true
+	w.saw(dropped)
 	for want, n := range map[int]fleet.Node{smallBlock: teacher, 0: other} {
 		if got := l.quirk(pxe.Request{MAC: n.MAC}, n).BlockSize; got != want {
 			t.Errorf("%s gets blocks of %d, want %d", n.Inventory.Product, got, want)
