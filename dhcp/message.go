@@ -24,6 +24,8 @@ const (
 var (
 	errShort     = errors.New("shorter than its fixed fields")
 	errCutOption = errors.New("an option is longer than what is left")
+
+	errForgedInfo = errors.New("relay information that no relay writes: twice, or in file or sname")
 )
 
 // A message is a DHCP message as it came. Nothing is copied: what it returns
@@ -48,18 +50,18 @@ func (m *message) parse(b []byte) error {
 		return nil
 	}
 	var pieces codeSet
-	if err := m.scan(b[atOptions:], &pieces); err != nil {
+	if err := m.scan(b[atOptions:], true, &pieces); err != nil {
 		return err
 	}
 	// The order is that of RFC 3396 §5: options, file, sname.
 	overload := m.overload()
 	if overload&fileOverloaded != 0 {
-		if err := m.scan(b[atFile:atCookie], &pieces); err != nil {
+		if err := m.scan(b[atFile:atCookie], false, &pieces); err != nil {
 			return err
 		}
 	}
 	if overload&nameOverloaded != 0 {
-		if err := m.scan(b[atName:atFile], &pieces); err != nil {
+		if err := m.scan(b[atName:atFile], false, &pieces); err != nil {
 			return err
 		}
 	}
@@ -70,15 +72,22 @@ func (m *message) parse(b []byte) error {
 }
 
 // scan enters the options of a field, and notes those that were there before.
-func (m *message) scan(field []byte, pieces *codeSet) error {
+// A relay puts its information whole and once into a field that is its to write to
+// (RFC 3046 §2.1): where there is another option 82, somebody wants to be taken
+// for a relay.
+func (m *message) scan(field []byte, relays bool, pieces *codeSet) error {
 	for {
 		code, value, rest, err := cutOption(field)
 		if err != nil || code == codeEnd {
 			return err
 		}
-		if m.has.contains(code) {
+		known := m.has.contains(code)
+		switch {
+		case code == codeRelayInfo && (known || !relays):
+			return errForgedInfo
+		case known:
 			pieces.add(code)
-		} else {
+		default:
 			m.has.add(code)
 			m.value[code] = value
 		}

@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"bytes"
 	"encoding/hex"
 	"net/netip"
 	"strings"
@@ -208,6 +209,42 @@ func TestOnlyRelaysThatAreNamedOrOursAreBelieved(t *testing.T) {
 			}
 			if string(got.Options[82]) != string(in.Options[82]) {
 				t.Errorf("option 82 = %q: not echoed", got.Options[82])
+			}
+		})
+	}
+}
+
+func TestNobodyAddsToWhatARelaySays(t *testing.T) {
+	forged := "\x05\x04\x0a\x58\x00\x01\x02\x06forged\x0b\x04\x0a\x58\x00\x01"
+	hidden := string([]byte{codeRelayInfo, byte(len(forged))}) + forged + "\xff"
+	tests := map[string]struct {
+		overload int // option 52
+		at       int // where the client puts an option 82 of its own
+	}{
+		"in file":            {fileOverloaded, atFile},
+		"in sname":           {nameOverloaded, atName},
+		"in both":            {fileOverloaded | nameOverloaded, atName},
+		"before the relay's": {0, atOptions},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			near, far := rackSubnet(fleet.Full), farSubnet()
+			near.Relays = []netip.Addr{netip.MustParseAddr("10.77.0.9")}
+			far.Relays = near.Relays
+			ts := newTestServer(t, near, far)
+			b := bytes.Clone(packet(macA, discover, relayed("10.77.0.9")).ToBytes()[:atOptions])
+			if tt.at == atOptions {
+				b = append(b, hidden[:len(hidden)-1]...)
+			} else {
+				copy(b[tt.at:], hidden)
+			}
+			b = append(b, 53, 1, byte(discover), codeOverload, 1, byte(tt.overload))
+			b = append(b, codeRelayInfo, 6, subCircuitID, 4, 'g', 'e', '-', '7', codeEnd)
+			if got, _ := ts.put(b, fromRelay("10.77.0.9")); got != nil {
+				t.Errorf("answer = %v, want none", got)
+			}
+			if n := ts.Stats().Malformed; n != 1 {
+				t.Errorf("%d packets are counted as malformed, want this one", n)
 			}
 		})
 	}
