@@ -26,17 +26,18 @@ type Subnet struct {
 	Ranges  []AddrRange  // dynamic addresses; used in mode full
 	Exclude []AddrRange  // addresses of the ranges that are given to nobody, but by reservation
 
-	Router    netip.Addr   // option 3; invalid: not sent
-	DNS       []netip.Addr // option 6
-	NTP       []netip.Addr // option 42
-	Domain    string       // option 15
-	Search    []string     // option 119
-	MTU       int          // option 26; 0: not sent
-	Routes    []Route      // option 121
-	MSRoutes  bool         // the routes in Microsoft's option 249 too, for clients that ask for it
-	Options   []DHCPOption // further ones
-	BootHTTPS bool         // UEFI HTTP boot gets https URLs
-	Server    netip.Addr   // address that boot files are fetched from; invalid: the one that the request came in on
+	Router     netip.Addr   // option 3; invalid: not sent
+	DNS        []netip.Addr // option 6
+	NTP        []netip.Addr // option 42
+	Domain     string       // option 15
+	Search     []string     // option 119
+	MTU        int          // option 26; 0: not sent
+	Routes     []Route      // option 121
+	MSRoutes   bool         // the routes in Microsoft's option 249 too, for clients that ask for it
+	Options    []DHCPOption // further ones
+	BootHTTPS  bool         // UEFI HTTP boot gets https URLs
+	BootParams []string     // IPv6: parameters of the boot file (RFC 5970 §3.2)
+	Server     netip.Addr   // address that boot files are fetched from; invalid: the one that the request came in on
 
 	Lease        int  // seconds; 0: 3600
 	UnknownLease int  // seconds, of clients that nobody has approved; 0: 300, or Lease where that is shorter

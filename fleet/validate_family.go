@@ -6,6 +6,8 @@ import (
 	"net/netip"
 )
 
+const maxBootParams = 16 // in one packet, with all else
+
 // validateFamily checks that what is said about a subnet is said in the
 // addresses of its own family, and that nothing is asked of IPv6 that only
 // DHCPv4 has.
@@ -25,6 +27,9 @@ func (n Subnet) validateFamily(on string) error {
 		if n.SLAAC {
 			bad("slaac", "leave it out", "%s is IPv4, which has no addresses of the machines' own making", n.CIDR)
 		}
+		if len(n.BootParams) > 0 {
+			bad("boot_params", "use options: or a class with a boot_file", "%s is IPv4, where no option carries parameters", n.CIDR)
+		}
 		return errors.Join(errs...)
 	}
 	if n.Mode == Proxy {
@@ -35,6 +40,14 @@ func (n Subnet) validateFamily(on string) error {
 	}
 	if n.SLAAC && n.CIDR.Bits() != 64 {
 		bad("slaac", "use a /64", "machines make addresses of their own in a /64 only (RFC 4862)")
+	}
+	if len(n.BootParams) > maxBootParams {
+		bad("boot_params", "", "%d parameters; at most %d are sent", len(n.BootParams), maxBootParams)
+	}
+	for i, a := range n.BootParams {
+		if a == "" || len(a) > 255 || a != CleanText(a) {
+			bad(fmt.Sprintf("boot_params[%d]", i), "write 1 to 255 printable characters", "%q is no parameter of a boot file", a)
+		}
 	}
 	if n.MTU != 0 && n.MTU < 1280 {
 		bad("mtu", "write 1280 or more", "MTU %d: IPv6 needs 1280", n.MTU)

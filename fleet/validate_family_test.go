@@ -44,9 +44,16 @@ func TestAnIPv6SubnetIsCheckedAsOne(t *testing.T) {
 		"other servers that belong there": {func(n *fleet.Subnet) {
 			n.KnownDHCP, n.KnownDUIDs = []netip.Addr{netip.MustParseAddr("fe80::1"), four}, []string{"0003000152540012abcd"}
 		}, ""},
-		"a server that is a group":   {func(n *fleet.Subnet) { n.KnownDHCP = []netip.Addr{netip.MustParseAddr("ff02::1:2")} }, "subnets[1].known_dhcp"},
-		"a DUID of nothing":          {func(n *fleet.Subnet) { n.KnownDUIDs = []string{"00"} }, "subnets[1].known_dhcp"},
-		"a DUID that is no hex":      {func(n *fleet.Subnet) { n.KnownDUIDs = []string{"duid"} }, "subnets[1].known_dhcp"},
+		"a server that is a group":  {func(n *fleet.Subnet) { n.KnownDHCP = []netip.Addr{netip.MustParseAddr("ff02::1:2")} }, "subnets[1].known_dhcp"},
+		"a DUID of nothing":         {func(n *fleet.Subnet) { n.KnownDUIDs = []string{"00"} }, "subnets[1].known_dhcp"},
+		"a DUID that is no hex":     {func(n *fleet.Subnet) { n.KnownDUIDs = []string{"duid"} }, "subnets[1].known_dhcp"},
+		"parameters of a boot file": {func(n *fleet.Subnet) { n.BootParams = []string{"console=ttyS0", "quiet"} }, ""},
+		"an empty parameter":        {func(n *fleet.Subnet) { n.BootParams = []string{"quiet", ""} }, "subnets[1].boot_params[1]"},
+		"a parameter of two lines":  {func(n *fleet.Subnet) { n.BootParams = []string{"a\nb"} }, "subnets[1].boot_params[0]"},
+		"too many parameters":       {func(n *fleet.Subnet) { n.BootParams = strings.Split(strings.Repeat("a", 17), "") }, "subnets[1].boot_params"},
+		"parameters in IPv4": {func(n *fleet.Subnet) {
+			*n = fleet.Subnet{Name: "x", CIDR: netip.MustParsePrefix("10.78.0.0/24"), Mode: fleet.Observe, BootParams: []string{"a"}}
+		}, "subnets[1].boot_params"},
 		"too small an MTU":           {func(n *fleet.Subnet) { n.MTU = 600 }, "subnets[1].mtu"},
 		"options are DHCPv4's":       {func(n *fleet.Subnet) { n.Options = []fleet.DHCPOption{{Code: 128}} }, "subnets[1].options"},
 		"a range of another network": {func(n *fleet.Subnet) { n.Ranges[0].Last = netip.MustParseAddr("fd78::1") }, "subnets[1].ranges"},

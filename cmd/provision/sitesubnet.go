@@ -31,7 +31,8 @@ type subnetFile struct {
 	MSRoutes bool         `yaml:"ms_routes"` // the routes as option 249 too
 	Options  []optionFile `yaml:"options"`
 	Server   string       `yaml:"server"`
-	BootURL  string       `yaml:"boot_url"` // http, https: what UEFI HTTP boot gets
+	BootURL  string       `yaml:"boot_url"`    // http, https: what UEFI HTTP boot gets
+	Params   []string     `yaml:"boot_params"` // IPv6: what the boot file is started with
 
 	Lease        string `yaml:"lease"`         // 1h, 30m
 	UnknownLease string `yaml:"unknown_lease"` // of machines that nobody has approved
@@ -80,7 +81,7 @@ func (r *reader) subnet(on string, n subnetFile) fleet.Subnet {
 		Name: n.Name, Link: n.Link, Mode: fleet.DHCPMode(n.Mode), Relays: r.addrs(on+".relays", n.Relays),
 		Ranges: r.ranges(on+".ranges", n.Ranges), Exclude: r.ranges(on+".exclude", n.Exclude),
 		Router: r.addr(on+".router", n.Router), Server: r.addr(on+".server", n.Server),
-		DNS: r.addrs(on+".dns", n.DNS), NTP: r.addrs(on+".ntp", n.NTP), Domain: n.Domain, Search: n.Search,
+		DNS: r.addrs(on+".dns", n.DNS), NTP: r.addrs(on+".ntp", n.NTP), Domain: n.Domain, Search: n.Search, BootParams: n.Params,
 		MTU: n.MTU, Routes: r.routes(on+".routes", n.Routes), MSRoutes: n.MSRoutes, Options: r.options(on, n.Options),
 		Lease: r.lease(on+".lease", n.Lease), UnknownLease: r.lease(on+".unknown_lease", n.UnknownLease), UnknownShare: n.UnknownShare,
 		NoProbe: n.Probe != nil && !*n.Probe, BOOTP: n.BOOTP, Menu: n.Menu, OOB: n.OOB, SLAAC: n.SLAAC,

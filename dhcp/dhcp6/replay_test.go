@@ -91,7 +91,9 @@ func show(d dhcpv6.DHCPv6) string {
 func TestCapturedFirmwareIsAnsweredAsReviewed(t *testing.T) {
 	for _, name := range captures(t) {
 		t.Run(filepath.Base(name), func(t *testing.T) {
-			b := newBench(t)
+			rack := rack6()
+			rack.BootParams = []string{"quiet", "a=b"}
+			b := newBench(t, rack, remote6())
 			given := map[[4]byte]*dhcpv6.OptIAAddress{}
 			var got bytes.Buffer
 			for _, p := range clientPackets(t, name) {

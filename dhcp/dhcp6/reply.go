@@ -178,6 +178,9 @@ func bootOptions(msg *dhcpv6.Message, sc scene) {
 		return
 	}
 	msg.AddOption(dhcpv6.OptBootFileURL(url))
+	if len(sc.subnet.BootParams) > 0 && sc.wants.Contains(dhcpv6.OptionBootfileParam) {
+		msg.AddOption(dhcpv6.OptBootFileParam(sc.subnet.BootParams...))
+	}
 	if sc.boot.Firmware == pxe.HTTP {
 		msg.AddOption(&dhcpv6.OptVendorClass{EnterpriseNumber: intelEnterprise, Data: [][]byte{[]byte(classHTTP)}})
 	}
