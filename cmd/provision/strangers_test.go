@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -46,38 +47,41 @@ func TestAMachineThatTFTPDoesNotAnswerIsAnAlarmWithItsFix(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.start(t)
-	netns.Elsewhere(t, "nic0", func() error {
+	var static, elsewhere *asker // their sockets keep their namespace alive
+	netns.Elsewhere(t, "nic0", func() (err error) {
 		for _, args := range []string{"address add 10.77.1.66/24 dev nic0", "address add 10.77.2.66/24 dev nic0", "link set nic0 up"} {
 			if err := netns.IP(strings.Fields(args)...); err != nil {
 				return err
 			}
 		}
-		static, elsewhere := newAsker(t, "10.77.1.66", "10.77.1.1:69"), newAsker(t, "10.77.2.66", "10.77.2.1:69")
-		for range 4 {
-			for _, a := range []*asker{static, elsewhere} {
-				if got := a.asks(600 * time.Millisecond); got != "" {
-					t.Errorf("%s hears %q, want nothing", a.from, got)
-				}
-			}
-		}
-		for on, who := range map[string]string{"subnet rack": "10.77.1.66", "addresses of no subnet": "10.77.2.66"} {
-			alarm := s.strangerAlarm(t, on, true)
-			want := who + " (52:54:00:00:00:07) asked "
-			if !strings.HasPrefix(alarm.Detail, want) || !strings.Contains(alarm.Detail, `for "ipxe.efi" last`) || !strings.Contains(alarm.Fix, "known_dhcp") || !strings.HasSuffix(alarm.Fix, on) {
-				t.Errorf("the alarm is %+v, want %q", alarm, want)
-			}
-		}
-		reserved := strings.ReplaceAll(strangerSite, "MORE", `, reservations: [{address: 10.77.1.66, mac: "52:54:00:00:00:07"}]`)
-		if _, err := s.client.Apply(t.Context(), api.ApplyRequest{YAML: reserved}); err != nil {
-			t.Fatal(err)
-		}
-		if got := static.asks(5 * time.Second); !strings.HasPrefix(got, "\x00\x03\x00\x01loader") {
-			t.Errorf("with a reserved address it hears %q, want its loader", got)
-		}
-		s.strangerAlarm(t, "subnet rack", false)
-		s.strangerAlarm(t, "addresses of no subnet", true)
-		return nil
+		var no error
+		static, err = newAsker(t, "10.77.1.66", "10.77.1.1:69")
+		elsewhere, no = newAsker(t, "10.77.2.66", "10.77.2.1:69")
+		return errors.Join(err, no)
 	})
+	for range 4 {
+		for _, a := range []*asker{static, elsewhere} {
+			if got := a.asks(600 * time.Millisecond); got != "" {
+				t.Errorf("%s hears %q, want nothing", a.from, got)
+			}
+		}
+	}
+	for on, who := range map[string]string{"subnet rack": "10.77.1.66", "addresses of no subnet": "10.77.2.66"} {
+		alarm := s.strangerAlarm(t, on, true)
+		want := who + " (52:54:00:00:00:07) asked "
+		if !strings.HasPrefix(alarm.Detail, want) || !strings.Contains(alarm.Detail, `for "ipxe.efi" last`) || !strings.Contains(alarm.Fix, "known_dhcp") || !strings.HasSuffix(alarm.Fix, on) {
+			t.Errorf("the alarm is %+v, want %q", alarm, want)
+		}
+	}
+	reserved := strings.ReplaceAll(strangerSite, "MORE", `, reservations: [{address: 10.77.1.66, mac: "52:54:00:00:00:07"}]`)
+	if _, err := s.client.Apply(t.Context(), api.ApplyRequest{YAML: reserved}); err != nil {
+		t.Fatal(err)
+	}
+	if got := static.asks(5 * time.Second); !strings.HasPrefix(got, "\x00\x03\x00\x01loader") {
+		t.Errorf("with a reserved address it hears %q, want its loader", got)
+	}
+	s.strangerAlarm(t, "subnet rack", false)
+	s.strangerAlarm(t, "addresses of no subnet", true)
 }
 
 // strangerAlarm waits until an alarm stands, or stands no more.
@@ -102,14 +106,14 @@ type asker struct {
 	conn *net.UDPConn
 }
 
-func newAsker(t *testing.T, from, to string) *asker {
+func newAsker(t *testing.T, from, to string) (*asker, error) {
 	t.Helper()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(from)})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return &asker{t, from, netip.MustParseAddrPort(to), conn}
+	return &asker{t, from, netip.MustParseAddrPort(to), conn}, nil
 }
 
 // asks returns what comes within a time.
