@@ -112,8 +112,12 @@ func TellStrangers(all []Stranger, why string) string {
 		text += "; " + why
 	}
 	others := all[1:]
-	for i, o := range others[:min(len(others), mostToldWith)] {
-		text += []string{"; so did ", ", "}[min(i, 1)] + o.who()
+	var names []string
+	for _, o := range others[:min(len(others), mostToldWith)] {
+		names = append(names, o.who())
+	}
+	if len(names) > 0 {
+		text += "; so did " + strings.Join(names, ", ")
 	}
 	if more := len(others) - mostToldWith; more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
