@@ -61,10 +61,10 @@ type RelayReport struct {
 	Trouble []RelayTrouble `json:"trouble,omitempty"`
 }
 
-// RelayTrouble is what is wrong with a relay itself, as it says, for as long as it
-// is.
+// RelayTrouble is what is wrong with a relay, or at it, as it says, for as long as
+// it is.
 type RelayTrouble struct {
-	Code   string `json:"code"` // of its diagnosis: E-RELAY-NO-IPV6, E-RELAY-DISK
+	Code   string `json:"code"` // of its diagnosis: E-RELAY-NO-IPV6, E-RELAY-DISK, E-TFTP-STRANGER
 	Detail string `json:"detail"`
 }
 

@@ -29,6 +29,9 @@ var vendors = map[fleet.BMCDriver]string{
 	fleet.DriverDell: "dell", fleet.DriverOpenBMC: "openbmc", fleet.DriverASRockRack: "asrockrack", fleet.DriverAMT: "IntelAMT",
 }
 
+// amtPort is where AMT is spoken to, in clear. Its driver makes an HTTP client
+// by itself and takes none: what [wire] does for the others, a pin and a bound
+// for answers, it cannot have. docs/bmc.md says so.
 const amtPort = 16992
 
 // A vendorLine is power by one of bmclib's drivers. They have no boot device,

@@ -40,6 +40,7 @@ const (
 	CodeBootFile      = "E-BOOT-FILE"
 	CodeNoBootHTTPS   = "E-BOOT-NO-HTTPS"
 	CodeTFTPUnheard   = "E-TFTP-UNHEARD"
+	CodeTFTPStranger  = "E-TFTP-STRANGER"
 )
 
 // Codes of diagnoses of BMCs and of what is kept secret.
@@ -74,6 +75,7 @@ var diagnoses = []Diagnosis{
 	{CodeLeasesUnsaved, "leases cannot be stored, so that no new ones are given", "mend what the detail names; when the disk is full, make room in the state folder: {on}"},
 	{CodeLeaseTwice, "an address was given to a second machine while the first one held it; the first lease stands", "see that no other server uses this database, let the second machine ask anew (provision power cycle), and report it with the server's log: {on}"},
 	{CodeTFTPUnheard, "machines ask for boot files by TFTP, and no packet of an answer is ever acknowledged", "let UDP from this server's high ports pass the firewall between it and the machines, or set tftp.single_port: true in provision.yaml: {on}"},
+	{CodeTFTPStranger, "a machine asks for boot files by TFTP again and again, and hears nothing: nobody here has given it its address", "reserve its address in site.yaml, or name the DHCP server that gave it in known_dhcp of the subnet, or declare the subnet (mode: proxy or observe where another server gives all addresses); if no machine of yours has that address, somebody sends in its name: {on}"},
 	{CodeNoLoader, "a loader is missing", "fetch it: provision images build loaders (for 32-bit UEFI there is none: set such a machine to BIOS): {on}"},
 	{CodeBootFile, "a file that machines are told to load is missing", "put it into the folder that the detail names (kernel and ramdisk come from provision images build debian-12), or take it out of site.yaml: {on}"},
 	{CodeBMCEnrol, "no account of ours could be made on a BMC; what it had before stands", "see what the detail names, then boot the machine from the network once more; or give its rule an account in site.yaml, bmc: {username, password_file}, or bmc: {enrol: false} to leave the BMC alone: {on}"},

@@ -40,12 +40,12 @@ func (r Relay) AddrOn(subnet string) netip.Addr {
 	return netip.Addr{}
 }
 
-// RelayTrouble is what is wrong with a relay itself: the code of a diagnosis, and
+// RelayTrouble is what is wrong with a relay, or at it: the code of a diagnosis, and
 // what it says of it.
 type RelayTrouble struct{ Code, Detail string }
 
-// RelayTroubles are the codes of what a relay may say is wrong with it.
-func RelayTroubles() []string { return []string{CodeRelayNoIPv6, CodeRelayDisk} }
+// RelayTroubles are the codes of what a relay may say is wrong.
+func RelayTroubles() []string { return []string{CodeRelayNoIPv6, CodeRelayDisk, CodeTFTPStranger} }
 
 // RelaySilence is how long a relay, which says a word every two seconds, is not
 // heard before something is wrong.

@@ -332,13 +332,13 @@ func TestWhatARelaySeesOnItsOwnSubnetsIsBelieved(t *testing.T) {
 			{Addr: netip.MustParseAddr("10.79.0.50"), File: "ipxe.efi", By: "TFTP", Transfer: failed},
 			{Addr: netip.MustParseAddr("10.78.0.50"), File: "ipxe.efi", By: "HTTP"},
 		},
-		Trouble: []api.RelayTrouble{{Code: fleet.CodeRelayDisk, Detail: "cache: \x1b[31mfull"}, {Code: fleet.CodeRogueDHCP, Detail: "not its business"}},
+		Trouble: []api.RelayTrouble{{Code: fleet.CodeRelayDisk, Detail: "cache: \x1b[31mfull"}, {Code: fleet.CodeRogueDHCP, Detail: "not its business"}, {Code: fleet.CodeTFTPStranger, Detail: "TFTP: 10.99.0.50"}},
 	}
 	if got := s.call(s.key, "POST", api.PathRelayReport, report, nil); got != 200 {
 		t.Fatalf("status %d", got)
 	}
-	if got := s.relays.Status("west").Trouble; len(got) != 1 || got[0].Code != fleet.CodeRelayDisk || strings.Contains(got[0].Detail, "\x1b") {
-		t.Errorf("trouble %+v, want that of its own disk, as text", got)
+	if got := s.relays.Status("west").Trouble; len(got) != 2 || got[0].Code != fleet.CodeRelayDisk || strings.Contains(got[0].Detail, "\x1b") || got[1].Code != fleet.CodeTFTPStranger {
+		t.Errorf("trouble %+v, want that of its own disk, as text, and who hears nothing", got)
 	}
 	if want := []string{"west west-boot 10.78.0.254 ", "west west-boot fe80::1 " + strings.Repeat("ab", maxDUID), "west west-boot fe80::2 18h12m15s 15"}; !slices.Equal(saw.foreign, want) {
 		t.Errorf("other servers %q, want those of its own subnet, %q", saw.foreign, want)

@@ -25,7 +25,8 @@ func (r *Relay) serveTFTP(ctx context.Context, c net.PacketConn) error {
 		Open: func(ctx context.Context, name string, client netip.AddrPort) (io.ReadCloser, int64, error) {
 			return r.openTFTP(ctx, name, speaker{client, local})
 		},
-		Serves: func(client netip.Addr) bool { return r.known.Load().isOnSubnet(client) },
+		Serves:    func(client netip.Addr) bool { return r.known.Load().isOnSubnet(client) },
+		Strangers: &r.strangers,
 		Done: func(t tftp.Transfer) {
 			r.served.Add(t.Sent)
 			r.slow.Done(t)

@@ -66,6 +66,8 @@ type Relay struct {
 	places  atomic.Pointer[[]port]
 	served  atomic.Int64 // bytes given to machines
 
+	strangers tftp.Strangers // who ask by TFTP and hear nothing
+
 	finding sync.Mutex // held while the server is looked up
 	lost    bool       // its name leads nowhere; whoever reads the log knows
 
@@ -208,6 +210,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
 	group.Go(func() error { repeat.Every(ctx, followEvery, func() { r.follow(ctx) }); return nil })
+	group.Go(func() error { repeat.Every(ctx, lookForStrangers, r.seekStrangersNow); return nil })
 	group.Go(func() error { r.keepLearning(ctx); return nil })
 	group.Go(func() error { r.keepSnapshots(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })

@@ -67,6 +67,7 @@ type station struct {
 	web       atomic.Pointer[httpd.Server] // nil until it is made
 	lessons   *lessons                     // about the loaders of models
 	tftp      *tftp.Server                 // nil without interfaces to serve
+	strangers tftp.Strangers               // who ask it and hear nothing
 }
 
 // leastThreads run Go, on a machine with one core too: the system then lets a
@@ -220,6 +221,7 @@ func (st *station) serve(ctx context.Context, doors *doors) error {
 		}
 		tftpAt := &tftpDoors{interfaces: st.conf.Listen.DHCP, serve: st.tftp.Serve, log: st.log}
 		group.Go(func() error { return tftpAt.run(ctx, doors.tftp) })
+		group.Go(func() error { return st.strangerWatch().run(ctx) })
 	}
 	group.Go(func() error { return st.relays.Watch(ctx, st.engine) })
 	group.Go(func() error { return st.secrets.watchKeys(ctx) })

@@ -43,8 +43,12 @@ func (st *station) openTree() (*tftpTree, error) {
 func (st *station) tftpServer() (*tftp.Server, error) {
 	return tftp.New(tftp.Options{
 		Log: st.log, Open: st.tree.open, Done: st.sawTransfer, SinglePort: st.conf.TFTP.SinglePort, MaxBlock: st.maxBlock,
-		Serves: func(client netip.Addr) bool { return mayBoot(st.engine.Site(), client.Unmap(), st.leases().Gave) },
+		Serves: st.mayBoot, Strangers: &st.strangers,
 	})
+}
+
+func (st *station) mayBoot(client netip.Addr) bool {
+	return mayBoot(st.engine.Site(), client.Unmap(), st.leases().Gave)
 }
 
 // mayBoot reports whether a machine that boots can have an address. A request

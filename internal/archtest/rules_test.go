@@ -42,7 +42,7 @@ var rules = archtest.Rules{
 		"http/bootfile":  {},
 		"cluster/swarm":  {"fleet", "cluster"},
 
-		"relay": {"fleet", "api", "dhcp", "dhcp/dhcp6", "dhcp/foreign", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle"},
+		"relay": {"fleet", "api", "dhcp", "dhcp/dhcp6", "dhcp/foreign", "pxe", "pxe/tftp", "ipxe-scripts", "http/bootfile", "internal/neighbour", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle"},
 
 		"agent":           {"api", "agent/..."},
 		"agent/bmc":       {"api", "agent/fault"},
@@ -77,6 +77,7 @@ var rules = archtest.Rules{
 		"internal/pcap":      {},        // captures of real machines
 		"internal/porthold":  {"fleet"}, // who holds a port
 		"internal/mmsg":      {},        // many packets in one system call
+		"internal/neighbour": {},        // hardware addresses of machines on our links
 		"internal/netns":     {},        // network namespaces for tests
 		"internal/repeat":    {},        // again and again
 		"internal/sockbuf":   {},        // room for packets
@@ -104,7 +105,7 @@ var rules = archtest.Rules{
 		"github.com/folbricht/desync":      {"image", "agent/..."},
 		"github.com/klauspost/compress":    {"image", "relay", "agent/..."},
 		"github.com/u-root/u-root":         {"image"},
-		"github.com/vishvananda/netlink":   {"dhcp", "relay", "agent/...", "lab"},
+		"github.com/vishvananda/netlink":   {"dhcp", "relay", "agent/...", "lab", "internal/neighbour"},
 		"github.com/google/nftables":       {"internal/firewall"},
 		"github.com/spf13/cobra":           {"cmd/provision"},
 		"github.com/spf13/pflag":           {"cmd/provision"},

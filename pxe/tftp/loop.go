@@ -279,6 +279,9 @@ func (l *loop) request(p *packet, now time.Time) {
 		stats.malformed.Add(1)
 	case l.server.o.Serves != nil && !l.server.o.Serves(who.Addr()):
 		stats.strangers.Add(1)
+		if known := l.server.o.Strangers; known != nil && err == nil {
+			known.Ask(who.Addr(), r.name, now)
+		}
 	case err != nil:
 		stats.writes.Add(1)
 		l.out.add(l.base.fd, p.from, leaveFrom(p.local, l.site.v6), [4]byte(errorWrite), errorWrite[4:])

@@ -39,6 +39,9 @@ type Options struct {
 	// may not gets no answer. It must not block.
 	Serves func(client netip.Addr) bool
 
+	// Strangers notes who asks to read and may not; may be nil.
+	Strangers *Strangers
+
 	// SinglePort has all packets leave from the port of requests, for
 	// firewalls that let nothing else through. There are no windows then: who
 	// sends in the name of another knows the port, so an ACK proves nothing.
