@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/lab/redfish"
 )
@@ -89,8 +90,7 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 		},
 		"ipmi_sim": {
 			func(t *testing.T) bmc.Target {
-				_, addr := listenPort(t)
-				return startSimWith(t, `sol "tcp:`+addr+`" 115200 history=0`).target()
+				return bmctest.StartIPMI(t, bmctest.IPMIOptions{Serial: bmctest.OpenSerialPort(t)}).Target()
 			},
 			map[string]fleet.BMCGrade{"cipher suites": fleet.BMCFailed, "clock": fleet.BMCWarning}, // it takes suite 0, and lives in 1970
 			[]string{

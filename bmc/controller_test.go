@@ -13,6 +13,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/types"
 
 	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -39,7 +40,7 @@ func TestADeadBMCIsNamedWithin10Seconds(t *testing.T) {
 
 func TestAClosedPortIsNamedAtOnce(t *testing.T) {
 	t.Parallel()
-	target := bmc.Target{Address: net.JoinHostPort("127.0.0.1", freePort(t)), Username: "admin", Password: "secret"}
+	target := bmc.Target{Address: net.JoinHostPort("127.0.0.1", bmctest.FreePort(t)), Username: "admin", Password: "secret"}
 	began := time.Now()
 	_, err := bmc.New(bmc.Options{}).Power(t.Context(), target)
 	if !errors.Is(err, bmc.ErrClosed) {
@@ -58,7 +59,7 @@ func TestABMCWithoutAFreeSessionIsNamed(t *testing.T) {
 		password string
 		suite    types.CipherSuiteID
 	}{
-		"ipmi_sim":          {startSim(t).target(), simPassword, types.CipherSuiteID3},
+		"ipmi_sim":          {startSim(t), bmctest.Password, types.CipherSuiteID3},
 		"the reference BMC": {reference, referencePassword, types.CipherSuiteID17},
 	}
 	for name, tt := range tests {

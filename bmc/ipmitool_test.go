@@ -104,7 +104,7 @@ func TestIPMIToolFindsTheCipherSuite(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			target := startSim(t).target() // with suite 3 alone
+			target := startSim(t) // with suite 3 alone
 			target.Driver, target.CipherSuite, target.Quirks.CipherSuite = fleet.DriverIPMITool, tt.stored, tt.quirk
 			found, err := quick().Probe(t.Context(), target)
 			if err != nil || found.CipherSuite != 3 || found.Power != fleet.PowerIsOff {

@@ -96,7 +96,7 @@ func TestAProbeChoosesTheDriver(t *testing.T) {
 	web, _ := startRedfish(t, redfish.Options{})
 	web.Driver = ""
 	ipmi, _ := startReference(t)
-	sim := startSim(t).target()
+	sim := startSim(t)
 	tests := map[string]struct {
 		target bmc.Target
 		want   bmc.Found

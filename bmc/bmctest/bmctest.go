@@ -1,5 +1,10 @@
-// Package bmctest is the contract between a kind of BMC and package bmc: what
-// must hold for every one of them, simulated or real, and when it misbehaves.
+// Package bmctest is what tests of BMCs share.
+//
+// [Run] is the contract between a kind of BMC and package bmc: what must hold
+// for every one of them, simulated or real, and when it misbehaves. [IPMI],
+// [PDU], [SSH] and [SerialPort] are what is spoken to: OpenIPMI's simulator, the
+// agent of net-snmp, a BMC's SSH service, and the serial port that leads to it.
+// For Redfish there is lab/redfish.
 package bmctest
 
 import (
