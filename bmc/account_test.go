@@ -120,7 +120,7 @@ func changers(t *testing.T) map[string]bmc.Target {
 			t.Fatal(err)
 		}
 	})
-	return map[string]bmc.Target{"ipmi_sim": startSim(t).target(), "the reference BMC": reference, "Redfish": redfish}
+	return map[string]bmc.Target{"ipmi_sim": startSim(t), "the reference BMC": reference, "Redfish": redfish}
 }
 
 func TestAPasswordIsChangedOverTheNetwork(t *testing.T) {
@@ -188,7 +188,7 @@ func TestWhatIsWrongWithABMCIsSeenWithoutSigningIn(t *testing.T) {
 		target bmc.Target
 		want   []string
 	}{
-		"ipmi_sim has cipher suite 0":     {startSim(t).target(), []string{fleet.CodeBMCCipherZero}},
+		"ipmi_sim has cipher suite 0":     {startSim(t), []string{fleet.CodeBMCCipherZero}},
 		"a user without a name":           {reference, []string{fleet.CodeBMCAnonymous}},
 		"all is well":                     {closed, nil},
 		"Redfish is none of its business": {redfish, nil},

@@ -40,7 +40,7 @@ func TestBIOSSettingsThatCannotBeAreRefused(t *testing.T) {
 	t.Parallel()
 	target, s := startRedfish(t, redfish.Options{})
 	target = probed(t, target)
-	ipmi := startSim(t).target()
+	ipmi := startSim(t)
 	ipmi.Driver = fleet.DriverIPMI
 	tests := map[string]struct {
 		target bmc.Target

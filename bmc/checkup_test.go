@@ -176,14 +176,12 @@ func TestACheckupGivesWay(t *testing.T) {
 		_, err := c.Examine(t.Context(), target, true)
 		gaveWay <- err
 	}()
-	for deadline := time.Now().Add(10 * time.Second); s.Counts().Requests < before+2 && time.Now().Before(deadline); {
-		<-time.After(5 * time.Millisecond)
-	}
+	until(t, "the checkup is at work", func() bool { return s.Counts().Requests >= before+2 })
 	begin := time.Now()
 	if _, err := c.Power(t.Context(), target); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > soon {
 		t.Errorf("an operation waited %s for a checkup", took)
 	}
 	if err := <-gaveWay; !errors.Is(err, bmc.ErrGaveWay) {

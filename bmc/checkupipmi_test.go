@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -81,7 +82,7 @@ func TestPartsThatAreNotWellAreFoundByIPMI(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			target := startSimThat(t, "", simStates(tt.states)).target()
+			target := bmctest.StartIPMI(t, bmctest.IPMIOptions{Commands: simStates(tt.states)}).Target()
 			target.Driver = fleet.DriverIPMI
 			got, err := quick().Examine(t.Context(), target, false)
 			if err != nil {
@@ -137,8 +138,7 @@ func simHardware() []string {
 
 func TestIPMISimIsExamined(t *testing.T) {
 	t.Parallel()
-	s := startSimThat(t, "", simHardware())
-	target := s.target()
+	target := bmctest.StartIPMI(t, bmctest.IPMIOptions{Commands: simHardware()}).Target()
 	target.Driver = fleet.DriverIPMI
 	got, err := quick().Examine(t.Context(), target, true)
 	if err != nil {

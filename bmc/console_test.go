@@ -17,21 +17,28 @@ import (
 	"github.com/bougou/go-ipmi/pkg/types"
 
 	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/lab/redfish"
 )
 
 // A port is a machine's serial port, seen from the machine.
 type port interface {
-	print(text string)
-	typed() string
+	Print(text string) bool
+	Typed() string
 }
 
 // A mockPort is one of go-ipmi's mock hardware.
 type mockPort struct{ *mock.FakeConsoleConn }
 
-func (p mockPort) print(text string) { p.FeedRX([]byte(text)) }
-func (p mockPort) typed() string     { return p.TXString() }
+// Print implements port: somebody reads there always.
+func (p mockPort) Print(text string) bool {
+	p.FeedRX([]byte(text))
+	return true
+}
+
+// Typed implements port.
+func (p mockPort) Typed() string { return p.TXString() }
 
 // A breakPort counts breaks, which the mock does without a lock of its own that
 // others could take.
@@ -45,83 +52,20 @@ func (p breakPort) SendBreak(context.Context) error {
 	return nil
 }
 
-// A tcpPort is one that ipmi_sim connects to, as to a QEMU.
-type tcpPort struct {
-	t    *testing.T
-	mu   sync.Mutex
-	conn net.Conn
-	keys strings.Builder
-}
-
-func listenPort(t *testing.T) (*tcpPort, string) {
+// write has a machine write to its serial port as soon as its BMC is there.
+func write(t *testing.T, p port, text string) {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &tcpPort{t: t}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			p.mu.Lock()
-			p.conn = c
-			p.mu.Unlock()
-			wg.Go(func() { p.read(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		p.mu.Lock()
-		if p.conn != nil {
-			p.conn.Close()
-		}
-		p.mu.Unlock()
-		wg.Wait()
-	})
-	return p, l.Addr().String()
+	until(t, "the BMC is at the serial port", func() bool { return p.Print(text) })
 }
 
-func (p *tcpPort) read(c net.Conn) {
-	buf := make([]byte, 4096)
-	for {
-		n, err := c.Read(buf)
-		p.mu.Lock()
-		p.keys.Write(buf[:n])
-		p.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (p *tcpPort) print(text string) {
-	until(p.t, "ipmi_sim is at the serial port", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.conn != nil
-	})
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, err := io.WriteString(p.conn, text); err != nil {
-		p.t.Error(err)
-	}
-}
-
-func (p *tcpPort) typed() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.keys.String()
-}
+// generous is more than anything takes that comes at all.
+const generous = time.Minute
 
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(generous); time.Now().Before(deadline); <-tick.C {
 		if is() {
 			return
 		}
@@ -166,7 +110,7 @@ func (s *screen) end(t *testing.T) error {
 	t.Helper()
 	select {
 	case <-s.done:
-	case <-time.After(15 * time.Second):
+	case <-time.After(generous):
 		t.Fatal("the console does not end")
 	}
 	return s.err
@@ -175,9 +119,8 @@ func (s *screen) end(t *testing.T) error {
 // consoles are the BMCs that consoles are tried with.
 var consoles = map[string]func(t *testing.T) (bmc.Target, port){
 	"ipmi_sim": func(t *testing.T) (bmc.Target, port) {
-		p, addr := listenPort(t)
-		s := startSimWith(t, `sol "tcp:`+addr+`" 115200 history=0`)
-		return s.target(), p
+		p := bmctest.OpenSerialPort(t)
+		return bmctest.StartIPMI(t, bmctest.IPMIOptions{Serial: p}).Target(), p
 	},
 	"the reference BMC": func(t *testing.T) (bmc.Target, port) {
 		target, _, p := startReferenceConsole(t)
@@ -233,7 +176,7 @@ func TestAConsoleCarriesBothWays(t *testing.T) {
 			console := openConsole(t, c, target, bmc.ConsoleOptions{})
 			screen := watch(console)
 			boot := strings.Repeat("[    0.000000] Linux version 6.1.0 \x1b[32mOK\x1b[0m\r\n", 200)
-			port.print(boot)
+			write(t, port, boot)
 			until(t, "the boot is seen", func() bool { return len(screen.String()) >= len(boot) })
 			if screen.String() != boot {
 				t.Errorf("the boot came changed: %.200q", screen.String())
@@ -242,9 +185,9 @@ func TestAConsoleCarriesBothWays(t *testing.T) {
 			if _, err := console.Write([]byte(paste)); err != nil {
 				t.Error(err)
 			}
-			until(t, "the paste has arrived", func() bool { return len(port.typed()) >= len(paste) })
-			if port.typed() != paste {
-				t.Errorf("the paste came changed: %.200q", port.typed())
+			until(t, "the paste has arrived", func() bool { return len(port.Typed()) >= len(paste) })
+			if port.Typed() != paste {
+				t.Errorf("the paste came changed: %.200q", port.Typed())
 			}
 			for range 2 { // nobody waits for the console
 				if _, err := c.Power(t.Context(), target); err != nil {
@@ -278,7 +221,7 @@ func TestAConsoleOfOursIsTakenBack(t *testing.T) {
 			if err := old.end(t); !errors.Is(err, bmc.ErrConsoleTaken) || fleet.CodeOf(err) != "E-SOL-TAKEN" || fleet.HintOf(err) == "" {
 				t.Errorf("the first one ends with %v (%s)", err, fleet.CodeOf(err))
 			}
-			port.print("still here")
+			write(t, port, "still here")
 			until(t, "the second one works", func() bool { return strings.Contains(screen.String(), "still here") })
 		})
 	}
@@ -330,14 +273,13 @@ func TestAConsoleTellsItsSpeed(t *testing.T) {
 
 func TestAConsoleWhoseBMCDiesEnds(t *testing.T) {
 	t.Parallel()
-	p, addr := listenPort(t)
-	s := startSimWith(t, `sol "tcp:`+addr+`" 115200 history=0`)
-	console := openConsole(t, bmc.New(bmc.Options{}), s.target(), bmc.ConsoleOptions{})
+	p := bmctest.OpenSerialPort(t)
+	s := bmctest.StartIPMI(t, bmctest.IPMIOptions{Serial: p})
+	console := openConsole(t, bmc.New(bmc.Options{}), s.Target(), bmc.ConsoleOptions{})
 	screen := watch(console)
-	p.print("x")
+	write(t, p, "x")
 	until(t, "it works", func() bool { return screen.String() == "x" })
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
+	s.End()
 	_, _ = console.Write([]byte("anybody there?"))
 	if err := screen.end(t); fleet.KindOf(err) != fleet.Unreachable {
 		t.Errorf("the console ends with %v (%s)", err, fleet.KindOf(err))
@@ -384,7 +326,7 @@ func TestForgedDatagramsAreNoEnd(t *testing.T) {
 				return &forger{Conn: conn, forged: datagram}, err
 			}})
 			screen := watch(openConsole(t, c, target, bmc.ConsoleOptions{}))
-			port.print("login: ")
+			write(t, port, "login: ")
 			until(t, "the machine is heard", func() bool { return screen.String() == "login: " })
 		})
 	}
@@ -433,12 +375,7 @@ func TestAConsoleThatIsNotThereLeavesThePowerAlone(t *testing.T) {
 	t.Parallel()
 	target, _ := startRedfish(t, redfish.Options{})
 	target = probed(t, target)
-	closed, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	target.Ports.IPMI = closed.LocalAddr().(*net.UDPAddr).Port //nolint:forcetypeassert // it is one
-	_ = closed.Close()
+	target.Ports.IPMI = closedPort(t)
 	target.Quirks.Console = fleet.ConsoleIPMI
 	c := quick()
 	for range 4 {

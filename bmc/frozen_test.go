@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -14,12 +15,10 @@ import (
 // and nobody reads what comes in.
 func TestABMCThatFreezesIsNamedAndUsedAgainWhenItGoesOn(t *testing.T) {
 	t.Parallel()
-	s := startSim(t)
-	target := s.target()
+	s := bmctest.StartIPMI(t, bmctest.IPMIOptions{})
+	target := s.Target()
 	target.CipherSuite = 3
-	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	s.Signal(t, syscall.SIGSTOP)
 	began := time.Now()
 	err := bmc.New(bmc.Options{}).PowerOn(t.Context(), target)
 	if !errors.Is(err, bmc.ErrNoAnswer) && !errors.Is(err, bmc.ErrHangs) || fleet.HintOf(err) == "" {
@@ -28,10 +27,8 @@ func TestABMCThatFreezesIsNamedAndUsedAgainWhenItGoesOn(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	if err := bmc.New(bmc.Options{Interval: time.Millisecond}).PowerOn(t.Context(), target); err != nil || s.read("power") != "1" {
-		t.Errorf("when it goes on: %v, power %s", err, s.read("power"))
+	s.Signal(t, syscall.SIGCONT)
+	if err := bmc.New(bmc.Options{Interval: time.Millisecond}).PowerOn(t.Context(), target); err != nil || !s.On() {
+		t.Errorf("when it goes on: %v, the machine is on: %t", err, s.On())
 	}
 }

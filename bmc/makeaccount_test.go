@@ -99,7 +99,7 @@ func TestAUserWhoIsGoneIsKnownAsThat(t *testing.T) {
 			t.Errorf("with slots %t, SetPassword = %v, want %v", slots, err, bmc.ErrNoUser)
 		}
 	}
-	if err := quick().SetPassword(t.Context(), startSim(t).target(), "root", nextPassword); !errors.Is(err, bmc.ErrNoUser) {
+	if err := quick().SetPassword(t.Context(), startSim(t), "root", nextPassword); !errors.Is(err, bmc.ErrNoUser) {
 		t.Errorf("by IPMI, SetPassword = %v, want %v", err, bmc.ErrNoUser)
 	}
 }

@@ -96,7 +96,7 @@ func TestAProbeChoosesTheDriver(t *testing.T) {
 	web, _ := startRedfish(t, redfish.Options{})
 	web.Driver = ""
 	ipmi, _ := startReference(t)
-	sim := startSim(t).target()
+	sim := startSim(t)
 	tests := map[string]struct {
 		target bmc.Target
 		want   bmc.Found
@@ -260,13 +260,17 @@ func named(t *testing.T, target bmc.Target, s *redfish.Service, faults redfish.F
 		leak(t, target)
 	}
 	s.SetFaults(faults)
-	c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 4 * time.Second, Settle: 8 * time.Second})
+	patience, within := 4*time.Second, 10*time.Second
+	if faults.Garbage == redfish.Huge { // its size ends it, however long a busy machine reads that much
+		patience, within = generous, generous
+	}
+	c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: patience, Settle: 2 * patience})
 	began := time.Now()
 	err := c.PowerOn(t.Context(), target)
 	if !errors.Is(err, want) || fleet.CodeOf(err) == "" || fleet.HintOf(err) == "" {
 		t.Errorf("PowerOn = %v (%s), want %v", err, fleet.CodeOf(err), want)
 	}
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > within {
 		t.Errorf("it took %s", took)
 	}
 	if err != nil && (strings.Contains(fmt.Sprintf("%+v", err), string(target.Password)) || len(err.Error()) > 600) {

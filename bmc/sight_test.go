@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/lab/redfish"
 )
@@ -20,7 +21,7 @@ func TestABMCIsGreetedWithoutSigningIn(t *testing.T) {
 		want   bmc.Sight
 	}{
 		"Redfish": {service, bmc.Sight{Driver: fleet.DriverRedfish, Vendor: "Contoso[31m"}},
-		"IPMI":    {startSim(t).target(), bmc.Sight{Driver: fleet.DriverIPMI}},
+		"IPMI":    {startSim(t), bmc.Sight{Driver: fleet.DriverIPMI}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -34,7 +35,7 @@ func TestABMCIsGreetedWithoutSigningIn(t *testing.T) {
 	if c := counted.Counts(); c.Refused+c.Logins > 0 {
 		t.Errorf("somebody signed in: %+v", c)
 	}
-	if _, err := quick().Greet(t.Context(), bmc.Target{Address: "127.0.0.1:" + freePort(t)}); !errors.Is(err, bmc.ErrClosed) {
+	if _, err := quick().Greet(t.Context(), bmc.Target{Address: "127.0.0.1:" + bmctest.FreePort(t)}); !errors.Is(err, bmc.ErrClosed) {
 		t.Errorf("nobody there: %v, want %v", err, bmc.ErrClosed)
 	}
 }
@@ -45,7 +46,7 @@ func TestABMCSaysWhichMachineItIsIn(t *testing.T) {
 		UUID: "7AB00077-0000-4000-8000-525400770001", Serial: "C0FFEE", Vendor: "Contoso", Model: "R1",
 		NICs: []redfish.NIC{{ID: "1", MAC: "52:54:00:77:00:01"}, {ID: "2", MAC: "52:54:00:77:00:02"}},
 	}}}})
-	sim := startSim(t).target()
+	sim := startSim(t)
 	sim.Driver = fleet.DriverIPMI
 	tests := map[string]struct {
 		target bmc.Target

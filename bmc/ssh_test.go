@@ -2,181 +2,37 @@ package bmc_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"io"
-	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/rackstage/provision/bmc"
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/lab/redfish"
 )
 
-// An sshBMC is the SSH service of a BMC: a shell in which one command leads to
-// the console, which writes what is typed back in brackets.
-type sshBMC struct {
-	addr    string
-	key     ssh.Signer
-	entry   string // command; "": the console at once
-	keysOff bool   // takes passwords by keyboard-interactive only
-
-	mu     sync.Mutex
-	breaks int
-	conns  []net.Conn
-}
-
-func startSSH(t *testing.T, entry string, interactive bool) *sshBMC {
-	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &sshBMC{entry: entry, keysOff: interactive}
-	if b.key, err = ssh.NewSignerFromKey(private); err != nil {
-		t.Fatal(err)
-	}
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.addr = l.Addr().String()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			b.mu.Lock()
-			b.conns = append(b.conns, conn)
-			b.mu.Unlock()
-			wg.Go(func() { b.serve(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		b.hangUp()
-		wg.Wait()
-	})
-	return b
-}
-
-func (b *sshBMC) hangUp() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range b.conns {
-		c.Close()
-	}
-}
-
-func (b *sshBMC) port() int {
-	_, port, _ := net.SplitHostPort(b.addr)
-	n, _ := strconv.Atoi(port)
-	return n
-}
-
-func (b *sshBMC) fingerprint() string { return ssh.FingerprintSHA256(b.key.PublicKey()) }
-
-func (b *sshBMC) config() *ssh.ServerConfig {
-	right := func(user, password string) (*ssh.Permissions, error) {
-		if user == "admin" && password == "Secret123Secret1" {
-			return nil, nil
-		}
-		return nil, errors.New("no")
-	}
-	c := &ssh.ServerConfig{
-		KeyboardInteractiveCallback: func(m ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
-			answers, err := ask("", "", []string{"Password: "}, []bool{false})
-			if err != nil || len(answers) != 1 {
-				return nil, errors.New("no")
-			}
-			return right(m.User(), answers[0])
-		},
-	}
-	if !b.keysOff {
-		c.PasswordCallback = func(m ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
-			return right(m.User(), string(password))
-		}
-	}
-	c.AddHostKey(b.key)
-	return c
-}
-
-func (b *sshBMC) serve(conn net.Conn) {
-	defer conn.Close()
-	_, channels, requests, err := ssh.NewServerConn(conn, b.config())
-	if err != nil {
-		return
-	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() { ssh.DiscardRequests(requests) })
-	for offer := range channels {
-		ch, reqs, err := offer.Accept()
-		if err != nil {
-			return
-		}
-		wg.Go(func() { b.requests(reqs) })
-		wg.Go(func() { b.shell(ch) })
-	}
-}
-
-func (b *sshBMC) requests(reqs <-chan *ssh.Request) {
-	for r := range reqs {
-		if r.Type == "break" {
-			b.mu.Lock()
-			b.breaks++
-			b.mu.Unlock()
-		}
-		_ = r.Reply(r.Type == "pty-req" || r.Type == "shell" || r.Type == "break", nil)
-	}
-}
-
-func (b *sshBMC) shell(ch ssh.Channel) {
-	defer ch.Close()
-	buf := make([]byte, 256)
-	if b.entry != "" {
-		_, _ = io.WriteString(ch, "admin-> ")
-		var line string
-		for !strings.Contains(line, "\r") {
-			n, err := ch.Read(buf)
-			if err != nil {
-				return
-			}
-			line += string(buf[:n])
-		}
-		if line != b.entry+"\r" {
-			_, _ = io.WriteString(ch, "unknown command\r\n")
-			return
-		}
-	}
-	_, _ = io.WriteString(ch, "login: ")
-	for {
-		n, err := ch.Read(buf)
-		if err != nil {
-			return
-		}
-		_, _ = io.WriteString(ch, "["+string(buf[:n])+"]")
-	}
-}
-
 // webBMC is a BMC with Redfish and SSH, and nothing at the port of IPMI. Its
 // service tells the port, and the command when it is told one.
-func webBMC(t *testing.T, b *sshBMC, driver fleet.BMCDriver, tells string) bmc.Target {
+func webBMC(t *testing.T, b *bmctest.SSH, driver fleet.BMCDriver, tells string) bmc.Target {
 	t.Helper()
-	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{ID: "1", Machine: &redfish.Memory{}, Console: redfish.Console{Port: b.port(), Entry: tells}}}})
+	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{ID: "1", Machine: &redfish.Memory{}, Console: redfish.Console{Port: b.Port(), Entry: tells}}}})
 	target = probed(t, target)
-	closed, _ := strconv.Atoi(freePort(t))
-	target.Driver, target.Ports.IPMI = driver, closed
+	target.Driver, target.Ports.IPMI = driver, closedPort(t)
 	return target
+}
+
+// closedPort is one of UDP that nobody listens on.
+func closedPort(t *testing.T) int {
+	t.Helper()
+	port, err := strconv.Atoi(bmctest.FreePort(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 func TestAConsoleIsReachedOverSSHWhereIPMIIsOff(t *testing.T) {
@@ -195,20 +51,21 @@ func TestAConsoleIsReachedOverSSHWhereIPMIIsOff(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := startSSH(t, tt.entry, tt.interactive)
+			b := bmctest.StartSSH(t, bmctest.SSHOptions{Command: tt.entry, Interactive: tt.interactive})
 			target := webBMC(t, b, tt.driver, tt.tells)
 			console := openConsole(t, quick(), target, bmc.ConsoleOptions{})
 			screen := watch(console)
+			write(t, b, "login: ")
 			until(t, "the machine is seen", func() bool { return strings.HasSuffix(screen.String(), "login: ") })
 			if _, err := console.Write([]byte("root\r")); err != nil {
 				t.Error(err)
 			}
-			until(t, "it answers", func() bool { return strings.HasSuffix(screen.String(), "[root\r]") })
-			if err := console.Break(); err != nil || b.breaks != 1 {
-				t.Errorf("Break = %v, %d breaks came", err, b.breaks)
+			until(t, "it has what is typed", func() bool { return b.Typed() == "root\r" })
+			if err := console.Break(); err != nil || b.Breaks() != 1 {
+				t.Errorf("Break = %v, %d breaks came", err, b.Breaks())
 			}
-			if got := console.(interface{ HostKey() string }).HostKey(); got != b.fingerprint() {
-				t.Errorf("the host key is told as %s, want %s", got, b.fingerprint())
+			if got := console.(interface{ HostKey() string }).HostKey(); got != b.Fingerprint() {
+				t.Errorf("the host key is told as %s, want %s", got, b.Fingerprint())
 			}
 			console.Close()
 			if err := screen.end(t); !errors.Is(err, io.EOF) {
@@ -220,14 +77,14 @@ func TestAConsoleIsReachedOverSSHWhereIPMIIsOff(t *testing.T) {
 
 func TestAnotherHostKeyGetsNoPassword(t *testing.T) {
 	t.Parallel()
-	b := startSSH(t, "console com2", false)
+	b := bmctest.StartSSH(t, bmctest.SSHOptions{Command: "console com2"})
 	target := webBMC(t, b, fleet.DriverDell, "")
 	target.HostKey = "SHA256:anotherone"
 	_, err := quick().OpenConsole(t.Context(), target, bmc.ConsoleOptions{})
-	if !errors.Is(err, bmc.ErrHostKey) || fleet.CodeOf(err) != "E-SOL-HOST-KEY" || !strings.Contains(err.Error(), b.fingerprint()) {
+	if !errors.Is(err, bmc.ErrHostKey) || fleet.CodeOf(err) != "E-SOL-HOST-KEY" || !strings.Contains(err.Error(), b.Fingerprint()) {
 		t.Errorf("OpenConsole = %v (%s)", err, fleet.CodeOf(err))
 	}
-	target.HostKey = b.fingerprint()
+	target.HostKey = b.Fingerprint()
 	openConsole(t, quick(), target, bmc.ConsoleOptions{})
 	target.Password = "Wr0ngPassw0rd"
 	if _, err := quick().OpenConsole(t.Context(), target, bmc.ConsoleOptions{}); fleet.KindOf(err) != fleet.Denied {
@@ -237,10 +94,11 @@ func TestAnotherHostKeyGetsNoPassword(t *testing.T) {
 
 func TestABMCThatHangsUpEndsTheConsole(t *testing.T) {
 	t.Parallel()
-	b := startSSH(t, "", false)
+	b := bmctest.StartSSH(t, bmctest.SSHOptions{})
 	screen := watch(openConsole(t, quick(), webBMC(t, b, fleet.DriverOpenBMC, ""), bmc.ConsoleOptions{}))
+	write(t, b, "login: ")
 	until(t, "the machine is seen", func() bool { return screen.String() == "login: " })
-	b.hangUp()
+	b.HangUp()
 	if err := screen.end(t); err == nil || errors.Is(err, io.EOF) || fleet.HintOf(err) == "" {
 		t.Errorf("the console ends with %v", err)
 	}
@@ -250,7 +108,7 @@ func TestABMCWithoutAnyConsoleSaysSo(t *testing.T) {
 	t.Parallel()
 	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{ID: "1", Machine: &redfish.Memory{}}}})
 	target = probed(t, target)
-	target.Ports.IPMI, _ = strconv.Atoi(freePort(t))
+	target.Ports.IPMI = closedPort(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, err := quick().OpenConsole(ctx, target, bmc.ConsoleOptions{}); fleet.KindOf(err) != fleet.Unreachable || fleet.HintOf(err) == "" {

@@ -68,7 +68,7 @@ func TestFirmwareIsUpdatedByATask(t *testing.T) {
 	t.Cleanup(images.Close)
 	target, _ := startRedfish(t, redfish.Options{Task: 100 * time.Millisecond, Faults: redfish.Faults{FetchesURLs: true}})
 	target = probed(t, target)
-	ipmi := startSim(t).target()
+	ipmi := startSim(t)
 	ipmi.Driver = fleet.DriverIPMI
 	tests := map[string]struct {
 		target bmc.Target

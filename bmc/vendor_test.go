@@ -126,7 +126,7 @@ func TestAVendorsDriverReadsNoMoreThanItMay(t *testing.T) {
 	target, s := dell(t)
 	s.SetFaults(redfish.Faults{Garbage: redfish.Huge})
 	var heard atomic.Int64
-	c := bmc.New(bmc.Options{Interval: time.Millisecond, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: generous, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		return counted{conn, &heard}, err
 	}})

@@ -29,7 +29,7 @@ func TestAMagicPacketGoesToEveryCard(t *testing.T) {
 	}
 	for _, mac := range target.Wake.MACs {
 		buf := make([]byte, 200)
-		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(generous)); err != nil {
 			t.Fatal(err)
 		}
 		n, _, err := conn.ReadFrom(buf)

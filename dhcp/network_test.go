@@ -219,7 +219,7 @@ func TestARelayGetsItsAnswersOnPort67(t *testing.T) {
 
 // asRelay opens a relay's end: what it sends carries its address, and what
 // comes back must come from the server's port.
-func asRelay(giaddr string) (ask func(*dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error), end func(), err error) {
+func asRelay(giaddr string) (ask asking, end func(), err error) {
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(giaddr), Port: serverPort})
 	if err != nil {
 		return nil, nil, err
@@ -243,6 +243,41 @@ func asRelay(giaddr string) (ask func(*dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error), e
 		return dhcpv4.FromBytes(b[:n])
 	}
 	return ask, func() { _ = c.Close() }, nil
+}
+
+// asking sends a request by way of a relay, and returns the answer.
+type asking func(*dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error)
+
+// isOffered has a client ask, who is to be offered an address.
+func (ask asking) isOffered(mac fleet.MAC, want string) error {
+	got, err := ask(packet(mac, discover))
+	if err != nil || got.YourIPAddr.String() != want {
+		return fmt.Errorf("the answer to %s = %v, %w, want an offer of %s", mac, got, err, want)
+	}
+	return nil
+}
+
+// behindARouter runs work on the far side of a router which is a relay as well:
+// there the network far is.
+func behindARouter(t *testing.T, work func(*Server, asking) error) *Server {
+	t.Helper()
+	wireToRelay(t, "via", "10.77.0.2")
+	s := startServer(t, Options{Subnets: []fleet.Subnet{rackSubnet(fleet.Observe), farSubnet()}, Nodes: knownNodes{}, Leases: &memoryLeases{}})
+	elsewhere(t, "relay0", func() error {
+		if err := errors.Join(
+			ipHere("link", "set", "lo", "up"), ipHere("addr", "add", "10.77.0.2/24", "dev", "relay0"), ipHere("link", "set", "relay0", "up"),
+			ipHere("addr", "add", "10.88.0.1/32", "dev", "relay0"),
+		); err != nil {
+			return err
+		}
+		ask, end, err := asRelay("10.88.0.1")
+		if err != nil {
+			return err
+		}
+		defer end()
+		return work(s, ask)
+	})
+	return s
 }
 
 // renewThroughRouter renews what the relay's client got, as that client does:

@@ -102,9 +102,8 @@ func TestWhereProbingIsOffNobodyIsAsked(t *testing.T) {
 	n := rackSubnet(fleet.Full)
 	n.NoProbe = true
 	onASquattedWire(t, nil, n, func(s *Server) error {
-		addr, _, err := offeredTo(t, macA)
-		if err != nil || addr != "10.77.0.100" {
-			return fmt.Errorf("A is offered %s: %w, want 10.77.0.100", addr, err)
+		if err := firstIsOffered(t); err != nil {
+			return err
 		}
 		if st := s.Stats(); st.Probes != 0 {
 			return fmt.Errorf("%d probes were sent", st.Probes)
@@ -113,30 +112,25 @@ func TestWhereProbingIsOffNobodyIsAsked(t *testing.T) {
 	})
 }
 
+// firstIsOffered asks for an address, of which the first is to be had.
+func firstIsOffered(t *testing.T) error {
+	t.Helper()
+	if addr, _, err := offeredTo(t, macA); err != nil || addr != "10.77.0.100" {
+		return fmt.Errorf("A is offered %s: %w, want 10.77.0.100", addr, err)
+	}
+	return nil
+}
+
 // A network behind a router is asked by ICMP echo: ARP does not go that far.
 func TestAnAddressBehindARouterIsAskedByEcho(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	wireToRelay(t, "via", "10.77.0.2")
-	s := startServer(t, Options{Subnets: []fleet.Subnet{rackSubnet(fleet.Observe), farSubnet()}, Nodes: knownNodes{}, Leases: &memoryLeases{}})
-	elsewhere(t, "relay0", func() error {
-		if err := errors.Join(
-			ipHere("link", "set", "lo", "up"), ipHere("addr", "add", "10.77.0.2/24", "dev", "relay0"), ipHere("link", "set", "relay0", "up"),
-			ipHere("addr", "add", "10.88.0.1/32", "dev", "relay0"), ipHere("addr", "add", "10.88.0.10/32", "dev", "lo"), // the squatter
-		); err != nil {
+	s := behindARouter(t, func(_ *Server, ask asking) error {
+		if err := ipHere("addr", "add", "10.88.0.10/32", "dev", "lo"); err != nil { // the squatter
 			return err
 		}
-		ask, end, err := asRelay("10.88.0.1")
-		if err != nil {
-			return err
-		}
-		defer end()
-		got, err := ask(packet(macA, discover))
-		if err != nil || got.YourIPAddr.String() != "10.88.0.11" {
-			return fmt.Errorf("answer = %v, %w, want an offer of 10.88.0.11", got, err)
-		}
-		return nil
+		return ask.isOffered(macA, "10.88.0.11")
 	})
 	if st := s.Stats(); st.Conflicts == 0 {
 		t.Errorf("Stats = %+v, want a conflict", st)

@@ -281,38 +281,46 @@ func checkAlarms(t *testing.T, e *Engine, want []string) {
 	}
 }
 
-// The plug of the server is pulled at each of its writes in turn. In the end
-// the BMC has exactly one account of ours, and it is the one that is stored.
-func TestAnEnrolmentSurvivesAKillAtAnyMoment(t *testing.T) {
+// killedAtEachWrite pulls the server's plug at each of its writes in turn while
+// it does something; begin makes a fresh rack for it. A while after it is back,
+// the rest is to be seen.
+func killedAtEachWrite(t *testing.T, begin func(*testing.T) (*rack, *memoryStore), do func(*testing.T, *rack, *Engine), then func(t *testing.T, r *rack, s *memoryStore, e *Engine, cut int)) {
+	t.Helper()
 	for cut, cuts := 1, 2; cut < cuts; cut++ {
 		synctest.Test(t, func(t *testing.T) {
-			r, s := enrolRack(t, fleet.BMCAccess{}, func(*fakeBMC) {})
+			r, s := begin(t)
 			died := make(chan struct{})
 			s.onCut, s.pull = func() { close(died) }, cut
-			_, kill := r.serve(s)
-			r.press()
+			e, kill := r.serve(s)
+			do(t, r, e)
 			select {
 			case <-died:
 				cuts = cut + 2
 			default:
 			}
-			kill()
-			time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: who called the dead server gives up
-			s.mu.Lock()
-			s.pull = 0
-			s.mu.Unlock()
-			_, kill = r.serve(s)
+			s.mend(kill)
+			e, kill = r.serve(s)
 			time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
-			r.press()               // the next boot mends what was not
-			n := s.only(t)
-			if !n.BMC.Own || n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) || len(n.BMC.Findings) > 0 {
-				t.Errorf("killed at write %d: the BMC is %+v", cut, n.BMC)
-			}
-			r.unplug()
+			then(t, r, s, e, cut)
 			kill()
 			synctest.Wait()
 		})
 	}
+}
+
+// In the end the BMC has exactly one account of ours, and it is the one that is
+// stored.
+func TestAnEnrolmentSurvivesAKillAtAnyMoment(t *testing.T) {
+	begin := func(t *testing.T) (*rack, *memoryStore) { return enrolRack(t, fleet.BMCAccess{}, func(*fakeBMC) {}) }
+	press := func(_ *testing.T, r *rack, _ *Engine) { r.press() }
+	killedAtEachWrite(t, begin, press, func(t *testing.T, r *rack, s *memoryStore, _ *Engine, cut int) {
+		r.press() // the next boot mends what was not
+		n := s.only(t)
+		if !n.BMC.Own || n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) || len(n.BMC.Findings) > 0 {
+			t.Errorf("killed at write %d: the BMC is %+v", cut, n.BMC)
+		}
+		r.unplug()
+	})
 }
 
 func TestAMachineThatIsApprovedWhileItWaitsGetsItsAccountThen(t *testing.T) {
@@ -417,35 +425,16 @@ func TestAPasswordIsRotated(t *testing.T) {
 	}
 }
 
-// The plug is pulled at each write of a rotation in turn; whoever comes back
-// knows the password.
+// Whoever comes back knows the password.
 func TestARotationSurvivesAKillAtAnyMoment(t *testing.T) {
-	for cut, cuts := 1, 2; cut < cuts; cut++ {
-		synctest.Test(t, func(t *testing.T) {
-			r, s := rotationRack(t)
-			died := make(chan struct{})
-			s.onCut, s.pull = func() { close(died) }, cut
-			e, kill := r.serve(s)
-			_, _ = e.RotateBMC(t.Context(), "ada", "n-1") // what it says does not matter: nobody hears it
-			select {
-			case <-died:
-				cuts = cut + 2
-			default:
-			}
-			kill()
-			time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: who called the dead server gives up
-			s.mu.Lock()
-			s.pull = 0
-			s.mu.Unlock()
-			_, kill = r.serve(s)
-			time.Sleep(time.Minute) //nolint:forbidigo // fake time: synctest
-			if n := s.only(t); n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) {
-				t.Errorf("killed at write %d: the BMC is %+v", cut, n.BMC)
-			}
-			kill()
-			synctest.Wait()
-		})
+	rotate := func(t *testing.T, _ *rack, e *Engine) {
+		_, _ = e.RotateBMC(t.Context(), "ada", "n-1") // what it says does not matter: nobody hears it
 	}
+	killedAtEachWrite(t, rotationRack, rotate, func(t *testing.T, r *rack, s *memoryStore, _ *Engine, cut int) {
+		if n := s.only(t); n.BMC.Next != (fleet.BMCAccount{}) || !r.bmc.opens(n) {
+			t.Errorf("killed at write %d: the BMC is %+v", cut, n.BMC)
+		}
+	})
 }
 
 // A password that was being changed when it got too old is still the old one.

@@ -82,6 +82,31 @@ func (s *memoryStore) Save(_ context.Context, c fleet.Change) error {
 	return nil
 }
 
+// cutAt pulls the plug at a save from now on, waits until that has come or a run
+// is over, and ends the server. It returns how many saves there were before.
+func (s *memoryStore) cutAt(cut int, kill func()) (before int) {
+	died := make(chan struct{})
+	s.mu.Lock()
+	before = s.saves
+	s.onCut, s.pull = func() { close(died) }, before+cut
+	s.mu.Unlock()
+	select {
+	case <-died:
+	case <-time.After(2 * time.Hour): // the run had fewer saves this time
+	}
+	s.mend(kill)
+	return before
+}
+
+// mend ends the server whose plug was pulled, and plugs it in for the next one.
+func (s *memoryStore) mend(kill func()) {
+	kill()
+	time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: who called the dead server gives up
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pull = 0
+}
+
 func put[T any](list []T, v T, same func(T) bool) []T {
 	if i := slices.IndexFunc(list, same); i >= 0 {
 		list[i] = v

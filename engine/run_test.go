@@ -177,20 +177,7 @@ func runWithACut(t *testing.T, managers, cut int) int {
 	e, kill := r.serve(s)
 	r.enrol(e)
 	run := start(t, e)
-	died := make(chan struct{})
-	s.mu.Lock()
-	before := s.saves
-	s.onCut, s.pull = func() { close(died) }, before+cut
-	s.mu.Unlock()
-	select {
-	case <-died:
-	case <-time.After(2 * time.Hour): // the run had fewer saves this time
-	}
-	kill()
-	time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: synctest
-	s.mu.Lock()
-	s.pull = 0
-	s.mu.Unlock()
+	before := s.cutAt(cut, kill)
 	e, kill = r.serve(s)
 	if got := over(t, e, run.ID); got.State != fleet.RunDone {
 		t.Errorf("cut %d: run is %s, want done: %+v", cut, got.State, got.Nodes)

@@ -255,20 +255,7 @@ func setupWithACut(t *testing.T, cut int) int {
 	e, kill := b.serve(s)
 	b.enrol(e)
 	run := start(t, e)
-	died := make(chan struct{})
-	s.mu.Lock()
-	before := s.saves
-	s.onCut, s.pull = func() { close(died) }, before+cut
-	s.mu.Unlock()
-	select {
-	case <-died:
-	case <-time.After(2 * time.Hour): // the run had fewer saves this time
-	}
-	kill()
-	time.Sleep(7 * time.Second) //nolint:forbidigo // fake time: synctest
-	s.mu.Lock()
-	s.pull = 0
-	s.mu.Unlock()
+	before := s.cutAt(cut, kill)
 	e, kill = b.serve(s)
 	if got := over(t, e, run.ID); got.State != fleet.RunDone || got.Nodes[0].Job != nil {
 		t.Errorf("cut %d: run is %s, want done: %+v", cut, got.State, got.Nodes)

@@ -3,7 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -256,14 +256,14 @@ func TestTheRackIsReachedFromOutside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(inside) }()
-	defer func() {
-		_ = server.Close()
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
+	go func() {
+		c, err := inside.Accept()
+		if err == nil {
+			_, err = io.WriteString(c, "hello")
+			err = errors.Join(err, c.Close())
 		}
+		served <- err
 	}()
 
 	outside, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -273,8 +273,13 @@ func TestTheRackIsReachedFromOutside(t *testing.T) {
 	ctx, stop := context.WithCancel(ctx)
 	forwarded := make(chan error, 1)
 	go func() { forwarded <- r.ForwardListener(ctx, outside, address) }()
-	if got := get(t, "http://"+outside.Addr().String()); got != "hello" {
-		t.Errorf("through the forward came %q", got)
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", outside.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(c)
+	if err = errors.Join(err, c.Close(), inside.Close(), <-served); err != nil || string(got) != "hello" {
+		t.Errorf("through the forward came %q, %v", got, err)
 	}
 	stop()
 	if err := <-forwarded; err != nil {

@@ -3,10 +3,6 @@ package bmc_test
 import (
 	"context"
 	"errors"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,48 +16,19 @@ import (
 	"github.com/rackstage/provision/agent/bmc"
 	"github.com/rackstage/provision/agent/fault"
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/bmc/bmctest"
 )
-
-const adminPassword = "Secret123Secret1"
 
 // startSim starts OpenIPMI's simulator and returns the port that it listens
 // on. Its administrator stands for root on the machine: the commands are the
 // same.
 func startSim(t *testing.T, address string) int {
 	t.Helper()
-	if _, err := exec.LookPath("ipmi_sim"); err != nil {
-		t.Fatalf("%v; install it with: apt-get install -y openipmi", err)
-	}
-	dir, port := t.TempDir(), freePort(t)
-	fill := strings.NewReplacer("@PORT@", strconv.Itoa(port), "@DIR@", dir, "@PASSWORD@", adminPassword, "@ADDRESS@", address)
-	for _, name := range []string{"lan.conf", "lan.sh"} {
-		text, err := os.ReadFile(filepath.Join("testdata", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(fill.Replace(string(text))), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), "ipmi_sim", "-n", "-c", filepath.Join(dir, "lan.conf"), "-f", "testdata/commands.emu", "-s", dir)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	return port
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	c, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	port, err := strconv.Atoi(bmctest.StartIPMI(t, bmctest.IPMIOptions{Reports: address}).Port())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
+	return port
 }
 
 // signIn opens a session as administrator.
@@ -74,21 +41,14 @@ func signIn(ctx context.Context, port int, user, password string) (*ipmi.Client,
 	return c, c.Connect(ctx)
 }
 
-// administrator waits until the simulator answers.
 func administrator(t *testing.T, port int) *ipmi.Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-	defer cancel()
-	for {
-		c, err := signIn(ctx, port, "admin", adminPassword)
-		if err == nil {
-			t.Cleanup(func() { _ = c.Close(context.WithoutCancel(t.Context())) })
-			return c
-		}
-		if ctx.Err() != nil {
-			t.Fatalf("ipmi_sim does not answer: %v", err)
-		}
+	c, err := signIn(t.Context(), port, bmctest.Username, bmctest.Password)
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = c.Close(context.WithoutCancel(t.Context())) })
+	return c
 }
 
 func TestAnAccountIsMadeThatSignsInOverTheNetwork(t *testing.T) {
@@ -123,7 +83,7 @@ func TestAnAccountIsMadeThatSignsInOverTheNetwork(t *testing.T) {
 	if _, err := signIn(t.Context(), port, order.Username, "Abcdefgh12345678"); err == nil {
 		t.Error("the password of before still signs in")
 	}
-	if _, err := signIn(t.Context(), port, "admin", adminPassword); err != nil {
+	if _, err := signIn(t.Context(), port, bmctest.Username, bmctest.Password); err != nil {
 		t.Errorf("the administrator's account was changed: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/internal/browser"
 )
 
@@ -34,9 +35,10 @@ func TestTheConsolePageCarriesAMachinesSerialPort(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser takes 20 s: make test runs it")
 	}
-	bmc := startSimBMC(t, simPassword)
-	s := newServer(t, strings.NewReplacer("PORT", bmc.port, "DEAD", freeUDPPort(t)).Replace(pageSite), "demo_login: true\n",
-		map[string]string{"bmc": simPassword, "person": lifePassword + "\n"})
+	serial := bmctest.OpenSerialPort(t)
+	bmc := bmctest.StartIPMI(t, bmctest.IPMIOptions{On: true, Serial: serial})
+	s := newServer(t, strings.NewReplacer("PORT", bmc.Port(), "DEAD", bmctest.FreePort(t)).Replace(pageSite), "demo_login: true\n",
+		map[string]string{"bmc": bmctest.Password, "person": lifePassword + "\n"})
 	s.addUser(t, "ada", "operator", "person")
 	s.start(t)
 	alive, dead := s.meet(t, lifeMAC, "C0FFEE", "ipmi").id, s.meet(t, "52:54:01:00:00:02", "C0FFEF", "ipmi").id
@@ -61,18 +63,18 @@ func TestTheConsolePageCarriesAMachinesSerialPort(t *testing.T) {
 	p.take(t, "node")
 	p.Open(s.page(alive))
 	p.Await(`document.getElementById("serial-state").classList.contains("on")`)
-	until(t, 30*time.Second, "the BMC reads the serial port", func(context.Context) (bool, error) { return bmc.print(bootText), nil })
+	until(t, 30*time.Second, "the BMC reads the serial port", func(context.Context) (bool, error) { return serial.Print(bootText), nil })
 	p.Await(`document.querySelector(".xterm-rows").textContent.includes("dev-1 login:")`)
 	p.Click("#keyboard")
 	p.Await(`document.getElementById("serial-state").textContent == "typing: ada"`)
 	p.Type("root ~&<>$\r")
 	until(t, 30*time.Second, "the machine has the line", func(context.Context) (bool, error) {
-		if got := bmc.received(); got != "root ~&<>$\r" {
+		if got := serial.Typed(); got != "root ~&<>$\r" {
 			return false, fmt.Errorf("it has %q", got)
 		}
 		return true, nil
 	})
-	bmc.print("root\r\nPassword: ")
+	serial.Print("root\r\nPassword: ")
 	p.Await(`document.querySelector(".xterm-rows").textContent.includes("Password:")`)
 	p.take(t, "console")
 

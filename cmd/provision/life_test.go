@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/lab/redfish"
 )
@@ -52,9 +53,10 @@ type life struct {
 	*ownServer
 	bmc     *redfish.Service
 	node    string
-	ssh     *simSSH // of that BMC
-	sim     *simBMC
-	pdu     *simPDU
+	ssh     *bmctest.SSH // of that BMC
+	sim     *bmctest.IPMI
+	serial  *bmctest.SerialPort // of the machine that it is in
+	pdu     *bmctest.PDU
 	blade   *redfish.Service  // nil: it is without current
 	machine redfish.Memory    // that it is in
 	given   map[string]string // nodes whose rules give a password, by driver
@@ -82,12 +84,13 @@ func (l *life) knows(text string) bool {
 
 func startLife(t *testing.T) *life {
 	t.Helper()
-	l := &life{secrets: map[string]string{}, given: map[string]string{}}
-	l.sim, l.pdu = startSimBMC(t, givenSecret), startSimPDU(t, communityWord)
-	l.ssh = startSimSSH(t, l.knows)
+	l := &life{secrets: map[string]string{}, given: map[string]string{}, serial: bmctest.OpenSerialPort(t)}
+	l.sim = bmctest.StartIPMI(t, bmctest.IPMIOptions{Password: givenSecret, On: true, Serial: l.serial})
+	l.pdu = bmctest.StartPDU(t, bmctest.PDUOptions{Model: "apc", Community: communityWord, On: []int{1}})
+	l.ssh = bmctest.StartSSH(t, bmctest.SSHOptions{Right: func(_, password string) bool { return l.knows(password) }})
 	l.bmc = redfish.New(redfish.Options{Username: "nobody", Password: rand.Text()[:16]})
 	l.serveBlade(givenSecret)
-	site := strings.NewReplacer("HTTPS", l.startBMC(t, &l.bmc), "BLADE", l.startBMC(t, &l.blade), "IPMI", l.sim.port, "SNMP", l.pdu.port, "NONE", freeUDPPort(t)).Replace(lifeSite)
+	site := strings.NewReplacer("HTTPS", l.startBMC(t, &l.bmc), "BLADE", l.startBMC(t, &l.blade), "IPMI", l.sim.Port(), "SNMP", l.pdu.Port(), "NONE", bmctest.FreePort(t)).Replace(lifeSite)
 	l.ownServer = newServer(t, site, "bmc: {interval: 10ms}\n", map[string]string{
 		"factory": factoryWord, "given": givenSecret + "\n", "community": communityWord + "\n", "person": lifePassword + "\n",
 	})

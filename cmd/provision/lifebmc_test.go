@@ -80,7 +80,7 @@ func (l *life) become(user, password string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bmc = redfish.New(redfish.Options{Username: user, Password: password, Systems: []redfish.System{{
-		Machine: &redfish.Memory{}, Console: redfish.Console{Port: l.ssh.port},
+		Machine: &redfish.Memory{}, Console: redfish.Console{Port: l.ssh.Port()},
 	}}})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/bmc/bmctest"
 )
 
 const (
@@ -17,15 +18,9 @@ const (
 	typedWord  = "Typed6Typed6Type"
 )
 
-// A serialPort is that of a machine.
-type serialPort interface {
-	print(text string) bool
-	received() string
-}
-
 // sit is a person before the console of a node: who sees what its machine writes,
 // and types a password there.
-func (l *life) sit(t *testing.T, node string, port serialPort) {
+func (l *life) sit(t *testing.T, node string, port *bmctest.Line) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -51,7 +46,7 @@ func (l *life) sit(t *testing.T, node string, port serialPort) {
 		case json.Unmarshal(data, &m) != nil || m.Error != nil:
 			t.Fatalf("the console of %s says %s", node, data)
 		case m.Ready:
-			until(t, 10*time.Second, "the BMC reads the serial port", func(context.Context) (bool, error) { return port.print(serialText), nil })
+			until(t, 10*time.Second, "the BMC reads the serial port", func(context.Context) (bool, error) { return port.Print(serialText), nil })
 		}
 	}
 	l.secret("password that was typed on a console", typedWord)
@@ -61,7 +56,7 @@ func (l *life) sit(t *testing.T, node string, port serialPort) {
 	if err := conn.Write(ctx, websocket.MessageBinary, []byte(typedWord+"\r")); err != nil {
 		t.Fatal(err)
 	}
-	until(t, 10*time.Second, "the machine has what was typed", func(context.Context) (bool, error) { return port.received() == typedWord+"\r", nil })
+	until(t, 10*time.Second, "the machine has what was typed", func(context.Context) (bool, error) { return port.Typed() == typedWord+"\r", nil })
 }
 
 // readRecords reads what was recorded of a console: files that are over are

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -92,9 +93,9 @@ func (l *life) failGiven(t *testing.T) {
 			}
 		}
 	}
-	l.sim.begin(t, simPassword)
-	l.pdu.begin(t, simPassword)
-	l.serveBlade(simPassword)
+	l.sim.Begin(t, bmctest.Password)
+	l.pdu.Begin(t, bmctest.Password)
+	l.serveBlade(bmctest.Password)
 	for driver, node := range l.given {
 		_, err := l.client.ProbeBMC(t.Context(), node, api.ProbeBMCRequest{})
 		l.note(err)
@@ -103,14 +104,14 @@ func (l *life) failGiven(t *testing.T) {
 		}
 	}
 	l.endGiven()
-	l.sim.begin(t, givenSecret)
-	l.pdu.begin(t, communityWord)
+	l.sim.Begin(t, givenSecret)
+	l.pdu.Begin(t, communityWord)
 	l.serveBlade(givenSecret)
 }
 
 func (l *life) endGiven() {
-	l.sim.end()
-	l.pdu.end()
+	l.sim.End()
+	l.pdu.End()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.blade = nil

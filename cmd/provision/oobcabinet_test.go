@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rackstage/provision/bmc/bmctest"
 	"github.com/rackstage/provision/internal/netns"
 	"github.com/rackstage/provision/lab/redfish"
 )
@@ -31,7 +32,7 @@ esac
 type cabinet struct {
 	*life
 	ca   bmcAuthority
-	sim  string        // folder of the simulator of IPMI, which writes down its passwords
+	sim  string        // folder of the simulator of IPMI
 	over chan struct{} // closed when the BMCs are to go
 	gone []chan struct{}
 
@@ -165,27 +166,8 @@ func (c *cabinet) redfish(n string, o redfish.Options) service {
 
 // ipmi is a BMC that speaks IPMI only: OpenIPMI's simulator.
 func (c *cabinet) ipmi(ctx context.Context, addr string) (stop func(), err error) {
-	dir := c.sim
-	hook, err := filepath.Abs("../../bmc/testdata/hook.sh")
-	if err != nil {
-		return nil, err
-	}
-	conf, err := os.ReadFile("../../bmc/testdata/lan.conf")
-	if err != nil {
-		return nil, err
-	}
-	fill := strings.NewReplacer("127.0.0.1 @PORT@", addr+" 623", "@HOOK@", hook, "@DIR@", dir, "@PASSWORD@", factoryWord, "@LINE@", "",
-		"00000000000000000000000000000001", strings.ReplaceAll(oldNode.UUID, "-", ""))
-	for name, text := range map[string]string{"lan.conf": fill.Replace(string(conf)), "power": "0", "boot": "none", "fault": "none"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			return nil, err
-		}
-	}
-	cmd := exec.CommandContext(ctx, "ipmi_sim", "-n", "-c", filepath.Join(dir, "lan.conf"), "-f", "../../bmc/testdata/commands.emu", "-s", filepath.Join(dir, "state"))
-	if err := errors.Join(os.Mkdir(filepath.Join(dir, "state"), 0o700), cmd.Start()); err != nil {
-		return nil, err
-	}
-	return func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }, nil
+	s, err := bmctest.LaunchIPMI(ctx, c.sim, bmctest.IPMIOptions{Addr: net.JoinHostPort(addr, "623"), Password: factoryWord, UUID: oldNode.UUID})
+	return s.End, err
 }
 
 // knock tries what a BMC came with, and returns what it says.

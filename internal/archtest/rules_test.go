@@ -114,7 +114,7 @@ var rules = archtest.Rules{
 		"github.com/cenkalti/backoff/v5":   {"..."},
 		"golang.org/x/crypto/argon2":       {"access"},
 		"golang.org/x/net/dns/dnsmessage":  {"cmd/provision", "relay"}, // of relay its tests
-		"golang.org/x/crypto/ssh":          {"agent/rescue", "bmc", "cmd/provision"},
+		"golang.org/x/crypto/ssh":          {"agent/rescue", "bmc", "bmc/bmctest", "cmd/provision"},
 		"golang.org/x/crypto":              {"access"},
 		"golang.org/x/net/ipv4":            {"dhcp", "relay", "pxe/tftp"},
 		"golang.org/x/net/bpf":             {"dhcp/foreign"},       // replies of other servers

@@ -1,6 +1,6 @@
 #!/bin/sh
-# peers.sh DIR: unpacks the servers that `make bench-boot` compares ours with,
-# from Debian's packages, into DIR. Nothing is installed and nothing starts:
+# peers.sh DIR: unpacks the servers that `make bench-boot` compares ours with, and
+# whose configurations the tests try, from Debian's packages, into DIR. Nothing is installed and nothing starts:
 # some of them conflict with one another, and all would be enabled at the next
 # boot.
 set -eu

@@ -1,8 +1,8 @@
 #!/bin/sh
 # setup.sh lab|test|bench|bmc: installs what the lab, the tests, make bench-boot
-# or make bench-bmc need on Debian 12: packages, and a Go toolchain. It asks the
-# network for nothing that is there already. Prints the folder of the go command
-# that is to be used.
+# or make bench-bmc need on Debian 12: packages, the peers that peers.sh unpacks,
+# and a Go toolchain. It asks the network for nothing that is there already.
+# Prints the folder of the go command that is to be used.
 set -eu
 
 packages="
@@ -43,9 +43,9 @@ if [ -n "$missing" ]; then
 	$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >&2
 fi
 
-if [ "${1:-lab}" = bench ]; then
-	"$(dirname "$0")/peers.sh" build/peers
-fi
+case "${1:-lab}" in
+test | bench) "$(dirname "$0")/peers.sh" build/peers ;;
+esac
 
 if go version | grep -Eq 'go1\.(2[1-9]|[3-9][0-9])'; then
 	dirname "$(command -v go)"
