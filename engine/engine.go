@@ -60,7 +60,6 @@ type Engine struct {
 
 	enrolments *enrolments
 	checks     bmcChecks
-	said       *repeats     // for takeReports alone
 	tooMany    atomic.Int64 // sightings of machines that had too many
 
 	writing sync.Mutex // held while one change is decided and stored
@@ -92,7 +91,6 @@ func New(o Options) *Engine {
 		updates: newUpdates(),
 		sights:  make(chan fleet.Evidence, 4096),
 		hearing: newHearing(),
-		said:    newRepeats(),
 		wishes:  newWishes(),
 
 		enrolments: newEnrolments(),

@@ -20,11 +20,12 @@ func (e *Engine) NodeByMAC(mac fleet.MAC) (fleet.Node, bool) {
 	return n, ok
 }
 
-func (e *Engine) knows(mac fleet.MAC) bool {
+// runOn returns the run that works on the node that has a card with this address.
+func (e *Engine) runOn(mac fleet.MAC) (run fleet.RunID, known bool) {
 	e.world.mu.RLock()
 	defer e.world.mu.RUnlock()
-	_, ok := e.world.byMAC[mac]
-	return ok
+	id, known := e.world.byMAC[mac]
+	return e.world.nodes[id].Run, known
 }
 
 // Node returns the node with this ID, name or MAC.

@@ -13,23 +13,37 @@ import (
 // Observe reports a fact of a boot. It never blocks: what does not fit into
 // the queue is counted and dropped. It returns false for a machine of which too
 // many facts have come lately: a boot has a dozen, and who asks for its script
-// all day, or in another's name, must not fill the disk with it.
+// all day, or in another's name, must not fill the disk with it. Of a node that
+// no run works on, what it did a moment ago is no news: firmware asks again when
+// an answer is late.
 func (e *Engine) Observe(ev fleet.Evidence) bool {
 	e.alive(ev.MAC, "")
-	known := e.knows(ev.MAC)
-	if known && !e.hearing.allow(ev.MAC) {
+	run, known := e.runOn(ev.MAC)
+	if !known {
+		if ev.Place != (fleet.Place{}) { // else a stranger, of whom nothing is kept
+			e.queue(ev)
+		}
+		return true
+	}
+	heard, again := e.hearing.hear(ev)
+	switch {
+	case !heard:
 		e.tooMany.Add(1)
-		return false
+	case again && run == "":
+	case !e.queue(ev):
+		e.hearing.forget(ev)
 	}
-	if !known && ev.Place == (fleet.Place{}) {
-		return true // a stranger, of whom nothing is kept
-	}
+	return heard
+}
+
+func (e *Engine) queue(ev fleet.Evidence) bool {
 	select {
 	case e.sights <- ev:
+		return true
 	default:
 		e.dropped.Add(1)
+		return false
 	}
-	return true
 }
 
 // Dropped returns how many facts did not fit into the queue.
@@ -45,28 +59,45 @@ const (
 	heardEvery  = time.Second
 )
 
-// A hearing limits how many facts are kept of each machine.
+// A hearing limits how many facts are kept of each machine, and knows those
+// again that come again.
 type hearing struct {
 	begin time.Time
 	mu    sync.Mutex
 	gate  *throttle.Gate[fleet.MAC]
+	said  *repeats
 }
 
 func newHearing() *hearing {
-	return &hearing{begin: time.Now(), gate: throttle.NewGate[fleet.MAC](heardAtOnce, heardEvery)}
+	return &hearing{begin: time.Now(), gate: throttle.NewGate[fleet.MAC](heardAtOnce, heardEvery), said: newRepeats()}
 }
 
-func (h *hearing) allow(mac fleet.MAC) bool {
+// hear reports whether a fact is one of not too many, and whether it was there a
+// moment ago.
+func (h *hearing) hear(ev fleet.Evidence) (heard, again bool) {
+	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.gate.Allow(mac, time.Since(h.begin))
+	if !h.gate.Allow(ev.MAC, now.Sub(h.begin)) {
+		return false, false
+	}
+	return true, h.said.again(factOf(ev), now)
+}
+
+// forget is for a fact that was heard and is not kept: when it comes again it is
+// news.
+func (h *hearing) forget(ev fleet.Evidence) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.said.forget(factOf(ev))
 }
 
 // How facts are stored: as many as there are in one change, which is one write
-// to the disk. When they come fast, they are waited for, a moment.
+// to the disk. When they come fast, a moment passes before they are looked for:
+// who looked for each as it comes would be woken as often.
 const (
 	sightsAtOnce = 256
-	sightsMany   = 16
+	sightsMany   = 4
 	sightsMoment = 50 * time.Millisecond
 )
 
@@ -99,26 +130,16 @@ func (e *Engine) takeReports(ctx context.Context) {
 // waiting returns the facts that are in the queue, from the first one on; when
 // there are many, those that come within a moment too.
 func (e *Engine) waiting(first fleet.Evidence, many bool) []fleet.Evidence {
-	var moment <-chan time.Time
-	if many {
-		moment = time.After(sightsMoment)
+	if many && len(e.sights) < sightsAtOnce {
+		<-time.After(sightsMoment)
 	}
 	facts := []fleet.Evidence{first}
 	for len(facts) < sightsAtOnce {
 		select {
 		case ev := <-e.sights:
 			facts = append(facts, ev)
-			continue
 		default:
-		}
-		if moment == nil {
 			return facts
-		}
-		select {
-		case ev := <-e.sights:
-			facts = append(facts, ev)
-		case <-moment:
-			moment = nil
 		}
 	}
 	return facts
@@ -126,15 +147,14 @@ func (e *Engine) waiting(first fleet.Evidence, many bool) []fleet.Evidence {
 
 // record keeps facts about known nodes. What strangers do on the wire is
 // not stored: anybody can make up MAC addresses. They become nodes when
-// their agent says hello. Of a node that no run works on, what it did a moment
-// ago is no news: firmware asks again when an answer is late.
+// their agent says hello.
 func (e *Engine) record(ctx context.Context, facts []fleet.Evidence) error {
 	facts = slices.DeleteFunc(facts, func(ev fleet.Evidence) bool {
-		n, known := e.NodeByMAC(ev.MAC)
+		_, known := e.runOn(ev.MAC)
 		if !known && ev.Place != (fleet.Place{}) {
 			e.places.note(ev.MAC, ev.Place)
 		}
-		return !known || n.Run == "" && e.said.again(fact{ev.MAC, ev.Phase, ev.Detail, ev.Place}, time.Now())
+		return !known
 	})
 	if len(facts) == 0 {
 		return nil

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,32 @@ func TestOfEachMachineSoManyFactsAreKept(t *testing.T) {
 	})
 }
 
+// What comes again fills no queue, and what did not fit into it is news when it
+// comes again.
+func TestAFactThatComesAgainTakesNoPlace(t *testing.T) {
+	const mac = fleet.MAC("52:54:00:00:00:01")
+	e := New(Options{})
+	e.world.load(fleet.World{Nodes: []fleet.Node{{ID: "n-1", MAC: mac, State: fleet.Active}}})
+	for range 10 {
+		e.Observe(fleet.Evidence{MAC: mac, Phase: fleet.PhaseScript})
+	}
+	if n := len(e.sights); n != 1 {
+		t.Errorf("%d facts are in the queue, want 1", n)
+	}
+	for n := range cap(e.sights) { // strangers that somebody sees
+		e.Observe(fleet.Evidence{MAC: fleet.MAC(fmt.Sprintf("52:54:00:01:%02x:%02x", n>>8, n&255)), Place: fleet.Place{Subnet: "r1"}})
+	}
+	late := fleet.Evidence{MAC: mac, Phase: fleet.PhaseKernel}
+	e.Observe(late)
+	if e.Dropped() != 2 { // with the last of the strangers
+		t.Errorf("%d facts did not fit, want 2", e.Dropped())
+	}
+	<-e.sights
+	if e.Observe(late); len(e.sights) != cap(e.sights) || e.Dropped() != 2 {
+		t.Errorf("%d of %d facts are in the queue, %d did not fit: the late one was taken for one that is known", len(e.sights), cap(e.sights), e.Dropped())
+	}
+}
+
 func TestAFactThatComesAgainAtOnceIsNoNews(t *testing.T) {
 	now := time.Unix(0, 0)
 	f := fact{"52:54:00:00:00:01", fleet.PhaseScript, "GET local script", fleet.Place{}}
@@ -62,5 +89,35 @@ func TestAFactThatComesAgainAtOnceIsNoNews(t *testing.T) {
 		if got := r.again(step.f, now); got != step.again {
 			t.Errorf("step %d: again = %v, want %v", i, got, step.again)
 		}
+	}
+}
+
+// A hall that boots: each machine asks for its script 16 times, and lets others
+// have the processor in between.
+func BenchmarkObserve(b *testing.B) {
+	const machines = 16_384
+	m := &memoryStore{world: fleet.World{Site: testSite()}}
+	macs := make([]fleet.MAC, machines)
+	for i := range macs {
+		macs[i] = fleet.MAC(fmt.Sprintf("52:54:00:00:%02x:%02x", i>>8, i&255))
+		m.world.Nodes = append(m.world.Nodes, fleet.Node{ID: fleet.NodeID(fmt.Sprintf("n-%05d", i)), MAC: macs[i], MACs: macs[i : i+1], State: fleet.Active, Revision: 1})
+	}
+	e := New(Options{Store: m})
+	ctx, stop := context.WithCancel(b.Context())
+	done := make(chan error)
+	go func() { done <- e.Run(ctx) }()
+	<-e.Started()
+	i := 0
+	for b.Loop() {
+		for range 16 {
+			e.Observe(fleet.Evidence{MAC: macs[i%machines], Phase: fleet.PhaseScript, Detail: "GET local script from 10.64.0.1"})
+			runtime.Gosched()
+		}
+		i++
+	}
+	b.ReportMetric(float64(e.Dropped())/float64(b.N), "dropped/op")
+	stop()
+	if err := <-done; err != nil {
+		b.Error(err)
 	}
 }

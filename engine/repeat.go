@@ -15,6 +15,8 @@ type fact struct {
 	place  fleet.Place
 }
 
+func factOf(ev fleet.Evidence) fact { return fact{ev.MAC, ev.Phase, ev.Detail, ev.Place} }
+
 // repeats knows facts again for a moment. It remembers a fixed number of them,
 // as hashes: of two that share a slot, the later one is remembered.
 type repeats struct {
@@ -45,4 +47,12 @@ func (r *repeats) again(f fact, now time.Time) bool {
 	}
 	*slot = repeat{sum, now}
 	return false
+}
+
+// forget makes a fact news.
+func (r *repeats) forget(f fact) {
+	sum := maphash.Comparable(r.seed, f)
+	if slot := &r.slots[sum%repeatSlots]; slot.sum == sum {
+		*slot = repeat{}
+	}
 }

@@ -56,6 +56,9 @@ func (w *Watch) See(ev fleet.Evidence, n fleet.Node) (Verdict, bool) {
 	return Verdict{}, false
 }
 
+// Watches reports whether a loader is on trial on a machine.
+func (w *Watch) Watches(mac fleet.MAC) bool { return w.trials[mac] != nil }
+
 // AsksAgain is for a firmware that asks for something to boot, before it is
 // answered. When it has fetched its loader before, that was of no use to it.
 func (w *Watch) AsksAgain(mac fleet.MAC, now time.Time) (v Verdict, out bool) {

@@ -193,6 +193,22 @@ func TestAMissingDirectoryIsNamed(t *testing.T) {
 // A file system that is full must cost nothing but what was not acknowledged,
 // and be over as soon as there is room.
 func TestAFullDiskLosesNothing(t *testing.T) {
+	t.Run("nodes", func(t *testing.T) {
+		fillTheDisk(t, func(i int) fleet.Change { return fleet.Change{Nodes: []fleet.Node{node(i)}} }, func(w fleet.World) int { return len(w.Nodes) })
+	})
+	t.Run("events", func(t *testing.T) {
+		change := func(i int) (c fleet.Change) {
+			for n := range int64(10) {
+				c.Events = append(c.Events, event(10*int64(i)+n+1))
+			}
+			return c
+		}
+		fillTheDisk(t, change, func(w fleet.World) int { return int(w.LastSeq) / 10 })
+	})
+}
+
+func fillTheDisk(t *testing.T, change func(i int) fleet.Change, count func(fleet.World) int) {
+	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
 		t.Fatalf("mount a small file system (the tests run as root): %v", err)
@@ -203,7 +219,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 800<<10), 0o600))
 	stored := 0
 	for ; stored < 5000; stored++ {
-		err := s.Save(t.Context(), fleet.Change{Nodes: []fleet.Node{node(stored)}})
+		err := s.Save(t.Context(), change(stored))
 		if err == nil {
 			continue
 		}
@@ -218,15 +234,15 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	if err := s.SaveLeases(t.Context(), []fleet.Lease{lease(1)}); err == nil {
 		t.Log("a lease still fitted")
 	}
-	if got := len(load(t, s).Nodes); got != stored {
-		t.Errorf("while full: %d nodes, want %d", got, stored)
+	if got := count(load(t, s)); got != stored {
+		t.Errorf("while full: %d are there, want %d", got, stored)
 	}
 	must(t, os.Remove(filepath.Join(dir, "ballast")))
-	save(t, s, fleet.Change{Nodes: []fleet.Node{node(stored)}})
+	save(t, s, change(stored))
 	closeStore(t, s)
 	s = open(t, path)
 	defer closeStore(t, s)
-	if got := len(load(t, s).Nodes); got != stored+1 {
-		t.Errorf("afterwards: %d nodes, want %d", got, stored+1)
+	if got := count(load(t, s)); got != stored+1 {
+		t.Errorf("afterwards: %d are there, want %d", got, stored+1)
 	}
 }

@@ -2,10 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"gorm.io/gorm"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/store/sqlite3"
 )
 
 type eventRow struct {
@@ -21,8 +24,46 @@ type eventRow struct {
 
 func (eventRow) TableName() string { return "events" }
 
-// appendEvents adds events. There is no statement anywhere that changes or
-// removes one.
+// An eventWriter adds events that come alone: the facts of a hall that boots.
+type eventWriter struct {
+	c      *sqlite3.Conn
+	insert *sqlite3.Stmt
+}
+
+func (s *Store) openEventWriter() (*eventWriter, error) {
+	c, err := s.openDirect()
+	if err != nil {
+		return nil, err
+	}
+	insert, err := c.Prepare("INSERT INTO events (seq, at, type, node, pool, run, actor, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &eventWriter{c, insert}, nil
+}
+
+func (w *eventWriter) close() error {
+	w.insert.Close()
+	return w.c.Close()
+}
+
+func (w *eventWriter) append(events []fleet.Event) error {
+	for i := range events {
+		e := &events[i]
+		w.insert.SetInt(1, e.Seq)
+		w.insert.SetInt(2, toNano(e.At))
+		for n, text := range [6]string{string(e.Type), string(e.Node), string(e.Pool), string(e.Run), e.Actor, e.Text} {
+			w.insert.SetText(3+n, []byte(text))
+		}
+		if err := w.insert.Run(); err != nil {
+			return fmt.Errorf("append event %d: %w", e.Seq, err)
+		}
+	}
+	return nil
+}
+
+// appendEvents adds events that come with what else has changed. There is no
+// statement anywhere that changes or removes one.
 func appendEvents(tx *gorm.DB, events []fleet.Event) error {
 	if len(events) == 0 {
 		return nil

@@ -135,7 +135,7 @@ func TestMergingHalfAJournalDoesNoHarm(t *testing.T) {
 	noError(t, err)
 	half := set.sort()
 	m := merge{ll: s.leases, j: j, w: w, now: toNano(s.leases.now()), held: map[uint32]record{}}
-	noError(t, w.inTransaction(t.Context(), s, func() error { return m.put(set, half[:len(half)/2]) }))
+	noError(t, s.inTurn(t.Context(), w.c, func() error { return m.put(set, half[:len(half)/2]) }))
 	noError(t, w.close())
 	crash(t, s)
 	if s, err = openAgain(t, s.path); err != nil {

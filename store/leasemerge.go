@@ -83,7 +83,7 @@ func (m *merge) store(ctx context.Context, set *leaseSet) error {
 	for left := set.sort(); len(left) > 0; {
 		// Who waits already makes us wait for our turn, which counts, too.
 		waiting := db.Stats().WaitCount
-		err := m.w.inTransaction(ctx, m.ll.s, func() error {
+		err := m.ll.s.inTurn(ctx, m.w.c, func() error {
 			for done := 0; len(left) > 0 && done < mostMerged; done += breatheEach {
 				if done >= leastMerged && db.Stats().WaitCount > waiting {
 					return nil

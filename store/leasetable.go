@@ -1,15 +1,11 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
 	"github.com/rackstage/provision/store/sqlite3"
 )
-
-// Leases are so many, and so small, that they do not go through gorm, nor
-// through database/sql: see package sqlite3.
 
 const selectLeases = "SELECT addr, subnet, mac, state, expires, hostname, client_id, sum FROM leases"
 
@@ -69,7 +65,7 @@ const (
 // openLeaseWriter opens a connection of its own. It may keep 64 MiB of pages:
 // with a million leases each transaction changes most of the index.
 func (s *Store) openLeaseWriter() (w *leaseWriter, err error) {
-	c, err := sqlite3.Open(s.path, "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000", "PRAGMA cache_size = -65536")
+	c, err := s.openDirect("PRAGMA cache_size = -65536")
 	if err != nil {
 		return nil, err
 	}
@@ -98,32 +94,6 @@ func (w *leaseWriter) close() error {
 		}
 	}
 	return w.c.Close()
-}
-
-// inTransaction runs work in a transaction. All who write to this database
-// take turns by the one connection that writes otherwise, so nobody finds it
-// busy.
-func (w *leaseWriter) inTransaction(ctx context.Context, s *Store, work func() error) (err error) {
-	db, err := s.write.DB()
-	if err != nil {
-		return err
-	}
-	turn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, turn.Close()) }()
-	if err := w.c.Exec("BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
-	if err := work(); err != nil {
-		return errors.Join(err, w.c.Exec("ROLLBACK"))
-	}
-	if err := w.c.Exec("COMMIT"); err != nil {
-		_ = w.c.Exec("ROLLBACK") // which may be over by itself
-		return err
-	}
-	return nil
 }
 
 // tryEasy stores a lease if that takes no other's place: one of an address that

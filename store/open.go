@@ -27,8 +27,9 @@ type Store struct {
 
 	leases *leaseLog
 
-	mu   sync.Mutex
-	runs map[fleet.RunID]savedRun // what the file holds of the runs under way
+	mu     sync.Mutex
+	events *eventWriter
+	runs   map[fleet.RunID]savedRun // what the file holds of the runs under way
 }
 
 // Open opens the database at path and brings its schema up to date. It
@@ -64,6 +65,9 @@ func (s *Store) open(ctx context.Context) error {
 	if s.read, err = connect(ctx, s.path, reader); err != nil {
 		return s.unreadable(err)
 	}
+	if s.events, err = s.openEventWriter(); err != nil {
+		return s.unreadable(err)
+	}
 	if err := s.openLeases(ctx); err != nil {
 		return err
 	}
@@ -77,6 +81,10 @@ func (s *Store) Close() error {
 	if s.leases != nil {
 		errs = append(errs, s.leases.close())
 		s.leases = nil
+	}
+	if s.events != nil {
+		errs = append(errs, s.events.close())
+		s.events = nil
 	}
 	for _, db := range []*gorm.DB{s.read, s.write} { // the writer last: it empties the log
 		if db == nil {

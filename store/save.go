@@ -30,6 +30,9 @@ const theSite = 1
 func (s *Store) Save(ctx context.Context, c fleet.Change) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.Site == nil && len(c.Nodes)+len(c.Runs)+len(c.Tickets) == 0 {
+		return s.fault("save change", s.inTurn(ctx, s.events.c, func() error { return s.events.append(c.Events) }))
+	}
 	saved := make([]savedRun, len(c.Runs))
 	err := s.write.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		if err := saveSite(tx, c.Site); err != nil {

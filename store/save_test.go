@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -58,6 +61,72 @@ func TestAChangeIsStoredWholeOrNotAtAll(t *testing.T) {
 	save(t, s, fleet.Change{Runs: []fleet.Run{run("prd-1", 1)}})
 	if got := load(t, s).Runs; len(got) != 1 || len(got[0].Nodes) != 1 {
 		t.Errorf("runs = %+v, want one with one node", got)
+	}
+}
+
+func TestEventsThatComeAloneAreStoredAllOrNone(t *testing.T) {
+	s, path := fresh(t)
+	hostile := event(2)
+	hostile.Text, hostile.Pool = strings.Repeat("long ", 1000)+"zero \x00, no UTF-8 \xff, '); --", ""
+	want := []fleet.Event{event(1), hostile, event(3)}
+	save(t, s, fleet.Change{Events: want[:2]})
+	if err := s.Save(t.Context(), fleet.Change{Events: []fleet.Event{event(3), event(4), event(2)}}); fleet.CodeOf(err) != "E-TAKEN" {
+		t.Errorf("Save = %v, want E-TAKEN", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Save(ctx, fleet.Change{Events: []fleet.Event{event(3)}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Save = %v, want context canceled", err)
+	}
+	save(t, s, fleet.Change{Events: want[2:], Nodes: []fleet.Node{node(1)}})
+	closeStore(t, s)
+	s = open(t, path)
+	defer closeStore(t, s)
+	got, err := s.Events(t.Context(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, asWritten); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Facts, what becomes of nodes, and leases that are merged: each has its turn.
+func TestAllWhoWriteTakeTurns(t *testing.T) {
+	s, _ := fresh(t)
+	const times = 50
+	seq := int64(0)
+	var counting sync.Mutex // as the engine counts
+	next := func(c fleet.Change) error {
+		counting.Lock()
+		defer counting.Unlock()
+		seq++
+		c.Events = []fleet.Event{event(seq)}
+		return s.Save(t.Context(), c)
+	}
+	var g errgroup.Group
+	for _, write := range []func(i int) error{
+		func(int) error { return next(fleet.Change{}) },
+		func(i int) error { return next(fleet.Change{Nodes: []fleet.Node{node(i)}}) },
+		func(i int) error {
+			return errors.Join(s.SaveLeases(t.Context(), []fleet.Lease{lease(i)}), s.MergeLeases(t.Context()))
+		},
+	} {
+		g.Go(func() error {
+			for i := range times {
+				if err := write(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	leases, err := s.Leases(t.Context())
+	if w := load(t, s); err != nil || len(w.Nodes) != times || w.LastSeq != 2*times || len(leases) != times {
+		t.Errorf("%d nodes, %d events, %d leases, %v", len(w.Nodes), w.LastSeq, len(leases), err)
 	}
 }
 

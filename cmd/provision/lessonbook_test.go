@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/rackstage/provision/engine"
 	"github.com/rackstage/provision/fleet"
@@ -116,3 +117,31 @@ type noAlarms struct{}
 
 func (noAlarms) Raise(_, _, _ string) {}
 func (noAlarms) Clear(_, _ string)    {}
+
+// A hall that asks for its scripts fills no queue; a script that follows on a
+// loader teaches, however late it is taken in.
+func TestScriptsOfMachinesThatNobodyWatchesTakeNoPlace(t *testing.T) {
+	l := newLessons(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
+	const mac = fleet.MAC("52:54:00:00:00:01")
+	for range 2 * factQueue {
+		l.Observe(fleet.Evidence{MAC: "52:54:00:00:00:02", Phase: fleet.PhaseScript})
+	}
+	if len(l.facts) > 0 || l.missed.Load() > 0 {
+		t.Errorf("%d facts wait, %d were missed", len(l.facts), l.missed.Load())
+	}
+	now := time.Now()
+	l.Observe(fleet.Evidence{MAC: mac, At: now, Phase: fleet.PhaseDHCP, Firmware: string(pxe.ROM), Platform: string(pxe.PlatformX64), File: "snponly.efi"})
+	l.Observe(fleet.Evidence{MAC: mac, At: now, Phase: fleet.PhaseLoader, File: "snponly.efi"})
+	l.Observe(fleet.Evidence{MAC: mac, At: now, Phase: fleet.PhaseScript})
+	waiting := len(l.facts)
+	for range waiting {
+		l.takeIn(<-l.facts)
+	}
+	if waiting != 3 || l.watch.Watches(mac) {
+		t.Errorf("%d facts waited, want 3; the loader is on trial still: %v", waiting, l.watch.Watches(mac))
+	}
+	l.Observe(fleet.Evidence{MAC: mac, At: now, Phase: fleet.PhaseScript})
+	if len(l.facts) > 0 {
+		t.Error("a script that teaches nothing more waits")
+	}
+}

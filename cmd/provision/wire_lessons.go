@@ -29,6 +29,7 @@ type lessons struct {
 	store  *store.Store
 	log    *slog.Logger
 	facts  chan fleet.Evidence
+	open   atomic.Int64 // facts that are in the queue, or being taken in
 	missed atomic.Int64 // facts that did not fit into the queue
 
 	mu    sync.Mutex
@@ -51,11 +52,28 @@ func (l *lessons) Observe(ev fleet.Evidence) {
 	if ev.Firmware == "" && ev.File == "" && ev.Phase != fleet.PhaseScript {
 		return
 	}
+	if ev.Phase == fleet.PhaseScript && l.unwatched(ev.MAC) {
+		return
+	}
+	l.open.Add(1)
 	select {
 	case l.facts <- ev:
 	default:
+		l.open.Add(-1)
 		l.missed.Add(1)
 	}
+}
+
+// unwatched reports whether no loader of a machine is known to be on trial, so
+// that its asking for a script teaches nothing: a hall whose power comes back asks
+// more often than anybody could be woken for. A fact that is not taken in yet may
+// begin a trial.
+func (l *lessons) unwatched(mac fleet.MAC) bool {
+	if !l.mu.TryLock() {
+		return false
+	}
+	defer l.mu.Unlock()
+	return l.open.Load() == 0 && !l.watch.Watches(mac)
 }
 
 func (l *lessons) load(ctx context.Context) error {
@@ -81,12 +99,7 @@ func (l *lessons) run(ctx context.Context) error {
 			l.save(context.WithoutCancel(ctx))
 			return nil
 		case ev := <-l.facts:
-			n, _ := l.engine.NodeByMAC(ev.MAC)
-			l.mu.Lock()
-			if v, ok := l.watch.See(ev, n); ok {
-				l.learn(v)
-			}
-			l.mu.Unlock()
+			l.takeIn(ev)
 		case now := <-tick.C:
 			l.mu.Lock()
 			for _, v := range l.watch.Expire(now) {
@@ -96,6 +109,16 @@ func (l *lessons) run(ctx context.Context) error {
 			l.save(ctx)
 		}
 	}
+}
+
+func (l *lessons) takeIn(ev fleet.Evidence) {
+	n, _ := l.engine.NodeByMAC(ev.MAC)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if v, ok := l.watch.See(ev, n); ok {
+		l.learn(v)
+	}
+	l.open.Add(-1)
 }
 
 // save stores what is new, some of it at a time: each is a write that waits for

@@ -3,7 +3,8 @@
 // It is SQLite's own interface, https://www.sqlite.org/cintro.html, without
 // database/sql on top: the driver there compiles a statement each time that it
 // is run and copies every column twice, which costs several times what SQLite
-// does with a small row. Everything but leases goes by package store's gorm.
+// does with a small row. Everything but leases, and events that come alone, goes
+// by package store's gorm.
 //
 // The engine is the same as the driver's, in the same process, so the two see
 // each other's locks. A [Conn] and what is made of it belong to one goroutine
