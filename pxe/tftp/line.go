@@ -51,6 +51,7 @@ func (l *loop) connect(t *transfer, own *line) bool {
 		t.line = own
 		t.restart = false // a late ERROR of the one before does not come to a port of its own
 	default:
+		l.server.stats.shared.Add(1)
 		t.line = l.share()
 	}
 	return t.line != nil

@@ -268,8 +268,8 @@ func TestTransfersShareLinesWhereThereAreFew(t *testing.T) {
 	if got, err := last.read("f", "blksize 1468 windowsize 4"); err != nil || !bytes.Equal(got, want) || last.options != "blksize 1468 windowsize 1" {
 		t.Errorf("over a shared line: got %d bytes, granted %q, %v", len(got), last.options, err)
 	}
-	if tr := <-done; tr.Proved || tr.Err != nil {
-		t.Errorf("over a shared line: proved %t, %v; want no proof", tr.Proved, tr.Err)
+	if tr, st := <-done, server.Stats(); tr.Proved || tr.Err != nil || st.Shared != 9 {
+		t.Errorf("over a shared line: proved %t, %v, %d counted; want no proof, and 9", tr.Proved, tr.Err, st.Shared)
 	}
 	// Who goes leaves the line to the others.
 	if _, err := held.conn.WriteTo([]byte("\x00\x05\x00\x00enough\x00"), from); err != nil {
