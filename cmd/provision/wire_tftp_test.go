@@ -78,6 +78,9 @@ func TestALoaderIsServedWithoutLookingForTheWayToTheMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.store.Close() })
+	if _, err := st.httpServer(); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(conf.StateDir, "boot", "snponly.efi"), []byte("loader"), 0o600); err != nil {
 		t.Fatal(err)
 	}
