@@ -62,6 +62,13 @@ func grubPath(name string) (p grubName, ok bool) {
 	return p, true
 }
 
+// NamesGRUBScript reports whether a path, cleaned and with a leading slash, is
+// of a script for GRUB.
+func NamesGRUBScript(name string) bool {
+	_, ok := grubPath(name)
+	return ok
+}
+
 // A grubName is what GRUB's name of a script says.
 type grubName struct {
 	first bool // the one for every machine
@@ -84,7 +91,7 @@ func (v *visit) grubStem() string {
 
 // grub answers GRUB by HTTP. It reports whether the path is one of GRUB's.
 func (b boot) grub(w http.ResponseWriter, req *http.Request, name string) bool {
-	if _, ok := grubPath(name); !ok {
+	if !NamesGRUBScript(name) {
 		return false
 	}
 	script, err := b.GRUBScript(req.Context(), GRUBRequest{

@@ -23,6 +23,8 @@ type transferWatch struct {
 		Raise(code, on, detail string)
 		Clear(code, on string)
 	}
+	unheard *unheardTries
+	now     func() time.Time
 	observe func(fleet.Evidence)
 	stalled func(fleet.MAC, int) // large blocks never came through
 	relay   string               // that it went through; "": none
@@ -36,7 +38,7 @@ func (st *station) sawTransfer(t tftp.Transfer) {
 func (st *station) transfers(relay string) transferWatch {
 	return transferWatch{
 		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
-		alarms: st.engine, observe: st.lessons.Observe, stalled: st.lessons.stalled, relay: relay,
+		alarms: st.engine, unheard: &st.unheard, now: time.Now, observe: st.lessons.Observe, stalled: st.lessons.stalled, relay: relay,
 	}
 }
 
@@ -45,14 +47,7 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	if !ok {
 		return
 	}
-	if subnet, ok := w.subnet(t.Client.Addr()); ok {
-		switch {
-		case errors.Is(t.Err, tftp.ErrUnheard):
-			w.alarms.Raise(fleet.CodeTFTPUnheard, "subnet "+subnet.Name, w.text(t))
-		case t.Sent > 0:
-			w.alarms.Clear(fleet.CodeTFTPUnheard, "subnet "+subnet.Name)
-		}
-	}
+	w.alarm(t, lease.MAC)
 	phase := fleet.PhaseLoader
 	switch {
 	case t.Stalled():
@@ -72,6 +67,21 @@ func (w transferWatch) saw(t tftp.Transfer) {
 		ev.File = "" // it teaches nothing about loaders: somebody else may have asked in the machine's name
 	}
 	w.observe(ev)
+}
+
+// alarm raises and ends the alarm of a subnet where our answers do not arrive.
+func (w transferWatch) alarm(t tftp.Transfer, mac fleet.MAC) {
+	subnet, ok := w.subnet(t.Client.Addr())
+	switch {
+	case !ok:
+	case errors.Is(t.Err, tftp.ErrUnheard):
+		if w.unheard.unheard(subnet.Name, mac, w.now()) {
+			w.alarms.Raise(fleet.CodeTFTPUnheard, "subnet "+subnet.Name, w.text(t))
+		}
+	case t.Sent > 0:
+		w.unheard.heard(subnet.Name)
+		w.alarms.Clear(fleet.CodeTFTPUnheard, "subnet "+subnet.Name)
+	}
 }
 
 func (w transferWatch) text(t tftp.Transfer) string {

@@ -68,6 +68,7 @@ type station struct {
 	lessons   *lessons                     // about the loaders of models
 	tftp      *tftp.Server                 // nil without interfaces to serve
 	strangers tftp.Strangers               // who ask it and hear nothing
+	unheard   unheardTries                 // who ask it and do not hear its answers
 }
 
 // leastThreads run Go, on a machine with one core too: the system then lets a

@@ -93,13 +93,8 @@ func (t *tftpTree) open(ctx context.Context, name string, client netip.AddrPort)
 	if base == "autoexec.ipxe" {
 		return t.autoexec(client.Addr())
 	}
-	script, err := t.grub(ctx, path.Clean("/"+name), client.Addr())
-	switch {
-	case err == nil:
-		t.slow.Add(client.Addr(), time.Now())
-		return io.NopCloser(bytes.NewReader(script)), int64(len(script)), nil
-	case fleet.KindOf(err) != fleet.NotFound:
-		return nil, 0, err
+	if script := path.Clean("/" + name); httpd.NamesGRUBScript(script) {
+		return t.grub(ctx, script, client.Addr())
 	}
 	if !pxe.OfOnePi(name) {
 		if f, size, err := tftp.OpenIn(t.root, base); err == nil {
@@ -130,10 +125,15 @@ func (t *tftpTree) autoexec(client netip.Addr) (io.ReadCloser, int64, error) {
 	return io.NopCloser(bytes.NewReader(script)), int64(len(script)), nil
 }
 
-func (t *tftpTree) grub(ctx context.Context, name string, client netip.Addr) ([]byte, error) {
+func (t *tftpTree) grub(ctx context.Context, name string, client netip.Addr) (io.ReadCloser, int64, error) {
 	server, err := t.st.serverFor(client)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return t.web.GRUBScript(ctx, httpd.GRUBRequest{Path: name, Addr: client, Server: server, By: pxe.ByTFTP})
+	script, err := t.web.GRUBScript(ctx, httpd.GRUBRequest{Path: name, Addr: client, Server: server, By: pxe.ByTFTP})
+	if err != nil {
+		return nil, 0, err
+	}
+	t.slow.Add(client, time.Now())
+	return io.NopCloser(bytes.NewReader(script)), int64(len(script)), nil
 }

@@ -67,6 +67,37 @@ func TestTFTPServesLoadersScriptsAndRaspberryPis(t *testing.T) {
 	}
 }
 
+// For a script the server needs to know which address of its own a machine
+// reaches, for which it may have to ask the kernel. A loader is the same for
+// all.
+func TestALoaderIsServedWithoutLookingForTheWayToTheMachine(t *testing.T) {
+	conf := defaultConfig()
+	conf.StateDir = t.TempDir()
+	st, err := openStation(t.Context(), conf, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.store.Close() })
+	if _, err := st.httpServer(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(conf.StateDir, "boot", "snponly.efi"), []byte("loader"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nowhere := netip.AddrPortFrom(netip.MustParseAddr("fe80::1"), 2000) // of no interface
+	if _, _, err := st.tree.open(t.Context(), "grub/grub.cfg", nowhere); err == nil {
+		t.Error("there is a way to an address of no interface")
+	}
+	f, size, err := st.tree.open(t.Context(), "boot/snponly.efi", nowhere)
+	if err != nil {
+		t.Fatalf("a loader: %v", err)
+	}
+	defer f.Close()
+	if size != int64(len("loader")) {
+		t.Errorf("the loader has %d bytes", size)
+	}
+}
+
 func TestOnlyMachinesThatMayBootAreHeardByTFTP(t *testing.T) {
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 	site := fleet.Site{Subnets: []fleet.Subnet{

@@ -30,7 +30,9 @@ type loop struct {
 	in        *inbox
 	out       *outbox
 	events    [256]unix.EpollEvent
-	lines     lines
+	lines     map[int]*line // by descriptor
+	trunk     trunk
+	beside    int // loops at the same address, with this one
 	transfers map[peer]*transfer
 	timers    timers
 	halfOpen  []*transfer // unheard, oldest first; may hold others as well
@@ -49,6 +51,7 @@ func (s *Server) newLoop(ctx context.Context, where site) (*loop, error) {
 	l := &loop{
 		server: s, site: where, epoll: epoll, wake: wake, ctx: ctx,
 		in: newInbox(), out: &outbox{lost: &s.stats.unsent}, transfers: make(map[peer]*transfer),
+		lines: make(map[int]*line), beside: 1,
 	}
 	if err := l.watch(wake); err != nil {
 		l.close()
@@ -150,7 +153,7 @@ func (l *loop) hush(come []unix.EpollEvent) {
 func (l *loop) readFrom(fd int, now time.Time) error {
 	from := l.base
 	if fd != from.fd {
-		if from = l.lines.byFD[fd]; from == nil { // it was closed a moment ago, or is the eventfd
+		if from = l.lines[fd]; from == nil { // it was closed a moment ago, or is the eventfd
 			return nil
 		}
 	}
@@ -377,8 +380,12 @@ func (l *loop) breakOff() {
 }
 
 func (l *loop) close() {
-	for _, n := range l.lines.list { // it broke off
+	for _, n := range l.lines { // it broke off
 		l.server.lines.unplug(n)
+	}
+	l.lines = nil
+	if l.trunk.idle != nil {
+		l.trunk.idle.Stop()
 	}
 	_ = unix.Close(l.epoll)
 	l.mu.Lock()

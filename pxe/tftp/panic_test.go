@@ -67,6 +67,6 @@ func TestAPanicCostsOneTransfer(t *testing.T) {
 				t.Errorf("after panic %d: got %d bytes, %v", i, len(got), err)
 			}
 		}
-		waitFor(t, func() bool { return s.Stats().Running == 0 && s.lines.open.Load() == standing(single) }, func() string { return fmt.Sprintf("%+v", s.Stats()) })
+		waitFor(t, func() bool { return s.Stats().Running == 0 && s.lines.plugged() == 0 }, func() string { return fmt.Sprintf("%+v", s.Stats()) })
 	}
 }

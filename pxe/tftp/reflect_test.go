@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"testing"
 	"time"
 )
@@ -70,37 +69,90 @@ const spoofedRequest = "\x00\x01f\x00octet\x00blksize\x001468\x00windowsize\x006
 func TestBlindACKsDrawLittle(t *testing.T) {
 	tests := map[string]struct {
 		single bool
+		own    int // lines of one transfer each; the honest one has the first
 		step   int // blocks from ACK to ACK: the window
 		most   float64
 	}{
-		"many ports": {false, 64, 6},
+		"many ports": {false, mostOwn, 64, 6},
+		// The lines that others have, too, are known: of those ports one is right.
+		"shared ports": {false, 1, 1, 6},
 		// Port 69 is no secret, so each ACK draws a block of 1468 bytes.
-		"single port": {true, 1, 370},
+		"single port": {true, mostOwn, 1, 370},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			server, at := serveAt(t, "udp4", "127.0.0.1:0", Options{Open: holding(map[string][]byte{"f": noise(1 << 20)}), SinglePort: tt.single})
-			honest := newReader(t, "127.0.0.1:0", at)
-			honest.send([]byte(spoofedRequest)) // and says no more: its transfer's port stays open
-			_, seen := receive(t, honest.conn)
-			s := newSpoofer(t, "127.9.9.9")
-			s.send(t, spoofedRequest, at)
-			size, _ := s.drawn(100 * time.Millisecond)
-			for ack := 0; ack <= 1<<20/1468; ack += tt.step {
-				s.send(t, string([]byte{0, opACK, byte(ack >> 8), byte(ack)}), seen.(*net.UDPAddr).AddrPort()) //nolint:forcetypeassert // of a UDP socket
-				more, _ := s.drawn(3 * time.Millisecond)
-				size += more
-			}
+			done := make(chan Transfer, 1)
+			server, at := serveFewLines(t, tt.own, mostShared, Options{
+				Open: holding(map[string][]byte{"f": noise(1 << 18)}), SinglePort: tt.single, MaxPerSource: 10_000, MaxPerSecond: 100_000,
+				Done: func(tr Transfer) {
+					if tr.Client.Addr() == victim {
+						done <- tr
+					}
+				},
+			})
+			size, sent, ports := blindACKs(t, at, tt.step, tt.own == 1)
 			if stray := server.Stats().Stray; (stray > 0) == tt.single {
 				t.Errorf("%d ACKs came where they do not belong", stray)
 			}
-			factor := float64(size) / float64(s.in)
-			t.Logf("%d bytes drew %d: %.1f for one", s.in, size, factor)
+			factor := float64(size) / float64(sent)
+			t.Logf("%d bytes to %d ports drew %d: %.1f for one", sent, ports, size, factor)
 			if factor > tt.most {
-				t.Errorf("%d bytes drew %d: %.1f for one, want at most %g", s.in, size, factor, tt.most)
+				t.Errorf("%d bytes drew %d: %.1f for one, want at most %g", sent, size, factor, tt.most)
+			}
+			if size < 1<<18 {
+				return // it is not over yet
+			}
+			if tr := <-done; tr.Proved || tr.Window != 1 || tr.Err != nil {
+				t.Errorf("proved %t, with a window of %d, %v; all of it in lock-step is no proof", tr.Proved, tr.Window, tr.Err)
 			}
 		})
 	}
+}
+
+var victim = netip.MustParseAddr("127.9.9.9")
+
+// blindACKs asks for a file in the name of the victim, and acknowledges all of
+// it: to each port that it has seen.
+func blindACKs(t *testing.T, at netip.AddrPort, step int, shared bool) (size, sent, ports int) {
+	t.Helper()
+	honest := newReader(t, "127.0.0.1:0", at)
+	honest.send([]byte(spoofedRequest)) // and says no more: its transfer's port stays open
+	_, seen := receive(t, honest.conn)
+	own := seen.(*net.UDPAddr).AddrPort() //nolint:forcetypeassert // of a UDP socket
+	known := map[netip.AddrPort]bool{own: true}
+	s := newSpoofer(t, victim.String())
+	s.send(t, spoofedRequest, at)
+	size, _ = s.drawn(100 * time.Millisecond)
+	if shared {
+		if known = sharedPorts(t, at); known[own] {
+			t.Error("what one transfer has for its own, others have too")
+		}
+	}
+	for ack := 0; ack <= 1<<18/1468+step; ack += step {
+		for port := range known {
+			s.send(t, string([]byte{0, opACK, byte(ack >> 8), byte(ack)}), port)
+		}
+		more, _ := s.drawn(3 * time.Millisecond)
+		size += more
+	}
+	return size, s.in, len(known)
+}
+
+// sharedPorts finds out over which ports transfers go that have none of their
+// own, by asking until each has been seen.
+func sharedPorts(t *testing.T, at netip.AddrPort) map[netip.AddrPort]bool {
+	t.Helper()
+	ports := map[netip.AddrPort]bool{}
+	for asked, last := 0, 0; asked-last < 700; asked++ {
+		r := newReader(t, "127.0.0.1:0", at)
+		r.send([]byte("\x00\x01f\x00octet\x00"))
+		_, from := receive(t, r.conn)
+		port := from.(*net.UDPAddr).AddrPort() //nolint:forcetypeassert // of a UDP socket
+		if !ports[port] {
+			ports[port], last = true, asked
+		}
+	}
+	return ports
 }
 
 // Who was never heard gets few packets, whatever it asked for.
@@ -193,11 +245,12 @@ func TestWhoIsNotServedHearsNothing(t *testing.T) {
 	}
 }
 
-// Where descriptors are short, transfers share lines; without any, a client is
-// told so.
+// Where one client takes many lines, or all have as many as may be, transfers
+// share some: in lock-step, and with no proof.
 func TestTransfersShareLinesWhereThereAreFew(t *testing.T) {
 	want := noise(100_000)
-	server, at := serveFewLines(t, 2, Options{Open: holding(map[string][]byte{"f": want}), MaxPerSource: 100})
+	done := make(chan Transfer, 20)
+	server, at := serveFewLines(t, 1, 2, Options{Done: func(tr Transfer) { done <- tr }, Open: holding(map[string][]byte{"f": want}), MaxPerSource: 100})
 	held := newReader(t, "127.0.0.1:0", at)
 	held.send([]byte("\x00\x01f\x00octet\x00"))
 	_, from := receive(t, held.conn)
@@ -208,11 +261,15 @@ func TestTransfersShareLinesWhereThereAreFew(t *testing.T) {
 		_, from := receive(t, other.conn)
 		ports[from.(*net.UDPAddr).AddrPort()] = true
 	}
-	if n := server.lines.open.Load(); n > 2 || len(ports) > 2 {
-		t.Errorf("%d lines are open, and data came from %d ports, want 2", n, len(ports))
+	if n := server.lines.plugged(); n != 3 || len(ports) > 2 || ports[from.(*net.UDPAddr).AddrPort()] { //nolint:forcetypeassert // of a UDP socket
+		t.Errorf("%d lines are open, and data came from %d ports, want 3 and 2 others", n, len(ports))
 	}
-	if got, err := newReader(t, "127.0.0.1:0", at).read("f", "blksize 1468 windowsize 4"); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("over a shared line: got %d bytes, %v", len(got), err)
+	last := newReader(t, "127.0.0.1:0", at)
+	if got, err := last.read("f", "blksize 1468 windowsize 4"); err != nil || !bytes.Equal(got, want) || last.options != "blksize 1468 windowsize 1" {
+		t.Errorf("over a shared line: got %d bytes, granted %q, %v", len(got), last.options, err)
+	}
+	if tr, st := <-done, server.Stats(); tr.Proved || tr.Err != nil || st.Shared != 9 {
+		t.Errorf("over a shared line: proved %t, %v, %d counted; want no proof, and 9", tr.Proved, tr.Err, st.Shared)
 	}
 	// Who goes leaves the line to the others.
 	if _, err := held.conn.WriteTo([]byte("\x00\x05\x00\x00enough\x00"), from); err != nil {
@@ -221,22 +278,14 @@ func TestTransfersShareLinesWhereThereAreFew(t *testing.T) {
 	waitFor(t, func() bool { return server.Stats().Running == 8 }, func() string { return fmt.Sprintf("%+v", server.Stats()) })
 }
 
-func serveFewLines(t *testing.T, most int64, o Options) (*Server, netip.AddrPort) {
+func serveFewLines(t *testing.T, own, shared int, o Options) (*Server, netip.AddrPort) {
 	t.Helper()
 	server, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.lines.most = most
+	server.lines.own, server.lines.shared = own, shared
 	return server, run(t, server, "udp4", "127.0.0.1:0")
-}
-
-// standing is how many lines stay open: one of each sender.
-func standing(single bool) int64 {
-	if single {
-		return 0
-	}
-	return int64(max(1, min(runtime.GOMAXPROCS(0)/2, 8)))
 }
 
 func TestLinesAreClosedAfterTheLastTransfer(t *testing.T) {
@@ -249,11 +298,11 @@ func TestLinesAreClosedAfterTheLastTransfer(t *testing.T) {
 		}
 		seen[r.server.Port()] = true
 	}
-	waitFor(t, func() bool { return server.lines.open.Load() == standing(false) && server.Stats().Running == 0 }, func() string { return fmt.Sprint(server.lines.open.Load()) })
+	waitFor(t, func() bool { return server.lines.plugged() == 0 && server.Stats().Running == 0 }, func() string { return fmt.Sprint(server.lines.plugged()) })
 	if len(seen) < 15 {
 		t.Errorf("20 transfers came from %d ports", len(seen))
 	}
-	_, at = serveFewLines(t, 0, Options{Open: holding(map[string][]byte{"f": noise(5000)})})
+	_, at = serveFewLines(t, 0, 1, Options{Open: holding(map[string][]byte{"f": noise(5000)})})
 	one, two := newReader(t, "127.0.0.1:0", at), newReader(t, "127.0.0.1:0", at)
 	for _, r := range []*reader{one, two} { // others have all the lines that may be opened
 		if got, err := r.read("f", ""); err != nil || len(got) != 5000 {

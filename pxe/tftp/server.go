@@ -111,7 +111,7 @@ func New(o Options) (*Server, error) {
 		o.MaxMemory = 64 << 20
 	}
 	some := sixthOfFiles()
-	return &Server{o: o, gate: newGate(o), cache: newCache(o.MaxMemory, some), lines: switchboard{most: int64(min(some, mostLines))}}, nil
+	return &Server{o: o, gate: newGate(o), cache: newCache(o.MaxMemory, some), lines: newSwitchboard(some)}, nil
 }
 
 // sixthOfFiles is how many descriptors lines may have, and as many files that
@@ -198,7 +198,8 @@ func (s *Server) serveOn(ctx context.Context, fd int) error {
 // openSenders makes loops for transfers: one does 150,000 packets a second,
 // so a small machine has one, beside the CPU that DHCP and HTTP need.
 func (s *Server) openSenders(ctx context.Context, where site) (loops []*loop, err error) {
-	for range max(1, min(runtime.GOMAXPROCS(0)/2, 8)) {
+	n := max(1, min(runtime.GOMAXPROCS(0)/2, 8))
+	for range n {
 		l, err := s.newLoop(ctx, where)
 		if err != nil {
 			return loops, err
@@ -209,10 +210,8 @@ func (s *Server) openSenders(ctx context.Context, where site) (loops []*loop, er
 			return loops, err
 		}
 		l.base = &line{fd: fd, port: port}
+		l.beside = n
 		loops = append(loops, l)
-		if err := l.share(where); err != nil {
-			return loops, err
-		}
 	}
 	return loops, nil
 }

@@ -24,6 +24,11 @@ const (
 	mostUnheardBlocks  = 2
 )
 
+// How often a block is sent to a client whose ACKs prove nothing, unless it
+// says the last one again: a guess that hits is not to bring blocks for half a
+// minute.
+const mostBlindBlocks = 2
+
 // Why a transfer ended, other than well.
 var (
 	// ErrUnheard is the end of a transfer whose first packets nobody ever
@@ -65,6 +70,7 @@ type session struct {
 	last   int64 // the block that ends the file
 	window int64
 	first  int64 // what acked was at the start
+	blind  bool  // ACKs may be of somebody who guesses; then window is 1
 	acked  int64 // highest block acknowledged; -1: nothing yet
 	next   int64 // the block after the highest that is in flight
 	sent   int64 // the block after the highest ever sent
@@ -125,8 +131,7 @@ func (s *session) ack(n uint16, now time.Time) bool {
 	ahead := int64(n - uint16(s.acked)) //nolint:gosec // block numbers wrap
 	switch {
 	case ahead == 0:
-		s.repeated(now)
-		return false
+		return s.repeated(now)
 	case s.acked+ahead >= s.next:
 		return false
 	}
@@ -145,14 +150,25 @@ func (s *session) ack(n uint16, now time.Time) bool {
 // repeated is an ACK of what was acknowledged before. In lock-step it never
 // draws a block again (the Sorcerer's Apprentice, RFC 1123 §4.2.3.1). With
 // windows it is all that a client can say when the first block of a window was
-// lost, so it counts once.
-func (s *session) repeated(now time.Time) {
+// lost, so it counts once. And it is what a client has to say of a block that
+// will not be sent again by itself.
+func (s *session) repeated(now time.Time) bool {
+	if s.spent() {
+		return now.Sub(s.sentAt) >= leastWait && now.Sub(s.moved) < silentFor && !s.wasteful()
+	}
 	if s.window == 1 || s.acked < 0 || s.nudged {
-		return
+		return false
 	}
 	s.nudged = true
 	s.hint(now)
+	return false
 }
+
+// spent reports whether the block in flight is sent again only if the client
+// asks for it.
+func (s *session) spent() bool { return s.blind && s.heard() && s.tries+1 >= mostBlindBlocks }
+
+func (s *session) wasteful() bool { return s.resent > 16*s.last+1024 }
 
 // hint has the flight be sent again from what is acknowledged, soon.
 func (s *session) hint(now time.Time) {
@@ -175,8 +191,11 @@ func (s *session) expired(now time.Time) (bool, error) {
 		return false, ErrLastUnheard
 	case quiet >= silentFor, now.Sub(s.began) >= longest:
 		return false, ErrSilent
-	case s.resent > 16*s.last+1024:
+	case s.wasteful():
 		return false, errWasteful
+	case s.spent():
+		s.due = s.moved.Add(silentFor)
+		return false, nil
 	case !s.heard() && s.tries+1 >= s.mostUnheard():
 		s.due = s.moved.Add(unheardFor) // it may ask again
 		return false, nil

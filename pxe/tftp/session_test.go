@@ -383,3 +383,54 @@ func TestTheWaitFollowsTheRoundTrip(t *testing.T) {
 		t.Errorf("at most: %s, want %s whatever the client asked for", got, mostWait)
 	}
 }
+
+// A guess that hits brings a block, and once more the same. Who hears us says
+// what it has, and gets on.
+func TestABlockIsSentTwiceToWhoProvesNothingUnlessItAsks(t *testing.T) {
+	s := newSession(1000, 1, true, 0, at(0))
+	s.blind = true
+	s.flight(at(0))
+	now := at(0)
+	send := func(n uint16) (packets int64) { // and then nothing, for as long as there is patience
+		before := s.packets
+		if s.ack(n, now) {
+			s.flight(now)
+		}
+		for now = s.due; s.due.Sub(s.moved) < silentFor; now = s.due {
+			again, err := s.expired(now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again {
+				s.flight(now)
+			}
+		}
+		return s.packets - before
+	}
+	if n := send(0); n != 2 {
+		t.Errorf("one ACK draws %d blocks, want 2", n)
+	}
+	now = s.sentAt.Add(leastWait / 2)
+	if s.ack(0, now) {
+		t.Error("an ACK that came twice draws a block")
+	}
+	now = s.sentAt.Add(time.Second)
+	if n := send(0); n != 1 {
+		t.Errorf("the same once more draws %d blocks, want 1", n)
+	}
+	now = s.sentAt.Add(time.Second)
+	if n := send(1); n != 2 {
+		t.Errorf("the next one draws %d blocks, want 2", n)
+	}
+	if s.ack(1, s.moved.Add(silentFor)) {
+		t.Error("an ACK draws a block after the end")
+	}
+	if _, err := s.expired(s.due); !errors.Is(err, ErrSilent) {
+		t.Errorf("it ends with %v, want silence", err)
+	}
+	for s.resent = 0; s.ack(1, s.moved.Add(time.Second)); s.resent++ {
+	}
+	if most := 16*s.last + 1024; s.resent != most+1 {
+		t.Errorf("it asked %d times for the same, want at most %d", s.resent, most+1)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,13 +27,14 @@ func TestAClientBehindASmallMTUStalls(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	file, most := bytes.Repeat([]byte("loader"), 2000), 0
+	file := bytes.Repeat([]byte("loader"), 2000)
+	var most atomic.Int64
 	done := make(chan Transfer, 4)
 	_, addr := serveAt(t, "udp4", "0.0.0.0:0", Options{
 		Open: func(context.Context, string, netip.AddrPort) (io.ReadCloser, int64, error) {
 			return io.NopCloser(bytes.NewReader(file)), int64(len(file)), nil
 		},
-		Done: func(r Transfer) { done <- r }, MaxBlock: func(netip.Addr) int { return most },
+		Done: func(r Transfer) { done <- r }, MaxBlock: func(netip.Addr) int { return int(most.Load()) },
 	})
 	netns.Elsewhere(t, "nic0", func() error {
 		for _, args := range [][]string{{"link", "set", "nic0", "mtu", "1000"}, {"address", "add", "10.77.0.9/24", "dev", "nic0"}, {"link", "set", "nic0", "up"}} {
@@ -47,7 +49,7 @@ func TestAClientBehindASmallMTUStalls(t *testing.T) {
 		if r := <-done; !r.Stalled() || r.Block != 1468 {
 			t.Errorf("%+v: stalled is %t", r, r.Stalled())
 		}
-		most = plainBlock
+		most.Store(plainBlock)
 		got, err := newReader(t, "10.77.0.9:0", to).read("ipxe.efi", "blksize 1468")
 		if err != nil || !bytes.Equal(got, file) {
 			t.Errorf("with blocks of 512: %d bytes, %v", len(got), err)

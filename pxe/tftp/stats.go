@@ -24,6 +24,7 @@ type Stats struct {
 	Limited   int64 // requests of a source that asks too often
 	Repeated  int64 // requests that came again
 	Unread    int64 // requests that came faster than they could be looked at
+	Shared    int64 // transfers that got no port of their own
 	Stray     int64 // packets of no transfer
 	Unsent    int64 // packets that the kernel would not take
 
@@ -33,7 +34,7 @@ type Stats struct {
 type counters struct {
 	done, failed, unheard, probed, running                                 atomic.Int64
 	notFound, refused, malformed, writes, capped, limited, repeated, stray atomic.Int64
-	unread, unsent, bytes, packets, resent, strangers, panics              atomic.Int64
+	unread, unsent, bytes, packets, resent, strangers, panics, shared      atomic.Int64
 }
 
 // Stats returns the counters.
@@ -43,7 +44,7 @@ func (s *Server) Stats() Stats {
 		Done: c.done.Load(), Failed: c.failed.Load(), Unheard: c.unheard.Load(), Probed: c.probed.Load(), Running: c.running.Load(),
 		NotFound: c.notFound.Load(), Refused: c.refused.Load(), Malformed: c.malformed.Load(), Writes: c.writes.Load(),
 		Capped: c.capped.Load(), Limited: c.limited.Load(), Repeated: c.repeated.Load(), Stray: c.stray.Load(),
-		Unread: c.unread.Load(), Unsent: c.unsent.Load(), Strangers: c.strangers.Load(), Panics: c.panics.Load(),
+		Unread: c.unread.Load(), Unsent: c.unsent.Load(), Strangers: c.strangers.Load(), Panics: c.panics.Load(), Shared: c.shared.Load(),
 		Bytes: c.bytes.Load(), Packets: c.packets.Load(), Resent: c.resent.Load(),
 	}
 }

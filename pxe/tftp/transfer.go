@@ -123,6 +123,16 @@ func (l *loop) trimHalfOpen() {
 	}
 }
 
+// noteHalfOpen notes one that was not heard of yet. One at the front may be
+// unheard for long, while others come and go behind it.
+func (l *loop) noteHalfOpen(t *transfer) {
+	l.trimHalfOpen()
+	if len(l.halfOpen) >= 2*len(l.transfers) {
+		l.halfOpen = slices.DeleteFunc(l.halfOpen, func(t *transfer) bool { return t.over || t.session.heard() })
+	}
+	l.halfOpen = append(l.halfOpen, t)
+}
+
 // open opens the file of a transfer. It runs in a goroutine of its own, as a
 // disk may be slow.
 func (l *loop) open(t *transfer) {
@@ -131,7 +141,7 @@ func (l *loop) open(t *transfer) {
 	c, room, err := l.contentOf(t, &report)
 	var own *line
 	if err == nil && l.ask == nil {
-		own = l.server.lines.plug(l.site)
+		own = l.server.lines.plug(l.site, t.who.ap.Addr())
 	}
 	l.post(func(now time.Time) {
 		defer l.survive(t, now)
@@ -201,7 +211,7 @@ func (l *loop) start(t *transfer, room int64, now time.Time) {
 			t.blockSize = min(int64(o.value), room) //nolint:gosec // at most maxBlock
 			o.value = uint64(t.blockSize)           //nolint:gosec // positive
 		case "windowsize":
-			if l.ask != nil { // one port, which is no secret: each ACK may be blind, so it draws one block
+			if !t.line.own() { // others know the port: each ACK may be blind, so it draws one block
 				o.value = 1
 			}
 			window = int64(o.value) //nolint:gosec // at most maxWindow
@@ -219,9 +229,8 @@ func (l *loop) start(t *transfer, room int64, now time.Time) {
 	t.report.Block, t.report.Window = int(t.blockSize), int(window)
 	began := t.session.began
 	t.session = newSession(t.content.size/t.blockSize+1, window, t.answer != nil, t.asked.timeout(), now)
-	t.session.began = began
-	l.trimHalfOpen()
-	l.halfOpen = append(l.halfOpen, t)
+	t.session.began, t.session.blind = began, !t.line.own()
+	l.noteHalfOpen(t)
 	l.send(t, now)
 }
 
@@ -246,6 +255,7 @@ func (l *loop) end(t *transfer, err error, now time.Time) {
 		heap.Remove(&l.timers, t.index)
 		t.index = -1
 	}
+	t.report.Proved = t.line != nil && t.line.own() && t.session.heard()
 	l.hangUp(t)
 	l.server.gate.leave(t.who.ap.Addr())
 	s := &t.session
@@ -253,10 +263,10 @@ func (l *loop) end(t *transfer, err error, now time.Time) {
 	r.Sent = min(max(0, s.acked)*t.blockSize, r.Size)
 	r.Packets, r.Resent, r.RTT = s.packets, s.resent, s.clock.smooth
 	r.Duration, r.Err = now.Sub(s.began), err
-	r.Proved = t.content != nil && s.heard() && l.ask == nil
 	l.server.finish(*r)
 	if t.content != nil {
 		t.content.close()
 		t.content = nil
 	}
+	t.buffer = nil
 }
