@@ -270,7 +270,7 @@ func (j job) startByHand(ctx context.Context, n fleet.Node) error {
 	lives := j.e.lives(n.ID)
 	l.forget(before) // it is the next one that is waited for
 	l.feed(time.Time{})
-	if n.BMC.Via() == fleet.DriverWOL && !lives {
+	if n.BMC.Via() == fleet.DriverWOL && !lives && !j.again { // one that is on is not woken
 		if err := j.e.wake(ctx, n, fleet.PowerOrder{Op: fleet.PowerOn}); err != nil {
 			return err
 		}
