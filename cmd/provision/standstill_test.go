@@ -46,7 +46,7 @@ func TestAMachineThatWasRefusedItsScriptIsStartedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	until(t, 15*time.Minute, "run over", func(ctx context.Context) (bool, error) {
+	until(t, 25*time.Minute, "run over", func(ctx context.Context) (bool, error) {
 		got, err := r.client.Run(ctx, run.ID)
 		run = got
 		return err == nil && !got.Ended.IsZero(), err
