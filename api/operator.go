@@ -169,7 +169,7 @@ type RunNode struct {
 	Times    []PhaseTime `json:"times,omitempty"`
 	Started  time.Time   `json:"started"`
 	Ended    time.Time   `json:"ended,omitzero"`
-	Notes    []string    `json:"notes,omitempty"` // what was left as it is, and why
+	Notes    []string    `json:"notes,omitempty"` // what was left as it is, or begun again, and why
 }
 
 // PhaseTime is when a phase was reached.

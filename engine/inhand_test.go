@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"context"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -28,13 +26,11 @@ func TestARunLeavesAloneWhatSomebodyHasInHand(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				site := setupSite(fleet.SetupLeave, fleet.SetupLeave)
-				site.Rules[0].BMC.Driver = fleet.DriverRedfish
-				b := newBench(t, site)
-				e, kill := b.serve(b.store)
+			site := setupSite(fleet.SetupLeave, fleet.SetupLeave)
+			site.Rules[0].BMC.Driver = fleet.DriverRedfish
+			withShop(t, 1, site, newWorkshop(), func(t *testing.T, r *rack) {
+				e := r.server
 				e.Checker = slowChecker{}
-				b.enrol(e)
 				n := e.Nodes()[0]
 				found := n.BMC
 				found.Driver, found.Pin = fleet.DriverRedfish, strings.Repeat("ab", 32)
@@ -63,20 +59,14 @@ func TestARunLeavesAloneWhatSomebodyHasInHand(t *testing.T) {
 				if run := over(t, e, start(t, e).ID); run.State != fleet.RunDone {
 					t.Errorf("the run afterwards is %s: %+v", run.State, run.Nodes)
 				}
-				kill()
-				b.stop()
-				synctest.Wait()
 			})
 		})
 	}
 }
 
 func TestARunWaitsUntilAnAccountIsChanged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, stop := context.WithCancel(t.Context())
-		r := newRack(ctx, t, 1)
-		e, kill := r.serve(&memoryStore{world: fleet.World{Site: testSite()}})
-		r.enrol(e)
+	withRack(t, 1, testSite(), func(t *testing.T, r *rack) {
+		e := r.server
 		id := e.Nodes()[0].ID
 		if !e.enrolments.begin(id) {
 			t.Fatal("its account is being changed already")
@@ -90,8 +80,5 @@ func TestARunWaitsUntilAnAccountIsChanged(t *testing.T) {
 		if run = over(t, e, run.ID); run.State != fleet.RunDone {
 			t.Errorf("run is %s, want done: %+v", run.State, run.Nodes)
 		}
-		kill()
-		stop()
-		synctest.Wait()
 	})
 }

@@ -20,6 +20,7 @@ type link struct {
 	mu      sync.Mutex
 	session fleet.Session
 	seen    time.Time
+	asked   time.Time // when its machine last asked for something of its boot, since the server started
 	fed     time.Time // when its machine had the whole ramdisk, since it was last switched on
 	call    *call
 	wake    chan struct{} // closed and replaced when something changed

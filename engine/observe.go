@@ -166,8 +166,10 @@ func (e *Engine) record(ctx context.Context, facts []fleet.Evidence) error {
 			if err != nil {
 				continue // another node has the address by now
 			}
+			l := e.links.of(n.ID)
+			l.hear(t.now)
 			if ev.Whole {
-				e.links.of(n.ID).feed(t.now)
+				l.feed(t.now)
 			}
 			t.event(fleet.EventEvidence, n, "node", string(ev.Phase)+": "+fleet.CleanText(ev.Detail))
 			if at := ev.Place; at != (fleet.Place{}) && at != n.Place && ev.MAC == n.MAC {

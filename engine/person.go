@@ -261,18 +261,22 @@ func (e *Engine) wake(ctx context.Context, n fleet.Node, o fleet.PowerOrder) err
 func (j job) startByHand(ctx context.Context, n fleet.Node) error {
 	l := j.e.links.of(j.node)
 	l.mu.Lock()
-	standsBy := l.session.BootID != "" && !l.session.Installed && time.Since(l.seen) < aliveFor
+	before := l.session
+	standsBy := before.BootID != "" && !before.Installed && time.Since(l.seen) < aliveFor
 	l.mu.Unlock()
 	if standsBy {
 		return j.reached(ctx, fleet.PhasePower)
 	}
-	if n.BMC.Via() == fleet.DriverWOL && !j.e.lives(n.ID) {
+	lives := j.e.lives(n.ID)
+	l.forget(before) // it is the next one that is waited for
+	l.feed(time.Time{})
+	if n.BMC.Via() == fleet.DriverWOL && !lives && !j.again { // one that is on is not woken
 		if err := j.e.wake(ctx, n, fleet.PowerOrder{Op: fleet.PowerOn}); err != nil {
 			return err
 		}
 		return j.reached(ctx, fleet.PhasePower)
 	}
 	// What an agent says that is there already is no sign that it was restarted.
-	j.e.ask(n, "start it from the network: switch it off, if it is on, and on", !j.e.lives(n.ID), runWithin)
+	j.e.ask(n, "start it from the network: switch it off, if it is on, and on", !lives, runWithin)
 	return j.reached(ctx, fleet.PhasePower)
 }

@@ -215,3 +215,21 @@ func TestAMachineIsWokenUntilItGivesASignOfLife(t *testing.T) {
 		})
 	}
 }
+
+func TestARunWaitsForAMachineThatAPersonStarts(t *testing.T) {
+	site := testSite()
+	site.Rules[0].BMC = fleet.BMCAccess{Driver: fleet.DriverManual}
+	withRack(t, 1, site, func(t *testing.T, r *rack) {
+		r.switchOff(r.machine())
+		wait(2 * aliveFor)
+		run := start(t, r.server)
+		wait(5 * time.Minute)
+		if a := r.server.Alarms(); len(a) != 1 || a[0].Code != fleet.CodePowerManual {
+			t.Errorf("alarms are %+v", a)
+		}
+		r.switchOn(r.machine())
+		if run = over(t, r.server, run.ID); run.State != fleet.RunDone {
+			t.Errorf("run is %s: %+v", run.State, run.Nodes)
+		}
+	})
+}

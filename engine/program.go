@@ -15,9 +15,10 @@ import (
 
 // A job is one node's part of one run.
 type job struct {
-	e    *Engine
-	run  fleet.RunID
-	node fleet.NodeID
+	e     *Engine
+	run   fleet.RunID
+	node  fleet.NodeID
+	again bool // a boot that came to a stand was begun again: the next one is left to its deadline
 }
 
 // A phaseWork is what a program does in one phase.
@@ -60,7 +61,7 @@ var rewinds = map[fleet.Phase]fleet.Phase{
 
 // work carries out a node's program from its checkpoint on.
 func (e *Engine) work(ctx context.Context, run fleet.RunID, node fleet.NodeID) {
-	j := job{e, run, node}
+	j := job{e: e, run: run, node: node}
 	server := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -102,12 +103,19 @@ func (j job) carryOn(ctx context.Context, phases []phaseWork) (int, error) {
 			at++
 			continue
 		}
-		if context.Cause(ctx) != nil || attempts[s.phase] >= s.tries || final(err) {
+		switch still, stands := errors.AsType[*standstill](err); {
+		case context.Cause(ctx) != nil, attempts[s.phase] >= s.tries && !stands, final(err):
 			return at, err
-		}
-		j.e.Log.WarnContext(ctx, "step repeated", "node", j.node, "phase", s.phase, "attempt", attempts[s.phase], "err", err)
-		if err := pause(ctx, attempts[s.phase]); err != nil {
-			return at, err
+		case stands:
+			j.sayAnew(ctx, still)
+			j.again = true
+			attempts[s.phase]-- // slow firmware needs its tries
+			delete(attempts, fleet.PhasePower)
+		default:
+			j.e.Log.WarnContext(ctx, "step repeated", "node", j.node, "phase", s.phase, "attempt", attempts[s.phase], "err", err)
+			if err := pause(ctx, attempts[s.phase]); err != nil {
+				return at, err
+			}
 		}
 		at = rewind(phases, at)
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -123,13 +124,14 @@ type machine struct {
 	node     fleet.NodeID
 	onDisk   bool // has a system
 	pxeNext  bool
-	needsOff bool   // to be told what to boot
-	url      string // that it was told to boot from
-	disc     string // URL of what is in its virtual CD drive
-	stuck    bool   // its drive, which nothing can be taken out of
-	mute     bool   // its BMC takes a CD, and the answer is lost
-	deaf     bool   // to what its BMC shows it: it never boots a CD
-	hangs    int    // so many boots of the ramdisk's kernel
+	needsOff bool          // to be told what to boot
+	url      string        // that it was told to boot from
+	disc     string        // URL of what is in its virtual CD drive
+	stuck    bool          // its drive, which nothing can be taken out of
+	mute     bool          // its BMC takes a CD, and the answer is lost
+	deaf     bool          // to what its BMC shows it: it never boots a CD
+	stops    []fleet.Phase // its next boots come so far and to a stand; power: it asks for nothing
+	post     time.Duration // its firmware tests itself before it asks for anything; 0: 10 s
 	boots    int
 	wiped    int
 	written  int
@@ -145,7 +147,9 @@ type rack struct {
 	t        *testing.T
 	mu       sync.Mutex
 	ctx      context.Context
+	store    *memoryStore
 	server   *Engine // nil while it is down
+	kill     func()  // ends it
 	machines map[fleet.MAC]*machine
 	formed   int
 	rotated  int
@@ -163,6 +167,9 @@ func newRack(ctx context.Context, t *testing.T, n int) *rack {
 	}
 	return r
 }
+
+// machine returns the only machine, or the first one.
+func (r *rack) machine() *machine { return r.machines[deskMAC] }
 
 func (r *rack) engine() *Engine {
 	r.mu.Lock()
@@ -195,8 +202,12 @@ func (r *rack) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fl
 			return fleet.Switched{}, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCNoEffect, Hint: "pull " + m.disc, Err: errors.New("it stays in: " + m.disc)}
 		}
 		m.disc = ""
-	case fleet.PowerCycle, fleet.PowerOn:
+	case fleet.PowerCycle:
 		m.powerOn() //nolint:contextcheck // the machine outlives the request
+	case fleet.PowerOn:
+		if m.cancel == nil {
+			m.powerOn() //nolint:contextcheck // the machine outlives the request
+		}
 	case fleet.PowerOff:
 		m.powerOff()
 	default:
@@ -209,6 +220,19 @@ func (m *machine) powerOff() {
 		m.cancel()
 		m.cancel = nil
 	}
+}
+
+// switchOn is what a person does, and switchOff.
+func (r *rack) switchOn(m *machine) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m.powerOn()
+}
+
+func (r *rack) switchOff(m *machine) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m.powerOff()
 }
 
 // powerOn starts the machine; the caller holds the rack's lock.
@@ -226,10 +250,10 @@ func (m *machine) powerOn() {
 
 // live is one boot: firmware, hello, and the agent's loop.
 func (m *machine) live(ctx context.Context, boot string, installed bool) {
-	if !m.sleep(ctx, 10*time.Second) {
+	if !m.sleep(ctx, cmp.Or(m.post, 10*time.Second)) {
 		return
 	}
-	if !installed && m.hung(ctx) {
+	if !installed && m.stopped(ctx) {
 		return
 	}
 	for !installed && !m.hello(ctx, boot) {
@@ -268,16 +292,18 @@ func (m *machine) sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// hung reports whether the ramdisk's kernel has hung until the plug was pulled.
-func (m *machine) hung(ctx context.Context) bool {
+// stopped reports whether the boot has come to a stand until the plug was pulled.
+func (m *machine) stopped(ctx context.Context) bool {
 	m.rack.mu.Lock()
-	hangs, e := m.hangs > 0, m.rack.server
-	m.hangs--
+	e, stops := m.rack.server, m.stops
+	m.stops = stops[min(1, len(stops)):]
 	m.rack.mu.Unlock()
-	if !hangs {
+	if len(stops) == 0 {
 		return false
 	}
-	e.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseKernel, Whole: true})
+	if at := stops[0]; at != fleet.PhasePower && e != nil {
+		e.Observe(fleet.Evidence{MAC: m.mac, Phase: at, Whole: at == fleet.PhaseKernel})
+	}
 	<-ctx.Done()
 	return true
 }

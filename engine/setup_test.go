@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,25 +33,11 @@ func setupSite(firmware, bios fleet.SetupPolicy) fleet.Site {
 	return site
 }
 
-// A bench is a rack of one machine whose firmware can be changed.
-type bench struct {
-	*rack
-	store *memoryStore
-	stop  context.CancelFunc
-}
-
-func newBench(t *testing.T, site fleet.Site) *bench {
-	ctx, stop := context.WithCancel(t.Context())
-	b := &bench{rack: newRack(ctx, t, 1), store: &memoryStore{world: fleet.World{Site: site}}, stop: stop}
-	b.shop = newWorkshop()
-	return b
-}
-
 // record is what the events of a run say until the machine's disk is touched.
-func (b *bench) record() (lines []string) {
-	b.store.mu.Lock()
-	defer b.store.mu.Unlock()
-	for _, ev := range b.store.events {
+func (r *rack) record() (lines []string) {
+	r.store.mu.Lock()
+	defer r.store.mu.Unlock()
+	for _, ev := range r.store.events {
 		if ev.Run != "" && (ev.Type == fleet.EventEvidence && ev.Actor == "engine" || ev.Type == fleet.EventPower) {
 			lines = append(lines, ev.Text)
 		}
@@ -61,10 +46,8 @@ func (b *bench) record() (lines []string) {
 }
 
 func TestARunSeesToFirmwareAndSettingsBeforeTheDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, setupSite(fleet.SetupDemand, fleet.SetupDemand))
-		e, kill := b.serve(b.store)
-		b.enrol(e)
+	withShop(t, 1, setupSite(fleet.SetupDemand, fleet.SetupDemand), newWorkshop(), func(t *testing.T, r *rack) {
+		e := r.server
 		p, err := e.Plan(t.Context(), "prd")
 		want := []string{
 			"firmware BMC 2.0, BIOS 2.1, where it has other versions; its BMC has not said yet",
@@ -77,7 +60,7 @@ func TestARunSeesToFirmwareAndSettingsBeforeTheDisk(t *testing.T) {
 		if run.State != fleet.RunDone {
 			t.Errorf("run is %s, want done: %+v", run.State, run.Nodes)
 		}
-		if got, want := strings.Join(b.wipedAs, "; "), "BMC 2.0, BIOS 2.1, SysProfile Performance"; got != want {
+		if got, want := strings.Join(r.wipedAs, "; "), "BMC 2.0, BIOS 2.1, SysProfile Performance"; got != want {
 			t.Errorf("when its disk was wiped the machine had %s, want %s", got, want)
 		}
 		want = []string{
@@ -91,7 +74,7 @@ func TestARunSeesToFirmwareAndSettingsBeforeTheDisk(t *testing.T) {
 			"BIOS settings are as declared, read back after the restart",
 			"next boot from the network, power cycle, was on, is on (run prd-0001)",
 		}
-		if diff := cmp.Diff(want, b.record()); diff != "" {
+		if diff := cmp.Diff(want, r.record()); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
 		var phases []string
@@ -101,21 +84,16 @@ func TestARunSeesToFirmwareAndSettingsBeforeTheDisk(t *testing.T) {
 		if got, want := strings.Join(phases[:4], " "), "firmware bios power dhcp"; got != want {
 			t.Errorf("phases %s …, want %s …", got, want)
 		}
-		kill()
-		b.stop()
-		synctest.Wait()
 	})
 }
 
 func TestWhatIsAsDeclaredNeedsNoRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		site := setupSite(fleet.SetupDemand, fleet.SetupDemand)
-		site.Rules[0].BMC.Driver = fleet.DriverRedfish
-		b := newBench(t, site)
-		b.shop.versions = map[string]string{"BMC": "2.0", "BIOS": "2.1"}
-		b.shop.settings["SysProfile"] = "Performance"
-		e, kill := b.serve(b.store)
-		b.enrol(e)
+	site, w := setupSite(fleet.SetupDemand, fleet.SetupDemand), newWorkshop()
+	site.Rules[0].BMC.Driver = fleet.DriverRedfish
+	w.versions = map[string]string{"BMC": "2.0", "BIOS": "2.1"}
+	w.settings["SysProfile"] = "Performance"
+	withShop(t, 1, site, w, func(t *testing.T, r *rack) {
+		e := r.server
 		if _, _, err := e.Examine(t.Context(), string(e.Nodes()[0].ID)); err != nil {
 			t.Fatal(err)
 		}
@@ -125,27 +103,23 @@ func TestWhatIsAsDeclaredNeedsNoRestart(t *testing.T) {
 		}
 		run := over(t, e, start(t, e).ID)
 		want := []string{"firmware: as declared", "BIOS settings: as declared", "next boot from the network, power cycle, was on, is on (run prd-0001)"}
-		if diff := cmp.Diff(want, b.record()); run.State != fleet.RunDone || diff != "" {
+		if diff := cmp.Diff(want, r.record()); run.State != fleet.RunDone || diff != "" {
 			t.Errorf("run is %s, events (-want +got):\n%s", run.State, diff)
 		}
-		kill()
-		b.stop()
-		synctest.Wait()
 	})
 }
 
 func TestByPolicyAMachineIsInstalledAsItIs(t *testing.T) {
-	ipmi := func(b *bench) { b.store.world.Site.Rules[0].BMC.Driver = fleet.DriverIPMI }
-	noUpdate := func(b *bench) { b.shop.unsupported = true }
-	component := func(b *bench) { b.store.world.Site.Firmware[0].Component = "NIC" }
-	noBMC := func(b *bench) {
-		site := &b.store.world.Site
+	ipmi := func(site *fleet.Site, _ *workshop) { site.Rules[0].BMC.Driver = fleet.DriverIPMI }
+	noUpdate := func(_ *fleet.Site, w *workshop) { w.unsupported = true }
+	component := func(site *fleet.Site, _ *workshop) { site.Firmware[0].Component = "NIC" }
+	noBMC := func(site *fleet.Site, _ *workshop) {
 		site.Rules[0].BMC, site.Pools[0].Trust = fleet.BMCAccess{}, fleet.T0
 	}
-	setting := func(b *bench) { b.store.world.Site.Profiles[0].BIOS[0].Set["NoSuch"] = "1" }
+	setting := func(site *fleet.Site, _ *workshop) { site.Profiles[0].BIOS[0].Set["NoSuch"] = "1" }
 	tests := map[string]struct {
 		policy fleet.SetupPolicy
-		spoil  func(b *bench)
+		spoil  func(site *fleet.Site, w *workshop)
 		plan   string // a line of it
 		code   fleet.Code
 		notes  int
@@ -171,11 +145,10 @@ func TestByPolicyAMachineIsInstalledAsItIs(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, setupSite(tt.policy, tt.policy))
-				tt.spoil(b)
-				e, kill := b.serve(b.store)
-				b.enrol(e)
+			site, w := setupSite(tt.policy, tt.policy), newWorkshop()
+			tt.spoil(&site, w)
+			withShop(t, 1, site, w, func(t *testing.T, r *rack) {
+				e := r.server
 				p, err := e.Plan(t.Context(), "prd")
 				if lines := p.Items[0].Before; err != nil || tt.plan != "" && !slices.Contains(lines, tt.plan) || tt.policy == "" && len(lines) > 0 {
 					t.Errorf("plan: %q, %v; want %q", lines, err, tt.plan)
@@ -184,12 +157,9 @@ func TestByPolicyAMachineIsInstalledAsItIs(t *testing.T) {
 				if n.Failure.Code != tt.code || len(n.Notes) != tt.notes {
 					t.Errorf("failure %+v, notes %q; want %q, %d", n.Failure, n.Notes, tt.code, tt.notes)
 				}
-				if got := strings.Join(b.wipedAs, "; "); got != tt.wiped {
+				if got := strings.Join(r.wipedAs, "; "); got != tt.wiped {
 					t.Errorf("when its disk was wiped the machine had %q, want %q", got, tt.wiped)
 				}
-				kill()
-				b.stop()
-				synctest.Wait()
 			})
 		})
 	}
@@ -209,21 +179,16 @@ func TestADiskIsLeftAloneWhenItsMachineIsNotAsDeclared(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t, setupSite(fleet.SetupPossible, fleet.SetupPossible))
-				tt.spoil(b.shop)
-				e, kill := b.serve(b.store)
-				b.enrol(e)
-				n := over(t, e, start(t, e).ID).Nodes[0]
+			w := newWorkshop()
+			tt.spoil(w)
+			withShop(t, 1, setupSite(fleet.SetupPossible, fleet.SetupPossible), w, func(t *testing.T, r *rack) {
+				n := over(t, r.server, start(t, r.server).ID).Nodes[0]
 				if n.Failure.Code != tt.code || n.Failure.Phase != tt.phase || n.Failure.Hint == "" && tt.code != fleet.CodeBMCRejected && tt.code != fleet.CodeBMCTimeout {
 					t.Errorf("failure %+v; want %s in %s", n.Failure, tt.code, tt.phase)
 				}
-				if len(b.shop.begun) != tt.begun || len(b.wipedAs) != 0 {
-					t.Errorf("begun %q, wiped %q; want %d and none", b.shop.begun, b.wipedAs, tt.begun)
+				if len(w.begun) != tt.begun || len(r.wipedAs) != 0 {
+					t.Errorf("begun %q, wiped %q; want %d and none", w.begun, r.wipedAs, tt.begun)
 				}
-				kill()
-				b.stop()
-				synctest.Wait()
 			})
 		})
 	}
@@ -232,44 +197,20 @@ func TestADiskIsLeftAloneWhenItsMachineIsNotAsDeclared(t *testing.T) {
 // The server is killed at every single save, in turn. No image is started
 // twice, and the machine is as declared when its disk is wiped.
 func TestFirmwareOfARunSurvivesAKillAtAnyMoment(t *testing.T) {
-	saves := 0
-	for cut := 1; cut == 1 || cut <= saves; cut++ {
-		synctest.Test(t, func(t *testing.T) {
-			all := setupWithACut(t, cut)
-			if cut == 1 {
-				saves = all
-			}
-		})
-		if t.Failed() {
-			return
+	raise := func(t *testing.T, test func(t *testing.T, r *rack)) {
+		withShop(t, 1, setupSite(fleet.SetupDemand, fleet.SetupDemand), newWorkshop(), test)
+	}
+	survive(t, 40, raise, func(t *testing.T, r *rack) {
+		if job := r.server.Runs()[0].Nodes[0].Job; job != nil {
+			t.Errorf("left of it: %+v", job)
 		}
-	}
-	if saves < 40 {
-		t.Errorf("only %d saves were cut: the test did not see a whole run", saves)
-	}
-}
-
-func setupWithACut(t *testing.T, cut int) int {
-	b := newBench(t, setupSite(fleet.SetupDemand, fleet.SetupDemand))
-	s := b.store
-	e, kill := b.serve(s)
-	b.enrol(e)
-	run := start(t, e)
-	before := s.cutAt(cut, kill)
-	e, kill = b.serve(s)
-	if got := over(t, e, run.ID); got.State != fleet.RunDone || got.Nodes[0].Job != nil {
-		t.Errorf("cut %d: run is %s, want done: %+v", cut, got.State, got.Nodes)
-	}
-	if got, want := strings.Join(b.wipedAs, "; "), "BMC 2.0, BIOS 2.1, SysProfile Performance"; got != want {
-		t.Errorf("cut %d: when its disk was wiped the machine had %q, want %q", cut, got, want)
-	}
-	if got := strings.Join(b.shop.begun, " "); got != "BMC BIOS" {
-		t.Errorf("cut %d: begun %q, want each once", cut, got)
-	}
-	kill()
-	b.stop()
-	synctest.Wait()
-	return s.saves - before
+		if got, want := strings.Join(r.wipedAs, "; "), "BMC 2.0, BIOS 2.1, SysProfile Performance"; got != want {
+			t.Errorf("when its disk was wiped the machine had %q, want %q", got, want)
+		}
+		if got := strings.Join(r.shop.begun, " "); got != "BMC BIOS" {
+			t.Errorf("begun %q, want each once", got)
+		}
+	})
 }
 
 func TestANodeThatServesItsClusterIsNotRestartedByTheWay(t *testing.T) {

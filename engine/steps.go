@@ -39,11 +39,11 @@ func (j job) power(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !n.BMC.Usable() {
-		return j.withoutBMC(ctx, n)
-	}
-	if d := n.BMC.Via(); d == fleet.DriverManual || d == fleet.DriverWOL {
+	switch d := n.BMC.Via(); {
+	case d == fleet.DriverManual, d == fleet.DriverWOL, j.again && byPerson(n.BMC):
 		return j.startByHand(ctx, n)
+	case !n.BMC.Usable():
+		return j.withoutBMC(ctx, n)
 	}
 	// Whoever was in the ramdisk is about to be switched off.
 	before := j.e.session(j.node)
@@ -143,6 +143,9 @@ func (j job) hello(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go j.e.links.of(j.node).endWhenSilent(ctx, cancel)
+	if !j.again {
+		go j.endWhenStill(ctx, cancel)
+	}
 	err := j.e.await(ctx, j.node, func(s fleet.Session, _ time.Time) bool { return !s.Installed })
 	n, _, loadErr := j.load()
 	if loadErr != nil {

@@ -135,7 +135,7 @@ type RunNode struct {
 
 	Job       *FirmwareJob // the update that was begun last and is not over; nil: none
 	Restarted time.Time    // for BIOS settings, which have not been read back yet; zero: it was not
-	Notes     []string     // what was left as it is, and why
+	Notes     []string     // what was left as it is, or begun again, and why
 }
 
 // A PhaseTime is when a phase was reached.
