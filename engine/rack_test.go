@@ -127,6 +127,7 @@ type rack struct {
 	members  map[string]bool
 	bmc      *fakeBMC  // of all machines; nil: there is nothing to be made on it
 	shop     *workshop // their firmware; nil: nobody changes it
+	heard    int       // orders, and questions about the power
 	wipedAs  []string  // versions and settings when a disk was wiped
 }
 
@@ -149,6 +150,7 @@ func (r *rack) engine() *Engine {
 func (r *rack) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.heard++
 	m := r.machines[n.MAC]
 	if r.shop != nil && (o.Op == fleet.PowerCycle || o.Op == fleet.PowerOn) {
 		_, _ = r.shop.Switch(ctx, n, o)

@@ -48,6 +48,13 @@ func newBench(t *testing.T, site fleet.Site) *bench {
 	return b
 }
 
+// orders is how many orders and questions about the power its BMC has heard.
+func (b *bench) orders() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.heard
+}
+
 // record is what the events of a run say until the machine's disk is touched.
 func (b *bench) record() (lines []string) {
 	b.store.mu.Lock()
