@@ -28,6 +28,8 @@ type sshBMC struct {
 	entry   string // command; "": the console at once
 	keysOff bool   // takes passwords by keyboard-interactive only
 
+	password string // of admin
+
 	mu     sync.Mutex
 	breaks int
 	conns  []net.Conn
@@ -39,7 +41,7 @@ func startSSH(t *testing.T, entry string, interactive bool) *sshBMC {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &sshBMC{entry: entry, keysOff: interactive}
+	b := &sshBMC{entry: entry, keysOff: interactive, password: "Secret123Secret1"}
 	if b.key, err = ssh.NewSignerFromKey(private); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +89,7 @@ func (b *sshBMC) fingerprint() string { return ssh.FingerprintSHA256(b.key.Publi
 
 func (b *sshBMC) config() *ssh.ServerConfig {
 	right := func(user, password string) (*ssh.Permissions, error) {
-		if user == "admin" && password == "Secret123Secret1" {
+		if user == "admin" && password == b.password {
 			return nil, nil
 		}
 		return nil, errors.New("no")
