@@ -14,6 +14,8 @@ import (
 type CheckOptions struct {
 	Power bool // it may switch the machine off and on
 	Mode  Mode // of the machine's firmware; UEFI when empty
+
+	ConsoleOpen bool // by us, for people or a record: it is not taken from them
 }
 
 // Check tests how far a BMC does what its standard says, and which quirks the

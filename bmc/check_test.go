@@ -280,6 +280,23 @@ func TestACheckOfRedfishLooksAtIPMIAndTheConsole(t *testing.T) {
 	}
 }
 
+func TestACheckLeavesAConsoleThatIsOpenToWhoHasIt(t *testing.T) {
+	t.Parallel()
+	target, _, port := startReferenceConsole(t)
+	c := quick()
+	screen := watch(openConsole(t, c, target, bmc.ConsoleOptions{}))
+	r, err := c.Check(t.Context(), target, bmc.CheckOptions{ConsoleOpen: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(r.Results, func(it fleet.BMCResult) bool { return it.Check == "serial console" })
+	if i < 0 || r.Results[i].Grade != fleet.BMCOK || r.Results[i].Detail != "is open by SOL, and is left so" {
+		t.Errorf("the console is found %+v", r.Results)
+	}
+	port.print("still here")
+	until(t, "it works on", func() bool { return strings.Contains(screen.String(), "still here") })
+}
+
 func TestACheckDoesNotTakeAnSSHHostKeyForAnother(t *testing.T) {
 	t.Parallel()
 	target, _ := startRedfishWith(t, startSSH(t, "", false), redfish.System{Machine: &redfish.Memory{}}, redfish.Faults{})

@@ -10,7 +10,12 @@ import (
 
 // console opens it and closes it again, by the ways that there are: by IPMI (SOL),
 // and where the BMC speaks Redfish over SSH too. A way that is named is the only one.
+// Most BMCs have one console, which is taken from who has it.
 func (k *checkup) console(ctx context.Context) outcome {
+	if k.o.ConsoleOpen {
+		by := map[fleet.ConsoleVia]string{fleet.ConsoleIPMI: " by SOL", fleet.ConsoleSSH: " over SSH"}[k.c.gate(k.t).consoleWay("")]
+		return fine("is open%s, and is left so", by)
+	}
 	via := k.t.Quirks.Console
 	if via != "" || !k.t.Driver.Web() {
 		say, err := k.opens(ctx, via)
