@@ -184,7 +184,9 @@ func TestACheckOfRedfishLooksAtIPMIAndTheConsole(t *testing.T) {
 				setSOL(t, b, 5, 8)
 				return withIPMI(t, nil, r, referencePassword)
 			},
-			finding{fleet.BMCOK, "it takes 17 and 3; not 0"}, finding{fleet.BMCOK, "opens by SOL, 38400 bit/s"}, "",
+			finding{fleet.BMCOK, "it takes 17 and 3; not 0"},
+			finding{fleet.BMCOK, "opens by SOL, 38400 bit/s"},
+			"",
 		},
 		"ipmi_sim beside it": {
 			func(t *testing.T) bmc.Target {
@@ -192,21 +194,27 @@ func TestACheckOfRedfishLooksAtIPMIAndTheConsole(t *testing.T) {
 				s := startSimWith(t, `sol "tcp:`+addr+`" 115200 history=0`).target()
 				return withIPMI(t, nil, s, s.Password)
 			},
-			finding{fleet.BMCFailed, "it takes 3, and 0"}, finding{fleet.BMCOK, "opens by SOL"}, "",
+			finding{fleet.BMCFailed, "it takes 3, and 0"},
+			finding{fleet.BMCOK, "opens by SOL"},
+			"",
 		},
 		"SSH only": {
 			func(t *testing.T) bmc.Target {
 				target, _ := startRedfishWith(t, startSSH(t, "sol 1", true), redfish.System{Machine: &redfish.Memory{}}, redfish.Faults{})
 				return target
 			},
-			finding{fleet.BMCOK, "IPMI over LAN is off"}, finding{fleet.BMCOK, "opens over SSH, host key SHA256:"}, "",
+			finding{fleet.BMCOK, "IPMI over LAN is off"},
+			finding{fleet.BMCOK, "opens over SSH, host key SHA256:"},
+			"",
 		},
 		"neither": {
 			func(t *testing.T) bmc.Target {
 				target, _ := startRedfishWith(t, nil, redfish.System{Machine: &redfish.Memory{}}, redfish.Faults{})
 				return target
 			},
-			finding{fleet.BMCOK, "IPMI over LAN is off"}, finding{fleet.BMCWarning, "none: by IPMI, "}, "",
+			finding{fleet.BMCOK, "IPMI over LAN is off"},
+			finding{fleet.BMCWarning, "none: by IPMI, "},
+			"",
 		},
 		"IPMI whose console is off": {
 			func(t *testing.T) bmc.Target {
@@ -214,7 +222,9 @@ func TestACheckOfRedfishLooksAtIPMIAndTheConsole(t *testing.T) {
 				setSOL(t, b, 1, 0)
 				return withIPMI(t, nil, r, referencePassword)
 			},
-			finding{fleet.BMCOK, "it takes 17 and 3; not 0"}, finding{fleet.BMCWarning, "none: by IPMI, "}, "",
+			finding{fleet.BMCOK, "it takes 17 and 3; not 0"},
+			finding{fleet.BMCWarning, "none: by IPMI, "},
+			"",
 		},
 		"IPMI whose console is off, and SSH": {
 			func(t *testing.T) bmc.Target {
@@ -224,14 +234,18 @@ func TestACheckOfRedfishLooksAtIPMIAndTheConsole(t *testing.T) {
 				over.password = referencePassword
 				return withIPMI(t, over, r, referencePassword)
 			},
-			finding{fleet.BMCOK, "it takes 17 and 3; not 0"}, finding{fleet.BMCWarning, "opens over SSH"}, fleet.ConsoleSSH,
+			finding{fleet.BMCOK, "it takes 17 and 3; not 0"},
+			finding{fleet.BMCWarning, "opens over SSH"},
+			fleet.ConsoleSSH,
 		},
 		"IPMI with another password, and SSH": {
 			func(t *testing.T) bmc.Target {
 				r, _ := reference(t)
 				return withIPMI(t, startSSH(t, "", false), r, "Secret123Secret1")
 			},
-			finding{fleet.BMCWarning, "IPMI does not take our account"}, finding{fleet.BMCWarning, "opens over SSH"}, fleet.ConsoleSSH,
+			finding{fleet.BMCWarning, "IPMI does not take our account"},
+			finding{fleet.BMCWarning, "opens over SSH"},
+			fleet.ConsoleSSH,
 		},
 		"a password that IPMI cannot carry, and SSH": {
 			func(t *testing.T) bmc.Target {
@@ -240,7 +254,9 @@ func TestACheckOfRedfishLooksAtIPMIAndTheConsole(t *testing.T) {
 				over.password = "Secret123Secret123Secret123"
 				return withIPMI(t, over, r, bmc.Password(over.password))
 			},
-			finding{fleet.BMCWarning, "IPMI does not take our account"}, finding{fleet.BMCWarning, "opens over SSH"}, fleet.ConsoleSSH,
+			finding{fleet.BMCWarning, "IPMI does not take our account"},
+			finding{fleet.BMCWarning, "opens over SSH"},
+			fleet.ConsoleSSH,
 		},
 	}
 	for name, tt := range tests {

@@ -88,11 +88,11 @@ func (b *sshBMC) port() int {
 func (b *sshBMC) fingerprint() string { return ssh.FingerprintSHA256(b.key.PublicKey()) }
 
 func (b *sshBMC) config() *ssh.ServerConfig {
-	right := func(user, password string) (*ssh.Permissions, error) {
+	right := func(user, password string) error {
 		if user == "admin" && password == b.password {
-			return nil, nil
+			return nil
 		}
-		return nil, errors.New("no")
+		return errors.New("no")
 	}
 	c := &ssh.ServerConfig{
 		KeyboardInteractiveCallback: func(m ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
@@ -100,12 +100,12 @@ func (b *sshBMC) config() *ssh.ServerConfig {
 			if err != nil || len(answers) != 1 {
 				return nil, errors.New("no")
 			}
-			return right(m.User(), answers[0])
+			return nil, right(m.User(), answers[0])
 		},
 	}
 	if !b.keysOff {
 		c.PasswordCallback = func(m ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
-			return right(m.User(), string(password))
+			return nil, right(m.User(), string(password))
 		}
 	}
 	c.AddHostKey(b.key)
