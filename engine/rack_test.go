@@ -303,8 +303,11 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 
 // carryOut does a step as the agent would: once by its ID.
 func (m *machine) carryOut(ctx context.Context, e *Engine, s fleet.Step) fleet.StepReport {
-	if r, ok := m.done[s.ID]; ok {
-		return r
+	m.rack.mu.Lock()
+	was, ok := m.done[s.ID]
+	m.rack.mu.Unlock()
+	if ok {
+		return was
 	}
 	r := fleet.StepReport{StepID: s.ID, State: fleet.StepDone}
 	m.sleep(ctx, 2*time.Second)

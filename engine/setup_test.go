@@ -320,6 +320,7 @@ func TestANodeThatServesItsClusterIsNotRestartedByTheWay(t *testing.T) {
 					if got := fleet.CodeOf(err); got != tt.want || tt.want != "" && (w.starts != 0 || !strings.Contains(fleet.HintOf(err), "--force")) {
 						t.Errorf("ApplyBIOS = %v, hint %q, %d starts; want %q", err, fleet.HintOf(err), w.starts, tt.want)
 					}
+					synctest.Wait() // the settings are read back
 					_, _, err = e.UpdateFirmware(t.Context(), "ada", "n-1", fleet.UpdateOptions{Restart: true})
 					if got := fleet.CodeOf(err); got != tt.want {
 						t.Errorf("UpdateFirmware with a restart = %v, want %q", err, tt.want)
@@ -330,6 +331,7 @@ func TestANodeThatServesItsClusterIsNotRestartedByTheWay(t *testing.T) {
 					if _, _, err := e.ApplyBIOS(t.Context(), "ada", "n-1", true); err != nil || w.starts != 1 {
 						t.Errorf("with force: %v, %d starts", err, w.starts)
 					}
+					synctest.Wait()
 					if _, _, err := e.UpdateFirmware(t.Context(), "ada", "n-1", fleet.UpdateOptions{}); err != nil {
 						t.Errorf("without a restart: %v", err)
 					}
