@@ -14,6 +14,8 @@ import (
 type CheckOptions struct {
 	Power bool // it may switch the machine off and on
 	Mode  Mode // of the machine's firmware; UEFI when empty
+
+	ConsoleOpen bool // by us, for people or a record: it is not taken from them
 }
 
 // Check tests how far a BMC does what its standard says, and which quirks the
@@ -33,7 +35,7 @@ func (c *Controller) Check(ctx context.Context, t Target, o CheckOptions) (fleet
 	}
 	k.report = fleet.BMCCheck{Began: time.Now(), Power: o.Power, Driver: k.t.Driver, Quirks: k.quirks()}
 	for _, it := range checks() {
-		if it.web && !k.t.Driver.Web() || it.ipmi && k.t.Driver.Web() || it.power && !o.Power {
+		if it.web && !k.t.Driver.Web() || it.talks && k.t.Driver == fleet.DriverAMT || it.power && !o.Power {
 			continue
 		}
 		began := time.Now()
@@ -60,8 +62,9 @@ type checkup struct {
 	o      CheckOptions
 	t      Target // as it is spoken to now
 	report fleet.BMCCheck
-	wasOff bool // before the power was switched
-	looked bool // whether it was
+	wasOff bool  // before the power was switched
+	looked bool  // whether it was
+	deaf   error // why nothing is said by IPMI; nil: it is, or nobody has tried
 }
 
 // quirks are those that a check cannot find out, because nothing would work
@@ -85,7 +88,7 @@ type check struct {
 	name  string
 	first bool // nothing else is tried when it fails
 	web   bool // by Redfish only
-	ipmi  bool // by IPMI only
+	talks bool // by IPMI or Redfish, which AMT does not speak
 	power bool // switches the power
 	do    func(*checkup, context.Context) outcome
 }
@@ -95,16 +98,16 @@ func checks() []check {
 	return []check{
 		{name: "sign in", first: true, do: (*checkup).signIn},
 		{name: "wrong password", do: (*checkup).wrongPassword},
-		{name: "cipher suites", ipmi: true, do: (*checkup).cipherSuites},
+		{name: "cipher suites", talks: true, do: (*checkup).cipherSuites},
 		{name: "certificate", web: true, do: (*checkup).certificate},
-		{name: "privilege", do: (*checkup).privilege},
-		{name: "sessions", do: (*checkup).sessions},
-		{name: "firmware", do: (*checkup).model},
+		{name: "privilege", talks: true, do: (*checkup).privilege},
+		{name: "sessions", talks: true, do: (*checkup).sessions},
+		{name: "firmware", talks: true, do: (*checkup).model},
 		{name: "system", web: true, do: (*checkup).system},
 		{name: "power state", do: (*checkup).powerState},
 		{name: "response time", do: (*checkup).responseTime},
-		{name: "clock", do: (*checkup).clock},
-		{name: "serial console", ipmi: true, do: (*checkup).console},
+		{name: "clock", talks: true, do: (*checkup).clock},
+		{name: "serial console", talks: true, do: (*checkup).console},
 		{name: "boot from a URL", web: true, do: (*checkup).bootURL},
 		{name: "virtual media", web: true, do: (*checkup).media},
 		{name: "boot device", do: (*checkup).bootDevice},

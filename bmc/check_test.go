@@ -10,11 +10,13 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	ipmi "github.com/bougou/go-ipmi/pkg/bmc"
 	"github.com/bougou/go-ipmi/pkg/types"
 	"github.com/google/go-cmp/cmp"
 
@@ -68,13 +70,13 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 				if err := m.Do(t.Context(), redfish.PowerOn); err != nil {
 					t.Fatal(err)
 				}
-				target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{ID: "437XR", Machine: m}}, Faults: redfish.Faults{NoBasic: true}})
-				return probed(t, target)
+				target, _ := startRedfishWith(t, bmctest.StartSSH(t, bmctest.SSHOptions{}), redfish.System{ID: "437XR", Machine: m}, redfish.Faults{NoBasic: true})
+				return target
 			},
 			map[string]fleet.BMCGrade{},
 			[]string{
-				"sign in", "wrong password", "certificate", "privilege", "sessions", "firmware", "system", "power state", "response time", "clock",
-				"boot from a URL", "virtual media", "boot device", "shutdown", "off and on", "reset", "as it was",
+				"sign in", "wrong password", "cipher suites", "certificate", "privilege", "sessions", "firmware", "system", "power state", "response time", "clock",
+				"serial console", "boot from a URL", "virtual media", "boot device", "shutdown", "off and on", "reset", "as it was",
 			},
 		},
 		"the reference BMC": {
@@ -125,6 +127,191 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 				t.Errorf("the machine was %s and is %s, %v", before, after, err)
 			}
 		})
+	}
+}
+
+// startRedfishWith starts a Redfish service with an SSH service beside it, which it
+// tells of, and without IPMI.
+func startRedfishWith(t *testing.T, over *bmctest.SSH, system redfish.System, faults redfish.Faults) (bmc.Target, *redfish.Service) {
+	t.Helper()
+	if over != nil {
+		system.Console = redfish.Console{Port: over.Port(), Entry: over.Command()}
+	}
+	target, s := startRedfish(t, redfish.Options{Systems: []redfish.System{system}, Faults: faults})
+	target.Ports.IPMI = closedPort(t)
+	return probed(t, target), s
+}
+
+// withIPMI is a BMC with a Redfish service and, at another port, IPMI with an
+// account of the same name.
+func withIPMI(t *testing.T, over *bmctest.SSH, ipmi bmc.Target, password bmc.Password) bmc.Target {
+	t.Helper()
+	system := redfish.System{Machine: &redfish.Memory{}}
+	if over != nil {
+		system.Console = redfish.Console{Port: over.Port(), Entry: over.Command()}
+	}
+	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{system}, Password: string(password)})
+	target.Password = password
+	target.Ports.IPMI = portOf(t, ipmi.Address)
+	return probed(t, target)
+}
+
+// What IPMI gives is looked at beside Redfish too, and the console is opened by
+// each way that there is.
+func TestACheckOfRedfishLooksAtIPMIAndTheConsole(t *testing.T) {
+	t.Parallel()
+	type finding struct {
+		grade fleet.BMCGrade
+		says  string
+	}
+	reference := func(t *testing.T) (bmc.Target, *ipmi.BMC) {
+		target, b, _ := startReferenceConsole(t)
+		return target, b
+	}
+	tests := map[string]struct {
+		open             func(t *testing.T) bmc.Target
+		ciphers, console finding
+		via              fleet.ConsoleVia
+	}{
+		"IPMI beside it": {
+			func(t *testing.T) bmc.Target {
+				r, b := reference(t)
+				setSOL(t, b, 5, 8)
+				return withIPMI(t, nil, r, referencePassword)
+			},
+			finding{fleet.BMCOK, "it takes 17 and 3; not 0"},
+			finding{fleet.BMCOK, "opens by SOL, 38400 bit/s"},
+			"",
+		},
+		"ipmi_sim beside it": {
+			func(t *testing.T) bmc.Target {
+				s := bmctest.StartIPMI(t, bmctest.IPMIOptions{Serial: bmctest.OpenSerialPort(t)}).Target()
+				return withIPMI(t, nil, s, s.Password)
+			},
+			finding{fleet.BMCFailed, "it takes 3, and 0"},
+			finding{fleet.BMCOK, "opens by SOL"},
+			"",
+		},
+		"SSH only": {
+			func(t *testing.T) bmc.Target {
+				target, _ := startRedfishWith(t, bmctest.StartSSH(t, bmctest.SSHOptions{Command: "sol 1", Interactive: true}), redfish.System{Machine: &redfish.Memory{}}, redfish.Faults{})
+				return target
+			},
+			finding{fleet.BMCOK, "IPMI over LAN is off"},
+			finding{fleet.BMCOK, "opens over SSH, host key SHA256:"},
+			"",
+		},
+		"neither": {
+			func(t *testing.T) bmc.Target {
+				target, _ := startRedfishWith(t, nil, redfish.System{Machine: &redfish.Memory{}}, redfish.Faults{})
+				return target
+			},
+			finding{fleet.BMCOK, "IPMI over LAN is off"},
+			finding{fleet.BMCWarning, "none: by IPMI, "},
+			"",
+		},
+		"IPMI whose console is off": {
+			func(t *testing.T) bmc.Target {
+				r, b := reference(t)
+				setSOL(t, b, 1, 0)
+				return withIPMI(t, nil, r, referencePassword)
+			},
+			finding{fleet.BMCOK, "it takes 17 and 3; not 0"},
+			finding{fleet.BMCWarning, "none: by IPMI, "},
+			"",
+		},
+		"IPMI whose console is off, and SSH": {
+			func(t *testing.T) bmc.Target {
+				r, b := reference(t)
+				setSOL(t, b, 1, 0)
+				over := bmctest.StartSSH(t, bmctest.SSHOptions{Password: referencePassword})
+				return withIPMI(t, over, r, referencePassword)
+			},
+			finding{fleet.BMCOK, "it takes 17 and 3; not 0"},
+			finding{fleet.BMCWarning, "opens over SSH"},
+			fleet.ConsoleSSH,
+		},
+		"IPMI with another password, and SSH": {
+			func(t *testing.T) bmc.Target {
+				r, _ := reference(t)
+				return withIPMI(t, bmctest.StartSSH(t, bmctest.SSHOptions{}), r, "Secret123Secret1")
+			},
+			finding{fleet.BMCWarning, "IPMI does not take our account"},
+			finding{fleet.BMCWarning, "opens over SSH"},
+			fleet.ConsoleSSH,
+		},
+		"a password that IPMI cannot carry, and SSH": {
+			func(t *testing.T) bmc.Target {
+				r, _ := reference(t)
+				const long = "Secret123Secret123Secret123"
+				return withIPMI(t, bmctest.StartSSH(t, bmctest.SSHOptions{Password: long}), r, long)
+			},
+			finding{fleet.BMCWarning, "IPMI does not take our account"},
+			finding{fleet.BMCWarning, "opens over SSH"},
+			fleet.ConsoleSSH,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := tt.open(t)
+			var logins atomic.Int64
+			c := bmc.New(bmc.Options{Interval: time.Millisecond, Settle: longEnough, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, network, address)
+				if err == nil && network == "udp" {
+					conn = loginCounter{conn, &logins}
+				}
+				return conn, err
+			}})
+			r, err := c.Check(t.Context(), target, bmc.CheckOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for check, want := range map[string]finding{"cipher suites": tt.ciphers, "serial console": tt.console} {
+				i := slices.IndexFunc(r.Results, func(it fleet.BMCResult) bool { return it.Check == check })
+				if i < 0 || r.Results[i].Grade != want.grade || !strings.HasPrefix(strings.TrimPrefix(r.Results[i].Detail, "not 0; "), want.says) {
+					t.Errorf("%s: %+v, want %+v", check, r.Results, want)
+				}
+			}
+			if r.Quirks != (fleet.BMCQuirks{Console: tt.via}) {
+				t.Errorf("it needs the quirks %+v, want the console by %q", r.Quirks, tt.via)
+			}
+			if tt.ciphers.grade == fleet.BMCWarning && logins.Load() > 1 {
+				t.Errorf("by IPMI it was tried %d times to sign in: that locks accounts", logins.Load())
+			}
+			if tt.via != "" { // the profile is obeyed
+				target.Quirks = r.Quirks
+				openConsole(t, quick(), target, bmc.ConsoleOptions{})
+			}
+			sound(t, r, target)
+		})
+	}
+}
+
+func TestACheckLeavesAConsoleThatIsOpenToWhoHasIt(t *testing.T) {
+	t.Parallel()
+	target, _, port := startReferenceConsole(t)
+	c := quick()
+	screen := watch(openConsole(t, c, target, bmc.ConsoleOptions{}))
+	r, err := c.Check(t.Context(), target, bmc.CheckOptions{ConsoleOpen: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(r.Results, func(it fleet.BMCResult) bool { return it.Check == "serial console" })
+	if i < 0 || r.Results[i].Grade != fleet.BMCOK || r.Results[i].Detail != "is open by SOL, and is left so" {
+		t.Errorf("the console is found %+v", r.Results)
+	}
+	port.Print("still here")
+	until(t, "it works on", func() bool { return strings.Contains(screen.String(), "still here") })
+}
+
+func TestACheckDoesNotTakeAnSSHHostKeyForAnother(t *testing.T) {
+	t.Parallel()
+	target, _ := startRedfishWith(t, bmctest.StartSSH(t, bmctest.SSHOptions{}), redfish.System{Machine: &redfish.Memory{}}, redfish.Faults{})
+	target.HostKey = "SHA256:anotherone"
+	r, err := quick().Check(t.Context(), target, bmc.CheckOptions{})
+	if err != nil || graded(r)["serial console"] != fleet.BMCFailed {
+		t.Errorf("Check = %+v, %v", r.Results, err)
 	}
 }
 
@@ -217,8 +404,7 @@ func TestACheckNamesEachFaultAndWhatItTakes(t *testing.T) {
 			if err := m.Do(t.Context(), redfish.PowerOn); err != nil {
 				t.Fatal(err)
 			}
-			target, s := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
-			target = probed(t, target)
+			target, s := startRedfishWith(t, bmctest.StartSSH(t, bmctest.SSHOptions{}), redfish.System{Machine: m}, redfish.Faults{})
 			if tt.change != nil {
 				tt.change(&target)
 			}

@@ -8,7 +8,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +31,8 @@ func (k *checkup) signIn(ctx context.Context) outcome {
 		return fine("as %s, with each request", k.t.Username)
 	case k.t.Driver.Web():
 		return fine("as %s, with a session", k.t.Username)
+	case k.t.Driver == fleet.DriverAMT:
+		return fine("as %s", k.t.Username)
 	}
 	return fine("as %s, with cipher suite %d", k.t.Username, k.c.gate(k.t).suites(k.t.suite())[0])
 }
@@ -54,31 +58,30 @@ func (k *checkup) wrongPassword(ctx context.Context) outcome {
 // takes longer does not answer at all.
 const slowSuite = 2 * time.Second
 
+// cipherSuites tries them, also where IPMI is beside the Redfish service that we
+// speak with.
 func (k *checkup) cipherSuites(ctx context.Context) outcome {
-	var works []string
-	hangs := false
-	for _, suite := range []types.CipherSuiteID{types.CipherSuiteID17, types.CipherSuiteID3} {
-		began := time.Now()
-		_, err := guard(ctx, k.c, k.t, func(ctx context.Context) (none struct{}, err error) {
-			s, err := k.c.login(ctx, k.t, suite, operator)
-			if err == nil {
-				s.hangUp(ctx)
-			}
-			return none, err
-		})
-		if err == nil {
-			works = append(works, fmt.Sprint(int(suite)))
-		} else if suite == types.CipherSuiteID17 && !errors.Is(classify(err), ErrCipher) && time.Since(began) > slowSuite {
-			hangs = true
-		}
-	}
-	found, err := k.c.Look(ctx, k.t)
-	list := "it takes " + strings.Join(works, " and ")
+	ctx, t, err := k.byIPMIToo(ctx)
 	switch {
-	case slices.ContainsFunc(found, func(f fleet.Finding) bool { return f.Code == fleet.CodeBMCCipherZero }):
-		return fail("switch off cipher suite 0 in the settings of the BMC of "+k.t.name(), "%s, and 0: whoever knows a user name gets in without its password", list)
+	case silent(err):
+		return fine("IPMI over LAN is off")
 	case err != nil:
 		return k.failed(err)
+	}
+	zero, err := k.takesZero(ctx, t)
+	if err != nil {
+		return k.failed(err)
+	}
+	works, hangs, refused := k.trySuites(ctx, t)
+	list := "it takes " + strings.Join(works, " and ")
+	switch {
+	case zero && len(works) == 0:
+		return fail(k.withoutZero(), "it takes 0: whoever knows a user name gets in without its password")
+	case zero:
+		return fail(k.withoutZero(), "%s, and 0: whoever knows a user name gets in without its password", list)
+	case refused != nil:
+		k.deaf = refused
+		return warn("switch IPMI over LAN off in the settings of the BMC of "+k.t.name()+", or let its user in by IPMI too", "not 0; IPMI does not take our account: %s", k.failed(refused).detail)
 	case len(works) == 0:
 		return fail("allow cipher suite 17, or 3, in the settings of the BMC of "+k.t.name(), "neither 17 nor 3")
 	case works[0] == "17":
@@ -89,6 +92,75 @@ func (k *checkup) cipherSuites(ctx context.Context) outcome {
 		return warn("keep its profile; new firmware may know suite 17", "%s, and does not answer to 17", list)
 	}
 	return warn("allow cipher suite 17 (HMAC-SHA256) in the settings of the BMC of "+k.t.name()+", or update its firmware", "%s; not 17", list)
+}
+
+func (k *checkup) withoutZero() string {
+	return "switch off cipher suite 0 in the settings of the BMC of " + k.t.name()
+}
+
+// byIPMIToo returns the target as IPMI reaches it, and why not. A service beside
+// the one that we speak with may be off: that is no silence of the BMC.
+func (k *checkup) byIPMIToo(ctx context.Context) (context.Context, Target, error) {
+	t := k.t
+	if !t.Driver.Web() {
+		return ctx, t, nil
+	}
+	t.Driver = fleet.DriverIPMI
+	ctx = anew(ctx)
+	_, k.deaf = converse(ctx, k.c, t, func(ctx context.Context) (none struct{}, err error) { return none, k.c.knock(ctx, t) })
+	return ctx, t, k.deaf
+}
+
+// knock asks whether IPMI is there, which needs no account.
+func (c *Controller) knock(ctx context.Context, t Target) error {
+	host, port, err := t.at(t.Ports.IPMI, ipmiPort)
+	if err != nil {
+		return err
+	}
+	conn, err := c.o.Dial(ctx, "udp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return reason(ctx, err)
+	}
+	defer conn.Close()
+	if err := greet(ctx, conn); err != nil {
+		return reason(ctx, err)
+	}
+	return nil
+}
+
+// takesZero reports whether cipher suite 0 opens a session, which needs no account.
+func (k *checkup) takesZero(ctx context.Context, t Target) (bool, error) {
+	t.Username, t.Password = "", ""
+	found, err := k.c.Look(ctx, t)
+	return slices.ContainsFunc(found, func(f fleet.Finding) bool { return f.Code == fleet.CodeBMCCipherZero }), err
+}
+
+// trySuites signs in with each. Who is refused does not try again: accounts are
+// locked by that.
+func (k *checkup) trySuites(ctx context.Context, t Target) (works []string, hangs bool, refused error) {
+	if err := t.check(); err != nil {
+		return nil, false, fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	for _, suite := range []types.CipherSuiteID{types.CipherSuiteID17, types.CipherSuiteID3} {
+		began := time.Now()
+		_, err := guard(ctx, k.c, t, func(ctx context.Context) (none struct{}, err error) {
+			s, err := k.c.login(ctx, t, suite, operator)
+			if err == nil {
+				s.hangUp(ctx)
+			}
+			return none, err
+		})
+		err = classify(err)
+		switch {
+		case err == nil:
+			works = append(works, fmt.Sprint(int(suite)))
+		case errors.Is(err, ErrLogin), errors.Is(err, ErrDenied):
+			return works, false, err
+		case suite == types.CipherSuiteID17 && !errors.Is(err, ErrCipher) && time.Since(began) > slowSuite:
+			hangs = true
+		}
+	}
+	return works, hangs, nil
 }
 
 // soonExpired is how long before its end a certificate is worth a word.

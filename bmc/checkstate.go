@@ -3,7 +3,6 @@ package bmc
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -207,27 +206,6 @@ func (k *checkup) clock(ctx context.Context) outcome {
 		return fine("it shows local time, %s from UTC", -off.Round(zone))
 	}
 	return warn(fix, "it says %s", now.UTC().Format(time.DateTime))
-}
-
-func (k *checkup) console(ctx context.Context) outcome {
-	console, err := k.c.OpenConsole(ctx, k.t, ConsoleOptions{})
-	switch {
-	case errors.Is(err, ErrConsoleHeld):
-		return k.unable("have whoever it is leave it, and check again", err)
-	case errors.Is(err, ErrNoConsole), errors.Is(err, ErrConsoleRight):
-		out := k.failed(err)
-		return warn(out.fix, "%s", out.detail)
-	case err != nil:
-		return k.failed(err)
-	}
-	rate := console.BitRate()
-	if err := console.Close(); err != nil {
-		return k.failed(err)
-	}
-	if rate == 0 {
-		return fine("opens; its bit rate is not told")
-	}
-	return fine("opens, %d bit/s", rate)
 }
 
 func (k *checkup) bootURL(ctx context.Context) outcome {

@@ -130,6 +130,19 @@ func (h *Hub) close(fd *feed) bool {
 	return true
 }
 
+// IsOpen reports whether the console of a node is open now.
+func (h *Hub) IsOpen(node fleet.NodeID) bool {
+	h.mu.Lock()
+	fd := h.feeds[node]
+	h.mu.Unlock()
+	if fd == nil {
+		return false
+	}
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	return fd.port != nil
+}
+
 // Record has the console of a node open and recorded from now on, or no longer.
 func (h *Hub) Record(node fleet.NodeID, on bool) {
 	if !on {

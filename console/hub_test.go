@@ -226,7 +226,14 @@ func TestWhoIsTooSlowIsDropped(t *testing.T) {
 
 func TestAConsoleThatNobodyNeedsIsGivenBack(t *testing.T) {
 	withHub(t, func(t *testing.T, h *Hub, b *board) {
-		watch(t, h, "anna").Close()
+		if h.IsOpen("n-1") {
+			t.Error("it is open before anybody wants it")
+		}
+		w := watch(t, h, "anna")
+		if !h.IsOpen("n-1") || h.IsOpen("n-2") {
+			t.Errorf("while somebody watches it is open: %t; another one: %t", h.IsOpen("n-1"), h.IsOpen("n-2"))
+		}
+		w.Close()
 		<-time.After(5 * time.Second) // of the bubble
 		synctest.Wait()
 		select {
@@ -240,6 +247,9 @@ func TestAConsoleThatNobodyNeedsIsGivenBack(t *testing.T) {
 		case <-b.last().end:
 		default:
 			t.Error("it is still open")
+		}
+		if h.IsOpen("n-1") {
+			t.Error("it is said to be open when it was given back")
 		}
 		watch(t, h, "anna")
 		if b.count() != 2 {

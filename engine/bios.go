@@ -61,21 +61,40 @@ func (e *Engine) ApplyBIOS(ctx context.Context, actor, ref string, force bool) (
 		err = e.mayApply(n, changes)
 	}
 	if err == nil && len(changes) > 0 && !force {
-		err = n.CheckIdle("change BIOS settings", "--force")
+		err = n.CheckIdle(setBIOS, "--force")
 	}
 	if err != nil || len(changes) == 0 {
 		return n, changes, err
 	}
+	letGo, err := e.takeInHand(n, setBIOS, actor, handSetup)
+	if err != nil {
+		return n, changes, err
+	}
+	want, err := e.setBIOS(ctx, actor, n, changes)
+	if err != nil {
+		letGo()
+		return n, changes, err
+	}
+	e.runs.Go(func() {
+		defer letGo()
+		e.awaitBIOS(e.running, n, want)
+	})
+	return n, changes, nil
+}
+
+const setBIOS = "change BIOS settings"
+
+// setBIOS has the BMC change settings, and restarts the machine.
+func (e *Engine) setBIOS(ctx context.Context, actor string, n fleet.Node, changes []fleet.BIOSChange) (want map[string]string, err error) {
 	want, text := settle(changes)
 	if err := e.Setup.SetBIOS(ctx, n, want); err != nil {
-		return n, changes, err
+		return nil, err
 	}
 	if _, err := e.startAnew(ctx, actor, n, "for BIOS settings"); err != nil {
-		return n, changes, err
+		return nil, err
 	}
 	e.tell(ctx, n.ID, fleet.EventChanged, actor, text)
-	e.runs.Go(func() { e.awaitBIOS(e.running, n, want) })
-	return n, changes, nil
+	return want, nil
 }
 
 // settle returns what is to be set, and a line about it.
@@ -91,10 +110,10 @@ func settle(changes []fleet.BIOSChange) (want map[string]string, text string) {
 
 func (e *Engine) mayApply(n fleet.Node, changes []fleet.BIOSChange) error {
 	bad := func(code fleet.Code, hint string, err error) error {
-		return &fleet.Error{Kind: fleet.Conflict, Code: code, Op: "change BIOS settings", On: "node " + n.Title(), Err: err, Hint: hint}
+		return &fleet.Error{Kind: fleet.Conflict, Code: code, Op: setBIOS, On: "node " + n.Title(), Err: err, Hint: hint}
 	}
 	if n.Run != "" {
-		return bad("E-RUN-ACTIVE", "wait for the run: provision runs watch "+string(n.Run), fmt.Errorf("run %s works on it", n.Run))
+		return runHasIt(n, setBIOS)
 	}
 	if len(e.biosWanted(n)) == 0 {
 		return bad(fleet.CodeBMCBIOS, "give its profile bios: in site.yaml", errors.New("nothing is declared for machines of its model"))
@@ -107,7 +126,7 @@ func (e *Engine) mayApply(n fleet.Node, changes []fleet.BIOSChange) error {
 	return nil
 }
 
-// startAnew switches a machine off and on, or on.
+// startAnew switches a machine off and on, or on, for who has it in hand.
 func (e *Engine) startAnew(ctx context.Context, actor string, n fleet.Node, why string) (fleet.PowerState, error) {
 	state, err := e.Power(ctx, actor, string(n.ID), fleet.PowerOrder{Op: fleet.PowerStatus})
 	if err != nil {
@@ -117,7 +136,7 @@ func (e *Engine) startAnew(ctx context.Context, actor string, n fleet.Node, why 
 	if state == fleet.PowerIsOff {
 		op = fleet.PowerOn
 	}
-	return e.Power(ctx, actor, string(n.ID), fleet.PowerOrder{Op: op, Reason: why})
+	return e.order(ctx, actor, n, fleet.PowerOrder{Op: op, Reason: why})
 }
 
 // awaitBIOS asks until the settings are as they shall be, and notes it when they

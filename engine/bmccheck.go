@@ -33,27 +33,16 @@ type bmcCheck struct {
 	over   chan struct{}
 }
 
-// begin notes a check of a node, unless one is under way.
+// begin notes a check of a node, which the caller has in hand.
 func (c *bmcChecks) begin(id fleet.NodeID, power bool) *bmcCheck {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if last := c.of[id]; last != nil && last.report.Running {
-		return nil
-	}
 	it := &bmcCheck{report: fleet.BMCCheck{Node: id, Began: time.Now(), Running: true, Power: power}, over: make(chan struct{})}
 	if c.of == nil {
 		c.of = map[fleet.NodeID]*bmcCheck{}
 	}
 	c.of[id] = it
 	return it
-}
-
-// switches reports whether a check is under way that switches the node.
-func (c *bmcChecks) switches(id fleet.NodeID) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last := c.of[id]
-	return last != nil && last.report.Running && last.report.Power
 }
 
 func (c *bmcChecks) end(it *bmcCheck, r fleet.BMCCheck, err error) {
@@ -84,44 +73,38 @@ func (e *Engine) CheckBMC(_ context.Context, actor, ref string, power bool) (fle
 	case err != nil:
 		return fleet.BMCCheck{}, err
 	case !n.BMC.Usable() || e.Checker == nil:
-		return fleet.BMCCheck{}, withoutBMC(n, "check BMC")
+		return fleet.BMCCheck{}, withoutBMC(n, checkBMC)
 	case n.BMC.Via() == "" || n.BMC.Via().Web() && n.BMC.Pin == "":
-		return fleet.BMCCheck{}, checkError(n, fleet.CodeBMCNotProbed, errors.New("nobody has looked at it yet"), "look at it: provision bmc probe "+n.Title())
+		return fleet.BMCCheck{}, &fleet.Error{
+			Kind: fleet.Conflict, Code: fleet.CodeBMCNotProbed, Op: checkBMC, On: "node " + n.Title(), Err: errors.New("nobody has looked at it yet"),
+			Hint: "look at it: provision bmc probe " + n.Title(),
+		}
 	}
-	it, err := e.beginCheck(n, power)
+	does := handCheck
+	if power {
+		does = handPower
+	}
+	letGo, err := e.takeInHand(n, checkBMC, actor, does)
 	if err != nil {
 		return fleet.BMCCheck{}, err
 	}
+	it := e.checks.begin(n.ID, power)
 	report := it.report
 	e.runs.Go(func() { //nolint:contextcheck // the check goes on when who asked for it has left
 		ctx, cancel := context.WithTimeout(e.running, checkWithin)
 		defer cancel()
-		found, err := e.Checker.Check(ctx, n, power)
+		e.awaitAccount(ctx, n.ID)
+		found, err := e.Checker.Check(ctx, e.asItIs(n), power)
 		if kept := e.keepCheck(e.running, actor, n.ID, found, power, err); kept != nil {
 			e.Log.ErrorContext(ctx, "check of a BMC not recorded", "node", n.ID, "err", kept)
 		}
+		letGo() // before anybody is told that it is over
 		e.checks.end(it, found, err)
 	})
 	return report, nil
 }
 
-// beginCheck takes the node for a check, or says why not.
-func (e *Engine) beginCheck(n fleet.Node, power bool) (it *bmcCheck, err error) {
-	run, other := e.takeInHand(n.ID, func() { it = e.checks.begin(n.ID, power) })
-	switch {
-	case run != "":
-		return nil, checkError(n, "E-RUN-ACTIVE", fmt.Errorf("run %s works on it", run), "wait for the run: provision runs watch "+string(run))
-	case other != "":
-		return nil, checkError(n, fleet.CodeBMCBusy, errors.New(other), "wait until that is over: provision nodes show "+n.Title())
-	case it == nil:
-		return nil, checkError(n, fleet.CodeBMCBusy, errors.New("it is being checked already"), "wait until that check is over")
-	}
-	return it, nil
-}
-
-func checkError(n fleet.Node, code fleet.Code, err error, hint string) error {
-	return &fleet.Error{Kind: fleet.Conflict, Code: code, Op: "check BMC", On: "node " + n.Title(), Err: err, Hint: hint}
-}
+const checkBMC = "check BMC"
 
 // keepCheck records that a BMC was checked, and which model it is: profiles may
 // be for it.

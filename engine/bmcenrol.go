@@ -83,8 +83,8 @@ const enrolWithin = time.Hour
 // work, where its rule leaves that to us: once in each boot, beside everything
 // else.
 func (e *Engine) enrolBMC(n fleet.Node, s fleet.Session) {
-	if s.Installed || e.Vault == nil || e.Prober == nil || !e.ownsAccount(n) || !e.enrolments.turn(n.ID, s.BootID) {
-		return
+	if s.Installed || e.Vault == nil || e.Prober == nil || !e.ownsAccount(n) || e.checked(n.ID) || !e.enrolments.turn(n.ID, s.BootID) {
+		return // or not yet: it asks again
 	}
 	e.runs.Go(func() {
 		defer e.endEnrolment(n.ID)

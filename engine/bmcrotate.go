@@ -53,16 +53,14 @@ func (e *Engine) RotateBMC(ctx context.Context, actor, ref string) (fleet.Node, 
 }
 
 // mayRotate takes the node's account to be changed, or says why not: who works on
-// the machine signs in with the password that it has.
+// the machine, or checks its BMC, signs in with the password that it has.
 func (e *Engine) mayRotate(n fleet.Node) error {
-	begun := false
-	run, other := e.takeInHand(n.ID, func() { begun = e.enrolments.begin(n.ID) })
-	switch {
-	case run != "":
-		return rotateError(n, fleet.Conflict, "E-RUN-ACTIVE", fmt.Errorf("run %s works on it", run), "wait for the run: provision runs watch "+string(run))
-	case other != "":
-		return rotateError(n, fleet.Conflict, fleet.CodeBMCBusy, errors.New(other), "wait until that is over: provision nodes show "+n.Title())
-	case !begun:
+	e.writing.Lock()
+	defer e.writing.Unlock()
+	if err := e.mayTake(n, rotate, handAccount); err != nil {
+		return err
+	}
+	if !e.enrolments.begin(n.ID) {
 		return rotateError(n, fleet.Conflict, fleet.CodeBMCPassword, errors.New("its account is being changed already"), "wait a minute, then see: provision nodes show "+n.Title())
 	}
 	return nil
@@ -104,8 +102,10 @@ func (e *Engine) rotatePassword(ctx context.Context, actor string, id fleet.Node
 
 const rotateWithin = 4 * time.Minute
 
+const rotate = "rotate BMC password"
+
 func rotateError(n fleet.Node, kind fleet.Kind, code fleet.Code, err error, hint string) error {
-	return &fleet.Error{Kind: kind, Code: code, Op: "rotate BMC password", On: "node " + n.Title(), Err: err, Hint: hint}
+	return &fleet.Error{Kind: kind, Code: code, Op: rotate, On: "node " + n.Title(), Err: err, Hint: hint}
 }
 
 // changePassword gives the BMC a password of a shape.

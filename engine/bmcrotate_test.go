@@ -92,8 +92,10 @@ func TestNoPasswordIsChangedBehindTheBackOfWhoWorks(t *testing.T) {
 		code fleet.Code
 	}{
 		"a run":                 {func(_ *Engine, n *fleet.Node) { n.Run = "prd-0001" }, "E-RUN-ACTIVE"},
-		"an update of firmware": {func(e *Engine, _ *fleet.Node) { e.updates.begin("n-1", nil) }, fleet.CodeBMCBusy},
-		"a check with power":    {func(e *Engine, _ *fleet.Node) { e.checks.begin("n-1", true) }, fleet.CodeBMCBusy},
+		"an update of firmware": {func(e *Engine, n *fleet.Node) { e.hands.put(n.ID, handFirmware, "bob") }, fleet.CodeBMCBusy},
+		"a check with power":    {func(e *Engine, n *fleet.Node) { e.hands.put(n.ID, handPower, "bob") }, fleet.CodeBMCBusy},
+		"a check":               {func(e *Engine, n *fleet.Node) { e.hands.put(n.ID, handCheck, "bob") }, fleet.CodeBMCBusy},
+		"who switches it":       {func(e *Engine, n *fleet.Node) { e.hands.put(n.ID, handSwitch, "bob") }, fleet.CodeBMCBusy},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -54,6 +54,7 @@ type Engine struct {
 	wishes  *wishes             // of machines without a BMC
 	rounds  *rounds
 	updates *updates
+	hands   *hands
 	sights  chan fleet.Evidence
 	dropped atomic.Int64 // sightings that did not fit into the queue
 	hearing *hearing
@@ -89,6 +90,7 @@ func New(o Options) *Engine {
 		alarms:  newAlarms(),
 		rounds:  newRounds(o.CheckEvery),
 		updates: newUpdates(),
+		hands:   newHands(),
 		sights:  make(chan fleet.Evidence, 4096),
 		hearing: newHearing(),
 		wishes:  newWishes(),

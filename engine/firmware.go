@@ -55,13 +55,6 @@ func (u *updates) begin(id fleet.NodeID, changes []fleet.FirmwareChange) bool {
 	return true
 }
 
-// under reports whether the node's firmware is being updated.
-func (u *updates) under(id fleet.NodeID) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.busy[id]
-}
-
 // end lets go of the node. What waited behind one that failed is not done, nor is
 // one that nobody follows any more.
 func (u *updates) end(id fleet.NodeID) {
@@ -129,11 +122,12 @@ func (e *Engine) UpdateFirmware(ctx context.Context, actor, ref string, o fleet.
 	if len(changes) == 0 {
 		return n, e.updates.show(n.ID, nil), nil
 	}
-	if err := e.mayUpdate(n, changes, o); err != nil {
+	letGo, err := e.takeToUpdate(actor, n, changes, o)
+	if err != nil {
 		return n, nil, err
 	}
 	e.runs.Go(func() {
-		defer e.updates.end(n.ID)
+		defer letGo()
 		for i := range changes {
 			if !e.updateOne(e.running, actor, n, i, changes[i], o.Restart) {
 				return
@@ -143,40 +137,36 @@ func (e *Engine) UpdateFirmware(ctx context.Context, actor, ref string, o fleet.
 	return n, e.updates.show(n.ID, nil), nil
 }
 
-// mayUpdate takes the node for these updates, or says why not.
-func (e *Engine) mayUpdate(n fleet.Node, changes []fleet.FirmwareChange, o fleet.UpdateOptions) error {
-	const op = "update firmware"
-	bad := func(code fleet.Code, hint string, err error) error {
-		return &fleet.Error{Kind: fleet.Conflict, Code: code, Op: op, On: "node " + n.Title(), Err: err, Hint: hint}
-	}
+const updateFirmware = "update firmware"
+
+// takeToUpdate takes the node for these updates, or says why not.
+func (e *Engine) takeToUpdate(actor string, n fleet.Node, changes []fleet.FirmwareChange, o fleet.UpdateOptions) (letGo func(), err error) {
 	if o.Restart && !o.Force {
-		if err := n.CheckIdle(op, "--force"); err != nil {
-			return err
+		if err := n.CheckIdle(updateFirmware, "--force"); err != nil {
+			return nil, err
 		}
 	}
-	begun := false
 	missing := slices.IndexFunc(changes, func(c fleet.FirmwareChange) bool { return c.Missing })
 	switch {
 	case e.Updater == nil:
-		return withoutBMC(n, op)
+		return nil, withoutBMC(n, updateFirmware)
 	case missing >= 0:
-		return lacksComponent(n, changes[missing])
+		return nil, lacksComponent(n, changes[missing])
 	}
-	run, other := e.takeInHand(n.ID, func() { begun = e.updates.begin(n.ID, changes) })
-	switch {
-	case run != "":
-		return bad("E-RUN-ACTIVE", "wait for the run: provision runs watch "+string(run), fmt.Errorf("run %s works on it", run))
-	case other != "":
-		return bad(fleet.CodeBMCBusy, "see how far it is: provision bmc update --dry-run "+n.Title()+"; provision nodes show "+n.Title(), errors.New(other))
-	case !begun:
-		return bad(fleet.CodeBMCBusy, "see how far it is: provision bmc update --dry-run "+n.Title(), errors.New("its firmware is being updated already"))
+	release, err := e.takeInHand(n, updateFirmware, actor, handFirmware)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	e.updates.begin(n.ID, changes)
+	return func() {
+		e.updates.end(n.ID)
+		release()
+	}, nil
 }
 
 func lacksComponent(n fleet.Node, c fleet.FirmwareChange) error {
 	return &fleet.Error{
-		Kind: fleet.Conflict, Code: fleet.CodeBMCUnsupported, Op: "update firmware", On: "node " + n.Title(), Err: fmt.Errorf("its BMC lists no firmware of %q", c.Component),
+		Kind: fleet.Conflict, Code: fleet.CodeBMCUnsupported, Op: updateFirmware, On: "node " + n.Title(), Err: fmt.Errorf("its BMC lists no firmware of %q", c.Component),
 		Hint: "see what it has: provision bmc show " + n.Title(),
 	}
 }

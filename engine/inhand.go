@@ -2,42 +2,170 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
 
-// A machine that somebody has in hand is left alone by runs that start meanwhile:
-// one whose power is being tested, or whose firmware is being written, is skipped
-// with the reason, for that takes long and may end badly. A change of its BMC's
-// account takes a minute, and the run waits for it.
+// A machine that somebody has in hand is left alone by everybody else: one whose
+// firmware is being written may never start again when it is switched off. Each
+// of these things ends by itself, so that nobody has to end it: a machine that
+// is to be switched off all the same is switched off at its BMC.
+//
+// Runs that start meanwhile skip such a machine, with the reason, for that takes
+// long and may end badly. A power order, or a change of its BMC's account, takes a
+// minute, and the run waits for it.
+
+// A handling is something that is done to a node by hand.
+type handling int
+
+const (
+	handSwitch   handling = iota // its power, or what it boots
+	handCheck                    // of its BMC, with the power as it is
+	handAccount                  // another password for its BMC
+	handPower                    // a check of its BMC that switches it
+	handFirmware                 // is written
+	handSetup                    // of its firmware: BIOS settings
+)
+
+// says what is being done.
+func (h handling) says() string {
+	return map[handling]string{
+		handSwitch:   "it is being switched",
+		handCheck:    "its BMC is being checked",
+		handPower:    "its BMC is being checked, with power",
+		handFirmware: "its firmware is being updated",
+		handSetup:    "its BIOS settings are being changed",
+	}[h]
+}
+
+// hint says how it ends.
+func (h handling) hint(node string) string {
+	switch h {
+	case handFirmware:
+		return "do not switch it off, or it may never start again; how far it is: provision bmc update --dry-run " + node
+	case handSetup:
+		return fmt.Sprintf("wait until it shows them, %s at most: provision bmc bios %s", inMinutes(biosWithin), node)
+	case handPower, handCheck:
+		return fmt.Sprintf("wait until that check is over, %s at most: provision nodes show %s", inMinutes(checkWithin), node)
+	default:
+		return "wait until that is done: provision nodes show " + node
+	}
+}
+
+func inMinutes(d time.Duration) string { return fmt.Sprintf("%d minutes", int(d.Minutes())) }
+
+// alone reports whether nothing else is done to the node meanwhile, by runs either.
+func (h handling) alone() bool { return h == handPower || h == handFirmware || h == handSetup }
+
+// beside reports whether two things may be done to a node at the same time. Its BMC
+// hears one order after the other.
+func (h handling) beside(o handling) bool {
+	switches := func(h, o handling) bool { return h == handSwitch && (o == handSwitch || o == handCheck) }
+	return switches(h, o) || switches(o, h)
+}
+
+// A hand is somebody's, on a node.
+type hand struct {
+	does  handling
+	actor string
+	since time.Time
+	over  chan struct{}
+}
+
+// String says who does what.
+func (h *hand) String() string {
+	return fmt.Sprintf("%s by %s, since %s", h.does.says(), h.actor, h.since.UTC().Format("15:04 UTC"))
+}
+
+// hands are all of them. They are in memory: what they do ends with the server,
+// but for a BMC that goes on with its task by itself.
+type hands struct {
+	mu sync.Mutex
+	on map[fleet.NodeID][]*hand
+}
+
+func newHands() *hands { return &hands{on: map[fleet.NodeID][]*hand{}} }
+
+// find returns one that fits.
+func (s *hands) find(id fleet.NodeID, fits func(*hand) bool) *hand {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.on[id], fits); i >= 0 {
+		return s.on[id][i]
+	}
+	return nil
+}
+
+// put puts one on a node, until letGo is called.
+func (s *hands) put(id fleet.NodeID, does handling, actor string) (letGo func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := &hand{does: does, actor: actor, since: time.Now(), over: make(chan struct{})}
+	s.on[id] = append(s.on[id], h)
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.on[id] = slices.DeleteFunc(s.on[id], func(o *hand) bool { return o == h })
+		if len(s.on[id]) == 0 {
+			delete(s.on, id)
+		}
+		close(h.over)
+	})
+}
 
 // inHand says what is being done to a node by hand that a run would disturb, and
 // that would disturb a run; "" is nothing.
 func (e *Engine) inHand(id fleet.NodeID) string {
-	switch {
-	case e.updates.under(id):
-		return "its firmware is being updated by hand"
-	case e.checks.switches(id):
-		return "its BMC is being checked, with power"
+	if h := e.hands.find(id, func(h *hand) bool { return h.does.alone() }); h != nil {
+		return h.String()
 	}
 	return ""
 }
 
-// takeInHand takes a node for what is done by hand, unless a run has it, or it is
-// in other hands. What has it is returned. A run takes its nodes under the same
-// lock.
-func (e *Engine) takeInHand(id fleet.NodeID, take func()) (run fleet.RunID, other string) {
+// checked reports whether a node's BMC is being checked, with the password that
+// it has.
+func (e *Engine) checked(id fleet.NodeID) bool {
+	return e.hands.find(id, func(h *hand) bool { return h.does == handCheck || h.does == handPower }) != nil
+}
+
+// takeInHand takes a node for what is done by hand, until letGo is called; or it
+// says why not: a run has it, or it is in other hands. A run takes its nodes under
+// the same lock.
+func (e *Engine) takeInHand(n fleet.Node, op, actor string, does handling) (letGo func(), err error) {
 	e.writing.Lock()
 	defer e.writing.Unlock()
-	n, _ := e.world.node(id)
+	if err := e.mayTake(n, op, does); err != nil {
+		return nil, err
+	}
+	return e.hands.put(n.ID, does, actor), nil
+}
+
+// mayTake says why a node cannot be taken in hand. The caller holds the lock.
+func (e *Engine) mayTake(n fleet.Node, op string, does handling) error {
+	if now, ok := e.world.node(n.ID); ok {
+		n = now
+	}
 	if n.Run != "" {
-		return n.Run, ""
+		return runHasIt(n, op)
 	}
-	if other := e.inHand(id); other != "" {
-		return "", other
+	other := e.hands.find(n.ID, func(h *hand) bool { return !h.does.beside(does) })
+	if other == nil {
+		return nil
 	}
-	take()
-	return "", ""
+	return &fleet.Error{
+		Kind: fleet.Conflict, Code: fleet.CodeBMCBusy, Op: op, On: "node " + n.Title(), Err: fmt.Errorf("%s", other), Hint: other.does.hint(n.Title()),
+	}
+}
+
+func runHasIt(n fleet.Node, op string) error {
+	return &fleet.Error{
+		Kind: fleet.Conflict, Code: "E-RUN-ACTIVE", Op: op, On: "node " + n.Title(), Err: fmt.Errorf("run %s works on it", n.Run),
+		Hint: "wait for the run: provision runs watch " + string(n.Run),
+	}
 }
 
 // asItIs returns a node as it is now: what is asked of its BMC may take an hour,
@@ -58,6 +186,23 @@ func (e *Engine) allInHand(nodes []fleet.Node) map[fleet.NodeID]string {
 		}
 	}
 	return all
+}
+
+// awaitHands waits until nobody switches a node any more, nor changes the account of
+// its BMC.
+func (e *Engine) awaitHands(ctx context.Context, id fleet.NodeID) {
+	for {
+		h := e.hands.find(id, func(h *hand) bool { return h.does == handSwitch })
+		if h == nil {
+			break
+		}
+		select {
+		case <-h.over:
+		case <-ctx.Done():
+			return
+		}
+	}
+	e.awaitAccount(ctx, id)
 }
 
 // awaitAccount waits until nobody changes the account of a node's BMC any more.

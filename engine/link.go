@@ -85,7 +85,7 @@ func (e *Engine) Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport)
 		e.enrolBMC(n, s) //nolint:contextcheck // it outlives the poll
 		changed := e.world.watch()
 		step, wake := l.next(s)
-		if step == nil && !e.enrolments.changes(n.ID) {
+		if step == nil && !e.enrolments.changes(n.ID) && e.inHand(n.ID) == "" {
 			step = standby(n, s)
 		}
 		if step != nil {

@@ -11,8 +11,8 @@ import (
 )
 
 // Power switches a node, or says how it is switched. A node that a run works
-// on is left to the run. What was done, and what was tried in vain, is an
-// event: who, why, what it was before and is after.
+// on is left to the run, and one that somebody has in hand to him. What was done,
+// and what was tried in vain, is an event: who, why, what it was before and is after.
 func (e *Engine) Power(ctx context.Context, actor, ref string, o fleet.PowerOrder) (fleet.PowerState, error) {
 	n, err := e.Node(ref)
 	if err != nil {
@@ -21,27 +21,47 @@ func (e *Engine) Power(ctx context.Context, actor, ref string, o fleet.PowerOrde
 	if !n.BMC.Usable() {
 		return fleet.PowerIsUnknown, withoutBMC(n, "power "+string(o.Op))
 	}
-	if n.Run != "" && o.Op != fleet.PowerStatus {
-		return fleet.PowerIsUnknown, &fleet.Error{
-			Kind: fleet.Conflict, Code: "E-RUN-ACTIVE", Op: "power " + string(o.Op), On: "node " + n.Title(), Err: fmt.Errorf("run %s works on it", n.Run),
-			Hint: "wait for the run: provision runs watch " + string(n.Run),
-		}
+	if o.Op == fleet.PowerStatus {
+		done, err := e.switchNode(ctx, n, o)
+		return cmp.Or(done.After, fleet.PowerIsUnknown), err
 	}
-	if o.Op != fleet.PowerStatus {
-		own, cancel := e.outliving(ctx, powerWithin)
-		defer cancel()
-		ctx = own
+	letGo, err := e.takeToSwitch(n, "power "+string(o.Op), actor)
+	if err != nil {
+		return fleet.PowerIsUnknown, err
+	}
+	defer letGo()
+	return e.order(ctx, actor, n, o)
+}
+
+// takeToSwitch takes a node for power orders. What a person is asked for, or a
+// magic packet, waits for nobody: no firmware is written there, and a later wish
+// takes the place of an earlier one.
+func (e *Engine) takeToSwitch(n fleet.Node, op, actor string) (letGo func(), err error) {
+	if d := n.BMC.Via(); d != fleet.DriverManual && d != fleet.DriverWOL {
+		return e.takeInHand(n, op, actor, handSwitch)
+	}
+	if n.Run != "" {
+		return nil, runHasIt(n, op)
+	}
+	return func() {}, nil
+}
+
+// order is [Engine.Power] for who has the node in hand. A run may have taken it
+// since the order before.
+func (e *Engine) order(ctx context.Context, actor string, n fleet.Node, o fleet.PowerOrder) (fleet.PowerState, error) {
+	ctx, cancel := e.outliving(ctx, powerWithin)
+	defer cancel()
+	e.awaitAccount(ctx, n.ID)
+	n = e.asItIs(n)
+	if n.Run != "" {
+		return fleet.PowerIsUnknown, runHasIt(n, "power "+string(o.Op))
 	}
 	done, err := e.switchNode(ctx, n, o)
-	state := cmp.Or(done.After, fleet.PowerIsUnknown)
-	if o.Op == fleet.PowerStatus {
-		return state, err
-	}
 	recorded := e.update(context.WithoutCancel(ctx), func(t *tx) error {
 		t.event(fleet.EventPower, n, actor, powerText(o, done, err))
 		return nil
 	})
-	return state, cmp.Or(err, recorded)
+	return cmp.Or(done.After, fleet.PowerIsUnknown), cmp.Or(err, recorded)
 }
 
 // powerWithin ends an order that the drivers' own limits do not: they wait for

@@ -68,7 +68,7 @@ func (e *Engine) work(ctx context.Context, run fleet.RunID, node fleet.NodeID) {
 	stop := e.stopWhenQuarantined(ctx, node, cancel)
 	defer stop()
 
-	e.awaitAccount(ctx, node)
+	e.awaitHands(ctx, node)
 	phases := program()
 	at, err := j.carryOn(ctx, phases)
 	if server.Err() != nil {

@@ -156,6 +156,7 @@ type rack struct {
 	members  map[string]bool
 	bmc      *fakeBMC  // of all machines; nil: there is nothing to be made on it
 	shop     *workshop // their firmware; nil: nobody changes it
+	heard    int       // orders, and questions about the power
 	wipedAs  []string  // versions and settings when a disk was wiped
 }
 
@@ -181,6 +182,7 @@ func (r *rack) engine() *Engine {
 func (r *rack) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) (fleet.Switched, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.heard++
 	m := r.machines[n.MAC]
 	if r.shop != nil && (o.Op == fleet.PowerCycle || o.Op == fleet.PowerOn) {
 		_, _ = r.shop.Switch(ctx, n, o)
@@ -352,8 +354,11 @@ func (m *machine) hello(ctx context.Context, boot string) bool {
 
 // carryOut does a step as the agent would: once by its ID.
 func (m *machine) carryOut(ctx context.Context, e *Engine, s fleet.Step) fleet.StepReport {
-	if r, ok := m.done[s.ID]; ok {
-		return r
+	m.rack.mu.Lock()
+	was, ok := m.done[s.ID]
+	m.rack.mu.Unlock()
+	if ok {
+		return was
 	}
 	r := fleet.StepReport{StepID: s.ID, State: fleet.StepDone}
 	m.sleep(ctx, 2*time.Second)

@@ -12,11 +12,30 @@ import (
 // restart, it is restarted into it: by its BMC, or by its agent, when that
 // waits in the ramdisk. Otherwise it gets there when it starts the next time.
 func (e *Engine) Rescue(ctx context.Context, actor, ref string, restart bool) (fleet.Node, error) {
+	letGo, err := e.takeToRescue(actor, ref, restart)
+	if err != nil {
+		return fleet.Node{}, err
+	}
+	defer letGo()
 	n, err := e.enterRescue(ctx, actor, ref, false)
 	if err != nil || !restart || !n.BMC.Usable() {
 		return n, err
 	}
 	return n, e.restart(ctx, actor, n, fleet.PXENext)
+}
+
+// takeToRescue takes a node for all of its restart, before anything changes that
+// the restart is for.
+func (e *Engine) takeToRescue(actor, ref string, restart bool) (letGo func(), err error) {
+	n, err := e.Node(ref)
+	if err != nil || !restart || !n.BMC.Usable() {
+		return func() {}, err
+	}
+	letGo, err = e.takeToSwitch(n, "rescue", actor)
+	if held, ok := errors.AsType[*fleet.Error](err); ok && held.Code != fleet.CodeBMCBusy {
+		return nil, rescueError(n, held.Err, held.Hint)
+	}
+	return letGo, err
 }
 
 // RescueOnce is for a machine in whose own menu somebody has chosen the rescue
@@ -76,6 +95,11 @@ func (e *Engine) EndRescue(ctx context.Context, actor, ref string, restart bool)
 	if err != nil {
 		return found, err
 	}
+	letGo, err := e.takeToRescue(actor, string(found.ID), restart)
+	if err != nil {
+		return found, err
+	}
+	defer letGo()
 	if found, err = e.leaveRescue(ctx, actor, found.ID); err != nil || !restart || !found.BMC.Usable() {
 		return found, err
 	}
@@ -85,7 +109,7 @@ func (e *Engine) EndRescue(ctx context.Context, actor, ref string, restart bool)
 	if !found.System.InstalledAt.IsZero() {
 		return found, e.restart(ctx, actor, found, fleet.DiskNext)
 	}
-	_, err = e.Power(ctx, actor, string(found.ID), fleet.PowerOrder{Op: fleet.PowerOff, Reason: "rescue ended"})
+	_, err = e.order(ctx, actor, found, fleet.PowerOrder{Op: fleet.PowerOff, Reason: "rescue ended"})
 	return found, err
 }
 
@@ -135,7 +159,7 @@ func (e *Engine) restart(ctx context.Context, actor string, n fleet.Node, device
 	}
 	for _, o := range orders {
 		o.Reason = "rescue"
-		if _, err := e.Power(ctx, actor, string(n.ID), o); err != nil {
+		if _, err := e.order(ctx, actor, n, o); err != nil {
 			return err
 		}
 	}

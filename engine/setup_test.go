@@ -33,6 +33,13 @@ func setupSite(firmware, bios fleet.SetupPolicy) fleet.Site {
 	return site
 }
 
+// orders is how many orders and questions about the power its BMCs have heard.
+func (r *rack) orders() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard
+}
+
 // record is what the events of a run say until the machine's disk is touched.
 func (r *rack) record() (lines []string) {
 	r.store.mu.Lock()
@@ -241,6 +248,7 @@ func TestANodeThatServesItsClusterIsNotRestartedByTheWay(t *testing.T) {
 					if got := fleet.CodeOf(err); got != tt.want || tt.want != "" && (w.starts != 0 || !strings.Contains(fleet.HintOf(err), "--force")) {
 						t.Errorf("ApplyBIOS = %v, hint %q, %d starts; want %q", err, fleet.HintOf(err), w.starts, tt.want)
 					}
+					synctest.Wait() // the settings are read back
 					_, _, err = e.UpdateFirmware(t.Context(), "ada", "n-1", fleet.UpdateOptions{Restart: true})
 					if got := fleet.CodeOf(err); got != tt.want {
 						t.Errorf("UpdateFirmware with a restart = %v, want %q", err, tt.want)
@@ -251,6 +259,7 @@ func TestANodeThatServesItsClusterIsNotRestartedByTheWay(t *testing.T) {
 					if _, _, err := e.ApplyBIOS(t.Context(), "ada", "n-1", true); err != nil || w.starts != 1 {
 						t.Errorf("with force: %v, %d starts", err, w.starts)
 					}
+					synctest.Wait()
 					if _, _, err := e.UpdateFirmware(t.Context(), "ada", "n-1", fleet.UpdateOptions{}); err != nil {
 						t.Errorf("without a restart: %v", err)
 					}

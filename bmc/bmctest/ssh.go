@@ -1,6 +1,7 @@
 package bmctest
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
@@ -20,6 +21,7 @@ import (
 type SSHOptions struct {
 	Command     string // that leads from a shell to the console; "": there is no shell
 	Interactive bool   // takes passwords by keyboard-interactive only
+	Password    string // of admin, where it is another one
 	Right       func(user, password string) bool
 }
 
@@ -37,7 +39,8 @@ type SSH struct {
 func StartSSH(t *testing.T, o SSHOptions) *SSH {
 	t.Helper()
 	if o.Right == nil {
-		o.Right = func(user, password string) bool { return user == Username && password == Password }
+		want := cmp.Or(o.Password, Password)
+		o.Right = func(user, password string) bool { return user == Username && password == want }
 	}
 	s := &SSH{o: o}
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -57,6 +60,9 @@ func (s *SSH) Port() int {
 	n, _ := strconv.Atoi(port)
 	return n
 }
+
+// Command is what leads to the console; "" where there is no shell.
+func (s *SSH) Command() string { return s.o.Command }
 
 // Fingerprint is that of its host key.
 func (s *SSH) Fingerprint() string { return ssh.FingerprintSHA256(s.key.PublicKey()) }

@@ -71,7 +71,8 @@ func (st *station) openConsole(ctx context.Context, id fleet.NodeID, take bool) 
 }
 
 // markedPower is engine.Power that lets a new record of the console begin when
-// a machine is switched on, and have it open by then when a run does it.
+// a machine is switched on, and have it open by then when a run does it. It is
+// engine.Checker too, that takes a console from nobody.
 type markedPower struct {
 	bmcPower
 	consoles *console.Hub
@@ -157,3 +158,8 @@ func (st *station) recordConsole(ev fleet.Event) {
 }
 
 var _ engine.Consoles = (*console.Hub)(nil)
+
+// Check implements engine.Checker. Who sits before the console keeps it.
+func (p markedPower) Check(ctx context.Context, n fleet.Node, power bool) (fleet.BMCCheck, error) {
+	return p.check(ctx, n, bmc.CheckOptions{Power: power, ConsoleOpen: p.consoles.IsOpen(n.ID)})
+}

@@ -12,8 +12,8 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// bmcPower is engine.Power, engine.Prober, engine.Vault, engine.Accounts,
-// engine.Maker and engine.Checker over package bmc.
+// bmcPower is engine.Power, engine.Prober, engine.Vault, engine.Accounts and
+// engine.Maker over package bmc.
 type bmcPower struct {
 	bmc    *bmc.Controller
 	sealer *access.Sealer
@@ -114,13 +114,14 @@ func (p bmcPower) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrder) 
 	return p.bmc.Switch(ctx, t, o.Op)
 }
 
-// Check implements engine.Checker.
-func (p bmcPower) Check(ctx context.Context, n fleet.Node, power bool) (fleet.BMCCheck, error) {
+// check is for engine.Checker.
+func (p bmcPower) check(ctx context.Context, n fleet.Node, o bmc.CheckOptions) (fleet.BMCCheck, error) {
 	t, err := p.target(n)
 	if err != nil {
 		return fleet.BMCCheck{}, err
 	}
-	return p.bmc.Check(ctx, t, bmc.CheckOptions{Power: power, Mode: nextBoot(n, fleet.PowerOrder{}).Mode})
+	o.Mode = nextBoot(n, fleet.PowerOrder{}).Mode
+	return p.bmc.Check(ctx, t, o)
 }
 
 // Examine implements engine.Examiner.
