@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,9 +59,20 @@ func (c *Controller) openIPMITool(ctx context.Context, t Target) (*ipmitoolLine,
 // run has the program do one command with the first cipher suite that the BMC
 // accepts. Left to itself it tries two, and that counts as two logins.
 func (l *ipmitoolLine) run(ctx context.Context, command ...string) (said string, err error) {
+	return l.runAt(ctx, []string{"-N", "1", "-R", "3"}, command...)
+}
+
+// runOnce is run for what is sent once. The program waits for the answer until
+// it is killed.
+func (l *ipmitoolLine) runOnce(ctx context.Context, command ...string) (string, error) {
+	longer := l.c.timeout(l.target) + 2*time.Second
+	return l.runAt(ctx, []string{"-N", strconv.Itoa(int(longer.Seconds())), "-R", "1"}, command...)
+}
+
+func (l *ipmitoolLine) runAt(ctx context.Context, pace []string, command ...string) (said string, err error) {
 	g := l.c.gate(l.target)
 	for _, suite := range l.suites {
-		said, err = l.try(ctx, suite, command...)
+		said, err = l.try(ctx, suite, slices.Concat(pace, command)...)
 		if err == nil {
 			l.suites = []types.CipherSuiteID{suite}
 			g.learn(suite)
@@ -73,14 +85,15 @@ func (l *ipmitoolLine) run(ctx context.Context, command ...string) (said string,
 	return said, err
 }
 
-// try has one process do one command, and kills it when time is up.
+// try has one process do one command, after its options, and kills it when time
+// is up.
 func (l *ipmitoolLine) try(ctx context.Context, suite types.CipherSuiteID, command ...string) (string, error) {
 	if err := take(ctx, l.c.tools); err != nil {
 		return "", err
 	}
 	defer func() { <-l.c.tools }()
 	args := append([]string{
-		"-I", "lanplus", "-H", l.host, "-p", l.port, "-U", l.target.Username, "-E", "-C", strconv.Itoa(int(suite)), "-L", "OPERATOR", "-N", "1", "-R", "3", "-v",
+		"-I", "lanplus", "-H", l.host, "-p", l.port, "-U", l.target.Username, "-E", "-C", strconv.Itoa(int(suite)), "-L", "OPERATOR", "-v",
 	}, command...)
 	cmd := exec.CommandContext(ctx, cmp.Or(l.c.o.IPMITool, "ipmitool"), args...) //nolint:gosec // our own words, and an address
 	cmd.Env = append(os.Environ(), "IPMI_PASSWORD="+string(l.target.Password), "LC_ALL=C")
@@ -170,7 +183,11 @@ func (l *ipmitoolLine) power(ctx context.Context) (fleet.PowerState, error) {
 
 func (l *ipmitoolLine) order(ctx context.Context, a action) error {
 	words := map[action]string{turnOn: "on", turnOff: "off", softOff: "soft", reset: "reset", diagnose: "diag"}
-	_, err := l.run(ctx, "chassis", "power", words[a])
+	run := l.runOnce
+	if a.repeatable() {
+		run = l.run
+	}
+	_, err := run(ctx, "chassis", "power", words[a])
 	return err
 }
 
