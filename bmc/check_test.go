@@ -60,6 +60,8 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 		open func(t *testing.T) bmc.Target
 		bad  map[string]fleet.BMCGrade
 		want []string
+
+		quirks fleet.BMCQuirks
 	}{
 		"Redfish": {
 			func(t *testing.T) bmc.Target {
@@ -75,6 +77,7 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 				"sign in", "wrong password", "certificate", "privilege", "sessions", "firmware", "system", "power state", "response time", "clock",
 				"boot from a URL", "virtual media", "boot device", "shutdown", "off and on", "reset", "as it was",
 			},
+			fleet.BMCQuirks{},
 		},
 		"the reference BMC": {
 			func(t *testing.T) bmc.Target {
@@ -86,17 +89,20 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 				"sign in", "wrong password", "cipher suites", "privilege", "sessions", "firmware", "power state", "response time", "clock",
 				"serial console", "boot device", "shutdown", "off and on", "reset", "as it was",
 			},
+			fleet.BMCQuirks{},
 		},
 		"ipmi_sim": {
 			func(t *testing.T) bmc.Target {
 				_, addr := listenPort(t)
 				return startSimWith(t, `sol "tcp:`+addr+`" 115200 history=0`).target()
 			},
-			map[string]fleet.BMCGrade{"cipher suites": fleet.BMCFailed, "clock": fleet.BMCWarning}, // it takes suite 0, and lives in 1970
+			// It takes suite 0, lives in 1970, and has boot devices without any flag.
+			map[string]fleet.BMCGrade{"cipher suites": fleet.BMCFailed, "clock": fleet.BMCWarning, "boot device": fleet.BMCWarning},
 			[]string{
 				"sign in", "wrong password", "cipher suites", "privilege", "sessions", "firmware", "power state", "response time", "clock",
 				"serial console", "boot device", "shutdown", "off and on", "reset", "as it was",
 			},
+			fleet.BMCQuirks{BootNoValid: true},
 		},
 	}
 	for name, tt := range tests {
@@ -118,8 +124,8 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 				t.Errorf("%s\n%+v", diff, r.Results)
 			}
 			sound(t, r, target)
-			if r.Quirks != (fleet.BMCQuirks{}) || r.Model.Firmware == "" {
-				t.Errorf("%+v needs the quirks %+v", r.Model, r.Quirks)
+			if r.Quirks != tt.quirks || r.Model.Firmware == "" {
+				t.Errorf("%+v needs the quirks %+v, want %+v", r.Model, r.Quirks, tt.quirks)
 			}
 			if after, err := quick().Power(t.Context(), target); err != nil || after != before {
 				t.Errorf("the machine was %s and is %s, %v", before, after, err)
@@ -257,10 +263,21 @@ func TestACheckFindsWhatIPMINeeds(t *testing.T) {
 		dial   bmc.Dial
 		quirks fleet.BMCQuirks
 	}{
-		"the firmware is forgotten": {drop: func(f *types.BootOptionParam_BootFlags) { f.BIOSBootType = false }, quirks: fleet.BMCQuirks{BootNoMode: true}},
-		"once is always":            {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist = true }, quirks: fleet.BMCQuirks{OnceIsForEver: true}},
-		"both":                      {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist, f.BIOSBootType = true, false }, quirks: fleet.BMCQuirks{BootNoMode: true, OnceIsForEver: true}},
-		"suite 17 is not answered":  {dial: withoutSuite17, quirks: fleet.BMCQuirks{CipherSuite: 3}},
+		"the firmware is forgotten":     {drop: func(f *types.BootOptionParam_BootFlags) { f.BIOSBootType = false }, quirks: fleet.BMCQuirks{BootNoMode: true}},
+		"once is always":                {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist = true }, quirks: fleet.BMCQuirks{OnceIsForEver: true}},
+		"both":                          {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist, f.BIOSBootType = true, false }, quirks: fleet.BMCQuirks{BootNoMode: true, OnceIsForEver: true}},
+		"that it counts is never shown": {drop: func(f *types.BootOptionParam_BootFlags) { f.BootFlagsValid = false }, quirks: fleet.BMCQuirks{BootNoValid: true}},
+		"that it counts is never shown, and once is always": {
+			drop:   func(f *types.BootOptionParam_BootFlags) { f.BootFlagsValid, f.Persist = false, true },
+			quirks: fleet.BMCQuirks{BootNoValid: true, OnceIsForEver: true},
+		},
+		"nothing but the device is shown": {
+			drop: func(f *types.BootOptionParam_BootFlags) {
+				f.BootFlagsValid, f.BIOSBootType, f.Persist = false, false, false
+			},
+			quirks: fleet.BMCQuirks{BootNoValid: true},
+		},
+		"suite 17 is not answered": {dial: withoutSuite17, quirks: fleet.BMCQuirks{CipherSuite: 3}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 // BMCs that our own driver does not get on with. bmclib's provider runs two to
 // four for one operation, and cannot read the boot device back.
 type ipmitoolLine struct {
+	bootFlagger
 	c          *Controller
 	target     Target
 	host, port string
@@ -53,7 +54,9 @@ func (c *Controller) openIPMITool(ctx context.Context, t Target) (*ipmitoolLine,
 		return nil, fmt.Errorf("greet: %w", err)
 	}
 	reached(ctx)
-	return &ipmitoolLine{c: c, target: t, host: host, port: strconv.Itoa(port), suites: c.gate(t).suites(t.suite())}, nil
+	l := &ipmitoolLine{c: c, target: t, host: host, port: strconv.Itoa(port), suites: c.gate(t).suites(t.suite())}
+	l.bootFlagger = bootFlagger{w: l, quirks: t.Quirks}
+	return l, nil
 }
 
 // run has the program do one command with the first cipher suite that the BMC
@@ -191,9 +194,9 @@ func (l *ipmitoolLine) order(ctx context.Context, a action) error {
 	return err
 }
 
-// setBoot writes the boot flags as raw bytes, as our own driver does: what
+// writeBoot writes the boot flags as raw bytes, as our own driver does: what
 // ipmitool makes of "bootdev" differs between its versions.
-func (l *ipmitoolLine) setBoot(ctx context.Context, b Boot) error {
+func (l *ipmitoolLine) writeBoot(ctx context.Context, b Boot) error {
 	selector, ok := selectors[b.Device]
 	if !ok {
 		return fmt.Errorf("%w: boot device %q by IPMI", ErrUnsupported, b.Device)
@@ -215,13 +218,12 @@ func (b Boot) flags() byte {
 	return flags
 }
 
-func (l *ipmitoolLine) boots(ctx context.Context, b Boot) (bool, error) {
+func (l *ipmitoolLine) bootFlags(ctx context.Context) (f types.BootOptionParam_BootFlags, err error) {
 	said, err := l.run(ctx, "raw", "0x00", "0x09", "0x05", "0x00", "0x00")
 	if err != nil {
-		return false, err
+		return f, err
 	}
-	flags, err := parseBootFlags(said)
-	return err == nil && b.agrees(flags, l.target.Quirks), err
+	return parseBootFlags(said)
 }
 
 // parseBootFlags reads the answer to Get System Boot Options as ipmitool prints

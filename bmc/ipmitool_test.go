@@ -31,15 +31,7 @@ func TestIPMIToolKeepsTheContract(t *testing.T) {
 	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
 		target, c := startReference(t)
 		target.Driver, target.CipherSuite = fleet.DriverIPMITool, 17
-		return bmctest.Subject{
-			Target: target, Found: bmc.Found{Driver: fleet.DriverIPMITool, CipherSuite: 17}, NoSuite: 12,
-			On: func() bool {
-				on, err := c.PowerState(t.Context())
-				return err == nil && on
-			},
-			NextBoot: func() string { return nextBootOf(t, c) },
-			SetFault: c.setFault,
-		}
+		return subjectOf(t, target, c, bmc.Found{Driver: fleet.DriverIPMITool, CipherSuite: 17})
 	})
 }
 

@@ -163,18 +163,48 @@ func startReferenceWith(t *testing.T, equip func(*mock.HAL), admit func(*bmc.BMC
 
 func TestTheReferenceBMCKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
-		target, c := startReference(t)
-		return bmctest.Subject{
-			Target: target, Found: ours.Found{Driver: fleet.DriverIPMI, CipherSuite: 17}, NoSuite: 12,
-			On: func() bool {
-				on, err := c.PowerState(t.Context())
-				return err == nil && on
-			},
-			NextBoot: func() string { return nextBootOf(t, c) },
-			SetFault: c.setFault,
-		}
-	})
+	tests := map[string]struct{ stored, found int }{
+		"with suite 17": {0, 17}, // by itself
+		"with suite 3":  {3, 3},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			bmctest.Run(t, func(t *testing.T) bmctest.Subject {
+				target, c := startReference(t)
+				target.CipherSuite = tt.stored
+				return subjectOf(t, target, c, ours.Found{Driver: fleet.DriverIPMI, CipherSuite: tt.found})
+			})
+		})
+	}
+}
+
+// subjectOf is a reference BMC for the contract.
+func subjectOf(t *testing.T, target ours.Target, c *chassis, found ours.Found) bmctest.Subject {
+	t.Helper()
+	return bmctest.Subject{
+		Target: target, Found: found, NoSuite: 12,
+		On: func() bool {
+			on, err := c.PowerState(t.Context())
+			return err == nil && on
+		},
+		NextBoot: func() string { return nextBootOf(t, c) },
+		SetFault: c.setFault,
+		Started:  func() { c.start(t) },
+	}
+}
+
+// start is what firmware does with an override: the flag "valid" is cleared, and
+// the rest is left.
+func (c *chassis) start(t *testing.T) {
+	t.Helper()
+	f, err := c.GetBootFlags(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.BootFlagsValid = false
+	if err := c.ChassisHAL.SetBootFlags(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // nextBootOf is what the hardware was told to boot.

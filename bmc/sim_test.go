@@ -129,6 +129,7 @@ func TestIPMISimKeepsTheContract(t *testing.T) {
 				return map[string]string{"pxe": "pxe", "default": "disk"}[s.read("boot")]
 			},
 			SetFault: func(f bmctest.Fault) { s.write(t, "fault", string(f)) },
+			Started:  func() {}, // it keeps the device
 		}
 	})
 }
