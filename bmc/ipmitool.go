@@ -36,6 +36,8 @@ type ipmitoolLine struct {
 // ipmitools is how many processes there are at a time: each costs 14 MB.
 const ipmitools = 16
 
+const toolSends = 3
+
 const mostSaid = 64 << 10 // bytes of a process's output
 
 // openIPMITool looks whether a BMC is there: the program needs a minute to find
@@ -62,16 +64,21 @@ func (c *Controller) openIPMITool(ctx context.Context, t Target) (*ipmitoolLine,
 // run has the program do one command with the first cipher suite that the BMC
 // accepts. Left to itself it tries two, and that counts as two logins.
 func (l *ipmitoolLine) run(ctx context.Context, command ...string) (said string, err error) {
-	return l.runAt(ctx, []string{"-N", "1", "-R", "3"}, command...)
+	return l.runAt(ctx, pace(resendOrder, toolSends), command...)
 }
 
 // runOnce is run for what is sent once. The program waits for the answer until
 // it is killed.
 func (l *ipmitoolLine) runOnce(ctx context.Context, command ...string) (string, error) {
-	longer := l.c.timeout(l.target) + 2*time.Second
-	return l.runAt(ctx, []string{"-N", strconv.Itoa(int(longer.Seconds())), "-R", "1"}, command...)
+	return l.runAt(ctx, pace(l.c.timeout(l.target)+resendOrder, 1), command...)
 }
 
+// pace is how long the program waits for each answer, and how often it sends.
+func pace(wait time.Duration, sends int) []string {
+	return []string{"-N", strconv.Itoa(int(wait.Seconds())), "-R", strconv.Itoa(sends)}
+}
+
+// runAt is run at a pace.
 func (l *ipmitoolLine) runAt(ctx context.Context, pace []string, command ...string) (said string, err error) {
 	g := l.c.gate(l.target)
 	for _, suite := range l.suites {

@@ -119,17 +119,22 @@ func freePort(t *testing.T) string {
 
 func TestIPMISimKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
-		s := startSim(t)
-		return bmctest.Subject{
-			Target: s.target(), Found: bmc.Found{Driver: fleet.DriverIPMI, CipherSuite: 3}, NoSuite: 17,
-			On: func() bool { return s.read("power") == "1" },
-			NextBoot: func() string {
-				// ipmi_sim calls the disk "default".
-				return map[string]string{"pxe": "pxe", "default": "disk"}[s.read("boot")]
-			},
-			SetFault: func(f bmctest.Fault) { s.write(t, "fault", string(f)) },
-			Started:  func() {}, // it keeps the device
-		}
-	})
+	bmctest.Run(t, func(t *testing.T) bmctest.Subject { return startSim(t).subject(t, fleet.DriverIPMI) })
+}
+
+// subject is the simulator for the contract.
+func (s *sim) subject(t *testing.T, driver fleet.BMCDriver) bmctest.Subject {
+	t.Helper()
+	target := s.target()
+	target.Driver = driver
+	return bmctest.Subject{
+		Target: target, Found: bmc.Found{Driver: driver, CipherSuite: 3}, NoSuite: 17,
+		On: func() bool { return s.read("power") == "1" },
+		NextBoot: func() string {
+			// ipmi_sim calls the disk "default".
+			return map[string]string{"pxe": "pxe", "default": "disk"}[s.read("boot")]
+		},
+		SetFault: func(f bmctest.Fault) { s.write(t, "fault", string(f)) },
+		Started:  func() {}, // it keeps the device
+	}
 }
