@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/url"
 
-	"github.com/bougou/go-ipmi/pkg/types"
-
 	"github.com/rackstage/provision/fleet"
 )
 
@@ -98,21 +96,4 @@ func (c *Controller) orderBoot(ctx context.Context, t Target, l line, b Boot) er
 		}
 	}
 	return l.setBoot(ctx, b)
-}
-
-// agrees reports whether the BMC's boot flags are what was asked for. A BMC
-// that keeps the device alone, as ipmi_sim does, never sets the flag "valid":
-// then mode and duration, which it cannot show, are not held against it.
-func (b Boot) agrees(f types.BootOptionParam_BootFlags, q fleet.BMCQuirks) bool {
-	if f.BootDeviceSelector != selectors[b.Device] {
-		return b.Device == NoDevice && !f.BootFlagsValid
-	}
-	if b.Device == NoDevice {
-		return true
-	}
-	if !f.BootFlagsValid {
-		return !bool(f.BIOSBootType) && !f.Persist
-	}
-	once := f.Persist == !b.Once || b.Once && q.OnceIsForEver
-	return once && (q.BootNoMode || f.BIOSBootType == types.BIOSBootType(b.Mode != BIOS))
 }

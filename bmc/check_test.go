@@ -63,6 +63,8 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 		open func(t *testing.T) bmc.Target
 		bad  map[string]fleet.BMCGrade
 		want []string
+
+		quirks fleet.BMCQuirks
 	}{
 		"Redfish": {
 			func(t *testing.T) bmc.Target {
@@ -78,6 +80,7 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 				"sign in", "wrong password", "cipher suites", "certificate", "privilege", "sessions", "firmware", "system", "power state", "response time", "clock",
 				"serial console", "boot from a URL", "virtual media", "boot device", "shutdown", "off and on", "reset", "as it was",
 			},
+			fleet.BMCQuirks{},
 		},
 		"the reference BMC": {
 			func(t *testing.T) bmc.Target {
@@ -89,16 +92,19 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 				"sign in", "wrong password", "cipher suites", "privilege", "sessions", "firmware", "power state", "response time", "clock",
 				"serial console", "boot device", "shutdown", "off and on", "reset", "as it was",
 			},
+			fleet.BMCQuirks{},
 		},
 		"ipmi_sim": {
 			func(t *testing.T) bmc.Target {
 				return bmctest.StartIPMI(t, bmctest.IPMIOptions{Serial: bmctest.OpenSerialPort(t)}).Target()
 			},
-			map[string]fleet.BMCGrade{"cipher suites": fleet.BMCFailed, "clock": fleet.BMCWarning}, // it takes suite 0, and lives in 1970
+			// It takes suite 0, lives in 1970, and has boot devices without any flag.
+			map[string]fleet.BMCGrade{"cipher suites": fleet.BMCFailed, "clock": fleet.BMCWarning, "boot device": fleet.BMCWarning},
 			[]string{
 				"sign in", "wrong password", "cipher suites", "privilege", "sessions", "firmware", "power state", "response time", "clock",
 				"serial console", "boot device", "shutdown", "off and on", "reset", "as it was",
 			},
+			fleet.BMCQuirks{BootNoValid: true},
 		},
 	}
 	for name, tt := range tests {
@@ -120,8 +126,8 @@ func TestABMCWithoutFaultIsFoundSo(t *testing.T) {
 				t.Errorf("%s\n%+v", diff, r.Results)
 			}
 			sound(t, r, target)
-			if r.Quirks != (fleet.BMCQuirks{}) || r.Model.Firmware == "" {
-				t.Errorf("%+v needs the quirks %+v", r.Model, r.Quirks)
+			if r.Quirks != tt.quirks || r.Model.Firmware == "" {
+				t.Errorf("%+v needs the quirks %+v, want %+v", r.Model, r.Quirks, tt.quirks)
 			}
 			if after, err := quick().Power(t.Context(), target); err != nil || after != before {
 				t.Errorf("the machine was %s and is %s, %v", before, after, err)
@@ -443,10 +449,21 @@ func TestACheckFindsWhatIPMINeeds(t *testing.T) {
 		dial   bmc.Dial
 		quirks fleet.BMCQuirks
 	}{
-		"the firmware is forgotten": {drop: func(f *types.BootOptionParam_BootFlags) { f.BIOSBootType = false }, quirks: fleet.BMCQuirks{BootNoMode: true}},
-		"once is always":            {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist = true }, quirks: fleet.BMCQuirks{OnceIsForEver: true}},
-		"both":                      {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist, f.BIOSBootType = true, false }, quirks: fleet.BMCQuirks{BootNoMode: true, OnceIsForEver: true}},
-		"suite 17 is not answered":  {dial: withoutSuite17, quirks: fleet.BMCQuirks{CipherSuite: 3}},
+		"the firmware is forgotten":     {drop: func(f *types.BootOptionParam_BootFlags) { f.BIOSBootType = false }, quirks: fleet.BMCQuirks{BootNoMode: true}},
+		"once is always":                {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist = true }, quirks: fleet.BMCQuirks{OnceIsForEver: true}},
+		"both":                          {drop: func(f *types.BootOptionParam_BootFlags) { f.Persist, f.BIOSBootType = true, false }, quirks: fleet.BMCQuirks{BootNoMode: true, OnceIsForEver: true}},
+		"that it counts is never shown": {drop: func(f *types.BootOptionParam_BootFlags) { f.BootFlagsValid = false }, quirks: fleet.BMCQuirks{BootNoValid: true}},
+		"that it counts is never shown, and once is always": {
+			drop:   func(f *types.BootOptionParam_BootFlags) { f.BootFlagsValid, f.Persist = false, true },
+			quirks: fleet.BMCQuirks{BootNoValid: true, OnceIsForEver: true},
+		},
+		"nothing but the device is shown": {
+			drop: func(f *types.BootOptionParam_BootFlags) {
+				f.BootFlagsValid, f.BIOSBootType, f.Persist = false, false, false
+			},
+			quirks: fleet.BMCQuirks{BootNoValid: true},
+		},
+		"suite 17 is not answered": {dial: withoutSuite17, quirks: fleet.BMCQuirks{CipherSuite: 3}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

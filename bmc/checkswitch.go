@@ -81,6 +81,42 @@ func (k *checkup) tryBoot(ctx context.Context) (say string, err error) {
 			return reading.say, nil
 		}
 	}
+	return k.tryUnmarked(ctx)
+}
+
+// tryUnmarked looks whether the BMC follows what is set, and only does not show
+// that it counts.
+func (k *checkup) tryUnmarked(ctx context.Context) (say string, err error) {
+	const unmarked = "the flag that it counts is never shown"
+	if !byIPMI(k.t) {
+		return "", errUnread
+	}
+	for _, reading := range readings {
+		obey := func(q *fleet.BMCQuirks) {
+			reading.obey(q)
+			q.BootNoValid = true
+		}
+		t := k.t
+		obey(&t.Quirks)
+		is, err := talk(ctx, k.c, t, func(ctx context.Context, l line) (bool, error) {
+			flagger, ok := l.(interface{ unmarks() bool })
+			if !ok {
+				return false, nil
+			}
+			if err := l.setBoot(ctx, k.trial()); err != nil {
+				return false, err
+			}
+			_, err := l.boots(ctx, k.trial())
+			return flagger.unmarks(), err
+		})
+		if err != nil {
+			return "", err
+		}
+		if is {
+			k.need(obey)
+			return strings.TrimSuffix(unmarked+"; "+reading.say, "; "), nil
+		}
+	}
 	return "", errUnread
 }
 

@@ -2,6 +2,7 @@ package bmc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -193,6 +194,24 @@ const (
 	reset    action = "reset"
 	diagnose action = "nmi"
 )
+
+// repeatable reports whether giving the order twice is the same as giving it
+// once. Those that are not are sent once, whatever becomes of the answer.
+func (a action) repeatable() bool { return a == turnOn || a == turnOff }
+
+// deeds are what orders that are given once do, for people.
+var deeds = map[action]string{
+	softOff: "has asked the system to shut down", reset: "has reset the machine", diagnose: "has sent the interrupt",
+}
+
+// unanswered says of an order that is given once that nobody knows what became
+// of it, when the BMC has not said.
+func (a action) unanswered(err error) error {
+	if errors.Is(err, ErrHangs) || errors.Is(err, ErrNoAnswer) {
+		return fmt.Errorf("%w; it is not known whether it %s", err, deeds[a])
+	}
+	return err
+}
 
 // talk has one conversation by the target's driver.
 func talk[T any](ctx context.Context, c *Controller, t Target, f func(context.Context, line) (T, error)) (T, error) {

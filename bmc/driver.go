@@ -78,9 +78,14 @@ func (d *driver) PowerSet(ctx context.Context, state string) (bool, error) {
 	if !ok {
 		return false, d.keep(fmt.Errorf("%w: power %q", ErrUnsupported, state))
 	}
+	answered := func() {}
+	if !action(state).repeatable() {
+		answered = d.once(ctx)
+	}
 	if _, err := d.client.ChassisControl(ctx, control); err != nil {
 		return false, d.keep(fmt.Errorf("set power: %w", err))
 	}
+	answered()
 	return true, nil
 }
 

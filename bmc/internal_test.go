@@ -51,7 +51,7 @@ func TestABootOverrideIsBelievedWhenItIsReadBack(t *testing.T) {
 		"another device":          {flags: types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, BootDeviceSelector: disk}},
 		"another firmware":        {flags: types.BootOptionParam_BootFlags{BootFlagsValid: true, BootDeviceSelector: pxe}},
 		"for ever":                {flags: types.BootOptionParam_BootFlags{BootFlagsValid: true, BIOSBootType: true, Persist: true, BootDeviceSelector: pxe}},
-		"the device alone":        {flags: types.BootOptionParam_BootFlags{BootDeviceSelector: pxe}, want: true},
+		"the device alone":        {flags: types.BootOptionParam_BootFlags{BootDeviceSelector: pxe}},
 		"all, and marked as void": {flags: types.BootOptionParam_BootFlags{BIOSBootType: true, BootDeviceSelector: pxe}},
 		"nothing":                 {},
 		"no firmware, which is known of it": {

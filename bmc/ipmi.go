@@ -39,6 +39,19 @@ func (s *ipmiSession) hangUp(ctx context.Context) {
 	_ = s.conn.Close()      // the library leaves it open when the BMC says nothing
 }
 
+// once has the next command sent once, and waited for as long as the
+// conversation lasts: there are BMCs that carry out an order as often as they
+// get it. What is returned is for after the answer; without one, nothing more is
+// said in this conversation.
+func (s *ipmiSession) once(ctx context.Context) (answered func()) {
+	wait := resendOrder * resends
+	if at, limited := ctx.Deadline(); limited {
+		wait = time.Until(at)
+	}
+	s.client.WithTimeout(wait).WithRetry(0)
+	return func() { s.client.WithTimeout(resendOrder).WithRetry(resends) }
+}
+
 // talkIPMI has one conversation in IPMI, signed in at a level of privilege. It
 // passes the BMC's gate, has our deadline, and ends the session.
 func talkIPMI[T any](ctx context.Context, c *Controller, t Target, level types.PrivilegeLevel, f func(context.Context, *client.Client) (T, error)) (T, error) {
@@ -109,8 +122,8 @@ func (c *Controller) login(ctx context.Context, t Target, suite types.CipherSuit
 		return nil, err
 	}
 	admitted(ctx)
-	// Some BMCs carry out an order as often as they get it, one after the
-	// other, and switching takes a second or two.
+	// Switching takes a second or two, and a BMC does what it is told again one
+	// after the other.
 	session := &ipmiSession{client: ipmi.WithTimeout(resendOrder), conn: conn, suite: suite}
 	if _, err := ipmi.SetSessionPrivilegeLevel(ctx, level); err != nil {
 		session.hangUp(ctx) // what went wrong before says more

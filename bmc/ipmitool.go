@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +26,7 @@ import (
 // BMCs that our own driver does not get on with. bmclib's provider runs two to
 // four for one operation, and cannot read the boot device back.
 type ipmitoolLine struct {
+	bootFlagger
 	c          *Controller
 	target     Target
 	host, port string
@@ -33,6 +35,8 @@ type ipmitoolLine struct {
 
 // ipmitools is how many processes there are at a time: each costs 14 MB.
 const ipmitools = 16
+
+const toolSends = 3
 
 const mostSaid = 64 << 10 // bytes of a process's output
 
@@ -52,15 +56,33 @@ func (c *Controller) openIPMITool(ctx context.Context, t Target) (*ipmitoolLine,
 		return nil, fmt.Errorf("greet: %w", err)
 	}
 	reached(ctx)
-	return &ipmitoolLine{c: c, target: t, host: host, port: strconv.Itoa(port), suites: c.gate(t).suites(t.suite())}, nil
+	l := &ipmitoolLine{c: c, target: t, host: host, port: strconv.Itoa(port), suites: c.gate(t).suites(t.suite())}
+	l.bootFlagger = bootFlagger{w: l, quirks: t.Quirks}
+	return l, nil
 }
 
 // run has the program do one command with the first cipher suite that the BMC
 // accepts. Left to itself it tries two, and that counts as two logins.
 func (l *ipmitoolLine) run(ctx context.Context, command ...string) (said string, err error) {
+	return l.runAt(ctx, pace(resendOrder, toolSends), command...)
+}
+
+// runOnce is run for what is sent once. The program waits for the answer until
+// it is killed.
+func (l *ipmitoolLine) runOnce(ctx context.Context, command ...string) (string, error) {
+	return l.runAt(ctx, pace(l.c.timeout(l.target)+resendOrder, 1), command...)
+}
+
+// pace is how long the program waits for each answer, and how often it sends.
+func pace(wait time.Duration, sends int) []string {
+	return []string{"-N", strconv.Itoa(int(wait.Seconds())), "-R", strconv.Itoa(sends)}
+}
+
+// runAt is run at a pace.
+func (l *ipmitoolLine) runAt(ctx context.Context, pace []string, command ...string) (said string, err error) {
 	g := l.c.gate(l.target)
 	for _, suite := range l.suites {
-		said, err = l.try(ctx, suite, command...)
+		said, err = l.try(ctx, suite, slices.Concat(pace, command)...)
 		if err == nil {
 			l.suites = []types.CipherSuiteID{suite}
 			g.learn(suite)
@@ -73,14 +95,15 @@ func (l *ipmitoolLine) run(ctx context.Context, command ...string) (said string,
 	return said, err
 }
 
-// try has one process do one command, and kills it when time is up.
+// try has one process do one command, after its options, and kills it when time
+// is up.
 func (l *ipmitoolLine) try(ctx context.Context, suite types.CipherSuiteID, command ...string) (string, error) {
 	if err := take(ctx, l.c.tools); err != nil {
 		return "", err
 	}
 	defer func() { <-l.c.tools }()
 	args := append([]string{
-		"-I", "lanplus", "-H", l.host, "-p", l.port, "-U", l.target.Username, "-E", "-C", strconv.Itoa(int(suite)), "-L", "OPERATOR", "-N", "1", "-R", "3", "-v",
+		"-I", "lanplus", "-H", l.host, "-p", l.port, "-U", l.target.Username, "-E", "-C", strconv.Itoa(int(suite)), "-L", "OPERATOR", "-v",
 	}, command...)
 	cmd := exec.CommandContext(ctx, cmp.Or(l.c.o.IPMITool, "ipmitool"), args...) //nolint:gosec // our own words, and an address
 	cmd.Env = append(os.Environ(), "IPMI_PASSWORD="+string(l.target.Password), "LC_ALL=C")
@@ -170,13 +193,17 @@ func (l *ipmitoolLine) power(ctx context.Context) (fleet.PowerState, error) {
 
 func (l *ipmitoolLine) order(ctx context.Context, a action) error {
 	words := map[action]string{turnOn: "on", turnOff: "off", softOff: "soft", reset: "reset", diagnose: "diag"}
-	_, err := l.run(ctx, "chassis", "power", words[a])
+	run := l.runOnce
+	if a.repeatable() {
+		run = l.run
+	}
+	_, err := run(ctx, "chassis", "power", words[a])
 	return err
 }
 
-// setBoot writes the boot flags as raw bytes, as our own driver does: what
+// writeBoot writes the boot flags as raw bytes, as our own driver does: what
 // ipmitool makes of "bootdev" differs between its versions.
-func (l *ipmitoolLine) setBoot(ctx context.Context, b Boot) error {
+func (l *ipmitoolLine) writeBoot(ctx context.Context, b Boot) error {
 	selector, ok := selectors[b.Device]
 	if !ok {
 		return fmt.Errorf("%w: boot device %q by IPMI", ErrUnsupported, b.Device)
@@ -198,13 +225,12 @@ func (b Boot) flags() byte {
 	return flags
 }
 
-func (l *ipmitoolLine) boots(ctx context.Context, b Boot) (bool, error) {
+func (l *ipmitoolLine) bootFlags(ctx context.Context) (f types.BootOptionParam_BootFlags, err error) {
 	said, err := l.run(ctx, "raw", "0x00", "0x09", "0x05", "0x00", "0x00")
 	if err != nil {
-		return false, err
+		return f, err
 	}
-	flags, err := parseBootFlags(said)
-	return err == nil && b.agrees(flags, l.target.Quirks), err
+	return parseBootFlags(said)
 }
 
 // parseBootFlags reads the answer to Get System Boot Options as ipmitool prints

@@ -28,18 +28,17 @@ func TestIPMIToolKeepsTheContract(t *testing.T) {
 		t.Skip("takes a minute on a busy machine")
 	}
 	needIPMITool(t)
-	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
-		target, c := startReference(t)
-		target.Driver, target.CipherSuite = fleet.DriverIPMITool, 17
-		return bmctest.Subject{
-			Target: target, Found: bmc.Found{Driver: fleet.DriverIPMITool, CipherSuite: 17}, NoSuite: 12,
-			On: func() bool {
-				on, err := c.PowerState(t.Context())
-				return err == nil && on
-			},
-			NextBoot: func() string { return nextBootOf(t, c) },
-			SetFault: c.setFault,
-		}
+	t.Run("with the reference BMC", func(t *testing.T) {
+		t.Parallel()
+		bmctest.Run(t, func(t *testing.T) bmctest.Subject {
+			target, c := startReference(t)
+			target.Driver, target.CipherSuite = fleet.DriverIPMITool, 17
+			return subjectOf(t, target, c, bmc.Found{Driver: fleet.DriverIPMITool, CipherSuite: 17})
+		})
+	})
+	t.Run("with ipmi_sim", func(t *testing.T) {
+		t.Parallel()
+		bmctest.Run(t, func(t *testing.T) bmctest.Subject { return simSubject(t, fleet.DriverIPMITool) })
 	})
 }
 

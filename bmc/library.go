@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/bmc-toolbox/bmclib/v2"
+	"github.com/bougou/go-ipmi/pkg/types"
 	"github.com/go-logr/logr"
 	"github.com/jacobweinstock/registrar"
 
@@ -12,6 +13,7 @@ import (
 
 // An ipmiLine is IPMI through bmclib with our driver in it.
 type ipmiLine struct {
+	bootFlagger
 	facade *bmclib.Client
 	drv    *driver
 }
@@ -28,7 +30,9 @@ func (c *Controller) openLibrary(ctx context.Context, t Target) (*ipmiLine, erro
 	if err := facade.Open(ctx); err != nil {
 		return nil, d.reason(err)
 	}
-	return &ipmiLine{facade: facade, drv: d}, nil
+	l := &ipmiLine{facade: facade, drv: d}
+	l.bootFlagger = bootFlagger{w: l, quirks: t.Quirks}
+	return l, nil
 }
 
 // reason returns the driver's own error in place of bmclib's text.
@@ -52,14 +56,13 @@ func (l *ipmiLine) order(ctx context.Context, a action) error {
 	return l.drv.reason(err)
 }
 
-func (l *ipmiLine) setBoot(ctx context.Context, b Boot) error {
+func (l *ipmiLine) writeBoot(ctx context.Context, b Boot) error {
 	_, err := l.facade.SetBootDevice(ctx, string(b.Device), !b.Once, b.Mode != BIOS)
 	return l.drv.reason(err)
 }
 
-func (l *ipmiLine) boots(ctx context.Context, b Boot) (bool, error) {
-	flags, err := l.drv.bootFlags(ctx)
-	return err == nil && b.agrees(flags, l.drv.target.Quirks), err
+func (l *ipmiLine) bootFlags(ctx context.Context) (types.BootOptionParam_BootFlags, error) {
+	return l.drv.bootFlags(ctx)
 }
 
 func (l *ipmiLine) hangUp(ctx context.Context) { _ = l.facade.Close(ctx) }

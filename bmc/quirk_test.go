@@ -50,6 +50,9 @@ var quirkyBMCs = map[string]quirky{
 	"one whose IPMI shows once as for ever": {
 		fleet.BMCQuirks{OnceIsForEver: true}, []error{bmc.ErrNoEffect}, forgetful(func(f *types.BootOptionParam_BootFlags) { f.Persist = true }),
 	},
+	"one whose IPMI never shows that a boot device counts": {
+		fleet.BMCQuirks{BootNoValid: true}, []error{bmc.ErrNoEffect}, forgetful(func(f *types.BootOptionParam_BootFlags) { f.BootFlagsValid = false }),
+	},
 	"one whose Redfish sets no boot device": {
 		fleet.BMCQuirks{BootByIPMI: true}, []error{bmc.ErrUnsupported}, func(t *testing.T) func(fleet.BMCQuirks) error {
 			target, s := startRedfishAs(t, redfish.Options{Password: referencePassword}, referencePassword)

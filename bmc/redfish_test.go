@@ -70,6 +70,10 @@ func TestRedfishKeepsTheContract(t *testing.T) {
 						return map[string]string{"Pxe": "pxe", "Hdd": "disk"}[b.Target]
 					},
 					SetFault: func(f bmctest.Fault) { s.SetFaults(redfishFault(v.faults, f)) },
+					Started: func() {
+						b, _ := m.Boot(t.Context())
+						_ = m.SetBoot(t.Context(), b.After()) // memory does not fail
+					},
 				}
 			})
 		})
@@ -79,7 +83,7 @@ func TestRedfishKeepsTheContract(t *testing.T) {
 func redfishFault(f redfish.Faults, fault bmctest.Fault) redfish.Faults {
 	switch fault {
 	case bmctest.Lying:
-		f.Lying = true
+		f.Lying, f.LyingBoot = true, true
 	case bmctest.Refusing:
 		f.Error = true
 	case bmctest.Slow:

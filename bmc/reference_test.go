@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ type chassis struct {
 	mu    sync.Mutex
 	fault bmctest.Fault
 	drop  func(*types.BootOptionParam_BootFlags) // what it forgets of boot flags
+
+	resets, shutdowns atomic.Int32    // how often it was told to
+	busy              <-chan struct{} // until when a reset and a shutdown are not answered; nil: at once
 }
 
 func (c *chassis) setFault(f bmctest.Fault) {
@@ -34,29 +38,69 @@ func (c *chassis) setFault(f bmctest.Fault) {
 	c.fault = f
 }
 
-// SetPower is what the BMC calls.
-func (c *chassis) SetPower(ctx context.Context, on bool) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// suffer reports whether the BMC shall still act.
+func (c *chassis) suffer() (bool, error) {
 	switch c.fault {
 	case bmctest.Lying:
-		return nil
+		return false, nil
 	case bmctest.Refusing:
-		return errors.New("no")
+		return false, errors.New("no")
 	case bmctest.Swallow:
 		c.fault = bmctest.None
-		return nil
+		return false, nil
 	case bmctest.Slow:
 		<-time.After(2 * time.Second)
 	case bmctest.None:
 	}
+	return true, nil
+}
+
+// SetPower is what the BMC calls.
+func (c *chassis) SetPower(ctx context.Context, on bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if acts, err := c.suffer(); !acts {
+		return err
+	}
 	return c.ChassisHAL.SetPower(ctx, on)
+}
+
+// ColdReset is what the BMC calls for a reset.
+func (c *chassis) ColdReset(ctx context.Context) error {
+	c.resets.Add(1)
+	c.work()
+	return c.ChassisHAL.ColdReset(ctx)
+}
+
+// WarmReset is what the BMC calls for a shutdown.
+func (c *chassis) WarmReset(ctx context.Context) error {
+	c.shutdowns.Add(1)
+	c.work()
+	return c.ChassisHAL.SetPower(ctx, false)
+}
+
+func (c *chassis) work() {
+	c.mu.Lock()
+	busy := c.busy
+	c.mu.Unlock()
+	if busy != nil {
+		<-busy
+	}
+}
+
+func (c *chassis) setBusy(until <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = until
 }
 
 // SetBootFlags is what the BMC calls.
 func (c *chassis) SetBootFlags(ctx context.Context, flags *types.BootOptionParam_BootFlags) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if acts, err := c.suffer(); !acts {
+		return err
+	}
 	if c.drop != nil {
 		kept := *flags
 		c.drop(&kept)
@@ -119,18 +163,48 @@ func startReferenceWith(t *testing.T, equip func(*mock.HAL), admit func(*bmc.BMC
 
 func TestTheReferenceBMCKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
-		target, c := startReference(t)
-		return bmctest.Subject{
-			Target: target, Found: ours.Found{Driver: fleet.DriverIPMI, CipherSuite: 17}, NoSuite: 12,
-			On: func() bool {
-				on, err := c.PowerState(t.Context())
-				return err == nil && on
-			},
-			NextBoot: func() string { return nextBootOf(t, c) },
-			SetFault: c.setFault,
-		}
-	})
+	tests := map[string]struct{ stored, found int }{
+		"with suite 17": {0, 17}, // by itself
+		"with suite 3":  {3, 3},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			bmctest.Run(t, func(t *testing.T) bmctest.Subject {
+				target, c := startReference(t)
+				target.CipherSuite = tt.stored
+				return subjectOf(t, target, c, ours.Found{Driver: fleet.DriverIPMI, CipherSuite: tt.found})
+			})
+		})
+	}
+}
+
+// subjectOf is a reference BMC for the contract.
+func subjectOf(t *testing.T, target ours.Target, c *chassis, found ours.Found) bmctest.Subject {
+	t.Helper()
+	return bmctest.Subject{
+		Target: target, Found: found, NoSuite: 12,
+		On: func() bool {
+			on, err := c.PowerState(t.Context())
+			return err == nil && on
+		},
+		NextBoot: func() string { return nextBootOf(t, c) },
+		SetFault: c.setFault,
+		Started:  func() { c.start(t) },
+	}
+}
+
+// start is what firmware does with an override: the flag "valid" is cleared, and
+// the rest is left.
+func (c *chassis) start(t *testing.T) {
+	t.Helper()
+	f, err := c.GetBootFlags(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.BootFlagsValid = false
+	if err := c.ChassisHAL.SetBootFlags(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // nextBootOf is what the hardware was told to boot.

@@ -17,11 +17,18 @@ func startSim(t *testing.T) bmc.Target {
 
 func TestIPMISimKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	bmctest.Run(t, func(t *testing.T) bmctest.Subject {
-		s := bmctest.StartIPMI(t, bmctest.IPMIOptions{})
-		return bmctest.Subject{
-			Target: s.Target(), Found: bmc.Found{Driver: fleet.DriverIPMI, CipherSuite: 3}, NoSuite: 17,
-			On: s.On, NextBoot: s.NextBoot, SetFault: func(f bmctest.Fault) { s.SetFault(t, f) },
-		}
-	})
+	bmctest.Run(t, func(t *testing.T) bmctest.Subject { return simSubject(t, fleet.DriverIPMI) })
+}
+
+// simSubject is a simulator for the contract.
+func simSubject(t *testing.T, driver fleet.BMCDriver) bmctest.Subject {
+	t.Helper()
+	s := bmctest.StartIPMI(t, bmctest.IPMIOptions{})
+	target := s.Target()
+	target.Driver = driver
+	return bmctest.Subject{
+		Target: target, Found: bmc.Found{Driver: driver, CipherSuite: 3}, NoSuite: 17,
+		On: s.On, NextBoot: s.NextBoot, SetFault: func(f bmctest.Fault) { s.SetFault(t, f) },
+		Started: func() {}, // it keeps the device
+	}
 }

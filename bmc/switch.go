@@ -105,7 +105,7 @@ func (p *power) softly(ctx context.Context) error {
 	}
 	t := p.target
 	t.Quirks.Settle = patience * cmp.Or(t.Quirks.Settle, p.c.o.Settle)
-	var asked atomic.Bool
+	var asked, taken atomic.Bool
 	var refusal atomic.Pointer[error] // some refuse, and do it all the same
 	err := p.c.converge(ctx, t, func(ctx context.Context, l line, _ bool) (bool, error) {
 		state, err := p.look(ctx, l)
@@ -114,16 +114,20 @@ func (p *power) softly(ctx context.Context) error {
 		}
 		err = l.order(ctx, softOff)
 		if err != nil {
-			err = classify(err)
+			err = softOff.unanswered(reason(ctx, err))
 			refusal.Store(&err)
 		}
+		taken.Store(err == nil)
 		return false, err
 	})
-	if said := refusal.Load(); said != nil && errors.Is(err, ErrNoEffect) {
+	said := refusal.Load()
+	switch {
+	case said != nil && errors.Is(err, ErrNoEffect):
 		return *said
-	}
-	if errors.Is(err, ErrNoEffect) {
+	case errors.Is(err, ErrNoEffect):
 		return fmt.Errorf("%w: its system does not shut down when asked", err)
+	case asked.Load() && !taken.Load():
+		return softOff.unanswered(err)
 	}
 	return err
 }
@@ -134,6 +138,7 @@ func (p *power) press(ctx context.Context, a action) error {
 	if a == reset && p.target.Quirks.NoReset {
 		return fmt.Errorf("%w: reset", ErrUnsupported)
 	}
+	var given atomic.Bool
 	_, err := talk(ctx, p.c, p.target, func(ctx context.Context, l line) (none struct{}, err error) {
 		state, err := p.look(ctx, l)
 		switch {
@@ -144,7 +149,11 @@ func (p *power) press(ctx context.Context, a action) error {
 		case state == fleet.PowerIsOff:
 			return none, fmt.Errorf("%w: it is off", ErrRejected)
 		}
+		given.Store(true)
 		return none, l.order(ctx, a)
 	})
+	if given.Load() {
+		return a.unanswered(err)
+	}
 	return err
 }

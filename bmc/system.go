@@ -101,6 +101,7 @@ type system struct {
 	*redfish
 	c    *Controller
 	path string
+	ipmi *ipmiLine // where the boot device is set; nil until it is
 }
 
 func (c *Controller) openSystem(ctx context.Context, t Target) (*system, error) {
@@ -207,8 +208,11 @@ var bootTargets = map[Device]string{PXE: "Pxe", Disk: "Hdd", CDROM: "Cd", Setup:
 // whole object that it has read, and drops the mode when that is refused.
 func (s *system) setBoot(ctx context.Context, b Boot) error {
 	if s.target.Quirks.BootByIPMI {
-		_, err := s.byIPMI(ctx, func(ctx context.Context, l line) (bool, error) { return true, l.setBoot(ctx, b) })
-		return err
+		l, err := s.byIPMI(ctx)
+		if err != nil {
+			return err
+		}
+		return l.setBoot(ctx, b)
 	}
 	m, err := s.read(ctx)
 	if err != nil {
@@ -239,18 +243,29 @@ func (s *system) setBoot(ctx context.Context, b Boot) error {
 
 // byIPMI has a conversation by IPMI inside of ours, for services whose boot
 // device is of no effect by Redfish.
-func (s *system) byIPMI(ctx context.Context, f func(context.Context, line) (bool, error)) (bool, error) {
-	l, err := s.c.openLibrary(anew(ctx), s.target)
-	if err != nil {
-		return false, err
+func (s *system) byIPMI(ctx context.Context) (*ipmiLine, error) {
+	if s.ipmi != nil {
+		return s.ipmi, nil
 	}
-	defer l.hangUp(ctx)
-	return f(ctx, l)
+	var err error
+	s.ipmi, err = s.c.openLibrary(anew(ctx), s.target)
+	return s.ipmi, err
+}
+
+func (s *system) hangUp(ctx context.Context) {
+	if s.ipmi != nil {
+		s.ipmi.hangUp(ctx)
+	}
+	s.redfish.hangUp(ctx)
 }
 
 func (s *system) boots(ctx context.Context, b Boot) (bool, error) {
 	if s.target.Quirks.BootByIPMI {
-		return s.byIPMI(ctx, func(ctx context.Context, l line) (bool, error) { return l.boots(ctx, b) })
+		l, err := s.byIPMI(ctx)
+		if err != nil {
+			return false, err
+		}
+		return l.boots(ctx, b)
 	}
 	m, err := s.read(ctx)
 	if err != nil {

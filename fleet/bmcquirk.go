@@ -41,6 +41,7 @@ type BMCQuirks struct {
 	BootByIPMI     bool // Redfish: the boot device is set by IPMI
 	BootUnreadable bool // the boot device cannot be read back
 	BootNoMode     bool // the boot device is read back without UEFI or BIOS
+	BootNoValid    bool // IPMI: the boot device is read back without the flag that it counts
 	BootNeedsOff   bool // the boot device is only taken while the machine is off
 	OnceIsForEver  bool // "once" is read back as "always"
 

@@ -53,7 +53,7 @@ var bmcDiagnoses = []Diagnosis{
 	{CodeBMCCipher, "the BMC offers no cipher suite that we accept", "allow cipher suite 17, or 3, in the settings of the BMC of {on}"},
 	{CodeBMCSessions, "the BMC has no session left", "close other programs' sessions with the BMC of {on}, or wait some minutes"},
 	{CodeBMCBusy, "the BMC is busy with another order of ours", "wait until the other change of {on} is done"},
-	{CodeBMCNoEffect, "the BMC says yes and does nothing", "try once more with {on}; if it stays so, restart the BMC"},
+	{CodeBMCNoEffect, "the BMC says yes and does nothing", "try once more with {on}; if it stays so, test it: provision bmc check {on}, and restart the BMC"},
 	{CodeBMCRejected, "the BMC refuses the order", "look at the log of the BMC of {on}"},
 	{CodeBMCUnsupported, "the BMC cannot do that", "do it by hand at {on}, or choose another driver for it in site.yaml"},
 	{CodeBMCPin, "the BMC shows another TLS certificate than before", "if you have renewed it: provision bmc accept {on} (one of an authority of yours that bmc_ca names needs no word); if not, somebody stands between this server and the BMC"},

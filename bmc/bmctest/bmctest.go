@@ -20,7 +20,8 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// A Fault is a way in which a BMC misbehaves when it shall change the power.
+// A Fault is a way in which a BMC misbehaves when it shall change the power, or
+// what boots next.
 type Fault string
 
 // The faults.
@@ -41,6 +42,7 @@ type Subject struct {
 	On       func() bool
 	NextBoot func() string // "pxe", "disk" or ""
 	SetFault func(Fault)
+	Started  func() // the machine's firmware uses up what boots next, and leaves of it what firmware leaves
 }
 
 // endless is more than generous: what takes so long waits until patience ends,
@@ -56,6 +58,7 @@ func controller() *bmc.Controller {
 func Run(t *testing.T, open func(t *testing.T) Subject) {
 	t.Run("power", func(t *testing.T) { testPower(t, open(t)) })
 	t.Run("next boot", func(t *testing.T) { testNextBoot(t, open(t)) })
+	t.Run("next boot, again", func(t *testing.T) { testNextBootAgain(t, open(t)) })
 	t.Run("account", func(t *testing.T) { testAccount(t, open(t)) })
 	t.Run("crowd", func(t *testing.T) { testCrowd(t, open(t)) })
 	for name, tt := range faults {
@@ -114,6 +117,37 @@ func testNextBoot(t *testing.T, s Subject) {
 	err := c.SetNextBoot(t.Context(), s.Target, bmc.Boot{Device: "floppy"})
 	if fleet.KindOf(err) != fleet.Invalid {
 		t.Errorf("a floppy: %v, want an invalid input", err)
+	}
+}
+
+// testNextBootAgain sets what was set before, and was used up. What is left of
+// that is not what was asked for.
+func testNextBootAgain(t *testing.T, s Subject) {
+	c := controller()
+	if err := c.SetNextBoot(t.Context(), s.Target, bmc.Boot{Device: bmc.PXE, Mode: bmc.BIOS, Once: true}); err != nil {
+		t.Fatal(err)
+	}
+	s.Started()
+	s.SetFault(Lying)
+	t.Run("by a BMC that says yes and does nothing", func(t *testing.T) {
+		for _, mode := range []bmc.Mode{bmc.UEFI, bmc.BIOS} {
+			err := bmc.New(bmc.Options{Interval: time.Millisecond, Settle: 3 * time.Second}).
+				SetNextBoot(t.Context(), s.Target, bmc.Boot{Device: bmc.PXE, Mode: mode, Once: true})
+			if !errors.Is(err, bmc.ErrNoEffect) {
+				t.Errorf("SetNextBoot(%s) = %v, want %v", mode, err, bmc.ErrNoEffect)
+			}
+		}
+	})
+	for _, fault := range []Fault{None, Slow} {
+		s.SetFault(fault)
+		if err := c.SetNextBoot(t.Context(), s.Target, bmc.Boot{Device: bmc.PXE, Mode: bmc.BIOS, Once: true}); err != nil {
+			t.Errorf("by a BMC that is %s: %v", fault, err)
+		}
+		if got := s.NextBoot(); got != "pxe" {
+			t.Errorf("by a BMC that is %s: the machine would boot %q", fault, got)
+		}
+		s.SetFault(None)
+		s.Started()
 	}
 }
 

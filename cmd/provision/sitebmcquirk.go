@@ -26,6 +26,7 @@ type bmcQuirkFile struct {
 	BootByIPMI     bool `yaml:"boot_by_ipmi,omitempty"`
 	BootUnreadable bool `yaml:"boot_unreadable,omitempty"`
 	BootNoMode     bool `yaml:"boot_no_mode,omitempty"`
+	BootNoValid    bool `yaml:"boot_no_valid,omitempty"`
 	BootNeedsOff   bool `yaml:"boot_needs_off,omitempty"`
 	OnceIsForEver  bool `yaml:"once_is_for_ever,omitempty"`
 
@@ -39,7 +40,7 @@ func (r *reader) bmcProfile(on string, f bmcQuirkFile) fleet.BMCProfile {
 		Quirks: fleet.BMCQuirks{
 			Profile: f.Name, Interval: r.pause(on+".interval", f.Interval), Settle: r.pause(on+".settle", f.Settle),
 			CipherSuite: f.CipherSuite, NoSessions: f.NoSessions, BitRate: f.BitRate, Console: fleet.ConsoleVia(f.Console),
-			BootByIPMI: f.BootByIPMI, BootUnreadable: f.BootUnreadable, BootNoMode: f.BootNoMode, BootNeedsOff: f.BootNeedsOff,
+			BootByIPMI: f.BootByIPMI, BootUnreadable: f.BootUnreadable, BootNoMode: f.BootNoMode, BootNoValid: f.BootNoValid, BootNeedsOff: f.BootNeedsOff,
 			OnceIsForEver: f.OnceIsForEver, NoSoft: f.NoSoft, NoReset: f.NoReset,
 		},
 	}
@@ -57,7 +58,7 @@ func profileFileOf(p fleet.BMCProfile) bmcQuirkFile {
 	return bmcQuirkFile{
 		Name: q.Profile, Vendor: p.Vendor, Product: p.Product, Firmware: p.Firmware,
 		Interval: short(q.Interval), Settle: short(q.Settle), CipherSuite: q.CipherSuite, NoSessions: q.NoSessions, BitRate: q.BitRate, Console: string(q.Console),
-		BootByIPMI: q.BootByIPMI, BootUnreadable: q.BootUnreadable, BootNoMode: q.BootNoMode, BootNeedsOff: q.BootNeedsOff,
+		BootByIPMI: q.BootByIPMI, BootUnreadable: q.BootUnreadable, BootNoMode: q.BootNoMode, BootNoValid: q.BootNoValid, BootNeedsOff: q.BootNeedsOff,
 		OnceIsForEver: q.OnceIsForEver, NoSoft: q.NoSoft, NoReset: q.NoReset,
 	}
 }

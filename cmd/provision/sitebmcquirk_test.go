@@ -16,7 +16,7 @@ var wholeProfile = fleet.BMCProfile{
 	Vendor: "Contoso", Product: "BMC 3000", Firmware: "1.7",
 	Quirks: fleet.BMCQuirks{
 		Profile: "contoso-bmc-3000", Interval: 2 * time.Second, Settle: 90 * time.Second, CipherSuite: 3, NoSessions: true, BitRate: 57600, Console: fleet.ConsoleSSH,
-		BootByIPMI: true, BootUnreadable: true, BootNoMode: true, BootNeedsOff: true, OnceIsForEver: true, NoSoft: true, NoReset: true,
+		BootByIPMI: true, BootUnreadable: true, BootNoMode: true, BootNoValid: true, BootNeedsOff: true, OnceIsForEver: true, NoSoft: true, NoReset: true,
 	},
 }
 

@@ -9,12 +9,10 @@ if [ "$verb" = get ]; then
 	done
 	exit 0
 fi
-if [ "$1" = power ]; then
-	case $(cat "$dir/fault") in
-	lying) exit 0 ;;
-	refusing) exit 1 ;;
-	slow) sleep 2 ;;
-	swallow) echo none >"$dir/fault"; exit 0 ;;
-	esac
-fi
+case $(cat "$dir/fault") in
+lying) exit 0 ;;
+refusing) exit 1 ;;
+slow) sleep 2 ;;
+swallow) echo none >"$dir/fault"; exit 0 ;;
+esac
 echo "$2" >"$dir/$1"
