@@ -95,7 +95,7 @@ func guard[T any](ctx context.Context, c *Controller, t Target, f func(context.C
 		if err := b.allow(t, time.Now()); err != nil {
 			return value, err
 		}
-		defer func() { b.learn(t, err, time.Now()) }()
+		defer func() { b.learn(err, time.Now()) }()
 	}
 	return converse(ctx, c, t, f)
 }
@@ -107,7 +107,7 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 		return none, err
 	}
 	timeout := c.timeout(t)
-	ctx, _ = withContact(ctx)
+	ctx, came := withContact(ctx)
 	ctx, stop := context.WithCancelCause(ctx)
 	switch {
 	case t.leisure > 0:
@@ -127,6 +127,7 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 		defer cancel()
 		defer c.leave(g)
 		value, err := f(ctx)
+		g.breaker.signed(t, err, came.admitted.Load(), time.Now())
 		done <- result{value, err}
 	}()
 	select {
@@ -160,6 +161,9 @@ func (c *Controller) admit(ctx context.Context, t Target, g *gate) error {
 		return err
 	}
 	err := g.rest(ctx, max(c.o.Interval, t.Quirks.Interval))
+	if err == nil {
+		err = g.breaker.still(t, time.Now())
+	}
 	if err == nil {
 		err = take(ctx, c.slots)
 	}

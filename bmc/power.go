@@ -70,7 +70,7 @@ func (c *Controller) change(ctx context.Context, op string, t Target, f func(con
 	defer func() { <-turn.changes }()
 	ctx, _ = withContact(ctx)
 	err := f(ctx)
-	g.breaker.learn(t, err, time.Now())
+	g.breaker.learn(err, time.Now())
 	return trouble(op, t, err)
 }
 

@@ -1,6 +1,7 @@
 package bmc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,10 +44,26 @@ func (c *Controller) Probe(ctx context.Context, t Target) (Found, error) {
 	if err := t.valid(); err != nil {
 		return Found{}, invalid(op, t, err)
 	}
+	b := &c.gate(t).breaker
+	if err := b.allow(t, time.Now()); err != nil {
+		found := Found{Driver: t.Driver}
+		if errors.Is(err, ErrLogin) {
+			found.Driver = cmp.Or(t.Driver, fleet.DriverRedfish) // it is what is asked first
+		}
+		return found, trouble(op, t, err)
+	}
 	ctx, _ = withContact(ctx)
 	found, err := c.probe(ctx, t)
-	c.gate(t).breaker.learn(t, err, time.Now())
+	b.learn(err, time.Now())
 	return found, trouble(op, t, err)
+}
+
+// ProbeAnyway is [Controller.Probe] also of a BMC that is left alone because it
+// did not answer, or has refused the account: a person asks for it, or knows that
+// the account was changed.
+func (c *Controller) ProbeAnyway(ctx context.Context, t Target) (Found, error) {
+	t.insist = true
+	return c.Probe(ctx, t)
 }
 
 func (c *Controller) probe(ctx context.Context, t Target) (Found, error) {
@@ -97,6 +114,7 @@ func elsewhere(err error) bool {
 
 func (c *Controller) probeIPMI(ctx context.Context, t Target) (Found, error) {
 	found := Found{Driver: fleet.DriverIPMI}
+	t.Driver = fleet.DriverIPMI
 	return guard(ctx, c, t, func(ctx context.Context) (Found, error) {
 		s, err := c.signIn(ctx, t, operator)
 		if err != nil {
