@@ -2,6 +2,7 @@ package bmc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -15,7 +16,7 @@ import (
 type Options struct {
 	Limit     int           // conversations at the same time, with all BMCs together; 256
 	Interval  time.Duration // pause between two conversations with one BMC; 500 ms
-	Timeout   time.Duration // for one conversation; 10 s
+	Timeout   time.Duration // for one conversation; 9 s, so that a BMC that does not answer is named within 10
 	Settle    time.Duration // how long a change may take to become true; 60 s
 	Pulse     time.Duration // between two questions to a BMC whose console is open; 20 s
 	Discharge time.Duration // how long a machine stays without current when its outlets are switched off and on; 5 s
@@ -46,7 +47,7 @@ func New(o Options) *Controller {
 		o.Interval = 500 * time.Millisecond
 	}
 	if o.Timeout <= 0 {
-		o.Timeout = 10 * time.Second
+		o.Timeout = 9 * time.Second
 	}
 	if o.Settle <= 0 {
 		o.Settle = time.Minute
@@ -109,26 +110,38 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 	timeout := c.timeout(t)
 	ctx, came := withContact(ctx)
 	ctx, stop := context.WithCancelCause(ctx)
+	end := fmt.Errorf("%w within %s", ErrNoAnswer, timeout)
 	switch {
 	case t.leisure > 0:
 		timeout = t.leisure
+		end = fmt.Errorf("%w within %s", ErrNoAnswer, timeout)
 		g.politely(func() { stop(ErrGaveWay) })
-	case t.Driver.Web(): // each request has an end of its own
+	case t.Driver.Web(): // each request has an end of its own: who comes so far has answered
 		timeout *= 3
+		end = fmt.Errorf("%w: it was not done within %s", ErrSlow, timeout)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, end)
 	type result struct {
 		value T
 		err   error
 	}
 	done := make(chan result, 1)
+	ctx = context.WithValue(ctx, earlyKey{}, func(err error) {
+		select {
+		case done <- result{none, err}:
+		default:
+		}
+	})
 	go func() {
 		defer stop(nil)
 		defer cancel()
 		defer c.leave(g)
 		value, err := f(ctx)
 		g.breaker.signed(t, err, came.admitted.Load(), time.Now())
-		done <- result{value, err}
+		select {
+		case done <- result{value, err}:
+		default: // told already
+		}
 	}()
 	select {
 	case r := <-done:
@@ -141,6 +154,17 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 	default:
 		return none, late(ctx)
 	}
+}
+
+type earlyKey struct{}
+
+// early tells an error to who waits for a conversation before it signs off, which
+// takes its time where a BMC has fallen silent.
+func early(ctx context.Context, err error) error {
+	if tell, ok := ctx.Value(earlyKey{}).(func(error)); ok && (errors.Is(err, ErrHangs) || errors.Is(err, ErrSlow)) {
+		tell(err)
+	}
+	return err
 }
 
 func (c *Controller) timeout(t Target) time.Duration {
@@ -208,7 +232,7 @@ func talk[T any](ctx context.Context, c *Controller, t Target, f func(context.Co
 		defer l.hangUp(ctx)
 		value, err := f(ctx, l)
 		if err != nil {
-			return none, reason(ctx, err)
+			return none, early(ctx, reason(ctx, err))
 		}
 		return value, nil
 	})

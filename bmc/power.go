@@ -108,6 +108,7 @@ func (c *Controller) converge(ctx context.Context, t Target, f step) error {
 		next         = time.Now()
 		last         = ErrNoAnswer
 		refused      int
+		heard        bool // a conversation came to its end
 	)
 	for {
 		order := !time.Now().Before(next)
@@ -122,7 +123,9 @@ func (c *Controller) converge(ctx context.Context, t Target, f step) error {
 			refused++
 			order = false // it may be busy: once more, at the next look
 		}
-		if err != nil && (!came.admitted.Load() || !passing(err) || refused == mostRefused) {
+		heard = heard || err == nil
+		late := errors.Is(err, ErrSlow) && !heard
+		if err != nil && (!came.admitted.Load() || !passing(err) || late || refused == mostRefused) {
 			return err
 		}
 		if order { // taken, as far as we know
@@ -157,6 +160,6 @@ func verdict(ctx context.Context, last error) error {
 
 // passing reports whether a trouble may go away by itself.
 func passing(err error) bool {
-	return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrHangs) || errors.Is(err, ErrSessions) || errors.Is(err, ErrRejected) ||
+	return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrHangs) || errors.Is(err, ErrSlow) || errors.Is(err, ErrSessions) || errors.Is(err, ErrRejected) ||
 		errors.Is(err, context.DeadlineExceeded)
 }

@@ -229,6 +229,7 @@ var faulty = map[string]struct {
 	"a BMC that nests without an end":          {redfish.Faults{Garbage: redfish.Deep}, bmc.ErrRejected},
 	"a BMC that breaks off":                    {redfish.Faults{Garbage: redfish.Truncated}, bmc.ErrRejected},
 	"a BMC that shows a login page":            {redfish.Faults{Garbage: redfish.HTML}, bmc.ErrRejected},
+	"a BMC that answers after 7 seconds":       {redfish.Faults{Delay: 7 * time.Second}, bmc.ErrSlow},
 	"a BMC that says nothing, at length":       {redfish.Faults{Garbage: redfish.Empty}, bmc.ErrRejected},
 	"a BMC that mixes up all types":            {redfish.Faults{Garbage: redfish.Types}, bmc.ErrRejected},
 	"a BMC that answers a byte at a time":      {redfish.Faults{Garbage: redfish.Trickle}, bmc.ErrHangs},
@@ -260,7 +261,11 @@ func named(t *testing.T, target bmc.Target, s *redfish.Service, faults redfish.F
 		leak(t, target)
 	}
 	s.SetFaults(faults)
-	c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 4 * time.Second, Settle: 8 * time.Second})
+	o := bmc.Options{Interval: time.Millisecond}
+	if faults.Lying { // that shows when the time to settle is over, which is a minute
+		o.Settle = 8 * time.Second
+	}
+	c := bmc.New(o)
 	began := time.Now()
 	err := c.PowerOn(t.Context(), target)
 	if !errors.Is(err, want) || fleet.CodeOf(err) == "" || fleet.HintOf(err) == "" {
