@@ -21,7 +21,7 @@ type breaker struct {
 	silent int // operations in a row that found nobody
 	until  time.Time
 	last   error
-	users  map[string]*refusals // by name: BMCs count per user, whatever the password
+	users  map[user]*refusals // BMCs count per user, whatever the password
 }
 
 // refusals are the logins of one user that a BMC has refused since the last one
@@ -50,6 +50,15 @@ const (
 	givenUpAfter = "; it was asked so often that it is left alone for another %s"
 )
 
+// A user is one of a BMC. Who signs in to its other services is not known by that to
+// its shell, which a password that is wrong there never comes to.
+type user struct {
+	name  string
+	shell bool
+}
+
+func userOf(t Target) user { return user{t.Username, t.shell} }
+
 // secretOf is a password where it is used: there are BMCs whose Redfish has users
 // of its own.
 func secretOf(t Target) secret {
@@ -74,7 +83,7 @@ func (b *breaker) allow(t Target, now time.Time) error {
 			return fmt.Errorf("%w"+givenUpAfter, b.last, left.Round(time.Second))
 		}
 	}
-	if err := b.users[t.Username].allow(secretOf(t), now); err != nil {
+	if err := b.users[userOf(t)].allow(secretOf(t), now); err != nil {
 		return err
 	}
 	if b.silent >= mostSilent {
@@ -126,7 +135,7 @@ func (b *breaker) learn(err error, now time.Time) {
 func (b *breaker) still(t Target, now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := b.users[t.Username]
+	r := b.users[userOf(t)]
 	if r == nil || t.insist || r.tried[secretOf(t)].open {
 		return nil
 	}
@@ -143,18 +152,18 @@ func (b *breaker) signed(t Target, err error, taken bool, now time.Time) {
 	case errors.Is(err, ErrLogin):
 		b.refuse(t, err, now)
 	case taken || errors.Is(err, ErrMustChange):
-		delete(b.users, t.Username)
+		delete(b.users, userOf(t))
 	}
 }
 
 func (b *breaker) refuse(t Target, err error, now time.Time) {
 	if b.users == nil {
-		b.users = map[string]*refusals{}
+		b.users = map[user]*refusals{}
 	}
-	r := b.users[t.Username]
+	r := b.users[userOf(t)]
 	if r == nil {
 		r = &refusals{tried: map[secret]trial{}}
-		b.users[t.Username] = r
+		b.users[userOf(t)] = r
 	}
 	maps.DeleteFunc(r.tried, func(_ secret, old trial) bool { return !old.until.After(now) })
 	r.count++
@@ -167,10 +176,11 @@ func (b *breaker) refuse(t Target, err error, now time.Time) {
 func (b *breaker) changed(t Target) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if r := b.users[t.Username]; r != nil {
-		for _, d := range []fleet.BMCDriver{fleet.DriverRedfish, fleet.DriverIPMI} {
-			t.Driver = d
-			delete(r.tried, secretOf(t))
+	for _, t.shell = range []bool{false, true} {
+		for _, t.Driver = range []fleet.BMCDriver{fleet.DriverRedfish, fleet.DriverIPMI} {
+			if r := b.users[userOf(t)]; r != nil {
+				delete(r.tried, secretOf(t))
+			}
 		}
 	}
 }

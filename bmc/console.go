@@ -100,6 +100,7 @@ func (c *Controller) openOverSSH(ctx context.Context, t Target) (Console, error)
 	if err != nil {
 		return nil, err
 	}
+	t.shell = true
 	return c.consoleBy(ctx, t, func(ctx context.Context) (Console, error) { return c.openSSH(ctx, t, how) })
 }
 

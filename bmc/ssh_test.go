@@ -1,6 +1,7 @@
 package bmc_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -28,8 +29,12 @@ type sshBMC struct {
 	entry   string // command; "": the console at once
 	keysOff bool   // takes passwords by keyboard-interactive only
 
-	mu     sync.Mutex
-	breaks int
+	password string // "": the one of the BMC's other services
+	rounds   int    // of questions when it is interactive, before it says no
+
+	mu      sync.Mutex
+	breaks  int
+	refused int
 	conns  []net.Conn
 }
 
@@ -87,18 +92,26 @@ func (b *sshBMC) fingerprint() string { return ssh.FingerprintSHA256(b.key.Publi
 
 func (b *sshBMC) config() *ssh.ServerConfig {
 	right := func(user, password string) (*ssh.Permissions, error) {
-		if user == "admin" && password == "Secret123Secret1" {
+		if user == "admin" && password == cmp.Or(b.password, "Secret123Secret1") {
 			return nil, nil
 		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.refused++
 		return nil, errors.New("no")
 	}
 	c := &ssh.ServerConfig{
 		KeyboardInteractiveCallback: func(m ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
-			answers, err := ask("", "", []string{"Password: "}, []bool{false})
-			if err != nil || len(answers) != 1 {
-				return nil, errors.New("no")
+			for range b.rounds + 1 {
+				answers, err := ask("", "", []string{"Password: "}, []bool{false})
+				if err != nil || len(answers) != 1 {
+					return nil, errors.New("no")
+				}
+				if p, err := right(m.User(), answers[0]); err == nil {
+					return p, nil
+				}
 			}
-			return right(m.User(), answers[0])
+			return nil, errors.New("no")
 		},
 	}
 	if !b.keysOff {
@@ -232,6 +245,45 @@ func TestAnotherHostKeyGetsNoPassword(t *testing.T) {
 	target.Password = "Wr0ngPassw0rd"
 	if _, err := quick().OpenConsole(t.Context(), target, bmc.ConsoleOptions{}); fleet.KindOf(err) != fleet.Denied {
 		t.Errorf("a wrong password: %v", err)
+	}
+}
+
+// There are BMCs whose SSH has users of its own, and some that lock them after three
+// wrong passwords.
+func TestAPasswordIsTriedOnceOverSSH(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		interactive bool
+		rounds      int
+	}{
+		"which takes it both ways":         {false, 0},
+		"which asks for it":                {true, 0},
+		"which asks for it again at once":  {true, 2},
+		"which asks for it when it is not": {false, 2},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := startSSH(t, "", tt.interactive)
+			b.password, b.rounds = "Another123Other1", tt.rounds
+			target := webBMC(t, b, fleet.DriverOpenBMC, "")
+			c := quick()
+			for i, want := range []int{1, 2, 2} { // the third is not asked any more
+				if _, err := c.OpenConsole(t.Context(), target, bmc.ConsoleOptions{}); !errors.Is(err, bmc.ErrLogin) || fleet.CodeOf(err) != fleet.CodeBMCLogin {
+					t.Errorf("OpenConsole = %v (%s), want %v", err, fleet.CodeOf(err), bmc.ErrLogin)
+				}
+				b.mu.Lock()
+				got := b.refused
+				b.mu.Unlock()
+				if got != want {
+					t.Errorf("after the console was asked for %d times, %d passwords were refused, want %d", i+1, got, want)
+				}
+			}
+			target.Driver = fleet.DriverRedfish
+			if _, err := c.Power(t.Context(), target); err != nil {
+				t.Errorf("the services that know it: %v", err)
+			}
+		})
 	}
 }
 

@@ -61,6 +61,7 @@ type Target struct {
 	Wake         Wake
 
 	leisure time.Duration // a conversation that may last so long, and gives way to others
+	shell   bool          // by SSH, which may have users of its own
 	insist  bool          // also where the breaker would leave the BMC alone
 }
 
