@@ -224,6 +224,18 @@ func TestMachinesAtOnePDUTalkOneByOneAndChangeAtOnce(t *testing.T) {
 	}
 }
 
+func TestABMCHasOneGateHoweverItIsWritten(t *testing.T) {
+	c := New(Options{})
+	one := Target{Address: "10.0.0.4", Driver: fleet.DriverRedfish}
+	for _, other := range []Target{
+		{Address: "10.0.0.4:443", Driver: fleet.DriverRedfish}, {Address: "10.0.0.4", Ports: fleet.BMCPorts{IPMI: 623, HTTPS: 443}, Driver: fleet.DriverIPMI},
+	} {
+		if c.gate(one) != c.gate(other) {
+			t.Errorf("%+v has a gate of its own", other)
+		}
+	}
+}
+
 func TestAnSSHConsoleThatTakesNothingEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := make(chan struct{})

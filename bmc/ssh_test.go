@@ -35,7 +35,7 @@ type sshBMC struct {
 	mu      sync.Mutex
 	breaks  int
 	refused int
-	conns  []net.Conn
+	conns   []net.Conn
 }
 
 func startSSH(t *testing.T, entry string, interactive bool) *sshBMC {

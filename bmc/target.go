@@ -72,8 +72,8 @@ type Wake struct {
 }
 
 const (
-	ipmiPort  = 623 // where BMCs listen for RMCP
-	httpsPort = 443
+	ipmiPort  = fleet.BMCPortIPMI
+	httpsPort = fleet.BMCPortHTTPS
 )
 
 func (t Target) hostPort() (string, int, error) {
@@ -142,7 +142,7 @@ func (t Target) key() string {
 	if t.Address == "" { // Wake-on-LAN, a person
 		return "machine " + t.Node
 	}
-	return fmt.Sprintf("%s %d %d", t.Address, t.Ports.IPMI, t.Ports.HTTPS)
+	return fleet.BMC{Address: t.Address, Ports: t.Ports}.Place()
 }
 
 // changeKey says what is changed one at a time: a BMC, or the outlets of one

@@ -85,7 +85,7 @@ func (e *Engine) signedIn(ctx context.Context, id fleet.NodeID) (fleet.Node, err
 // it would have a password that is over.
 func (e *Engine) othersBehind(n fleet.Node) (other fleet.Node, found bool) {
 	for _, o := range e.Nodes() {
-		if o.ID != n.ID && o.State != fleet.Retired && o.BMC.Address == n.BMC.Address && o.BMC.Ports == n.BMC.Ports && o.BMC.Username == n.BMC.Username {
+		if o.ID != n.ID && o.State != fleet.Retired && o.BMC.Place() == n.BMC.Place() && o.BMC.Username == n.BMC.Username {
 			return o, true
 		}
 	}
