@@ -26,7 +26,7 @@ func (c *Controller) SetPassword(ctx context.Context, t Target, user string, nex
 		return invalid(op, t, err)
 	}
 	defer c.changed(t, user, next)
-	return c.change(ctx, op, t, func(ctx context.Context) error {
+	return c.changeBMC(ctx, op, t, func(ctx context.Context) error {
 		var err error
 		switch {
 		case t.Driver == fleet.DriverIPMI, t.Driver == fleet.DriverIPMITool, t.Driver == "":
@@ -56,7 +56,7 @@ func (c *Controller) MakeAccount(ctx context.Context, t Target, user string, pas
 		return invalid(op, t, fmt.Errorf("a user name of %d bytes: want 1 to %d", len(user), maxUsername))
 	}
 	defer c.changed(t, user, password)
-	return c.change(ctx, op, t, func(ctx context.Context) error {
+	return c.changeBMC(ctx, op, t, func(ctx context.Context) error {
 		if !t.Driver.Web() {
 			return fmt.Errorf("%w: make an account by driver %q", ErrUnsupported, t.Driver)
 		}

@@ -1,6 +1,7 @@
 package bmc
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -222,6 +223,54 @@ func TestMachinesAtOnePDUTalkOneByOneAndChangeAtOnce(t *testing.T) {
 	if one.changeKey() == other.changeKey() {
 		t.Error("one machine waits until the other is on")
 	}
+}
+
+func TestMachinesBehindOneBMCChangeAtOnceAndTheBMCAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Options{})
+		blade := func(system string) Target {
+			return Target{Address: "10.0.9.4", Driver: fleet.DriverRedfish, System: "/redfish/v1/Systems/" + system}
+		}
+		whole := c.gate(blade("1"))
+		// turn reports whether a change has its turn within a minute, and ends it.
+		turn := func(g *gate) (end func(), ok bool) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			end, err := g.turn(ctx, whole)
+			return end, err == nil
+		}
+		var ends []func()
+		for i := range machinesAtOnce {
+			end, ok := turn(c.gateOf(blade(fmt.Sprint(i)).changeKey()))
+			if !ok {
+				t.Fatalf("machine %d waits for others", i)
+			}
+			ends = append(ends, end)
+		}
+		if _, ok := turn(c.gateOf(blade("0").changeKey())); ok {
+			t.Error("a machine is changed twice at the same time")
+		}
+		if _, ok := turn(c.gateOf(blade("another").changeKey())); ok {
+			t.Errorf("more than %d machines are changed at the same time", machinesAtOnce)
+		}
+		for _, end := range ends {
+			if _, ok := turn(whole); ok {
+				t.Error("the BMC is changed beside a machine")
+			}
+			end()
+		}
+		end, ok := turn(whole)
+		if !ok {
+			t.Fatal("the BMC waits for nobody")
+		}
+		if _, ok := turn(c.gateOf(blade("1").changeKey())); ok {
+			t.Error("a machine is changed beside the BMC")
+		}
+		end()
+		if _, ok := turn(c.gateOf(blade("1").changeKey())); !ok {
+			t.Error("a machine waits for nobody")
+		}
+	})
 }
 
 func TestABMCHasOneGateHoweverItIsWritten(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -172,6 +173,45 @@ func TestOneOfSeveralSystemsIsFound(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A stuck machine does not follow its BMC.
+type stuck struct {
+	redfish.Memory
+	ordered chan struct{}
+	once    sync.Once
+}
+
+// Do implements redfish.Machine.
+func (s *stuck) Do(context.Context, redfish.Switch) error {
+	s.once.Do(func() { close(s.ordered) })
+	return nil
+}
+
+// A blade that does not follow keeps none of the others waiting.
+func TestBladesAreSwitchedAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	good, bad := &redfish.Memory{}, &stuck{ordered: make(chan struct{})}
+	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{ID: "Blade1", Machine: bad}, {ID: "Blade2", Machine: good}}})
+	target.System = "Blade1"
+	one := probed(t, target)
+	other := one
+	other.System = "/redfish/v1/Systems/Blade2"
+	c := quick()
+	over := make(chan error, 1)
+	go func() { over <- c.PowerOn(t.Context(), one) }()
+	<-bad.ordered
+	if err := c.PowerCycle(t.Context(), other); err != nil || !good.IsOn() {
+		t.Errorf("PowerCycle = %v, it is on: %t", err, good.IsOn())
+	}
+	select {
+	case err := <-over:
+		t.Errorf("the second came after the first: %v", err)
+	default:
+	}
+	if err := <-over; !errors.Is(err, bmc.ErrNoEffect) {
+		t.Errorf("PowerOn = %v, want %v", err, bmc.ErrNoEffect)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -145,11 +146,14 @@ func (t Target) key() string {
 	return fleet.BMC{Address: t.Address, Ports: t.Ports}.Place()
 }
 
-// changeKey says what is changed one at a time: a BMC, or the outlets of one
-// machine. Those of others at the same PDU need not wait until it is on.
+// changeKey says what is changed one at a time: a BMC, or one of the machines that
+// it has, or the outlets of one at a PDU. Others need not wait until it is on.
 func (t Target) changeKey() string {
-	if t.Driver == fleet.DriverPDU {
+	switch {
+	case t.Driver == fleet.DriverPDU:
 		return t.key() + fmt.Sprint(" outlets ", t.Outlets.Outlets)
+	case t.Driver.Web() && t.System != "":
+		return t.key() + " system " + path.Base(t.System)
 	}
 	return t.key()
 }
