@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type Controller struct {
 
 	mu    sync.Mutex
 	gates map[string]*gate // by [Target.key]
+	swept time.Time        // when those were dropped that nobody uses
 }
 
 // New makes a controller.
@@ -73,19 +75,29 @@ func New(o Options) *Controller {
 	return &Controller{o: o, slots: make(chan struct{}, o.Limit), tools: make(chan struct{}, ipmitools), gates: map[string]*gate{}}
 }
 
-// gate returns the gate of a BMC. There are as many as BMCs were ever asked.
+// gate returns the gate of a BMC.
 func (c *Controller) gate(t Target) *gate { return c.gateOf(t.key()) }
 
 func (c *Controller) gateOf(key string) *gate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
+	if now.Sub(c.swept) > idleAfter {
+		c.swept = now
+		maps.DeleteFunc(c.gates, func(_ string, g *gate) bool { return now.Sub(g.used) > idleAfter && g.idle() })
+	}
 	g, ok := c.gates[key]
 	if !ok {
 		g = newGate()
 		c.gates[key] = g
 	}
+	g.used = now
 	return g
 }
+
+// idleAfter is when the gate of a BMC that nobody asks is dropped: addresses come and
+// go. Nobody waits at one for so long.
+const idleAfter = time.Hour
 
 // guard lets f have one conversation with a BMC, unless it is one that is left
 // alone. It returns in time even when a library below f does not; the BMC's gate

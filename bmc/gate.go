@@ -19,6 +19,7 @@ type gate struct {
 	places  chan struct{}
 	talks   chan struct{}
 	breaker breaker
+	used    time.Time // by the controller's mutex
 
 	mu      sync.Mutex
 	yield   func()              // ends the conversation that gives way; nil: none does
@@ -31,6 +32,13 @@ type gate struct {
 
 func newGate() *gate {
 	return &gate{changes: make(chan struct{}, 1), places: make(chan struct{}, machinesAtOnce), talks: make(chan struct{}, 1)}
+}
+
+// idle reports whether nobody is inside, nor has the console.
+func (g *gate) idle() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.changes)+len(g.places)+len(g.talks) == 0 && g.owner == 0
 }
 
 // take waits for a place, at most as long as the context lives.

@@ -273,6 +273,30 @@ func TestMachinesBehindOneBMCChangeAtOnceAndTheBMCAlone(t *testing.T) {
 	})
 }
 
+func TestTheGateOfABMCThatNobodyAsksIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Options{})
+		at := func(host string) Target { return Target{Address: host} }
+		busy, used := c.gate(at("10.0.0.1")), c.gate(at("10.0.0.2"))
+		c.gate(at("10.0.0.3"))
+		c.gate(at("10.0.0.4")).owned(7)
+		if _, err := busy.turn(t.Context(), busy); err != nil {
+			t.Fatal(err)
+		}
+		if err := pause(t.Context(), idleAfter-time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		c.gate(at("10.0.0.2"))
+		if err := pause(t.Context(), 2*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		c.gate(at("10.0.0.5"))
+		if len(c.gates) != 4 || c.gate(at("10.0.0.1")) != busy || c.gate(at("10.0.0.2")) != used {
+			t.Errorf("%d gates are left, want those that are in use, the console's, and the new one", len(c.gates))
+		}
+	})
+}
+
 func TestABMCHasOneGateHoweverItIsWritten(t *testing.T) {
 	c := New(Options{})
 	one := Target{Address: "10.0.0.4", Driver: fleet.DriverRedfish}
