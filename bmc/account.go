@@ -25,7 +25,8 @@ func (c *Controller) SetPassword(ctx context.Context, t Target, user string, nex
 	if err := next.valid(); err != nil {
 		return invalid(op, t, err)
 	}
-	return c.change(ctx, op, t, func(ctx context.Context) error {
+	defer c.changed(t, user, next)
+	return c.changeBMC(ctx, op, t, func(ctx context.Context) error {
 		var err error
 		switch {
 		case t.Driver == fleet.DriverIPMI, t.Driver == fleet.DriverIPMITool, t.Driver == "":
@@ -54,7 +55,8 @@ func (c *Controller) MakeAccount(ctx context.Context, t Target, user string, pas
 	if user == "" || len(user) > maxUsername {
 		return invalid(op, t, fmt.Errorf("a user name of %d bytes: want 1 to %d", len(user), maxUsername))
 	}
-	return c.change(ctx, op, t, func(ctx context.Context) error {
+	defer c.changed(t, user, password)
+	return c.changeBMC(ctx, op, t, func(ctx context.Context) error {
 		if !t.Driver.Web() {
 			return fmt.Errorf("%w: make an account by driver %q", ErrUnsupported, t.Driver)
 		}
@@ -63,6 +65,13 @@ func (c *Controller) MakeAccount(ctx context.Context, t Target, user string, pas
 		})
 		return err
 	})
+}
+
+// changed has a password be tried that a user may have from now on, whatever was
+// said to us.
+func (c *Controller) changed(t Target, user string, next Password) {
+	t.Username, t.Password = user, next
+	c.gate(t).breaker.changed(t)
 }
 
 func (p Password) valid() error {

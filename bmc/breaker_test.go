@@ -18,7 +18,7 @@ func TestABMCThatDoesNotAnswerIsLeftAloneForAWhile(t *testing.T) {
 		if err := b.allow(target, now); err != nil {
 			t.Fatalf("try %d: %v", i, err)
 		}
-		b.learn(target, fmt.Errorf("%w within 10s", ErrNoAnswer), now)
+		b.learn(fmt.Errorf("%w within 10s", ErrNoAnswer), now)
 	}
 	rests := []time.Duration{firstRest, 2 * firstRest, 4 * firstRest, 8 * firstRest, longestRest, longestRest}
 	for _, rest := range rests {
@@ -32,38 +32,106 @@ func TestABMCThatDoesNotAnswerIsLeftAloneForAWhile(t *testing.T) {
 		if err := b.allow(target, now); err == nil {
 			t.Errorf("a second trial beside the first: %v", err)
 		}
-		b.learn(target, ErrHangs, now)
+		b.learn(ErrHangs, now)
 	}
 	now = now.Add(longestRest)
 	if err := b.allow(target, now); err != nil {
 		t.Fatal(err)
 	}
-	b.learn(target, nil, now)
+	b.learn(nil, now)
 	if err := b.allow(target, now); err != nil {
 		t.Errorf("one that answers again: %v", err)
 	}
 }
 
-func TestAnAccountIsNotLockedByTryingItAgain(t *testing.T) {
+// A locker is a BMC that counts the logins of a user that it refused.
+type locker struct {
+	breaker
+	right   Password
+	refused int
+	now     time.Time
+}
+
+// try signs in, if the breaker allows it.
+func (l *locker) try(p Password) error {
+	target := Target{Address: "10.0.0.1", Driver: fleet.DriverRedfish, Username: "admin", Password: p}
+	if err := l.allow(target, l.now); err != nil {
+		return err
+	}
+	var err error
+	if p != l.right {
+		l.refused++
+		err = ErrLogin
+	}
+	l.signed(target, err, err == nil, l.now)
+	l.learn(err, l.now)
+	return err
+}
+
+func TestAnAccountIsNotLocked(t *testing.T) {
+	tests := map[string]struct {
+		tries   []Password
+		refused int
+		last    error
+	}{
+		"by trying a password again":                {[]Password{"a", "a", "a", "a"}, 2, ErrLogin},
+		"by trying two in turn":                     {[]Password{"a", "b", "a", "b", "a", "b"}, 2, ErrLogin},
+		"and the right one is tried, however late":  {[]Password{"a", "a", "a", "right"}, 2, nil},
+		"and so is the right one of two":            {[]Password{"a", "b", "a", "right", "right"}, 2, nil},
+		"while one that nobody tried is tried once": {[]Password{"a", "a", "b", "b", "b", "a"}, 3, ErrLogin},
+		"and one that signs in forgives":            {[]Password{"a", "right", "a", "right", "a", "right"}, 3, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := &locker{right: "right", now: time.Now()}
+			var last error
+			for _, p := range tt.tries {
+				last = l.try(p)
+			}
+			if l.refused != tt.refused || !errors.Is(last, tt.last) {
+				t.Errorf("%d logins were refused, the last says %v; want %d, %v", l.refused, last, tt.refused, tt.last)
+			}
+			if last == nil {
+				return
+			}
+			before := l.refused
+			l.now = l.now.Add(refusedRest)
+			for range 5 {
+				last = l.try("a")
+			}
+			if l.refused != before+1 || !errors.Is(last, ErrLogin) {
+				t.Errorf("5 minutes later %d more were refused, want 1", l.refused-before)
+			}
+			target := Target{Address: "10.0.0.1", Driver: fleet.DriverRedfish, Username: "admin", Password: "a"}
+			l.changed(target)
+			if err := l.allow(target, l.now); err != nil {
+				t.Errorf("a password that it may have got meanwhile: %v", err)
+			}
+			if err := l.allow(target, l.now); !errors.Is(err, ErrBusy) {
+				t.Errorf("a second trial beside the first: %v, want %v", err, ErrBusy)
+			}
+			target.insist = true
+			if err := l.allow(target, l.now); err != nil {
+				t.Errorf("what a person asks for: %v", err)
+			}
+		})
+	}
+}
+
+func TestWhoWaitedWhileOthersWereRefusedIsNotTheThird(t *testing.T) {
 	now := time.Now()
 	var b breaker
 	target := Target{Address: "10.0.0.1", Username: "admin", Password: "wrong"}
-	for range mostLogins {
+	for range 3 {
 		if err := b.allow(target, now); err != nil {
 			t.Fatal(err)
 		}
-		b.learn(target, ErrLogin, now)
 	}
-	if err := b.allow(target, now); !errors.Is(err, ErrLogin) {
-		t.Errorf("another try: %v", err)
-	}
-	other := target
-	other.Password = "right"
-	if err := b.allow(other, now); err != nil {
-		t.Errorf("another password: %v", err)
-	}
-	if err := b.allow(target, now.Add(refusedRest)); err != nil {
-		t.Errorf("the next day: %v", err)
+	for i := range 3 {
+		if err := b.still(target, now); (err != nil) != (i >= mostLogins) {
+			t.Errorf("number %d at the BMC: %v", i+1, err)
+		}
+		b.signed(target, ErrLogin, false, now)
 	}
 }
 
@@ -73,7 +141,8 @@ func TestOnlyWhatABMCDoesCountsAgainstIt(t *testing.T) {
 	target := Target{Address: "10.0.0.1"}
 	for _, err := range []error{ErrBusy, context.Canceled, ErrNoEffect, ErrRejected, ErrUnsupported, ErrPin} {
 		for range 2 * mostSilent {
-			b.learn(target, err, now)
+			b.signed(target, err, false, now)
+			b.learn(err, now)
 		}
 		if got := b.allow(target, now); got != nil {
 			t.Errorf("after %v: %v", err, got)
@@ -81,16 +150,17 @@ func TestOnlyWhatABMCDoesCountsAgainstIt(t *testing.T) {
 	}
 }
 
-func TestWhatIsOfOursForgivesNothing(t *testing.T) {
+func TestWhatShowsNothingOfTheAccountForgivesNothing(t *testing.T) {
 	now := time.Now()
-	for _, ours := range []error{ErrBusy, ErrGaveWay, context.Canceled} {
+	for _, other := range []error{nil, ErrBusy, ErrGaveWay, context.Canceled, ErrPin, ErrHangs, ErrSessions} {
 		var b breaker
 		target := Target{Address: "10.0.0.1", Username: "admin", Password: "wrong"}
-		b.learn(target, ErrLogin, now)
-		b.learn(target, ours, now)
-		b.learn(target, ErrLogin, now)
+		for _, err := range []error{ErrLogin, other, ErrLogin} {
+			b.signed(target, err, false, now)
+			b.learn(err, now)
+		}
 		if err := b.allow(target, now); !errors.Is(err, ErrLogin) {
-			t.Errorf("with %v in between: %v, want %v", ours, err, ErrLogin)
+			t.Errorf("with %v in between: %v, want %v", other, err, ErrLogin)
 		}
 	}
 }

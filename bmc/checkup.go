@@ -62,7 +62,7 @@ func (c *Controller) ClearLog(ctx context.Context, t Target) error {
 	if err := t.valid(); err != nil {
 		return invalid(op, t, err)
 	}
-	return c.change(ctx, op, t, func(ctx context.Context) (err error) {
+	return c.changeBMC(ctx, op, t, func(ctx context.Context) (err error) {
 		switch {
 		case byIPMI(t):
 			return clearSEL(ctx, c, t)

@@ -43,7 +43,7 @@ func (c *Controller) OpenConsole(ctx context.Context, t Target, o ConsoleOptions
 	}
 	console, err := c.openConsole(anew(ctx), t, g, o)
 	if !t.Driver.Web() || !silent(err) { // else it is another service that is not there
-		g.breaker.learn(t, err, time.Now())
+		g.breaker.learn(err, time.Now())
 	}
 	if err != nil {
 		return nil, trouble(op, t, err)
@@ -100,6 +100,7 @@ func (c *Controller) openOverSSH(ctx context.Context, t Target) (Console, error)
 	if err != nil {
 		return nil, err
 	}
+	t.shell = true
 	return c.consoleBy(ctx, t, func(ctx context.Context) (Console, error) { return c.openSSH(ctx, t, how) })
 }
 
@@ -114,7 +115,9 @@ func (c *Controller) consoleBy(ctx context.Context, t Target, open func(context.
 	timeout := c.timeout(t)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout))
 	defer cancel()
+	ctx, came := withContact(ctx)
 	console, err := open(ctx)
+	g.breaker.signed(t, classify(err), came.admitted.Load(), time.Now())
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

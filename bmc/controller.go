@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ import (
 type Options struct {
 	Limit     int           // conversations at the same time, with all BMCs together; 256
 	Interval  time.Duration // pause between two conversations with one BMC; 500 ms
-	Timeout   time.Duration // for one conversation; 10 s
+	Timeout   time.Duration // for one conversation; 9 s, so that a BMC that does not answer is named within 10
 	Settle    time.Duration // how long a change may take to become true; 60 s
 	Pulse     time.Duration // between two questions to a BMC whose console is open; 20 s
 	Discharge time.Duration // how long a machine stays without current when its outlets are switched off and on; 5 s
@@ -36,6 +37,7 @@ type Controller struct {
 
 	mu    sync.Mutex
 	gates map[string]*gate // by [Target.key]
+	swept time.Time        // when those were dropped that nobody uses
 }
 
 // New makes a controller.
@@ -47,7 +49,7 @@ func New(o Options) *Controller {
 		o.Interval = 500 * time.Millisecond
 	}
 	if o.Timeout <= 0 {
-		o.Timeout = 10 * time.Second
+		o.Timeout = 9 * time.Second
 	}
 	if o.Settle <= 0 {
 		o.Settle = time.Minute
@@ -73,19 +75,29 @@ func New(o Options) *Controller {
 	return &Controller{o: o, slots: make(chan struct{}, o.Limit), tools: make(chan struct{}, ipmitools), gates: map[string]*gate{}}
 }
 
-// gate returns the gate of a BMC. There are as many as BMCs were ever asked.
+// gate returns the gate of a BMC.
 func (c *Controller) gate(t Target) *gate { return c.gateOf(t.key()) }
 
 func (c *Controller) gateOf(key string) *gate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
+	if now.Sub(c.swept) > idleAfter {
+		c.swept = now
+		maps.DeleteFunc(c.gates, func(_ string, g *gate) bool { return now.Sub(g.used) > idleAfter && g.idle() })
+	}
 	g, ok := c.gates[key]
 	if !ok {
 		g = newGate()
 		c.gates[key] = g
 	}
+	g.used = now
 	return g
 }
+
+// idleAfter is when the gate of a BMC that nobody asks is dropped: addresses come and
+// go. Nobody waits at one for so long.
+const idleAfter = time.Hour
 
 // guard lets f have one conversation with a BMC, unless it is one that is left
 // alone. It returns in time even when a library below f does not; the BMC's gate
@@ -96,7 +108,7 @@ func guard[T any](ctx context.Context, c *Controller, t Target, f func(context.C
 		if err := b.allow(t, time.Now()); err != nil {
 			return value, err
 		}
-		defer func() { b.learn(t, err, time.Now()) }()
+		defer func() { b.learn(err, time.Now()) }()
 	}
 	return converse(ctx, c, t, f)
 }
@@ -108,27 +120,40 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 		return none, err
 	}
 	timeout := c.timeout(t)
-	ctx, _ = withContact(ctx)
+	ctx, came := withContact(ctx)
 	ctx, stop := context.WithCancelCause(ctx)
+	end := fmt.Errorf("%w within %s", ErrNoAnswer, timeout)
 	switch {
 	case t.leisure > 0:
 		timeout = t.leisure
+		end = fmt.Errorf("%w within %s", ErrNoAnswer, timeout)
 		g.politely(func() { stop(ErrGaveWay) })
-	case t.Driver.Web(): // each request has an end of its own
+	case t.Driver.Web(): // each request has an end of its own: who comes so far has answered
 		timeout *= 3
+		end = fmt.Errorf("%w: it was not done within %s", ErrSlow, timeout)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, end)
 	type result struct {
 		value T
 		err   error
 	}
 	done := make(chan result, 1)
+	ctx = context.WithValue(ctx, earlyKey{}, func(err error) {
+		select {
+		case done <- result{none, err}:
+		default:
+		}
+	})
 	go func() {
 		defer stop(nil)
 		defer cancel()
 		defer c.leave(g)
 		value, err := f(ctx)
-		done <- result{value, err}
+		g.breaker.signed(t, err, came.admitted.Load(), time.Now())
+		select {
+		case done <- result{value, err}:
+		default: // told already
+		}
 	}()
 	select {
 	case r := <-done:
@@ -141,6 +166,17 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 	default:
 		return none, late(ctx)
 	}
+}
+
+type earlyKey struct{}
+
+// early tells an error to who waits for a conversation before it signs off, which
+// takes its time where a BMC has fallen silent.
+func early(ctx context.Context, err error) error {
+	if tell, ok := ctx.Value(earlyKey{}).(func(error)); ok && (errors.Is(err, ErrHangs) || errors.Is(err, ErrSlow)) {
+		tell(err)
+	}
+	return err
 }
 
 func (c *Controller) timeout(t Target) time.Duration {
@@ -161,6 +197,9 @@ func (c *Controller) admit(ctx context.Context, t Target, g *gate) error {
 		return err
 	}
 	err := g.rest(ctx, max(c.o.Interval, t.Quirks.Interval))
+	if err == nil {
+		err = g.breaker.still(t, time.Now())
+	}
 	if err == nil {
 		err = take(ctx, c.slots)
 	}
@@ -223,7 +262,7 @@ func talk[T any](ctx context.Context, c *Controller, t Target, f func(context.Co
 		defer l.hangUp(ctx)
 		value, err := f(ctx, l)
 		if err != nil {
-			return none, reason(ctx, err)
+			return none, early(ctx, reason(ctx, err))
 		}
 		return value, nil
 	})

@@ -19,6 +19,7 @@ import (
 var (
 	ErrNoAnswer    = errors.New("the BMC does not answer")
 	ErrHangs       = errors.New("the BMC takes the connection and then says nothing")
+	ErrSlow        = errors.New("the BMC answers too slowly")
 	ErrNoRoute     = errors.New("there is no way to the BMC's address")
 	ErrClosed      = errors.New("nothing listens at the BMC's address and port")
 	ErrLogin       = errors.New("the BMC does not know this user name with this password")
@@ -54,6 +55,7 @@ var advice = []struct {
 	kind fleet.Kind
 	code fleet.Code
 }{
+	{ErrSlow, fleet.Unreachable, fleet.CodeBMCSlow},
 	{ErrHangs, fleet.Unreachable, fleet.CodeBMCHangs},
 	{ErrNoAnswer, fleet.Unreachable, fleet.CodeBMCTimeout},
 	{ErrNoRoute, fleet.Unreachable, fleet.CodeBMCRoute},

@@ -12,11 +12,14 @@ import (
 
 // A gate lets one conversation at a time through to a BMC, and not too soon
 // after the last: some freeze when they are asked without a pause. Changes,
-// which take several conversations, pass one at a time too.
+// which take several conversations, pass one at a time too: of the BMC, or of one
+// of the machines behind it, whose changes take places.
 type gate struct {
 	changes chan struct{}
+	places  chan struct{}
 	talks   chan struct{}
 	breaker breaker
+	used    time.Time // by the controller's mutex
 
 	mu      sync.Mutex
 	yield   func()              // ends the conversation that gives way; nil: none does
@@ -28,7 +31,14 @@ type gate struct {
 }
 
 func newGate() *gate {
-	return &gate{changes: make(chan struct{}, 1), talks: make(chan struct{}, 1)}
+	return &gate{changes: make(chan struct{}, 1), places: make(chan struct{}, machinesAtOnce), talks: make(chan struct{}, 1)}
+}
+
+// idle reports whether nobody is inside, nor has the console.
+func (g *gate) idle() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.changes)+len(g.places)+len(g.talks) == 0 && g.owner == 0
 }
 
 // take waits for a place, at most as long as the context lives.
@@ -39,6 +49,36 @@ func take(ctx context.Context, places chan struct{}) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// machinesAtOnce is how many machines behind one BMC are changed at the same time:
+// they talk one by one, and each has to be seen to follow in time.
+const machinesAtOnce = 4
+
+// turn waits for the change of a machine, or of the whole BMC when it is the gate of
+// that, and returns what ends it.
+func (g *gate) turn(ctx context.Context, bmc *gate) (end func(), err error) {
+	places := 1
+	if g == bmc {
+		places = machinesAtOnce
+	}
+	if err := take(ctx, g.changes); err != nil {
+		return nil, err
+	}
+	taken := 0
+	end = func() {
+		for range taken {
+			<-bmc.places
+		}
+		<-g.changes
+	}
+	for ; taken < places; taken++ {
+		if err := take(ctx, bmc.places); err != nil {
+			end()
+			return nil, err
+		}
+	}
+	return end, nil
 }
 
 // rest waits until the BMC has had its pause.

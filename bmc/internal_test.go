@@ -1,6 +1,7 @@
 package bmc
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -221,6 +222,90 @@ func TestMachinesAtOnePDUTalkOneByOneAndChangeAtOnce(t *testing.T) {
 	}
 	if one.changeKey() == other.changeKey() {
 		t.Error("one machine waits until the other is on")
+	}
+}
+
+func TestMachinesBehindOneBMCChangeAtOnceAndTheBMCAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Options{})
+		blade := func(system string) Target {
+			return Target{Address: "10.0.9.4", Driver: fleet.DriverRedfish, System: "/redfish/v1/Systems/" + system}
+		}
+		whole := c.gate(blade("1"))
+		// turn reports whether a change has its turn within a minute, and ends it.
+		turn := func(g *gate) (end func(), ok bool) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			end, err := g.turn(ctx, whole)
+			return end, err == nil
+		}
+		var ends []func()
+		for i := range machinesAtOnce {
+			end, ok := turn(c.gateOf(blade(fmt.Sprint(i)).changeKey()))
+			if !ok {
+				t.Fatalf("machine %d waits for others", i)
+			}
+			ends = append(ends, end)
+		}
+		if _, ok := turn(c.gateOf(blade("0").changeKey())); ok {
+			t.Error("a machine is changed twice at the same time")
+		}
+		if _, ok := turn(c.gateOf(blade("another").changeKey())); ok {
+			t.Errorf("more than %d machines are changed at the same time", machinesAtOnce)
+		}
+		for _, end := range ends {
+			if _, ok := turn(whole); ok {
+				t.Error("the BMC is changed beside a machine")
+			}
+			end()
+		}
+		end, ok := turn(whole)
+		if !ok {
+			t.Fatal("the BMC waits for nobody")
+		}
+		if _, ok := turn(c.gateOf(blade("1").changeKey())); ok {
+			t.Error("a machine is changed beside the BMC")
+		}
+		end()
+		if _, ok := turn(c.gateOf(blade("1").changeKey())); !ok {
+			t.Error("a machine waits for nobody")
+		}
+	})
+}
+
+func TestTheGateOfABMCThatNobodyAsksIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Options{})
+		at := func(host string) Target { return Target{Address: host} }
+		busy, used := c.gate(at("10.0.0.1")), c.gate(at("10.0.0.2"))
+		c.gate(at("10.0.0.3"))
+		c.gate(at("10.0.0.4")).owned(7)
+		if _, err := busy.turn(t.Context(), busy); err != nil {
+			t.Fatal(err)
+		}
+		if err := pause(t.Context(), idleAfter-time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		c.gate(at("10.0.0.2"))
+		if err := pause(t.Context(), 2*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		c.gate(at("10.0.0.5"))
+		if len(c.gates) != 4 || c.gate(at("10.0.0.1")) != busy || c.gate(at("10.0.0.2")) != used {
+			t.Errorf("%d gates are left, want those that are in use, the console's, and the new one", len(c.gates))
+		}
+	})
+}
+
+func TestABMCHasOneGateHoweverItIsWritten(t *testing.T) {
+	c := New(Options{})
+	one := Target{Address: "10.0.0.4", Driver: fleet.DriverRedfish}
+	for _, other := range []Target{
+		{Address: "10.0.0.4:443", Driver: fleet.DriverRedfish}, {Address: "10.0.0.4", Ports: fleet.BMCPorts{IPMI: 623, HTTPS: 443}, Driver: fleet.DriverIPMI},
+	} {
+		if c.gate(one) != c.gate(other) {
+			t.Errorf("%+v has a gate of its own", other)
+		}
 	}
 }
 

@@ -56,6 +56,15 @@ func (c *Controller) Switch(ctx context.Context, t Target, op fleet.PowerOp) (fl
 
 // change does something to a machine, one at a time.
 func (c *Controller) change(ctx context.Context, op string, t Target, f func(context.Context) error) error {
+	return c.changeAt(ctx, op, t, t.changeKey(), f)
+}
+
+// changeBMC does something to a BMC, while none of the machines behind it is changed.
+func (c *Controller) changeBMC(ctx context.Context, op string, t Target, f func(context.Context) error) error {
+	return c.changeAt(ctx, op, t, t.key(), f)
+}
+
+func (c *Controller) changeAt(ctx context.Context, op string, t Target, key string, f func(context.Context) error) error {
 	if err := t.valid(); err != nil {
 		return invalid(op, t, err)
 	}
@@ -63,23 +72,31 @@ func (c *Controller) change(ctx context.Context, op string, t Target, f func(con
 	if err := g.breaker.allow(t, time.Now()); err != nil {
 		return trouble(op, t, err)
 	}
-	turn := c.gateOf(t.changeKey())
-	if err := c.queue(ctx, turn); err != nil {
+	own, whole := c.gateOf(key), g
+	if t.Driver == fleet.DriverPDU { // whose outlets have nothing to do with one another
+		whole = own
+	}
+	end, err := c.queue(ctx, own, whole)
+	if err != nil {
 		return trouble(op, t, err)
 	}
-	defer func() { <-turn.changes }()
+	defer end()
 	ctx, _ = withContact(ctx)
-	err := f(ctx)
-	g.breaker.learn(t, err, time.Now())
+	err = f(ctx)
+	g.breaker.learn(err, time.Now())
 	return trouble(op, t, err)
 }
 
-// queue waits for the change before ours, at most as long as that may take.
-func (c *Controller) queue(ctx context.Context, g *gate) error {
-	const longest = 2 // a cycle is two
+// queue waits for the change before ours, at most as long as that may take; one of
+// many machines behind a BMC for some of the others' too.
+func (c *Controller) queue(ctx context.Context, g, bmc *gate) (end func(), err error) {
+	longest := time.Duration(2) // a cycle is two
+	if g != bmc {
+		longest *= machinesAtOnce
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, longest*c.o.Settle+c.o.Timeout, ErrBusy)
 	defer cancel()
-	return take(ctx, g.changes)
+	return g.turn(ctx, bmc)
 }
 
 // How often a BMC is looked at, and given the same order again. BMCs swallow
@@ -108,6 +125,7 @@ func (c *Controller) converge(ctx context.Context, t Target, f step) error {
 		next         = time.Now()
 		last         = ErrNoAnswer
 		refused      int
+		heard        bool // a conversation came to its end
 	)
 	for {
 		order := !time.Now().Before(next)
@@ -122,7 +140,9 @@ func (c *Controller) converge(ctx context.Context, t Target, f step) error {
 			refused++
 			order = false // it may be busy: once more, at the next look
 		}
-		if err != nil && (!came.admitted.Load() || !passing(err) || refused == mostRefused) {
+		heard = heard || err == nil
+		late := errors.Is(err, ErrSlow) && !heard
+		if err != nil && (!came.admitted.Load() || !passing(err) || late || refused == mostRefused) {
 			return err
 		}
 		if order { // taken, as far as we know
@@ -157,6 +177,6 @@ func verdict(ctx context.Context, last error) error {
 
 // passing reports whether a trouble may go away by itself.
 func passing(err error) bool {
-	return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrHangs) || errors.Is(err, ErrSessions) || errors.Is(err, ErrRejected) ||
+	return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrHangs) || errors.Is(err, ErrSlow) || errors.Is(err, ErrSessions) || errors.Is(err, ErrRejected) ||
 		errors.Is(err, context.DeadlineExceeded)
 }

@@ -28,15 +28,21 @@ type redfish struct {
 	session string            // path of the session that we have to end
 	etags   map[string]string // by path, of what was read last
 	wait    time.Duration     // for one answer
-	taken   atomic.Bool       // a connection was, by the transport's own goroutine
-	owing   string            // path of the account whose password has to be changed before anything else
+	due     time.Time         // it has answered twice by then; zero: no matter
+	answers int
+	longest time.Duration // of them
+	taken   atomic.Bool   // a connection was, by the transport's own goroutine
+	owing   string        // path of the account whose password has to be changed before anything else
 }
+
+// slow is an answer that a BMC in good health does not take.
+const slow = 2 * time.Second
 
 const (
 	rootPath  = "/redfish/v1/"
 	largest   = 4 << 20 // of an answer
 	connectIn = 4 * time.Second
-	dieIn     = 2 * time.Second // to end a session
+	dieIn     = 2 * time.Second // to end a session, of a service that is not slow
 )
 
 // talkRedfish has one conversation with a Redfish service, signed in. It
@@ -50,7 +56,7 @@ func talkRedfish[T any](ctx context.Context, c *Controller, t Target, f func(con
 		defer r.hangUp(ctx)
 		value, err := f(ctx, r)
 		if err != nil {
-			return none, reason(ctx, err)
+			return none, early(ctx, reason(ctx, err))
 		}
 		return value, nil
 	})
@@ -83,7 +89,10 @@ func (c *Controller) newRedfish(t Target) (*redfish, error) {
 	t.BasicAuth = t.BasicAuth || t.Quirks.NoSessions
 	g := guardianOf(t)
 	at := net.JoinHostPort(host, strconv.Itoa(port))
-	r := &redfish{target: t, base: "https://" + at, tls: &g, etags: map[string]string{}, wait: c.timeout(t) * 9 / 10}
+	r := &redfish{target: t, base: "https://" + at, tls: &g, etags: map[string]string{}, wait: max(c.timeout(t)*9/10, c.timeout(t)-500*time.Millisecond)}
+	if t.leisure == 0 {
+		r.due = time.Now().Add(c.timeout(t))
+	}
 	transport := &http.Transport{
 		TLSClientConfig: g.config(), TLSHandshakeTimeout: connectIn, MaxConnsPerHost: 1, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -217,7 +226,7 @@ func (r *redfish) send(ctx context.Context, method, path string, body any) (answ
 		}
 		payload = bytes.NewReader(raw)
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.wait)
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, r.base+path, payload)
 	if err != nil {
@@ -233,8 +242,20 @@ func (r *redfish) send(ctx context.Context, method, path string, body any) (answ
 	return r.exchange(req)
 }
 
+// patience is how long an answer may take: one that is dead or hangs is named within
+// the time of one conversation, and so is one that has answered once, late. Who has
+// answered twice by then gets to the end of what is asked.
+func (r *redfish) patience() time.Duration {
+	const enough = 2
+	if r.answers >= enough || r.due.IsZero() {
+		return r.wait
+	}
+	return min(r.wait, time.Until(r.due))
+}
+
 func (r *redfish) exchange(req *http.Request) (answer, error) {
 	what := req.Method + " " + req.URL.Path
+	began := time.Now()
 	res, err := r.client.Do(req)
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: %w", what, r.failure(err))
@@ -244,6 +265,8 @@ func (r *redfish) exchange(req *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: %w", what, r.failure(err))
 	}
+	r.answers++
+	r.longest = max(r.longest, time.Since(began))
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		said := newStatusError(res.StatusCode, r.withoutSecret(raw))
 		r.owing = cmp.Or(said.account, r.owing)
@@ -275,6 +298,8 @@ func (r *redfish) failure(err error) error {
 	switch {
 	case !r.taken.Load() || errors.Is(err, ErrPin) || errors.Is(err, ErrRejected) || errors.Is(err, context.Canceled):
 		return err
+	case (errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout()) && r.longest > slow:
+		return fmt.Errorf("%w: %d answers, one after %s", ErrSlow, r.answers, r.longest.Round(100*time.Millisecond))
 	case errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout():
 		return fmt.Errorf("%w (%v)", ErrHangs, err)
 	}
@@ -316,8 +341,9 @@ func (r *redfish) sessions(context.Context) string { return rootPath + "SessionS
 
 // hangUp ends the session: a BMC has few.
 func (r *redfish) hangUp(ctx context.Context) {
+	r.due = time.Time{} // the end of a session is always sent
 	if r.session != "" {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dieIn)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(dieIn, 2*r.longest))
 		defer cancel()
 		_ = r.remove(ctx, r.session) // a session that is lost ends by itself
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -179,6 +180,45 @@ func TestOneOfSeveralSystemsIsFound(t *testing.T) {
 	}
 }
 
+// A stuck machine does not follow its BMC.
+type stuck struct {
+	redfish.Memory
+	ordered chan struct{}
+	once    sync.Once
+}
+
+// Do implements redfish.Machine.
+func (s *stuck) Do(context.Context, redfish.Switch) error {
+	s.once.Do(func() { close(s.ordered) })
+	return nil
+}
+
+// A blade that does not follow keeps none of the others waiting.
+func TestBladesAreSwitchedAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	good, bad := &redfish.Memory{}, &stuck{ordered: make(chan struct{})}
+	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{ID: "Blade1", Machine: bad}, {ID: "Blade2", Machine: good}}})
+	target.System = "Blade1"
+	one := probed(t, target)
+	other := one
+	other.System = "/redfish/v1/Systems/Blade2"
+	c := quick()
+	over := make(chan error, 1)
+	go func() { over <- c.PowerOn(t.Context(), one) }()
+	<-bad.ordered
+	if err := c.PowerCycle(t.Context(), other); err != nil || !good.IsOn() {
+		t.Errorf("PowerCycle = %v, it is on: %t", err, good.IsOn())
+	}
+	select {
+	case err := <-over:
+		t.Errorf("the second came after the first: %v", err)
+	default:
+	}
+	if err := <-over; !errors.Is(err, bmc.ErrNoEffect) {
+		t.Errorf("PowerOn = %v, want %v", err, bmc.ErrNoEffect)
+	}
+}
+
 func TestACertificateThatChangesIsRefused(t *testing.T) {
 	t.Parallel()
 	m := &redfish.Memory{}
@@ -233,6 +273,7 @@ var faulty = map[string]struct {
 	"a BMC that nests without an end":          {redfish.Faults{Garbage: redfish.Deep}, bmc.ErrRejected},
 	"a BMC that breaks off":                    {redfish.Faults{Garbage: redfish.Truncated}, bmc.ErrRejected},
 	"a BMC that shows a login page":            {redfish.Faults{Garbage: redfish.HTML}, bmc.ErrRejected},
+	"a BMC that answers after 7 seconds":       {redfish.Faults{Delay: 7 * time.Second}, bmc.ErrSlow},
 	"a BMC that says nothing, at length":       {redfish.Faults{Garbage: redfish.Empty}, bmc.ErrRejected},
 	"a BMC that mixes up all types":            {redfish.Faults{Garbage: redfish.Types}, bmc.ErrRejected},
 	"a BMC that answers a byte at a time":      {redfish.Faults{Garbage: redfish.Trickle}, bmc.ErrHangs},
@@ -264,11 +305,14 @@ func named(t *testing.T, target bmc.Target, s *redfish.Service, faults redfish.F
 		leak(t, target)
 	}
 	s.SetFaults(faults)
-	patience, within := 4*time.Second, 10*time.Second
-	if faults.Garbage == redfish.Huge { // its size ends it, however long a busy machine reads that much
-		patience, within = generous, generous
+	o, within := bmc.Options{Interval: time.Millisecond}, 10*time.Second
+	switch {
+	case faults.Lying: // that shows when the time to settle is over, which is a minute
+		o.Settle = 8 * time.Second
+	case faults.Garbage == redfish.Huge: // its size ends it, however long a busy machine reads that much
+		o.Timeout, o.Settle, within = generous, 2*generous, generous
 	}
-	c := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: patience, Settle: 2 * patience})
+	c := bmc.New(o)
 	began := time.Now()
 	err := c.PowerOn(t.Context(), target)
 	if !errors.Is(err, want) || fleet.CodeOf(err) == "" || fleet.HintOf(err) == "" {

@@ -57,7 +57,7 @@ func talkAccounts[T any](ctx context.Context, c *Controller, t Target, f func(co
 		}
 		value, err := f(ctx, r)
 		if err != nil {
-			return none, reason(ctx, err)
+			return none, early(ctx, reason(ctx, err))
 		}
 		return value, nil
 	})

@@ -92,6 +92,7 @@ type sshConsole struct {
 	in      io.WriteCloser
 	out     io.Reader
 	hostKey string
+	said    bool // the password was
 
 	mu     sync.Mutex
 	reason error // why it was closed, when that was not asked for
@@ -125,6 +126,9 @@ func (c *Controller) openSSH(ctx context.Context, t Target, how shell) (_ *sshCo
 	conn, channels, requests, err := ssh.NewClientConn(raw, at, s.config())
 	if err != nil {
 		_ = raw.Close()
+		if s.said && ctx.Err() == nil && (errors.Is(err, io.EOF) || strings.Contains(err.Error(), "disconnect")) {
+			return nil, fmt.Errorf("%w (%v)", ErrLogin, err) // some hang up on it
+		}
 		return nil, nameOfSSH(err)
 	}
 	s.client = ssh.NewClient(conn, channels, requests)
@@ -143,24 +147,41 @@ func (c *Controller) openSSH(ctx context.Context, t Target, how shell) (_ *sshCo
 }
 
 func (s *sshConsole) config() *ssh.ClientConfig {
-	password := string(s.target.Password)
 	return &ssh.ClientConfig{
 		User: s.target.Username,
 		Auth: []ssh.AuthMethod{
-			ssh.Password(password),
-			ssh.KeyboardInteractive(func(_, _ string, questions []string, echos []bool) ([]string, error) {
-				answers := make([]string, len(questions))
+			ssh.PasswordCallback(s.password),
+			ssh.KeyboardInteractive(func(_, _ string, questions []string, echos []bool) (answers []string, err error) {
+				answers = make([]string, len(questions))
 				for i := range questions {
-					if !echos[i] { // it asks for a secret, and we know one
-						answers[i] = password
+					if echos[i] {
+						continue
+					}
+					if answers[i], err = s.password(); err != nil { // it asks for a secret, and we know one
+						return nil, err
 					}
 				}
 				return answers, nil
 			}),
 		},
+		AuthCallback: func(*ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+			if s.said {
+				return nil, ErrLogin // it has refused the password one way, and would the other
+			}
+			return nil, nil //nolint:nilnil // the next way
+		},
 		HostKeyCallback: s.checkKey,
 		ClientVersion:   "SSH-2.0-provision",
 	}
+}
+
+// password returns it once: each time that it is refused counts as a login.
+func (s *sshConsole) password() (string, error) {
+	if s.said {
+		return "", ErrLogin
+	}
+	s.said = true
+	return string(s.target.Password), nil
 }
 
 // checkKey holds a BMC to the host key that it showed first. The password is
@@ -324,7 +345,7 @@ func (s *sshConsole) Close() error {
 // error of no type there.
 func nameOfSSH(err error) error {
 	switch {
-	case errors.Is(err, ErrHostKey):
+	case errors.Is(err, ErrHostKey) || errors.Is(err, ErrLogin):
 		return err
 	case strings.Contains(err.Error(), "unable to authenticate"):
 		return fmt.Errorf("%w (%v)", ErrLogin, err)

@@ -92,6 +92,41 @@ func TestAnotherHostKeyGetsNoPassword(t *testing.T) {
 	}
 }
 
+// There are BMCs whose SSH has users of its own, and some that lock them after three
+// wrong passwords.
+func TestAPasswordIsTriedOnceOverSSH(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		interactive bool
+		rounds      int
+	}{
+		"which takes it both ways":         {false, 0},
+		"which asks for it":                {true, 0},
+		"which asks for it again at once":  {true, 2},
+		"which asks for it when it is not": {false, 2},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := bmctest.StartSSH(t, bmctest.SSHOptions{Interactive: tt.interactive, Rounds: tt.rounds, Password: "Another123Other1"})
+			target := webBMC(t, b, fleet.DriverOpenBMC, "")
+			c := quick()
+			for i, want := range []int{1, 2, 2} { // the third is not asked any more
+				if _, err := c.OpenConsole(t.Context(), target, bmc.ConsoleOptions{}); !errors.Is(err, bmc.ErrLogin) || fleet.CodeOf(err) != fleet.CodeBMCLogin {
+					t.Errorf("OpenConsole = %v (%s), want %v", err, fleet.CodeOf(err), bmc.ErrLogin)
+				}
+				if got := b.Refused(); got != want {
+					t.Errorf("after the console was asked for %d times, %d passwords were refused, want %d", i+1, got, want)
+				}
+			}
+			target.Driver = fleet.DriverRedfish
+			if _, err := c.Power(t.Context(), target); err != nil {
+				t.Errorf("the services that know it: %v", err)
+			}
+		})
+	}
+}
+
 func TestABMCThatHangsUpEndsTheConsole(t *testing.T) {
 	t.Parallel()
 	b := bmctest.StartSSH(t, bmctest.SSHOptions{})

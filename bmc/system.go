@@ -111,6 +111,7 @@ func (c *Controller) openSystem(ctx context.Context, t Target) (*system, error) 
 	}
 	s, err := r.findSystem(ctx)
 	if err != nil {
+		_ = early(ctx, reason(ctx, err))
 		r.hangUp(ctx)
 		return nil, err
 	}

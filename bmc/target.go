@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,8 @@ type Target struct {
 	Wake         Wake
 
 	leisure time.Duration // a conversation that may last so long, and gives way to others
+	shell   bool          // by SSH, which may have users of its own
+	insist  bool          // also where the breaker would leave the BMC alone
 }
 
 // A Wake is where magic packets go.
@@ -70,8 +73,8 @@ type Wake struct {
 }
 
 const (
-	ipmiPort  = 623 // where BMCs listen for RMCP
-	httpsPort = 443
+	ipmiPort  = fleet.BMCPortIPMI
+	httpsPort = fleet.BMCPortHTTPS
 )
 
 func (t Target) hostPort() (string, int, error) {
@@ -140,14 +143,17 @@ func (t Target) key() string {
 	if t.Address == "" { // Wake-on-LAN, a person
 		return "machine " + t.Node
 	}
-	return fmt.Sprintf("%s %d %d", t.Address, t.Ports.IPMI, t.Ports.HTTPS)
+	return fleet.BMC{Address: t.Address, Ports: t.Ports}.Place()
 }
 
-// changeKey says what is changed one at a time: a BMC, or the outlets of one
-// machine. Those of others at the same PDU need not wait until it is on.
+// changeKey says what is changed one at a time: a BMC, or one of the machines that
+// it has, or the outlets of one at a PDU. Others need not wait until it is on.
 func (t Target) changeKey() string {
-	if t.Driver == fleet.DriverPDU {
+	switch {
+	case t.Driver == fleet.DriverPDU:
 		return t.key() + fmt.Sprint(" outlets ", t.Outlets.Outlets)
+	case t.Driver.Web() && t.System != "":
+		return t.key() + " system " + path.Base(t.System)
 	}
 	return t.key()
 }

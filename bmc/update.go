@@ -22,7 +22,7 @@ const updateWithin = 45 * time.Minute
 // a job that was kept the update is gone on with, and not begun again.
 func (c *Controller) Update(ctx context.Context, t Target, job fleet.FirmwareJob, keep func(fleet.FirmwareJob) error, tell func(percent int)) error {
 	const op = "update firmware of"
-	return c.change(ctx, op, t, func(ctx context.Context) error {
+	return c.changeBMC(ctx, op, t, func(ctx context.Context) error {
 		if !t.Driver.Web() {
 			return fmt.Errorf("%w: update firmware, by driver %q", ErrUnsupported, t.Driver)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,8 +50,39 @@ type vendorLine struct {
 // drivers fold that into text.
 type wire struct {
 	guardian
-	mu   sync.Mutex
-	last error
+	due time.Time // it has answered twice by then
+
+	mu      sync.Mutex
+	last    error
+	dials   int // a connection is for one answer
+	dialled time.Time
+	longest time.Duration // of them
+}
+
+// next counts the answers, and returns by when the next one has to be there; zero:
+// in the time of a request.
+func (w *wire) next() time.Time {
+	const enough = 2
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dials > 0 {
+		w.longest = max(w.longest, time.Since(w.dialled))
+	}
+	w.dials, w.dialled = w.dials+1, time.Now()
+	if w.dials > enough {
+		return time.Time{}
+	}
+	return w.due
+}
+
+// late names a BMC that has not answered in time.
+func (w *wire) late() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.longest > slow {
+		return fmt.Errorf("%w: %d answers, one after %s", ErrSlow, w.dials-1, w.longest.Round(100*time.Millisecond))
+	}
+	return ErrHangs
 }
 
 func (w *wire) keep(err error) error {
@@ -86,6 +118,7 @@ func (w *wire) transport(dial Dial, at string) *http.Transport {
 			if err != nil {
 				return nil, w.keep(err)
 			}
+			_ = conn.SetDeadline(w.next()) // one that is not obeyed is late
 			return &boundedConn{Conn: conn, wire: w, left: largest + largest/8}, w.keep(nil)
 		},
 	}
@@ -106,6 +139,9 @@ func (b *boundedConn) Read(p []byte) (int, error) {
 	}
 	n, err := b.Conn.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
+	if errors.Is(err, os.ErrDeadlineExceeded) && time.Now().After(b.wire.due) {
+		err = b.wire.keep(b.wire.late())
+	}
 	return n, err
 }
 
@@ -123,7 +159,7 @@ func (c *Controller) openVendor(ctx context.Context, t Target) (*vendorLine, err
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{guardian: guardianOf(t)}
+	w := &wire{guardian: guardianOf(t), due: time.Now().Add(c.timeout(t))}
 	client := w.client(c.o.Dial, net.JoinHostPort(host, strconv.Itoa(port)), c.timeout(t))
 	facade := bmclib.NewClient(host, t.Username, string(t.Password), bmclib.WithLogger(logr.Discard()), bmclib.WithHTTPClient(client),
 		bmclib.WithPerProviderTimeout(c.timeout(t)), bmclib.WithAsrockrackPort(strconv.Itoa(port)), bmclib.WithDellRedfishUseBasicAuth(t.BasicAuth),
@@ -158,7 +194,7 @@ func (l *vendorLine) failure(err error) error {
 		return fmt.Errorf("%w (%s)", ErrLogin, text)
 	case strings.Contains(text, "not compatible") || errors.Is(err, bmclibErrs.ErrIncompatibleProvider):
 		return fmt.Errorf("%w: its driver does not know this BMC (%s)", ErrUnsupported, text)
-	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "Client.Timeout") || time.Since(l.called) >= l.c.timeout(l.target):
+	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "Client.Timeout") || strings.Contains(text, "handshake timeout") || time.Since(l.called) >= l.c.timeout(l.target):
 		return fmt.Errorf("%w (%s)", ErrHangs, text)
 	}
 	return fmt.Errorf("%w (%s)", ErrRejected, text)
@@ -263,7 +299,7 @@ func (c *Controller) probeVendor(ctx context.Context, t Target) (Found, error) {
 			found.CipherSuite = ipmi.CipherSuite
 		}
 	default:
-		if found, err = c.probeRedfish(ctx, t); err != nil {
+		if found, err = c.probeRedfish(ctx, t, (*redfish).root); err != nil {
 			found.Driver = t.Driver
 			return found, err
 		}

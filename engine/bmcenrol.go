@@ -283,7 +283,8 @@ func (e *Engine) adopt(ctx context.Context, id fleet.NodeID, candidate fleet.BMC
 	n.BMC = candidate
 	var err error
 	for try := 1; ; try++ {
-		if candidate, err = e.prove(ctx, n); err == nil {
+		changed := how != "" && try == 1 // whatever was refused before
+		if candidate, err = e.prove(ctx, n, changed); err == nil {
 			break
 		}
 		if how == "" || try == proofs || ctx.Err() != nil || rest(ctx, proofRest) != nil {
@@ -311,14 +312,14 @@ func (e *Engine) adopt(ctx context.Context, id fleet.NodeID, candidate fleet.BMC
 // prove signs in to a BMC, and returns it with what that has shown. Where a
 // probe may choose, it takes Redfish first; but there are BMCs whose Redfish
 // has users of its own.
-func (e *Engine) prove(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
-	proven, err := e.Prober.Probe(ctx, n)
+func (e *Engine) prove(ctx context.Context, n fleet.Node, anyway bool) (fleet.BMC, error) {
+	proven, err := e.Prober.Probe(ctx, n, anyway)
 	wanted := n.BMC.Wanted
 	if fleet.KindOf(err) != fleet.Denied || wanted != "" || n.BMC.Driver != "" || proven.Driver != fleet.DriverRedfish {
 		return proven, err
 	}
 	n.BMC.Wanted = fleet.DriverIPMI
-	if proven, second := e.Prober.Probe(ctx, n); second == nil {
+	if proven, second := e.Prober.Probe(ctx, n, anyway); second == nil {
 		proven.Wanted = wanted
 		return proven, nil
 	}

@@ -41,7 +41,7 @@ type fakeBMC struct {
 
 // MakeAccount implements Maker.
 func (b *fakeBMC) MakeAccount(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error {
-	if _, err := b.Probe(ctx, n); err != nil {
+	if _, err := b.Probe(ctx, n, false); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -60,7 +60,7 @@ func (b *fakeBMC) MakeAccount(ctx context.Context, n fleet.Node, next fleet.BMCA
 
 // RetireAccount implements Maker.
 func (b *fakeBMC) RetireAccount(ctx context.Context, n fleet.Node, user string) error {
-	if _, err := b.Probe(ctx, n); err != nil {
+	if _, err := b.Probe(ctx, n, false); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -112,7 +112,7 @@ func (b *fakeBMC) order(r fleet.StepReport, o fleet.BMCOrder) fleet.StepReport {
 }
 
 // Probe implements Prober.
-func (b *fakeBMC) Probe(_ context.Context, n fleet.Node) (fleet.BMC, error) {
+func (b *fakeBMC) Probe(_ context.Context, n fleet.Node, _ bool) (fleet.BMC, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.logins++
@@ -131,7 +131,7 @@ func (b *fakeBMC) Probe(_ context.Context, n fleet.Node) (fleet.BMC, error) {
 
 // ChangePassword implements Accounts.
 func (b *fakeBMC) ChangePassword(ctx context.Context, n fleet.Node, next fleet.BMCAccount) error {
-	if _, err := b.Probe(ctx, n); err != nil && fleet.CodeOf(err) != fleet.CodeBMCMustChange {
+	if _, err := b.Probe(ctx, n, false); err != nil && fleet.CodeOf(err) != fleet.CodeBMCMustChange {
 		return err
 	}
 	b.mu.Lock()
@@ -172,7 +172,7 @@ func (b *fakeBMC) ordered() int {
 
 // opens reports whether the node's account signs in.
 func (b *fakeBMC) opens(n fleet.Node) bool {
-	_, err := b.Probe(context.Background(), n)
+	_, err := b.Probe(context.Background(), n, false)
 	return err == nil
 }
 

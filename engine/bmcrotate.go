@@ -73,7 +73,7 @@ func (e *Engine) signedIn(ctx context.Context, id fleet.NodeID) (fleet.Node, err
 	if !ok {
 		return n, unknownNode(string(id))
 	}
-	if _, err := e.prove(ctx, n); fleet.CodeOf(err) != fleet.CodeBMCMustChange {
+	if _, err := e.prove(ctx, n, false); fleet.CodeOf(err) != fleet.CodeBMCMustChange {
 		return n, err
 	}
 	return n, nil
@@ -83,7 +83,7 @@ func (e *Engine) signedIn(ctx context.Context, id fleet.NodeID) (fleet.Node, err
 // it would have a password that is over.
 func (e *Engine) othersBehind(n fleet.Node) (other fleet.Node, found bool) {
 	for _, o := range e.Nodes() {
-		if o.ID != n.ID && o.State != fleet.Retired && o.BMC.Address == n.BMC.Address && o.BMC.Ports == n.BMC.Ports && o.BMC.Username == n.BMC.Username {
+		if o.ID != n.ID && o.State != fleet.Retired && o.BMC.Place() == n.BMC.Place() && o.BMC.Username == n.BMC.Username {
 			return o, true
 		}
 	}
@@ -196,7 +196,7 @@ func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
 	}
 	candidate := n
 	candidate.BMC = n.BMC.Candidate(n.BMC.Next)
-	proven, err := e.prove(ctx, candidate)
+	proven, err := e.prove(ctx, candidate, false)
 	if err == nil {
 		return e.takeNext(ctx, id, proven)
 	}
@@ -208,7 +208,7 @@ func (e *Engine) settle(ctx context.Context, id fleet.NodeID) error {
 		return e.takeNext(ctx, id, candidate.BMC)
 	}
 	// One that has to be changed first is known all the same.
-	_, err = e.prove(ctx, n)
+	_, err = e.prove(ctx, n, false)
 	switch {
 	case err == nil || fleet.CodeOf(err) == fleet.CodeBMCMustChange:
 		return e.dropNext(ctx, id)
@@ -243,26 +243,31 @@ func (e *Engine) takeNext(ctx context.Context, id fleet.NodeID, proven fleet.BMC
 func (e *Engine) settleAll(ctx context.Context) {
 	for _, n := range e.Nodes() {
 		if n.BMC.Next.Open() { // the prober holds no more at a time than it can
-			e.runs.Go(func() { e.settleOpen(ctx, n) })
+			e.runs.Go(func() { _, _ = e.settleOpen(ctx, n) }) // what is open is a finding
 		}
 	}
 }
 
 // settleOpen finds out which of two passwords a BMC has, where that is open and
-// nobody else is about it, and returns the node as it is then.
-func (e *Engine) settleOpen(ctx context.Context, n fleet.Node) fleet.Node {
+// nobody else is about it, and returns the node as it is then. An error means that
+// the BMC takes neither: who signed in all the same would have it lock the account.
+func (e *Engine) settleOpen(ctx context.Context, n fleet.Node) (fleet.Node, error) {
 	if !n.BMC.Next.Open() || e.Prober == nil || e.Vault == nil || !e.enrolments.begin(n.ID) {
-		return n
+		return n, nil
 	}
 	defer e.endEnrolment(n.ID)
 	ctx, cancel := context.WithTimeout(ctx, rotateWithin)
 	defer cancel()
-	if err := e.settle(ctx, n.ID); err != nil {
+	err := e.settle(ctx, n.ID)
+	if err != nil {
 		e.Log.WarnContext(ctx, "BMC password still open", "node", n.ID, "err", err)
 	}
 	e.alertFindings(time.Now())
 	if now, ok := e.world.node(n.ID); ok {
-		return now
+		n = now
 	}
-	return n
+	if fleet.KindOf(err) == fleet.Denied {
+		return n, err
+	}
+	return n, nil // whoever speaks to it next says what is wrong
 }

@@ -131,7 +131,7 @@ func (e *Engine) settleMade(ctx context.Context, n fleet.Node) error {
 	made := n
 	made.BMC = n.BMC.Candidate(n.BMC.Next)
 	for try := 1; try < proofs; try++ {
-		proven, err := e.prove(ctx, made)
+		proven, err := e.prove(ctx, made, false)
 		if err == nil {
 			return e.takeNext(ctx, n.ID, proven)
 		}

@@ -131,8 +131,8 @@ func TestABMCOfSeveralNodesIsNotTakenOverForOne(t *testing.T) {
 type bornExpired struct{ *fakeBMC }
 
 // Probe implements Prober.
-func (b bornExpired) Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
-	found, err := b.fakeBMC.Probe(ctx, n)
+func (b bornExpired) Probe(ctx context.Context, n fleet.Node, anyway bool) (fleet.BMC, error) {
+	found, err := b.fakeBMC.Probe(ctx, n, anyway)
 	if err == nil && n.BMC.Username == "provision" {
 		return n.BMC, &fleet.Error{Kind: fleet.Conflict, Code: fleet.CodeBMCMustChange, Err: errors.New("change it first")}
 	}
@@ -174,7 +174,7 @@ func TestATakeOverIsNotStuckWithAnAccountOfNoUse(t *testing.T) {
 					t.Error(err)
 				}
 				n := s.only(t)
-				if _, err := b.fakeBMC.Probe(t.Context(), n); err != nil || n.BMC.Next.Open() || n.BMC.Username != tt.want || !n.BMC.Own {
+				if _, err := b.fakeBMC.Probe(t.Context(), n, false); err != nil || n.BMC.Next.Open() || n.BMC.Username != tt.want || !n.BMC.Own {
 					t.Errorf("the BMC is %+v, which says %v; want our own account %s and nothing open", n.BMC, err, tt.want)
 				}
 				cancel()

@@ -171,9 +171,13 @@ func (e *Engine) doRounds(ctx context.Context) {
 }
 
 func (e *Engine) visit(ctx context.Context, n fleet.Node) {
-	n = e.settleOpen(ctx, n)
-	age := time.Since(e.rounds.get(n.ID).Hardware.At)
-	_, err := e.examine(ctx, n, age > hardwareAge)
+	n, err := e.settleOpen(ctx, n)
+	if err != nil {
+		_, err = e.keepCheckup(ctx, n, fleet.Checkup{}, err)
+	} else {
+		age := time.Since(e.rounds.get(n.ID).Hardware.At)
+		_, err = e.examine(ctx, n, age > hardwareAge)
+	}
 	e.rounds.done(n.ID, time.Now(), fleet.CodeOf(err) == fleet.CodeBMCBusy)
 	if err != nil && ctx.Err() == nil {
 		e.Log.DebugContext(ctx, "node not examined", "node", n.ID, "err", err)
@@ -183,6 +187,10 @@ func (e *Engine) visit(ctx context.Context, n fleet.Node) {
 // examine asks a BMC and keeps what it says, or that it did not answer.
 func (e *Engine) examine(ctx context.Context, n fleet.Node, all bool) (fleet.Checkup, error) {
 	found, err := e.Examiner.Examine(ctx, n, all)
+	return e.keepCheckup(ctx, n, found, err)
+}
+
+func (e *Engine) keepCheckup(ctx context.Context, n fleet.Node, found fleet.Checkup, err error) (fleet.Checkup, error) {
 	e.notePin(ctx, n, err)
 	before := e.rounds.get(n.ID)
 	if ctx.Err() != nil || fleet.CodeOf(err) == fleet.CodeBMCBusy {

@@ -110,7 +110,9 @@ func (e *Engine) switchNode(ctx context.Context, n fleet.Node, o fleet.PowerOrde
 	if err != nil {
 		return fleet.Switched{}, err
 	}
-	n = e.settleOpen(ctx, n)
+	if n, err = e.settleOpen(ctx, n); err != nil {
+		return fleet.Switched{}, err
+	}
 	if o.Op == fleet.MediaNext && o.URL == "" {
 		return e.insertOwn(ctx, n, o)
 	}
@@ -127,7 +129,7 @@ func (e *Engine) probed(ctx context.Context, n fleet.Node) (fleet.Node, error) {
 	if n.BMC.Via() != "" || e.Prober == nil {
 		return n, nil
 	}
-	found, err := e.Prober.Probe(ctx, n)
+	found, err := e.Prober.Probe(ctx, n, false)
 	if err != nil {
 		return n, err
 	}

@@ -24,7 +24,9 @@ func (s *switchboard) Switch(_ context.Context, _ fleet.Node, o fleet.PowerOrder
 	return s.done, s.err
 }
 
-func (s *switchboard) Probe(context.Context, fleet.Node) (fleet.BMC, error) { return s.found, s.err }
+func (s *switchboard) Probe(context.Context, fleet.Node, bool) (fleet.BMC, error) {
+	return s.found, s.err
+}
 
 // otherPinError is the error of a BMC whose certificate has changed.
 type otherPinError string

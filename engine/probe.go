@@ -8,9 +8,11 @@ import (
 
 // A Prober signs in to a node's BMC for the first time. It returns what the
 // node's BMC is to be from then on: driver, cipher suite, certificate. With an
-// error, the driver is the one that was refused.
+// error, the driver is the one that was refused. A BMC that has refused the
+// account lately is not asked again, so that nobody is locked out, unless anyway is
+// true: a person wants to know, or the account was changed meanwhile.
 type Prober interface {
-	Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error)
+	Probe(ctx context.Context, n fleet.Node, anyway bool) (fleet.BMC, error)
 }
 
 // probe looks at the BMC of a node that just enrolled, once, beside
@@ -22,7 +24,7 @@ func (e *Engine) probe(n fleet.Node) {
 	}
 	e.runs.Go(func() {
 		ctx := e.running
-		found, refusal := e.Prober.Probe(ctx, n)
+		found, refusal := e.Prober.Probe(ctx, n, false)
 		if ctx.Err() != nil {
 			return
 		}
@@ -66,7 +68,7 @@ func (e *Engine) ProbeBMC(ctx context.Context, actor, ref, system string) (fleet
 		return n, withoutBMC(n, "probe BMC")
 	}
 	n.BMC.Driver, n.BMC.CipherSuite, n.BMC.System = "", -1, system
-	found, refusal := e.Prober.Probe(ctx, n)
+	found, refusal := e.Prober.Probe(ctx, n, true)
 	e.notePin(ctx, n, refusal)
 	if err := e.keepProbe(context.WithoutCancel(ctx), actor, n.ID, found, refusal); err != nil {
 		return n, err

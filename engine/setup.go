@@ -85,7 +85,7 @@ func (j job) over(ctx context.Context, p fleet.Phase, err error) error {
 func (j job) known(ctx context.Context) (fleet.Node, fleet.RunNode, error) {
 	n, rn, err := j.load()
 	if err == nil {
-		n = j.e.settleOpen(ctx, n)
+		n, err = j.e.settleOpen(ctx, n)
 	}
 	if err == nil && n.BMC.Via() == "" && n.BMC.Usable() {
 		n, err = j.e.probed(ctx, n)

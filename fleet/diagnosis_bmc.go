@@ -4,6 +4,7 @@ package fleet
 const (
 	CodeBMCTimeout     = "E-BMC-TIMEOUT"
 	CodeBMCHangs       = "E-BMC-HANGS"
+	CodeBMCSlow        = "E-BMC-SLOW"
 	CodeBMCRoute       = "E-BMC-ROUTE"
 	CodeBMCClosed      = "E-BMC-CLOSED"
 	CodeBMCLogin       = "E-BMC-LOGIN"
@@ -45,6 +46,7 @@ const (
 var bmcDiagnoses = []Diagnosis{
 	{CodeBMCTimeout, "the BMC does not answer", "see that the BMC of {on} has power and a cable, and that its address is right"},
 	{CodeBMCHangs, "the BMC takes connections and says nothing", "restart the BMC of {on}: pull its power, or press its reset button"},
+	{CodeBMCSlow, "the BMC answers, and too slowly to be spoken to", "close what else asks the BMC of {on} (a browser, a monitoring), then restart it; if it stays so, update its firmware, or set driver: ipmi"},
 	{CodeBMCRoute, "there is no way to the BMC", "see that this server has an address in the network of the BMC of {on}, or a route to it"},
 	{CodeBMCClosed, "nothing listens at the BMC's port", "switch on IPMI over LAN, or Redfish, in the settings of the BMC of {on}"},
 	{CodeBMCLogin, "the BMC does not know our account", "correct user name or password of the BMC of {on}"},

@@ -21,6 +21,7 @@ import (
 type SSHOptions struct {
 	Command     string // that leads from a shell to the console; "": there is no shell
 	Interactive bool   // takes passwords by keyboard-interactive only
+	Rounds      int    // more of them, in which it asks again at once
 	Password    string // of admin, where it is another one
 	Right       func(user, password string) bool
 }
@@ -29,10 +30,11 @@ type SSHOptions struct {
 // its machine.
 type SSH struct {
 	Line
-	o      SSHOptions
-	key    ssh.Signer
-	door   *door
-	breaks atomic.Int64
+	o       SSHOptions
+	key     ssh.Signer
+	door    *door
+	breaks  atomic.Int64
+	refused atomic.Int64
 }
 
 // StartSSH starts one until the test ends.
@@ -70,23 +72,32 @@ func (s *SSH) Fingerprint() string { return ssh.FingerprintSHA256(s.key.PublicKe
 // Breaks is how many have come.
 func (s *SSH) Breaks() int { return int(s.breaks.Load()) }
 
+// Refused is how many passwords were wrong.
+func (s *SSH) Refused() int { return int(s.refused.Load()) }
+
 // HangUp ends the connections that there are.
 func (s *SSH) HangUp() { s.door.hangUp() }
 
 func (s *SSH) config() *ssh.ServerConfig {
 	right := func(user, password string) error {
 		if !s.o.Right(user, password) {
+			s.refused.Add(1)
 			return errors.New("no")
 		}
 		return nil
 	}
 	c := &ssh.ServerConfig{
 		KeyboardInteractiveCallback: func(m ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
-			answers, err := ask("", "", []string{"Password: "}, []bool{false})
-			if err != nil || len(answers) != 1 {
-				return nil, errors.New("no")
+			for range 1 + s.o.Rounds {
+				answers, err := ask("", "", []string{"Password: "}, []bool{false})
+				if err != nil || len(answers) != 1 {
+					break
+				}
+				if right(m.User(), answers[0]) == nil {
+					return nil, nil
+				}
 			}
-			return nil, right(m.User(), answers[0])
+			return nil, errors.New("no")
 		},
 	}
 	if !s.o.Interactive {

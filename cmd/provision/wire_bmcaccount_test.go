@@ -31,7 +31,7 @@ func TestAUserWhomSomebodyHasDeletedIsRetired(t *testing.T) {
 	}
 	p := bmcPower{bmc: bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: 3 * time.Second}), sealer: sealer}
 	n := fleet.Node{ID: "n-1", MAC: "52:54:00:00:00:01", BMC: fleet.BMC{Address: s.Addr(), Username: "admin", SealedPassword: sealed}}
-	if n.BMC, err = p.Probe(t.Context(), n); err != nil {
+	if n.BMC, err = p.Probe(t.Context(), n, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.RetireAccount(t.Context(), n, "root"); err != nil || s.Service.Counts().Refused > 0 {

@@ -64,7 +64,7 @@ func wakeOf(n fleet.Node, site fleet.Site) bmc.Wake {
 }
 
 // Probe implements engine.Prober.
-func (p bmcPower) Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
+func (p bmcPower) Probe(ctx context.Context, n fleet.Node, anyway bool) (fleet.BMC, error) {
 	b := n.BMC
 	if b.Wanted != "" && !b.Wanted.SignsIn() { // there is nobody to be asked
 		b.Driver = b.Wanted
@@ -75,7 +75,11 @@ func (p bmcPower) Probe(ctx context.Context, n fleet.Node) (fleet.BMC, error) {
 		return b, err
 	}
 	t.Driver = b.Wanted
-	found, err := p.bmc.Probe(ctx, t)
+	probe := p.bmc.Probe
+	if anyway {
+		probe = p.bmc.ProbeAnyway
+	}
+	found, err := probe(ctx, t)
 	if err != nil {
 		b.Driver = found.Driver
 		return b, err
