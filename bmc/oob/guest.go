@@ -158,7 +158,7 @@ func (w *Watcher) visit(ctx context.Context, l fleet.Lease, g *guest) {
 	err := w.meet(within, l, g)
 	slow := err != nil && within.Err() != nil
 	if slow {
-		err = fmt.Errorf("it was not done within %s: %v", visitWithin, err) //nolint:errorlint // whoever keeps us is somebody, whatever the error says
+		err = fmt.Errorf("it was not done within %s: %v", visitWithin, err) // not %w: whoever keeps us is somebody
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -149,7 +149,7 @@ func crowded(n int) (*Watcher, *desk, *crowd) {
 
 // later lets time pass, and all that is to happen then.
 func later(d time.Duration) {
-	time.Sleep(d)
+	time.Sleep(d) //nolint:forbidigo // fake time: synctest
 	synctest.Wait()
 }
 
