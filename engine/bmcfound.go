@@ -44,6 +44,12 @@ func (e *Engine) MoveBMC(ctx context.Context, id fleet.NodeID, addr string) erro
 			return err
 		}
 		n.Inventory.BMC.Address = addr
+		if !n.BMC.Own && n.BMC.Factory != "" && n.BMC.Factory == n.BMC.Username {
+			n.BMC.Address = addr // it is taken over there
+			if n.BMC.Next.Open() {
+				n.BMC.Next.Address = addr
+			}
+		}
 		e.classify(t, &n)
 		t.put(n)
 		t.event(fleet.EventChanged, n, "engine", "its BMC has the address "+addr)
@@ -52,8 +58,9 @@ func (e *Engine) MoveBMC(ctx context.Context, id fleet.NodeID, addr string) erro
 }
 
 // AdoptBMC makes a BMC that was found the one of its node: of the machine that
-// it says it is in, or of a new one. It gets an account of ours then, where the
-// node's rule leaves that to us.
+// it says it is in, or of a new one. It gets an account of ours then, unless the
+// node's rule has the BMC's address, and gives an account for there. One that a
+// rule gives without is not told to who only says that he is the node's BMC.
 func (e *Engine) AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, error) {
 	var node fleet.Node
 	rotate := false
@@ -68,17 +75,22 @@ func (e *Engine) AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, er
 		if !begun && !r.BMC.Keep {
 			t.dropBegun(f.MAC)
 		}
+		came := f.BMC
+		came.Factory = f.BMC.Username
 		changed := begun && r.BMC.Username == f.BMC.Username && r.BMC.Driver.HasAccounts() // since the rule was written
 		switch {
 		case ok && r.BMC.Keep:
 			t.put(n)
 			return adoptError(f, errors.New("the rule of "+n.Title()+" leaves its BMC alone"), "")
-		case ok && r.BMC.Usable() && !changed: // it gives an account
+		case ok && r.BMC.Usable() && !changed && isGiven(t.siteNow(), r.BMC, n, came): // it gives an account
 			e.classify(t, &n)
 		default:
 			rotate = true
-			f.BMC.Quirks, f.BMC.Findings, f.BMC.Factory = n.BMC.Quirks, n.BMC.Findings, f.BMC.Username
-			n.BMC = f.BMC.WithoutFindings(fleet.CodeBMCNoAddress, fleet.CodeBMCEnrol).WithFinding(fleet.CodeBMCFactory, "user "+f.BMC.Username)
+			came.Quirks, came.Findings = n.BMC.Quirks, n.BMC.Findings
+			n.BMC = came.WithoutFindings(fleet.CodeBMCNoAddress, fleet.CodeBMCEnrol).WithFinding(fleet.CodeBMCFactory, "user "+f.BMC.Username)
+			if ok && r.BMC.Withholds(n.BMC, n.Inventory.BMC.Address) {
+				e.classify(t, &n) // all but its BMC's account
+			}
 		}
 		t.put(n)
 		t.event(fleet.EventAccess, n, "engine", fmt.Sprintf("BMC %s at %s let us in as %s, which it came with", f.MAC, f.BMC.Address, f.BMC.Username))
@@ -89,6 +101,16 @@ func (e *Engine) AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, er
 		return node, err
 	}
 	return e.TakeOverBMC(ctx, node.ID)
+}
+
+// isGiven reports whether a BMC that was found gets to see the account that the
+// rule of its node gives. One that has it already, or came with it, does.
+func isGiven(site fleet.Site, a fleet.BMCAccess, n fleet.Node, came fleet.BMC) bool {
+	had := n.BMC.Address == came.Address && n.BMC.SealedPassword == a.SealedPassword
+	with := slices.ContainsFunc(site.Factory, func(f fleet.FactoryAccount) bool {
+		return f.SealedPassword == came.SealedPassword && f.Username == a.Username && f.PasswordFile == a.PasswordFile
+	})
+	return had || with || !a.Withholds(came, came.Address)
 }
 
 func adoptError(f fleet.FoundBMC, err error, hint string) error {

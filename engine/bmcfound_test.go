@@ -40,14 +40,18 @@ func TestAFoundBMCBelongsToItsMachine(t *testing.T) {
 		"by its serial number": {newcomer(func(n *fleet.Node) {
 			n.MAC, n.MACs, n.Inventory = "52:54:00:00:00:09", nil, fleet.Inventory{Vendor: "Contoso", Serial: "C0FFEE"}
 		}), func(*fleet.FoundBMC) {}, fleet.BMCAccess{}, "", true},
-		"by the BMC that it told of":  {newcomer(func(n *fleet.Node) { n.MAC, n.MACs, n.Inventory.BMC.MAC = "52:54:00:00:00:09", nil, foundBMC().MAC }), func(f *fleet.FoundBMC) { f.MACs, f.UUID, f.Serial = nil, "", "" }, fleet.BMCAccess{}, "", true},
-		"not a machine without cards": {nil, func(f *fleet.FoundBMC) { f.MACs = nil }, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
-		"not one that has another":    {newcomer(func(n *fleet.Node) { n.Inventory.BMC.MAC = "aa:bb:cc:00:00:99" }), func(*fleet.FoundBMC) {}, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
-		"not one whose BMC is ours":   {newcomer(func(n *fleet.Node) { n.BMC = fleet.BMC{Own: true, Address: bmcAddress, SealedPassword: "sealed"} }), func(*fleet.FoundBMC) {}, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
-		"not one whose is elsewhere":  {newcomer(func(n *fleet.Node) { n.BMC = fleet.BMC{Address: "10.77.1.99", SealedPassword: "sealed"} }), func(*fleet.FoundBMC) {}, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
-		"not one that is to be left":  {newcomer(func(*fleet.Node) {}), func(*fleet.FoundBMC) {}, fleet.BMCAccess{Keep: true}, fleet.CodeBMCStranger, false},
-		"with the account of a rule":  {newcomer(func(n *fleet.Node) { n.Approved, n.State, n.Pool = true, fleet.Ready, "prd" }), func(*fleet.FoundBMC) {}, fleet.BMCAccess{Username: "admin", PasswordFile: "f", SealedPassword: "given"}, "", false},
-		"not two machines at once":    {append(newcomer(func(*fleet.Node) {}), fleet.Node{ID: "n-2", MAC: "52:54:00:00:00:01", State: fleet.Discovered, Revision: 1}), func(*fleet.FoundBMC) {}, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
+		"by the BMC that it told of":                        {newcomer(func(n *fleet.Node) { n.MAC, n.MACs, n.Inventory.BMC.MAC = "52:54:00:00:00:09", nil, foundBMC().MAC }), func(f *fleet.FoundBMC) { f.MACs, f.UUID, f.Serial = nil, "", "" }, fleet.BMCAccess{}, "", true},
+		"not a machine without cards":                       {nil, func(f *fleet.FoundBMC) { f.MACs = nil }, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
+		"not one that has another":                          {newcomer(func(n *fleet.Node) { n.Inventory.BMC.MAC = "aa:bb:cc:00:00:99" }), func(*fleet.FoundBMC) {}, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
+		"not one whose BMC is ours":                         {newcomer(func(n *fleet.Node) { n.BMC = fleet.BMC{Own: true, Address: bmcAddress, SealedPassword: "sealed"} }), func(*fleet.FoundBMC) {}, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
+		"not one whose is elsewhere":                        {newcomer(func(n *fleet.Node) { n.BMC = fleet.BMC{Address: "10.77.1.99", SealedPassword: "sealed"} }), func(*fleet.FoundBMC) {}, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
+		"not one that is to be left":                        {newcomer(func(*fleet.Node) {}), func(*fleet.FoundBMC) {}, fleet.BMCAccess{Keep: true}, fleet.CodeBMCStranger, false},
+		"with the account of a rule, which has its address": {newcomer(func(n *fleet.Node) { n.Approved, n.State, n.Pool = true, fleet.Ready, "prd" }), func(*fleet.FoundBMC) {}, fleet.BMCAccess{Address: bmcAddress, Username: "admin", PasswordFile: "f", SealedPassword: "given"}, "", false},
+		"with the account of a rule, from before": {newcomer(func(n *fleet.Node) {
+			n.Approved, n.State, n.Pool, n.BMC = true, fleet.Ready, "prd", fleet.BMC{Address: bmcAddress, Username: "admin", SealedPassword: "given"}
+		}), func(*fleet.FoundBMC) {}, fleet.BMCAccess{Username: "admin", PasswordFile: "f", SealedPassword: "given"}, "", false},
+		"with the account of a rule, which it came with": {newcomer(func(n *fleet.Node) { n.Approved, n.State, n.Pool = true, fleet.Ready, "prd" }), func(*fleet.FoundBMC) {}, fleet.BMCAccess{Username: "admin", PasswordFile: "f of racks", SealedPassword: "factory of the rule"}, "", false},
+		"not two machines at once":                       {append(newcomer(func(*fleet.Node) {}), fleet.Node{ID: "n-2", MAC: "52:54:00:00:00:01", State: fleet.Discovered, Revision: 1}), func(*fleet.FoundBMC) {}, fleet.BMCAccess{}, fleet.CodeBMCStranger, false},
 		"and another retired one of it": {newcomer(func(n *fleet.Node) {
 			n.State = fleet.Retired
 			n.MAC, n.MACs, n.UUID = "52:54:00:00:00:09", nil, foundBMC().UUID
@@ -59,6 +63,7 @@ func TestAFoundBMCBelongsToItsMachine(t *testing.T) {
 				r := newRack(t.Context(), t, 0)
 				r.bmc = newFakeBMC()
 				s := &memoryStore{world: fleet.World{Site: enrolSite(tt.access), Nodes: tt.nodes}}
+				s.world.Site.Factory = []fleet.FactoryAccount{{Username: "admin", PasswordFile: "f of racks", SealedPassword: "factory"}}
 				e, kill := r.serve(s)
 				f := foundBMC()
 				tt.change(&f)
@@ -68,6 +73,64 @@ func TestAFoundBMCBelongsToItsMachine(t *testing.T) {
 				}
 				if err == nil {
 					checkAdopted(t, r, n, tt.rotated)
+				}
+				kill()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// Whoever takes an account that BMCs come with may say that it is the BMC of any
+// machine. It is not told what a rule gives for whole racks: neither when it is
+// found, nor when the site changes or its address, while it cannot be taken over.
+func TestAPasswordOfARuleIsNotForABMCThatOnlySaysWhoseItIs(t *testing.T) {
+	given := func(user string) fleet.BMCAccess {
+		return fleet.BMCAccess{Username: user, PasswordFile: "f", SealedPassword: "given"}
+	}
+	approved := func() []fleet.Node {
+		return newcomer(func(n *fleet.Node) { n.Approved, n.State, n.Pool = true, fleet.Ready, "prd" })
+	}
+	tests := map[string]struct {
+		nodes  []fleet.Node
+		access fleet.BMCAccess
+		maker  bool
+		user   string // ours in the end
+	}{
+		"of a machine that is new":                {nil, given("ops"), true, fleet.OwnUser},
+		"of one that has been approved":           {approved(), given("ops"), true, fleet.OwnUser},
+		"on which no account can be made":         {approved(), given("ops"), false, "admin"},
+		"whose account has the name of the given": {approved(), given("admin"), true, "admin"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRack(t.Context(), t, 0)
+				r.bmc = newFakeBMC()
+				r.bmc.maker, r.bmc.silent = tt.maker, true
+				s := &memoryStore{world: fleet.World{Site: enrolSite(tt.access), Nodes: tt.nodes}}
+				e, kill := r.serve(s)
+				if _, err := e.AdoptBMC(t.Context(), foundBMC()); err == nil {
+					t.Error("a BMC that does not answer was adopted without a word")
+				}
+				if n := s.only(t); !n.Approved {
+					t.Errorf("the rule that is for it was not heard: %+v", n)
+				}
+				anew := tt.access
+				anew.SealedPassword = "given anew"
+				if _, err := e.Apply(t.Context(), "ada", enrolSite(anew), false); err != nil {
+					t.Fatal(err)
+				}
+				if err := e.MoveBMC(t.Context(), s.only(t).ID, "10.77.1.50"); err != nil {
+					t.Fatal(err)
+				}
+				if n := s.only(t); n.BMC.Address != "10.77.1.50" || n.BMC.SealedPassword != "factory" || n.BMC.Own {
+					t.Errorf("before it is ours the BMC is %+v", n.BMC)
+				}
+				r.bmc.change(func(b *fakeBMC) { b.silent, b.address = false, "10.77.1.50" })
+				n, err := e.TakeOverBMC(t.Context(), s.only(t).ID)
+				if err != nil || !n.BMC.Own || n.BMC.Username != tt.user || !r.bmc.opens(n) || len(codes(n)) > 0 {
+					t.Errorf("TakeOverBMC = %+v, %v, want user %s", n.BMC, err, tt.user)
 				}
 				kill()
 				synctest.Wait()

@@ -24,18 +24,21 @@ func (e *Engine) TakeOverBMC(ctx context.Context, id fleet.NodeID) (fleet.Node, 
 	site := e.Site()
 	r, matches := site.MatchRule(n)
 	gives := matches && r.BMC.Usable()
-	given := matches && r.BMC.Keep || gives && !n.BMC.Own && !holdsBegun(site, n)
+	given := matches && r.BMC.Keep || gives && !n.BMC.Own && !holdsBegun(site, n) && !r.BMC.Withholds(n.BMC, n.Inventory.BMC.Address)
 	if e.Vault == nil || e.Accounts == nil || given || e.mayRotate(n) != nil {
 		return n, nil // nothing to do, or not now: somebody else does it, or has the machine
 	}
 	defer e.endEnrolment(id)
 	if o, found := e.othersWithFactory(n); found {
-		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCSeveral, fmt.Errorf("node %s is behind the same BMC, with the account that it came with", o.Title()), "give their rules an account of the BMC: bmc: {username, password_file}")
+		return n, rotateError(n, fleet.Conflict, fleet.CodeBMCSeveral, fmt.Errorf("node %s is behind the same BMC, with the account that it came with", o.Title()), "give their rules an account of the BMC: bmc: {address, username, password_file}")
 	}
 	ctx, cancel := context.WithTimeout(ctx, takeOverWithin)
 	defer cancel()
 	user := cmp.Or(r.BMC.Username, fleet.OwnUser)
-	if gives { // that one's password is not ours
+	switch {
+	case gives && r.BMC.Withholds(n.BMC, n.Inventory.BMC.Address) && n.BMC.Username != user: // that one's password is not ours
+		user = fleet.OwnUser
+	case gives:
 		user = n.BMC.Username
 	}
 	err := e.settle(ctx, id)

@@ -161,7 +161,7 @@ func (e *Engine) classify(t *tx, n *fleet.Node) {
 	}
 	// The address is what the machine says: nobody who has not been approved
 	// gets to see us sign in.
-	if n.Approved && r.BMC.Usable() && !n.BMC.Own {
+	if n.Approved && r.BMC.Usable() && !n.BMC.Own && !r.BMC.Withholds(n.BMC, n.Inventory.BMC.Address) {
 		n.BMC = n.BMC.Under(r.BMC, n.Inventory.BMC.Address)
 	}
 	if n.Approved { // whoever has made the account

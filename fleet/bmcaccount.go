@@ -86,6 +86,16 @@ func (a BMCAccess) MakesAccount() bool {
 	return !a.Keep && a.PasswordFile == "" && a.SealedPassword == "" && !noBMC
 }
 
+// Withholds reports whether the password that a rule gives is not for a BMC: one
+// that was found by the account that it came with, and is not ours yet. All that
+// speaks for it is what it says itself; where a rule has its address, somebody
+// has vouched for that. A machine that says that its BMC is elsewhere has another.
+func (a BMCAccess) Withholds(b BMC, said string) bool {
+	gives := a.SealedPassword != "" && a.Address == "" && a.Driver.HasAccounts()
+	found := !b.Own && b.Factory != "" && b.Factory == b.Username && b.SealedPassword != a.SealedPassword
+	return gives && found && (said == "" || said == b.Address)
+}
+
 // A FactoryAccount is what BMCs of a kind come with. It is tried on BMCs that
 // get an address of a subnet with oob: true, once, and replaced where it works.
 type FactoryAccount struct {

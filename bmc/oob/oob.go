@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/fleet"
@@ -54,144 +51,14 @@ type Watcher struct {
 	Ports  fleet.BMCPorts    // of BMCs, where they are not the usual ones
 	Trust  func() *bmc.Trust // whose signature on their certificates is enough, for when they renew them
 
-	mu   sync.Mutex
-	seen map[fleet.MAC]*guest
-}
-
-// A guest is a BMC, or whoever else has an address there.
-type guest struct {
-	addr   netip.Addr
-	next   time.Time       // not before
-	wait   time.Duration   // the last pause
-	tried  map[string]bool // accounts, sealed: each once
-	logins int
-	alarm  string // what it is called in an alarm; "" for none
-	detail string
-}
-
-const (
-	mostGuests  = 4096
-	mostAtOnce  = 8
-	mostLogins  = 3 // of all accounts together: BMCs lock out who tries more
-	firstPause  = time.Minute
-	longestWait = 30 * time.Minute
-	visitWithin = 5 * time.Minute
-)
-
-// Run looks until ctx is done.
-func (w *Watcher) Run(ctx context.Context) error {
-	every := w.Every
-	if every <= 0 {
-		every = 15 * time.Second
-	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		w.round(ctx, time.Now())
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// round visits everybody who is due, some at the same time, and repeats the
-// alarms of those who are not.
-func (w *Watcher) round(ctx context.Context, now time.Time) {
-	var group errgroup.Group
-	group.SetLimit(mostAtOnce)
-	present := map[fleet.MAC]bool{}
-	for _, subnet := range w.Engine.Site().Subnets {
-		if !subnet.OOB {
-			continue
-		}
-		for _, l := range w.Leases.Leases(subnet.Name, netip.Addr{}, mostGuests) {
-			if l.State != fleet.LeaseBound || !l.Expires.After(now) || len(present) >= mostGuests {
-				continue
-			}
-			present[l.MAC] = true
-			if g := w.due(l, now); g != nil {
-				group.Go(func() error {
-					w.visit(ctx, l, g)
-					return nil
-				})
-			}
-		}
-	}
-	_ = group.Wait() // none returns an error
-	w.forget(present)
-}
-
-// due returns the guest behind a lease when it is to be visited now. Who has
-// moved is looked at at once.
-func (w *Watcher) due(l fleet.Lease, now time.Time) *guest {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.seen == nil {
-		w.seen = map[fleet.MAC]*guest{}
-	}
-	g := w.seen[l.MAC]
-	if g == nil {
-		g = &guest{tried: map[string]bool{}}
-		w.seen[l.MAC] = g
-	}
-	if g.addr != l.Addr {
-		g.addr, g.next, g.wait = l.Addr, time.Time{}, 0
-	}
-	if now.Before(g.next) {
-		if g.alarm != "" {
-			w.Engine.Raise(fleet.CodeBMCStranger, g.alarm, g.detail)
-		}
-		return nil
-	}
-	g.wait = min(max(2*g.wait, firstPause), longestWait)
-	g.next = now.Add(g.wait)
-	return g
-}
-
-// forget drops those whose leases are over.
-func (w *Watcher) forget(present map[fleet.MAC]bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	maps.DeleteFunc(w.seen, func(mac fleet.MAC, g *guest) bool {
-		gone := !present[mac]
-		if gone && g.alarm != "" {
-			w.Engine.Clear(fleet.CodeBMCStranger, g.alarm)
-		}
-		return gone
-	})
+	mu     sync.Mutex
+	seen   map[fleet.MAC]*guest
+	visits sync.WaitGroup
 }
 
 // errNobody says that there is no BMC at an address: a switch, somebody's
 // laptop, or a BMC that is still starting.
 var errNobody = errors.New("no BMC answers there")
-
-func (w *Watcher) visit(ctx context.Context, l fleet.Lease, g *guest) {
-	ctx, cancel := context.WithTimeout(ctx, visitWithin)
-	defer cancel()
-	err := w.meet(ctx, l, g)
-	if ctx.Err() != nil {
-		return
-	}
-	on := fmt.Sprintf("BMC %s at %s", l.MAC, l.Addr)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if g.alarm != "" && (g.alarm != on || err == nil || errors.Is(err, errNobody)) {
-		w.Engine.Clear(fleet.CodeBMCStranger, g.alarm)
-		g.alarm = ""
-	}
-	switch {
-	case err == nil:
-		g.wait = longestWait / 2 // all is well: seldom
-	case errors.Is(err, errNobody):
-		w.Log.DebugContext(ctx, "no BMC at an address for BMCs", "mac", l.MAC, "addr", l.Addr)
-	default:
-		w.Log.WarnContext(ctx, "BMC not taken in", "mac", l.MAC, "addr", l.Addr, "err", err)
-		g.alarm, g.detail = on, err.Error()
-		w.Engine.Raise(fleet.CodeBMCStranger, on, g.detail)
-	}
-}
 
 // meet does what is to be done about one BMC.
 func (w *Watcher) meet(ctx context.Context, l fleet.Lease, g *guest) error {

@@ -30,7 +30,11 @@ type desk struct {
 	refuses error
 }
 
-func (d *desk) Site() fleet.Site { return d.site }
+func (d *desk) Site() fleet.Site {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.site
+}
 
 func (d *desk) Leases(subnet string, _ netip.Addr, _ int) []fleet.Lease {
 	d.mu.Lock()
@@ -153,9 +157,16 @@ func serve(t *testing.T, o redfish.Options) (*Watcher, *desk, *redfish.Service) 
 	return w, d, s.Service
 }
 
+// look has a watcher look once, and waits until it has visited everybody.
+func look(t *testing.T, w *Watcher, at time.Time) {
+	t.Helper()
+	w.round(t.Context(), at)
+	w.visits.Wait()
+}
+
 func TestABMCThatGetsAnAddressIsTakenIn(t *testing.T) {
 	w, d, _ := serve(t, redfish.Options{})
-	w.round(t.Context(), start)
+	look(t, w, start)
 	if len(d.adopted) != 1 || len(d.alarms) > 0 {
 		t.Fatalf("adopted %+v, alarms %v, want one BMC", d.adopted, d.alarms)
 	}
@@ -167,7 +178,7 @@ func TestABMCThatGetsAnAddressIsTakenIn(t *testing.T) {
 	if b.Driver != fleet.DriverRedfish || b.Address != "127.0.0.1" || b.Username != "admin" || b.SealedPassword != "sealed" || len(b.Pin) != 64 || b.Own {
 		t.Errorf("it is signed in to as %+v", b)
 	}
-	w.round(t.Context(), start.Add(15*time.Second))
+	look(t, w, start.Add(15*time.Second))
 	if len(d.adopted) != 1 {
 		t.Error("it is not left alone after that")
 	}
@@ -176,7 +187,7 @@ func TestABMCThatGetsAnAddressIsTakenIn(t *testing.T) {
 func TestNobodyIsLockedOut(t *testing.T) {
 	w, d, s := serve(t, redfish.Options{Password: "Changed123"})
 	for i := range 100 { // a day
-		w.round(t.Context(), start.Add(time.Duration(i)*15*time.Minute))
+		look(t, w, start.Add(time.Duration(i)*15*time.Minute))
 	}
 	if n := s.Counts().Refused; n != 1 {
 		t.Errorf("it was asked to let us in %d times, want once", n)
@@ -185,12 +196,12 @@ func TestNobodyIsLockedOut(t *testing.T) {
 		t.Errorf("alarms are %v", d.alarms)
 	}
 	d.site.Factory = append(d.site.Factory, fleet.FactoryAccount{Username: "root", SealedPassword: "sealed"})
-	w.round(t.Context(), start.Add(48*time.Hour))
+	look(t, w, start.Add(48*time.Hour))
 	if n := s.Counts().Refused; n != 2 {
 		t.Errorf("an account that is new was tried: %d logins refused, want 2", n)
 	}
 	d.leases = nil
-	w.round(t.Context(), start.Add(49*time.Hour))
+	look(t, w, start.Add(49*time.Hour))
 	if len(d.alarms) > 0 {
 		t.Errorf("it is gone, and alarms are %v", d.alarms)
 	}
@@ -207,7 +218,7 @@ func TestABMCThatNoAccountFitsIsAnAlarm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, d, s := serve(t, redfish.Options{})
 			change(d)
-			w.round(t.Context(), start)
+			look(t, w, start)
 			if len(d.alarms) != 1 || len(d.adopted) > 0 || s.Counts().Logins+s.Counts().Refused > 0 {
 				t.Errorf("alarms %v, adopted %v, %+v", d.alarms, d.adopted, s.Counts())
 			}
@@ -218,7 +229,7 @@ func TestABMCThatNoAccountFitsIsAnAlarm(t *testing.T) {
 func TestWhoIsNoBMCIsLeftAlone(t *testing.T) {
 	closed := freePort(t)
 	w, d := watch("127.0.0.1", closed)
-	w.round(t.Context(), start)
+	look(t, w, start)
 	if len(d.alarms) > 0 || len(d.adopted) > 0 {
 		t.Errorf("alarms %v, adopted %v", d.alarms, d.adopted)
 	}
@@ -258,7 +269,7 @@ func TestAKnownBMCIsFollowedAndNotSignedInTo(t *testing.T) {
 			n := node
 			n.BMC = tt.bmc
 			d.nodes = []fleet.Node{n}
-			w.round(t.Context(), start)
+			look(t, w, start)
 			if len(d.moved) != tt.moved || len(d.taken) != tt.taken || len(d.alarms) > 0 {
 				t.Errorf("moved %v, taken over %v, alarms %v", d.moved, d.taken, d.alarms)
 			}
@@ -271,7 +282,7 @@ func TestAHostileBMCIsAnAlarmAtMost(t *testing.T) {
 		t.Run(string(garbage), func(t *testing.T) {
 			t.Parallel()
 			w, d, _ := serve(t, redfish.Options{Faults: redfish.Faults{Garbage: garbage}})
-			w.round(t.Context(), start)
+			look(t, w, start)
 			if len(d.adopted) > 0 {
 				t.Errorf("it was taken in: %+v", d.adopted)
 			}
@@ -282,12 +293,12 @@ func TestAHostileBMCIsAnAlarmAtMost(t *testing.T) {
 func TestABMCThatLiesAboutItsMachineIsAnAlarm(t *testing.T) {
 	w, d, _ := serve(t, redfish.Options{})
 	d.refuses = errors.New("it says that it is in another machine")
-	w.round(t.Context(), start)
+	look(t, w, start)
 	if len(d.alarms) != 1 {
 		t.Errorf("alarms are %v", d.alarms)
 	}
 	d.refuses = nil
-	w.round(t.Context(), start.Add(time.Hour))
+	look(t, w, start.Add(time.Hour))
 	if len(d.alarms) > 0 || len(d.adopted) != 2 {
 		t.Errorf("after it was mended: alarms %v, adopted %d times", d.alarms, len(d.adopted))
 	}
@@ -314,7 +325,7 @@ func TestABMCWhosePasswordHasToBeChangedFirstIsTakenIn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tt.options.Expired = true
 			w, d, _ := serve(t, tt.options)
-			w.round(t.Context(), start)
+			look(t, w, start)
 			if tt.sealed == "" {
 				if len(d.adopted) > 0 || len(d.alarms) != 1 {
 					t.Fatalf("adopted %+v, alarms %v, want an alarm", d.adopted, d.alarms)
@@ -329,7 +340,7 @@ func TestABMCWhosePasswordHasToBeChangedFirstIsTakenIn(t *testing.T) {
 			}
 			// A server that was killed before it adopted the BMC finds in again.
 			w.seen, d.adopted = nil, nil
-			w.round(t.Context(), start.Add(time.Hour))
+			look(t, w, start.Add(time.Hour))
 			if len(d.adopted) != 1 || d.adopted[0].BMC.SealedPassword != tt.sealed {
 				t.Errorf("met again it was adopted as %+v, alarms %v", d.adopted, d.alarms)
 			}
@@ -367,7 +378,7 @@ func TestAPasswordThatWasRefusedBeforeItWasGivenIsTriedAgain(t *testing.T) {
 			d.site.Begun = begun
 			w.BMCs = &restarting{BMCs: w.BMCs}
 			for i := range 3 {
-				w.round(t.Context(), start.Add(time.Duration(i)*time.Hour))
+				look(t, w, start.Add(time.Duration(i)*time.Hour))
 			}
 			if len(d.adopted) == 0 || d.adopted[0].BMC.SealedPassword != "begun" || len(d.alarms) > 0 || s.Counts().Refused > mostLogins {
 				t.Errorf("adopted as %+v, alarms %v, %d logins refused; want it with the password that it got", d.adopted, d.alarms, s.Counts().Refused)

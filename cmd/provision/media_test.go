@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,7 +46,7 @@ func TestMachinesWithoutPXEBootFromTheirBMCs(t *testing.T) {
 		})
 	}
 	state, program := testImages(t)
-	r := prepareTestRack(t, labPlan{state: state, machines: machines, site: mediaSite, hook: program}, knowByBMC(t))
+	r := prepareTestRack(t, labPlan{state: state, machines: machines, site: mediaSite, hook: program}, knowByBMC(t, netip.Addr{}))
 	if err := r.applySite(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -72,13 +73,13 @@ func TestMachinesWithoutPXEBootFromTheirBMCs(t *testing.T) {
 }
 
 // knowByBMC makes nodes of machines as if their BMCs had been found: there are
-// their addresses, and what Redfish says.
-func knowByBMC(t *testing.T) func(r *labRack) error {
+// their addresses, and what Redfish says; addr is one that a machine had before.
+func knowByBMC(t *testing.T, addr netip.Addr) func(r *labRack) error {
 	return func(r *labRack) error {
 		var nodes []fleet.Node
 		for _, m := range r.rack.Machines() {
 			nodes = append(nodes, fleet.Node{
-				ID: fleet.NewNodeID(), MAC: fleet.MAC(m.MAC), MACs: []fleet.MAC{fleet.MAC(m.MAC)}, UUID: m.UUID, State: fleet.Discovered, Revision: 1,
+				ID: fleet.NewNodeID(), MAC: fleet.MAC(m.MAC), MACs: []fleet.MAC{fleet.MAC(m.MAC)}, UUID: m.UUID, Addr: addr, State: fleet.Discovered, Revision: 1,
 				Inventory: fleet.Inventory{Vendor: m.Vendor, Product: m.Product, Serial: m.Serial, Firmware: map[bool]string{true: "bios"}[m.Firmware == lab.BIOS]},
 				BMC:       fleet.BMC{CipherSuite: -1},
 			})

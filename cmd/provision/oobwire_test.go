@@ -29,6 +29,7 @@ bmc_accounts:
   - {mac: "aa:bb:cc:00:00:05", username: admin, password_file: DIR/factory}
 bmc_ca: [DIR/ca.pem]
 rules:
+  - {name: given, match: {mac: "52:54:00:77:00:01"}, pool: prd, approve: true, bmc: {username: rack, password_file: DIR/given}}
   - {name: named, match: {mac: "52:54:00:77:00:02"}, pool: prd, bmc: {username: ops}}
   - {name: rest, pool: prd}
 `
@@ -36,7 +37,7 @@ rules:
 // BMCs ask for an address with a real DHCP client, each with a network
 // namespace of its own, and get it from the real server. It finds them by
 // their leases, signs in with what they come with, makes the node of each, and
-// has an account of its own there in the end. What they came with opens
+// has an account of its own there in the end, whatever a rule gives. What they came with opens
 // nothing any more, and nothing secret was ever written or said.
 func TestBMCsThatAskForAnAddressAreTakenIn(t *testing.T) {
 	if testing.Short() {
@@ -49,11 +50,12 @@ func TestBMCsThatAskForAnAddressAreTakenIn(t *testing.T) {
 	bmcs := map[string]struct {
 		options redfish.Options
 		user    string // ours
+		state   fleet.State
 	}{
-		"1": {redfish.Options{}, "provision"},                                                                                          // takes accounts by POST
-		"2": {redfish.Options{Slots: true, Expired: true, Faults: redfish.Faults{NeedsETag: true}}, "ops"},                             // fixed slots, and the password has to be changed first
-		"3": {redfish.Options{Slots: true, Policy: redfish.Policy{Special: true}, Faults: redfish.Faults{NoBasic: true}}, "provision"}, // strict about passwords
-		"4": {redfish.Options{Faults: redfish.Faults{NoNewAccounts: true}}, "root"},                                                    // has the one account for ever
+		"1": {redfish.Options{}, "provision", fleet.Ready},                                                                                               // takes accounts by POST
+		"2": {redfish.Options{Slots: true, Expired: true, Faults: redfish.Faults{NeedsETag: true}}, "ops", fleet.Discovered},                             // fixed slots, and the password has to be changed first
+		"3": {redfish.Options{Slots: true, Policy: redfish.Policy{Special: true}, Faults: redfish.Faults{NoBasic: true}}, "provision", fleet.Discovered}, // strict about passwords
+		"4": {redfish.Options{Faults: redfish.Faults{NoNewAccounts: true}}, "root", fleet.Discovered},                                                    // has the one account for ever
 	}
 	addr := map[string]string{}
 	for n, b := range bmcs {
@@ -67,7 +69,7 @@ func TestBMCsThatAskForAnAddressAreTakenIn(t *testing.T) {
 			return err == nil && node.Power != nil && node.Power.Username == b.user && len(node.Findings) == 0, nil // an error: it is not known yet
 		})
 		node, err := c.client.Node(t.Context(), mac)
-		if err != nil || node.State != "discovered" || node.Power.Driver != "redfish" || node.Power.Address != addr[n] || node.Inventory.Serial != "C0FFEE"+n {
+		if err != nil || node.State != string(b.state) || node.Power.Driver != "redfish" || node.Power.Address != addr[n] || node.Inventory.Serial != "C0FFEE"+n {
 			t.Errorf("the node is %+v with %+v, %v", node, node.Power, err)
 		}
 		out, err := c.program(t.Context(), "power", "status", mac, "--server", "unix:"+filepath.Join(c.dir, "api.sock")).CombinedOutput()
