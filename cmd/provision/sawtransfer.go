@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/pxe"
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
@@ -25,6 +26,7 @@ type transferWatch struct {
 	}
 	observe func(fleet.Evidence)
 	stalled func(fleet.MAC, int) // large blocks never came through
+	flowed  func(fleet.MAC)      // they did
 	relay   string               // that it went through; "": none
 }
 
@@ -36,7 +38,7 @@ func (st *station) sawTransfer(t tftp.Transfer) {
 func (st *station) transfers(relay string) transferWatch {
 	return transferWatch{
 		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
-		alarms: st.engine, observe: st.lessons.Observe, stalled: st.lessons.stalled, relay: relay,
+		alarms: st.engine, observe: st.lessons.Observe, stalled: st.lessons.stalled, flowed: st.lessons.flowed, relay: relay,
 	}
 }
 
@@ -52,6 +54,9 @@ func (w transferWatch) saw(t tftp.Transfer) {
 		case t.Sent > 0:
 			w.alarms.Clear(fleet.CodeTFTPUnheard, "subnet "+subnet.Name)
 		}
+	}
+	if t.Proved && t.Err == nil && t.Block > pxe.SmallBlock && t.Sent > pxe.SmallBlock {
+		w.flowed(lease.MAC)
 	}
 	phase := fleet.PhaseLoader
 	switch {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,7 +149,9 @@ func (l *lessons) tell(v pxe.Verdict, after fleet.Lesson, loaders []pxe.Loader) 
 func (l *lessons) quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
 	q := l.declared(r, n)
 	if q.BlockSize == 0 {
-		q.BlockSize = l.block(r.MAC, n)
+		l.mu.Lock()
+		q.BlockSize, _ = l.block(r.MAC, n)
+		l.mu.Unlock()
 	}
 	if q.Loader != "" {
 		return q
@@ -204,6 +207,16 @@ func (l *lessons) recall(mac fleet.MAC, n fleet.Node, platform pxe.Platform, by 
 func (l *lessons) ofNode(n fleet.Node) fleet.Quirk {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	q := l.loaderOf(n)
+	if declared := l.declared(pxe.Request{MAC: n.MAC}, n); declared.BlockSize == 0 {
+		if why := l.blockReason(n.MAC, n); why != "" {
+			q.Reason = strings.TrimPrefix(q.Reason+"; "+why, "; ")
+		}
+	}
+	return q
+}
+
+func (l *lessons) loaderOf(n fleet.Node) fleet.Quirk {
 	for _, platform := range platformsOf(n.Inventory) {
 		for _, q := range l.engine.Site().Quirks {
 			if q.Fits(n.MAC, n) && (q.Platform == "" || q.Platform == string(platform)) && q.Loader != "" {
