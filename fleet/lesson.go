@@ -11,12 +11,15 @@ type Lesson struct {
 
 	// Stalls are the machines that large TFTP blocks did not come through to. They
 	// have nothing to do with the platform, which the Model of such a lesson lacks.
-	Stalls []Stall
+	Stalls []BootMark
+
+	// ByHTTP are boots in which the firmware's PXE came to nothing, and the UEFI
+	// HTTP boot that it went on to did not.
+	ByHTTP []BootMark
 }
 
-// A Stall is one boot in which a machine agreed to large TFTP blocks and none
-// came through. Where they do, it is forgotten.
-type Stall struct {
+// A BootMark is one boot that something is remembered of.
+type BootMark struct {
 	MAC MAC
 	At  time.Time
 }

@@ -17,14 +17,14 @@ const SmallBlock = 512
 // Neither is for ever: the way may be mended.
 const (
 	stallsOfModel = 2
-	stallLasts    = 30 * 24 * time.Hour
+	lessonLasts   = 30 * 24 * time.Hour // where a way or a setup has its part in it
 )
 
 // Stalled returns what is known after large blocks did not come through to a
 // machine, and whether small ones follow from it that did not before.
-func Stalled(l fleet.Lesson, s fleet.Stall) (fleet.Lesson, bool) {
+func Stalled(l fleet.Lesson, s fleet.BootMark) (fleet.Lesson, bool) {
 	before := BlockOf(l, s.At)
-	rest := slices.DeleteFunc(slices.Clone(l.Stalls), func(o fleet.Stall) bool { return o.MAC == s.MAC || s.At.Sub(o.At) >= stallLasts })
+	rest := slices.DeleteFunc(slices.Clone(l.Stalls), func(o fleet.BootMark) bool { return o.MAC == s.MAC || s.At.Sub(o.At) >= lessonLasts })
 	l.Stalls = append(rest[max(0, len(rest)-stallsOfModel+1):], s)
 	return l, before == 0 && BlockOf(l, s.At) != 0
 }
@@ -38,7 +38,7 @@ func BlockOf(l fleet.Lesson, now time.Time) int {
 	}
 	lately := 0
 	for _, s := range l.Stalls {
-		if now.Sub(s.At) < stallLasts {
+		if now.Sub(s.At) < lessonLasts {
 			lately++
 		}
 	}

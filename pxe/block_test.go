@@ -33,7 +33,7 @@ func TestSmallBlocksAreForTheMachineAtOnceAndNotForEver(t *testing.T) {
 				at = start.Add(time.Duration(i) * time.Hour)
 				before := BlockOf(l, at)
 				var news bool
-				if l, news = Stalled(l, fleet.Stall{MAC: fleet.MAC(fmt.Sprintf("52:54:00:00:00:%02x", machine)), At: at}); news != (before != BlockOf(l, at)) {
+				if l, news = Stalled(l, fleet.BootMark{MAC: fleet.MAC(fmt.Sprintf("52:54:00:00:00:%02x", machine)), At: at}); news != (before != BlockOf(l, at)) {
 					t.Errorf("news after %d stalls: %t", i+1, news)
 				}
 			}

@@ -79,7 +79,7 @@ func TestAMachineThatLargeBlocksDoNotComeThroughToGetsSmallOnes(t *testing.T) {
 	}
 	l := newLessons(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
 	first, second, third := of("52:54:00:00:00:01"), of("52:54:00:00:00:02"), of("52:54:00:00:00:03")
-	stall := func(n fleet.Node) { l.learnStall(fleet.Stall{MAC: n.MAC, At: time.Now()}, n) }
+	stall := func(n fleet.Node) { l.learnStall(fleet.BootMark{MAC: n.MAC, At: time.Now()}, n) }
 	want := func(when string, sizes ...int) {
 		t.Helper()
 		for i, n := range []fleet.Node{first, second, third} {

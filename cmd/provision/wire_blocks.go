@@ -24,7 +24,7 @@ func blockLessons(mac fleet.MAC, n fleet.Node) []fleet.Quirk {
 func (l *lessons) stalled(mac fleet.MAC, block int) {
 	n, _ := l.engine.NodeByMAC(mac)
 	now := time.Now()
-	who := l.learnStall(fleet.Stall{MAC: mac, At: now}, n)
+	who := l.learnStall(fleet.BootMark{MAC: mac, At: now}, n)
 	if who == "" {
 		return
 	}
@@ -35,7 +35,7 @@ func (l *lessons) stalled(mac fleet.MAC, block int) {
 
 // learnStall returns who gets small blocks from now on; "" when nobody does who
 // did not before.
-func (l *lessons) learnStall(s fleet.Stall, n fleet.Node) (who string) {
+func (l *lessons) learnStall(s fleet.BootMark, n fleet.Node) (who string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, model := range blockLessons(s.MAC, n) {

@@ -93,6 +93,7 @@ func (l *lessons) run(ctx context.Context) error {
 			for _, v := range l.watch.Expire(now) {
 				l.learn(v)
 			}
+			l.stranded(now)
 			l.mu.Unlock()
 			l.save(ctx)
 		}
@@ -124,6 +125,7 @@ func (l *lessons) learn(v pxe.Verdict) {
 	if news {
 		l.book.keep(after)
 	}
+	l.learnWay(v)
 }
 
 // tell makes a fact of a loader that did not start: the machine's timeline
@@ -152,6 +154,10 @@ func (l *lessons) quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
 		l.mu.Lock()
 		q.BlockSize, _ = l.block(r.MAC, n)
 		l.mu.Unlock()
+	}
+	if q.HTTP == fleet.HTTPAsAsked && l.leaveToHTTP(r, n) {
+		q.HTTP, q.Reason = fleet.HTTPAlways, leftToHTTP
+		return q
 	}
 	if q.Loader != "" {
 		return q
@@ -207,12 +213,18 @@ func (l *lessons) recall(mac fleet.MAC, n fleet.Node, platform pxe.Platform, by 
 func (l *lessons) ofNode(n fleet.Node) fleet.Quirk {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	q := l.loaderOf(n)
-	if declared := l.declared(pxe.Request{MAC: n.MAC}, n); declared.BlockSize == 0 {
-		if why := l.blockReason(n.MAC, n); why != "" {
-			q.Reason = strings.TrimPrefix(q.Reason+"; "+why, "; ")
-		}
+	q, declared := l.loaderOf(n), l.declared(pxe.Request{MAC: n.MAC}, n)
+	var why []string
+	if q.Reason != "" {
+		why = append(why, q.Reason)
 	}
+	if blocks := l.blockReason(n.MAC, n); blocks != "" && declared.BlockSize == 0 {
+		why = append(why, blocks)
+	}
+	if declared.HTTP == fleet.HTTPAsAsked && l.prefersHTTP(n) {
+		why = append(why, "no answer to PXE, "+leftToHTTP)
+	}
+	q.Reason = strings.Join(why, "; ")
 	return q
 }
 
