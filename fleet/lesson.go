@@ -9,9 +9,19 @@ type Lesson struct {
 	Good     []string // the loaders that have worked
 	Failures []LoaderFailure
 
-	// BlockSize is the largest TFTP block that gets through to them; 0 when nothing
-	// is known. It has nothing to do with the platform, whose Model has none.
-	BlockSize int
+	// Stalls are the machines that large TFTP blocks did not come through to. They
+	// have nothing to do with the platform, which the Model of such a lesson lacks.
+	Stalls []BootMark
+
+	// ByHTTP are boots in which the firmware's PXE came to nothing, and the UEFI
+	// HTTP boot that it went on to did not.
+	ByHTTP []BootMark
+}
+
+// A BootMark is one boot that something is remembered of.
+type BootMark struct {
+	MAC MAC
+	At  time.Time
 }
 
 // A LoaderFailure is one boot in which a loader was fetched and nothing came

@@ -15,6 +15,7 @@ const BootWindow = 90 * time.Second
 // to what comes after it. It has no clock: facts bring their time.
 type Watch struct {
 	trials map[fleet.MAC]*trial
+	left   map[fleet.MAC]Left
 	limit  int
 }
 
@@ -26,6 +27,7 @@ type trial struct {
 	at       time.Time // of the offer, then of the last byte fetched
 	fetched  bool
 	failed   bool // already told
+	fell     bool // it is by HTTP, and PXE came to nothing just before
 }
 
 // A Verdict is the outcome of a boot, and whom it teaches about.
@@ -33,11 +35,14 @@ type Verdict struct {
 	Outcome
 	Model    fleet.Quirk
 	Firmware Firmware
+	Fell     bool // the firmware had gone on to it from PXE, which had come to nothing
 }
 
 // NewWatch returns a watch over at most limit machines at a time: what further
 // ones do teaches nothing.
-func NewWatch(limit int) *Watch { return &Watch{trials: map[fleet.MAC]*trial{}, limit: limit} }
+func NewWatch(limit int) *Watch {
+	return &Watch{trials: map[fleet.MAC]*trial{}, left: map[fleet.MAC]Left{}, limit: limit}
+}
 
 // See takes a fact about a machine; n is zero for one that we do not know. It
 // reports whether an outcome follows from the fact.
@@ -73,20 +78,25 @@ func (w *Watch) AsksAgain(mac fleet.MAC, now time.Time) (v Verdict, out bool) {
 // asks: a firmware was answered.
 func (w *Watch) asks(ev fleet.Evidence, n fleet.Node, t *trial) (v Verdict, out bool) {
 	v, out = w.AsksAgain(ev.MAC, ev.At)
+	if ev.Firmware == string(HTTP) {
+		delete(w.left, ev.MAC)
+	}
 	if !IsLoader(ev.File) || t == nil && len(w.trials) >= w.limit {
 		delete(w.trials, ev.MAC)
 		return v, out
 	}
-	w.trials[ev.MAC] = &trial{
+	next := &trial{
 		loader: ev.File, model: ModelOf(ev.MAC, n, Platform(ev.Platform)), firmware: Firmware(ev.Firmware), at: ev.At,
 	}
+	next.fell = t != nil && next.firmware == HTTP && (t.fell || t.firmware == ROM && ev.At.Sub(t.at) < fallWithin)
+	w.trials[ev.MAC] = next
 	return v, out
 }
 
 func (t *trial) verdict(ev fleet.Evidence, works bool) Verdict {
 	return Verdict{
 		Outcome: Outcome{LoaderFailure: fleet.LoaderFailure{Loader: t.loader, MAC: ev.MAC, At: ev.At}, Works: works},
-		Model:   t.model, Firmware: t.firmware,
+		Model:   t.model, Firmware: t.firmware, Fell: t.fell,
 	}
 }
 

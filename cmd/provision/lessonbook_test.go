@@ -73,43 +73,66 @@ func TestWhatWasLearnedOfAModelIsToldOfItsNodes(t *testing.T) {
 	}
 }
 
-func TestAModelWhoseLargeBlocksNeverCameGetsSmallOnes(t *testing.T) {
-	of := func(mac fleet.MAC, product string) fleet.Node {
-		return fleet.Node{MAC: mac, Approved: true, Inventory: fleet.Inventory{Vendor: "Acme", Product: product}}
+func TestAMachineThatLargeBlocksDoNotComeThroughToGetsSmallOnes(t *testing.T) {
+	of := func(mac fleet.MAC) fleet.Node {
+		return fleet.Node{MAC: mac, Approved: true, Inventory: fleet.Inventory{Vendor: "Acme", Product: "R1"}}
 	}
-	teacher, other := of("52:54:00:00:00:01", "R1"), of("52:54:00:00:00:03", "R2")
 	l := newLessons(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
-	w := transferWatch{
-		lease:  func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: teacher.MAC}, true },
-		subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{}, false },
-		alarms: noAlarms{}, observe: func(fleet.Evidence) {}, stalled: l.stalled,
-	}
-	w.saw(tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 1, Err: &tftp.AbortedError{}})
-	if got := l.quirk(pxe.Request{MAC: teacher.MAC}, teacher).BlockSize; got != 0 {
-		t.Errorf("blocks of %d after it asked for a size", got)
-	}
-	dropped := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 5, Resent: 3, Err: tftp.ErrSilent}
-	w.saw(dropped)
-	if got := l.quirk(pxe.Request{MAC: teacher.MAC}, teacher).BlockSize; got != 0 {
-		t.Errorf("blocks of %d after somebody asked in its name", got)
-	}
-	dropped.Proved = true
-	w.saw(dropped)
-	for want, n := range map[int]fleet.Node{smallBlock: teacher, 0: other} {
-		if got := l.quirk(pxe.Request{MAC: n.MAC}, n).BlockSize; got != want {
-			t.Errorf("%s gets blocks of %d, want %d", n.Inventory.Product, got, want)
+	first, second, third := of("52:54:00:00:00:01"), of("52:54:00:00:00:02"), of("52:54:00:00:00:03")
+	stall := func(n fleet.Node) { l.learnStall(fleet.BootMark{MAC: n.MAC, At: time.Now()}, n) }
+	want := func(when string, sizes ...int) {
+		t.Helper()
+		for i, n := range []fleet.Node{first, second, third} {
+			if got := l.quirk(pxe.Request{MAC: n.MAC}, n).BlockSize; got != sizes[i] {
+				t.Errorf("%s, %s gets blocks of %d, want %d", when, n.MAC, got, sizes[i])
+			}
+			if got := l.ofNode(n).Reason; (got != "") != (sizes[i] != 0) {
+				t.Errorf("%s, people are told of %s: %q", when, n.MAC, got)
+			}
 		}
 	}
-	l.book.keep(fleet.Lesson{Model: pxe.ModelOf(other.MAC, other, ""), BlockSize: smallBlock})
-	another := of("52:54:00:00:00:04", "R2")
-	if got := l.quirk(pxe.Request{MAC: another.MAC}, another).BlockSize; got != smallBlock {
-		t.Errorf("another of the model gets blocks of %d", got)
+	want("at first", 0, 0, 0)
+	stall(first)
+	want("after one machine", pxe.SmallBlock, 0, 0)
+	l.learnFlow(third.MAC, third)
+	stall(second)
+	want("after another one, and a good one in between", pxe.SmallBlock, pxe.SmallBlock, 0)
+	stall(third)
+	want("after two in a row", pxe.SmallBlock, pxe.SmallBlock, pxe.SmallBlock)
+	if fourth := of("52:54:00:00:00:04"); l.quirk(pxe.Request{MAC: fourth.MAC}, fourth).BlockSize != pxe.SmallBlock {
+		t.Error("a new one of the model gets what it asks for")
 	}
-	if got := len(l.book.take()); got != 1 {
-		t.Errorf("%d lessons are stored, want that of the model", got)
+	if got := l.book.take(); len(got) != 1 || !pxe.IsModel(got[0].Model) {
+		t.Errorf("stored is %+v, want the lesson of the model", got)
 	}
-	if q := l.ofNode(teacher); q.Loader != "" {
+	if q := l.ofNode(first); q.Loader != "" {
 		t.Errorf("it gets another loader, too: %+v", q)
+	}
+}
+
+func TestOnlyWhoIsProvedToAskTeachesOfBlocks(t *testing.T) {
+	var stalls, flows int
+	w := transferWatch{
+		lease:  func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: "52:54:00:00:00:01"}, true },
+		subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{}, false },
+		alarms: noAlarms{}, observe: func(fleet.Evidence) {}, stalled: func(fleet.MAC, int) { stalls++ }, flowed: func(fleet.MAC) { flows++ },
+	}
+	dropped := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 5, Resent: 3, Err: tftp.ErrSilent}
+	came := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Size: 4096, Sent: 4096, Packets: 4}
+	asked := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 1, Err: &tftp.AbortedError{}, Proved: true}
+	for _, x := range []tftp.Transfer{dropped, came, asked} {
+		w.saw(x)
+	}
+	if stalls != 0 || flows != 0 {
+		t.Errorf("%d and %d lessons of what somebody may have asked in its name, or only looked at", stalls, flows)
+	}
+	dropped.Proved, came.Proved = true, true
+	w.saw(dropped)
+	w.saw(came)
+	came.Block = 512
+	w.saw(came)
+	if stalls != 1 || flows != 1 {
+		t.Errorf("%d and %d lessons, want one of each", stalls, flows)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/pxe"
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
@@ -27,6 +28,7 @@ type transferWatch struct {
 	now     func() time.Time
 	observe func(fleet.Evidence)
 	stalled func(fleet.MAC, int) // large blocks never came through
+	flowed  func(fleet.MAC)      // they did
 	relay   string               // that it went through; "": none
 }
 
@@ -38,7 +40,8 @@ func (st *station) sawTransfer(t tftp.Transfer) {
 func (st *station) transfers(relay string) transferWatch {
 	return transferWatch{
 		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
-		alarms: st.engine, unheard: &st.unheard, now: time.Now, observe: st.lessons.Observe, stalled: st.lessons.stalled, relay: relay,
+		alarms: st.engine, unheard: &st.unheard, now: time.Now, relay: relay,
+		observe: st.lessons.Observe, stalled: st.lessons.stalled, flowed: st.lessons.flowed,
 	}
 }
 
@@ -48,6 +51,9 @@ func (w transferWatch) saw(t tftp.Transfer) {
 		return
 	}
 	w.alarm(t, lease.MAC)
+	if t.Proved && t.Err == nil && t.Block > pxe.SmallBlock && t.Sent > pxe.SmallBlock {
+		w.flowed(lease.MAC)
+	}
 	phase := fleet.PhaseLoader
 	switch {
 	case t.Stalled():

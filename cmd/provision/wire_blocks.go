@@ -8,41 +8,87 @@ import (
 	"github.com/rackstage/provision/pxe"
 )
 
-// smallBlock is what every firmware and every way to it takes (RFC 1350).
-const smallBlock = 512
+// blockLessons are the lessons that say which TFTP blocks a machine gets: that
+// of its model and its own.
+func blockLessons(mac fleet.MAC, n fleet.Node) []fleet.Quirk {
+	own, model := pxe.ModelOf(mac, fleet.Node{}, ""), pxe.ModelOf(mac, n, "")
+	if model == own {
+		return []fleet.Quirk{own}
+	}
+	return []fleet.Quirk{model, own}
+}
 
 // stalled learns from a machine that agreed to large TFTP blocks and never got
-// one: next time its model gets small ones. Unlike a loader that does not start,
-// there is nothing to try instead and nothing to forgive: small blocks always work,
-// and cost a second. Who knows better declares block_size.
+// one. Unlike a loader that does not start, there is nothing to try instead: small
+// blocks always work, and cost a second. Who knows better declares block_size.
 func (l *lessons) stalled(mac fleet.MAC, block int) {
 	n, _ := l.engine.NodeByMAC(mac)
-	model := pxe.ModelOf(mac, n, "")
-	l.mu.Lock()
-	lesson, _ := l.book.of(model)
-	news := lesson.BlockSize == 0
-	if news {
-		lesson.BlockSize = smallBlock
-		l.book.keep(lesson)
-	}
-	l.mu.Unlock()
-	if !news {
+	now := time.Now()
+	who := l.learnStall(fleet.BootMark{MAC: mac, At: now}, n)
+	if who == "" {
 		return
 	}
-	text := fmt.Sprintf("no TFTP block of %d bytes came through to it; %s gets blocks of %d next time", block, pxe.ModelName(model), smallBlock)
-	l.engine.Observe(fleet.Evidence{At: time.Now(), MAC: mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(text)})
-	l.log.Warn("TFTP blocks did not come through", "mac", mac, "model", pxe.ModelName(model), "block", block, "next", smallBlock)
+	text := fmt.Sprintf("no TFTP block of %d bytes came through to it; %s gets blocks of %d next time", block, who, pxe.SmallBlock)
+	l.engine.Observe(fleet.Evidence{At: now, MAC: mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(text)})
+	l.log.Warn("TFTP blocks did not come through", "mac", mac, "block", block, "who", who, "next", pxe.SmallBlock)
+}
+
+// learnStall returns who gets small blocks from now on; "" when nobody does who
+// did not before.
+func (l *lessons) learnStall(s fleet.BootMark, n fleet.Node) (who string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, model := range blockLessons(s.MAC, n) {
+		lesson, _ := l.book.of(model)
+		after, news := pxe.Stalled(lesson, s)
+		l.book.keep(after)
+		if news && who == "" {
+			who = pxe.ModelName(model)
+		}
+	}
+	return who
+}
+
+// flowed forgets that, where large blocks do come through.
+func (l *lessons) flowed(mac fleet.MAC) {
+	n, _ := l.engine.NodeByMAC(mac)
+	l.learnFlow(mac, n)
+}
+
+func (l *lessons) learnFlow(mac fleet.MAC, n fleet.Node) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, model := range blockLessons(mac, n) {
+		if lesson, _ := l.book.of(model); len(lesson.Stalls) > 0 {
+			lesson.Stalls = nil
+			l.book.keep(lesson)
+		}
+	}
 }
 
 // block is the largest TFTP block that comes through to a machine, as far as that
-// was learned of its model or of itself; 0: whatever it asks for.
-func (l *lessons) block(mac fleet.MAC, n fleet.Node) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, model := range []fleet.Quirk{pxe.ModelOf(mac, n, ""), pxe.ModelOf(mac, fleet.Node{}, "")} {
-		if lesson, ok := l.book.of(model); ok && lesson.BlockSize > 0 {
-			return lesson.BlockSize
+// was learned, and from whom; 0: whatever it asks for. The caller holds mu.
+func (l *lessons) block(mac fleet.MAC, n fleet.Node) (size int, from fleet.Quirk) {
+	for _, model := range blockLessons(mac, n) {
+		if lesson, ok := l.book.of(model); ok {
+			if size := pxe.BlockOf(lesson, time.Now()); size > 0 {
+				return size, model
+			}
 		}
 	}
-	return 0
+	return 0, fleet.Quirk{}
+}
+
+// blockReason says for people why a machine gets small blocks; "" when it gets
+// what it asks for. The caller holds mu.
+func (l *lessons) blockReason(mac fleet.MAC, n fleet.Node) string {
+	size, from := l.block(mac, n)
+	switch {
+	case size == 0:
+		return ""
+	case pxe.IsModel(from):
+		return fmt.Sprintf("TFTP blocks of %d, learned: larger ones did not come through to two of this model", size)
+	default:
+		return fmt.Sprintf("TFTP blocks of %d, learned: larger ones did not come through to this machine", size)
+	}
 }

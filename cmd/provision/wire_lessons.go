@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,6 +106,7 @@ func (l *lessons) run(ctx context.Context) error {
 			for _, v := range l.watch.Expire(now) {
 				l.learn(v)
 			}
+			l.stranded(now)
 			l.mu.Unlock()
 			l.save(ctx)
 		}
@@ -146,6 +148,7 @@ func (l *lessons) learn(v pxe.Verdict) {
 	if news {
 		l.book.keep(after)
 	}
+	l.learnWay(v)
 }
 
 // tell makes a fact of a loader that did not start: the machine's timeline
@@ -171,7 +174,13 @@ func (l *lessons) tell(v pxe.Verdict, after fleet.Lesson, loaders []pxe.Loader) 
 func (l *lessons) quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
 	q := l.declared(r, n)
 	if q.BlockSize == 0 {
-		q.BlockSize = l.block(r.MAC, n)
+		l.mu.Lock()
+		q.BlockSize, _ = l.block(r.MAC, n)
+		l.mu.Unlock()
+	}
+	if q.HTTP == fleet.HTTPAsAsked && l.leaveToHTTP(r, n) {
+		q.HTTP, q.Reason = fleet.HTTPAlways, leftToHTTP
+		return q
 	}
 	if q.Loader != "" {
 		return q
@@ -227,6 +236,22 @@ func (l *lessons) recall(mac fleet.MAC, n fleet.Node, platform pxe.Platform, by 
 func (l *lessons) ofNode(n fleet.Node) fleet.Quirk {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	q, declared := l.loaderOf(n), l.declared(pxe.Request{MAC: n.MAC}, n)
+	var why []string
+	if q.Reason != "" {
+		why = append(why, q.Reason)
+	}
+	if blocks := l.blockReason(n.MAC, n); blocks != "" && declared.BlockSize == 0 {
+		why = append(why, blocks)
+	}
+	if declared.HTTP == fleet.HTTPAsAsked && l.prefersHTTP(n) {
+		why = append(why, "no answer to PXE, "+leftToHTTP)
+	}
+	q.Reason = strings.Join(why, "; ")
+	return q
+}
+
+func (l *lessons) loaderOf(n fleet.Node) fleet.Quirk {
 	for _, platform := range platformsOf(n.Inventory) {
 		for _, q := range l.engine.Site().Quirks {
 			if q.Fits(n.MAC, n) && (q.Platform == "" || q.Platform == string(platform)) && q.Loader != "" {
