@@ -27,6 +27,10 @@ var (
 	// discovery, a prompt that does not wait, one entry for the local server)
 	// whose entry has this very name.
 	piMenu = []byte("\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff")
+	// passOn is a PXE boot menu of one entry, the local boot (type 0), that is
+	// taken without a prompt: firmware ends its PXE at once and goes on, where
+	// silence keeps it for a minute.
+	passOn = []byte("\x06\x01\x03\x0a\x04\x00PXE\x09\x0c\x00\x00\x09HTTP boot\xff")
 )
 
 // bootOptions tells the client what to load, in the form of its firmware.
@@ -42,6 +46,10 @@ func bootOptions(d *draft, sc *scene) {
 	if sc.boot.Platform() == pxe.PlatformPi {
 		piOptions(d, sc)
 		return
+	}
+	if sc.plan.PassOn && !proxy {
+		d.setText(60, classPXE)
+		d.set(43, passOn)
 	}
 	if file == "" || len(file) > 255 {
 		return

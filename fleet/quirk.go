@@ -29,7 +29,7 @@ type HTTPUse string
 // The uses of HTTP boot.
 const (
 	HTTPAsAsked HTTPUse = ""       // answer whatever it asks
-	HTTPAlways  HTTPUse = "always" // leave PXE unanswered, so that the firmware goes on to HTTP
+	HTTPAlways  HTTPUse = "always" // have PXE end at once, so that the firmware goes on to HTTP
 	HTTPNever   HTTPUse = "never"  // leave HTTP boot unanswered
 )
 

@@ -8,10 +8,9 @@ import (
 )
 
 // Firmware that has tried PXE in vain may go on to HTTP boot; whether it does is
-// a matter of its setup. A model that did, and booted, in fallsOfModel boots gets no
-// answer to its PXE any more, which saves it the minutes of trying. PXE is left
-// unanswered for as long as fallWithin; a machine that has not come by HTTP by
-// then ends it for its model.
+// a matter of its setup. The PXE of a model that did, and booted, in fallsOfModel
+// boots is told to end at once, which saves it the minutes of trying. A machine that
+// has not come by HTTP within fallWithin of that ends it for its model.
 const (
 	fallsOfModel = 2
 	fallWithin   = 5 * time.Minute // PXE of both families, each asking for a minute
@@ -36,14 +35,14 @@ func PrefersHTTP(l fleet.Lesson, now time.Time) bool {
 	return lately >= fallsOfModel
 }
 
-// A Left machine has had no answer to its PXE since a time.
+// A Left machine is left to HTTP boot since a time.
 type Left struct {
 	fleet.BootMark
 	Model fleet.Quirk
 }
 
-// LeaveToHTTP reports whether a PXE request may be left unanswered: not when the
-// machine has been left for long and has not come by HTTP.
+// LeaveToHTTP reports whether a machine's PXE may be told to end: not when it has
+// been left to HTTP for long and has not come.
 func (w *Watch) LeaveToHTTP(m Left) bool {
 	if before, waits := w.left[m.MAC]; waits {
 		return m.At.Sub(before.At) < fallWithin

@@ -21,7 +21,10 @@ type choice struct {
 // signed. Whether it is on cannot be seen in a DHCP packet.
 func (r Request) loader(n fleet.Node) (choice, Plan) {
 	if use := r.Quirk.HTTP; use == fleet.HTTPNever && r.Firmware == HTTP || use == fleet.HTTPAlways && r.Firmware == ROM {
-		return choice{}, Plan{Action: Ignore, Reason: fmt.Sprintf("%s firmware is not served on this model: %s", r.Firmware, r.Quirk.Reason)}
+		return choice{}, Plan{
+			Action: Ignore, PassOn: r.Firmware == ROM,
+			Reason: fmt.Sprintf("%s firmware is not served on this model: %s", r.Firmware, r.Quirk.Reason),
+		}
 	}
 	all := LoadersFor(r.Firmware, r.Platform())
 	if len(all) == 0 {

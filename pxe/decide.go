@@ -29,6 +29,7 @@ type Plan struct {
 	Action Action
 	File   string // loader, or name of the script; "" when the machine gets no file
 	ByHTTP bool   // the file is named by URL
+	PassOn bool   // its PXE is told to end, so that the firmware goes on to what it boots from next
 	Reason string // for evidence, logs and people
 	Code   string // of a diagnosis, when the machine gets nothing through a fault of ours
 }

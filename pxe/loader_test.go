@@ -120,11 +120,11 @@ func TestSecureBootAndQuirksChooseAnotherLoader(t *testing.T) {
 			fleet.Quirk{Loader: "ours.kpxe", Reason: "site.yaml"},
 			Plan{Action: Load, File: "ours.kpxe", Reason: "unknown: boots our agent to say hello, site.yaml"},
 		},
-		"HTTP boot only: PXE is not answered": {
+		"HTTP boot only: PXE is told to end": {
 			ROM, EFIBC,
 			fleet.Node{},
 			fleet.Quirk{HTTP: fleet.HTTPAlways, Reason: "site.yaml"},
-			Plan{Action: Ignore, Reason: "rom firmware is not served on this model: site.yaml"},
+			Plan{Action: Ignore, PassOn: true, Reason: "rom firmware is not served on this model: site.yaml"},
 		},
 		"HTTP boot only: HTTP is": {
 			HTTP, HTTPX64,

@@ -22,7 +22,7 @@ func (l *lessons) learnWay(v pxe.Verdict) {
 		before := pxe.PrefersHTTP(lesson, v.At)
 		lesson = pxe.FellToHTTP(lesson, fleet.BootMark{MAC: v.MAC, At: v.At})
 		if !before && pxe.PrefersHTTP(lesson, v.At) {
-			l.tellWay(v.MAC, v.At, fmt.Sprintf("its PXE came to nothing, and it booted by HTTP; %s gets no answer to PXE next time", pxe.ModelName(v.Model)))
+			l.tellWay(v.MAC, v.At, fmt.Sprintf("its PXE came to nothing, and it booted by HTTP; %s is left to HTTP boot next time", pxe.ModelName(v.Model)))
 		}
 	case v.Firmware == pxe.ROM && len(lesson.ByHTTP) > 0:
 		lesson.ByHTTP = nil
@@ -32,8 +32,8 @@ func (l *lessons) learnWay(v pxe.Verdict) {
 	l.book.keep(lesson)
 }
 
-// leaveToHTTP reports whether a firmware's PXE is left unanswered, so that it goes
-// on to HTTP boot.
+// leaveToHTTP reports whether a firmware's PXE is told to end, so that it goes on to
+// HTTP boot.
 func (l *lessons) leaveToHTTP(r pxe.Request, n fleet.Node) bool {
 	if r.Firmware != pxe.ROM {
 		return false
@@ -64,7 +64,7 @@ func (l *lessons) stranded(now time.Time) {
 		}
 		lesson.ByHTTP = nil
 		l.book.keep(lesson)
-		l.tellWay(m.MAC, now, fmt.Sprintf("its PXE had no answer, and it did not come by HTTP; %s gets answers to PXE again", pxe.ModelName(m.Model)))
+		l.tellWay(m.MAC, now, fmt.Sprintf("it was left to HTTP boot and did not come; %s gets loaders by PXE again", pxe.ModelName(m.Model)))
 	}
 }
 

@@ -245,7 +245,7 @@ func (l *lessons) ofNode(n fleet.Node) fleet.Quirk {
 		why = append(why, blocks)
 	}
 	if declared.HTTP == fleet.HTTPAsAsked && l.prefersHTTP(n) {
-		why = append(why, "no answer to PXE, "+leftToHTTP)
+		why = append(why, "left to HTTP boot, "+leftToHTTP)
 	}
 	q.Reason = strings.Join(why, "; ")
 	return q

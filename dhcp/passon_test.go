@@ -1,0 +1,41 @@
+package dhcp
+
+import (
+	"testing"
+
+	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/pxe"
+)
+
+// A PXE boot menu that holds the local boot alone, without a prompt: the form of
+// PXE 2.1 §2.3.
+const localMenu = "\x06\x01\x03\x0a\x04\x00PXE\x09\x0c\x00\x00\x09HTTP boot\xff"
+
+func TestPXEOfAModelThatBootsByHTTPIsToldToEnd(t *testing.T) {
+	quirk := fleet.Quirk{HTTP: fleet.HTTPAlways, Reason: "so"}
+	tests := map[string]struct {
+		quirk fleet.Quirk
+		class string
+		arch  uint8
+		want  string // option 43
+		file  bool
+	}{
+		"its PXE":               {quirk, "PXEClient:Arch:00007", 7, localMenu, false},
+		"its HTTP boot":         {quirk, "HTTPClient:Arch:00016", 16, "", true},
+		"PXE of another":        {fleet.Quirk{}, "PXEClient:Arch:00007", 7, "", true},
+		"HTTP boot of nobody's": {fleet.Quirk{HTTP: fleet.HTTPNever}, "HTTPClient:Arch:00016", 16, "", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			ts := newTestServer(t, rackSubnet(fleet.Full))
+			ts.o.Quirk = func(pxe.Request, fleet.Node) fleet.Quirk { return tt.quirk }
+			got, _ := ts.put(packet(macA, discover, firmware(tt.class, tt.arch)).ToBytes(), byBroadcast())
+			if kindOf(got) != offer || string(got.Options[43]) != tt.want || (got.Options[67] != nil) != tt.file {
+				t.Errorf("answer = %v, option 43 %q; want an offer with %q", got, got.Options[43], tt.want)
+			}
+			if tt.want != "" && string(got.Options[60]) != "PXEClient" {
+				t.Errorf("vendor class %q: firmware looks at no menu without it", got.Options[60])
+			}
+		})
+	}
+}
