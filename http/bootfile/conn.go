@@ -19,7 +19,7 @@ type Ends struct {
 	StalledReaders  atomic.Int64 // nobody read the answer
 }
 
-// A Listener's connections are counted.
+// A Listener hands out connections that are counted.
 type Listener struct {
 	net.Listener
 	Ends *Ends
