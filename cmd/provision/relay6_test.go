@@ -84,8 +84,9 @@ func TestARealClientOfIPv6BehindOurRelay(t *testing.T) {
 	node := bootsRemote(t, r, "n1", "52:54:00:78:00:01")
 	until(t, 10*time.Second, "what the relay counted of TFTP and HTTP", func(ctx context.Context) (bool, error) {
 		all, err := r.client.Counters(ctx)
-		u := relayOf(t, r).Usage
-		return u.TFTP.Done > 0 && u.HTTP.HeadersTooLarge == 1 && all["provision_relay_http_headers_too_large_total"] == 1, err
+		list, err2 := r.client.Relays(ctx)
+		return len(list) == 1 && list[0].Usage.TFTP.Done > 0 && list[0].Usage.HTTP.HeadersTooLarge == 1 &&
+			all["provision_relay_http_headers_too_large_total"] == 1, errors.Join(err, err2)
 	})
 	if addr, err := netip.ParseAddr(node.Addr); err != nil || !farRange6.Contains(addr) {
 		t.Errorf("the node is at %q, want an address of %s", node.Addr, farRange6)
