@@ -78,7 +78,11 @@ func (r *Relays) Status(name string) fleet.RelayStatus {
 // start.
 type RelayTotals struct {
 	Served, Fetched, Requests, Relayed, BOOTP, Refused, Away, Strangers, Unsent, Panics int64
-	Enrolled, Silent                                                                    int64 `metric:"gauge"`
+
+	TFTP fleet.RelayTFTP
+	HTTP fleet.RelayHTTP
+
+	Enrolled, Silent int64 `metric:"gauge"`
 }
 
 // Totals returns them.
@@ -91,6 +95,7 @@ func (r *Relays) Totals() (t RelayTotals) {
 		t.Served, t.Fetched, t.Requests, t.Relayed = t.Served+s.Served, t.Fetched+s.Fetched, t.Requests+s.Requests, t.Relayed+s.Relayed
 		t.BOOTP, t.Refused, t.Away = t.BOOTP+s.BOOTP, t.Refused+s.Refused, t.Away+s.Away
 		t.Strangers, t.Unsent, t.Panics = t.Strangers+s.Strangers, t.Unsent+s.Unsent, t.Panics+s.Panics
+		t.TFTP, t.HTTP = t.TFTP.Plus(s.TFTP), t.HTTP.Plus(s.HTTP)
 		if !relay.Enrolled.IsZero() {
 			t.Enrolled++
 			if now.Sub(s.Seen) > fleet.RelaySilence {

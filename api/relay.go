@@ -88,6 +88,59 @@ type RelayUsage struct {
 	Strangers  int64 `json:"strangers"` // DHCP packets that claimed to be the server's, and were not
 	Unsent     int64 `json:"unsent"`    // DHCP packets that the relay's kernel would not send
 	Panics     int64 `json:"panics"`    // DHCP packets that made the relay fail; each is a bug
+
+	TFTP RelayTFTP `json:"tftp"`
+	HTTP RelayHTTP `json:"http"`
+}
+
+// RelayTFTP is what a relay counted of TFTP.
+type RelayTFTP struct {
+	Done      int64 `json:"done"`      // transfers whose machine has all
+	Failed    int64 `json:"failed"`    // transfers that broke off
+	Unheard   int64 `json:"unheard"`   // of those, without a single ACK
+	NotFound  int64 `json:"not_found"` // requests for what is not there
+	Refused   int64 `json:"refused"`   // requests for what TFTP is not for
+	Malformed int64 `json:"malformed"` // packets that are no request
+	Writes    int64 `json:"writes"`    // write requests
+	Strangers int64 `json:"strangers"` // requests of addresses that are not served
+	Capped    int64 `json:"capped"`    // requests over a limit of transfers at once
+	Limited   int64 `json:"limited"`   // requests of a source that asks too often
+	Unread    int64 `json:"unread"`    // requests that came faster than they could be looked at
+	Shared    int64 `json:"shared"`    // transfers that got no port of their own
+	Stray     int64 `json:"stray"`     // packets of no transfer
+	Unsent    int64 `json:"unsent"`    // packets that the relay's kernel would not send
+	Panics    int64 `json:"panics"`    // packets and files that made it fail; each is a bug
+}
+
+// AllRefused is how many requests got no file because of what they are, or of how
+// many there were. One for what is not there is none of them: firmware asks for
+// much.
+func (t RelayTFTP) AllRefused() int64 {
+	return t.Refused + t.Malformed + t.Writes + t.Strangers + t.Capped + t.Limited + t.Unread
+}
+
+// RelayHTTP is what a relay counted at its doors of HTTP.
+type RelayHTTP struct {
+	NotFound        int64 `json:"not_found"`
+	BadMethods      int64 `json:"bad_methods"`  // neither GET nor HEAD
+	BadRequests     int64 `json:"bad_requests"` // that are not HTTP
+	HeadersTooLarge int64 `json:"headers_too_large"`
+	SlowHeaders     int64 `json:"slow_headers"`     // connections closed because a request did not end
+	IdleClosed      int64 `json:"idle_closed"`      // connections closed because no request came
+	StalledReaders  int64 `json:"stalled_readers"`  // connections closed because nobody read the answer
+	ConnsOfAddress  int64 `json:"conns_of_address"` // connections refused: too many of one address
+	ConnsInAll      int64 `json:"conns_in_all"`     // connections refused: too many
+	ConnsGaveWay    int64 `json:"conns_gave_way"`   // idle connections closed for new ones
+	ConnsPushedOut  int64 `json:"conns_pushed_out"` // busy ones, too
+	AgentConns      int64 `json:"agent_conns"`      // connections of agents to the server refused, or closed for new ones: too many
+	Panics          int64 `json:"panics"`           // requests that made the relay fail; each is a bug
+}
+
+// AllRefused is how many requests and connections were refused, or given up,
+// because of what they are, or of how many there were.
+func (h RelayHTTP) AllRefused() int64 {
+	return h.BadMethods + h.BadRequests + h.HeadersTooLarge + h.SlowHeaders + h.StalledReaders +
+		h.ConnsOfAddress + h.ConnsInAll + h.ConnsPushedOut + h.AgentConns
 }
 
 // RelayFetched says that a machine fetched a boot file, or tried to.

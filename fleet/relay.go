@@ -73,4 +73,67 @@ type RelayStatus struct {
 	Unsent                 int64 // packets that its kernel would not send
 	Panics                 int64 // packets that made it fail; each is a bug
 	Away                   int64 // answers that it gave itself while we were away
+
+	TFTP RelayTFTP
+	HTTP RelayHTTP
+}
+
+// RelayTFTP is what a relay counted of TFTP, as the server counts its own.
+type RelayTFTP struct {
+	Done      int64
+	Failed    int64
+	Unheard   int64
+	NotFound  int64
+	Refused   int64
+	Malformed int64
+	Writes    int64
+	Strangers int64
+	Capped    int64
+	Limited   int64
+	Unread    int64
+	Shared    int64
+	Stray     int64
+	Unsent    int64
+	Panics    int64
+}
+
+// Plus adds up.
+func (a RelayTFTP) Plus(b RelayTFTP) RelayTFTP {
+	return RelayTFTP{
+		Done: a.Done + b.Done, Failed: a.Failed + b.Failed, Unheard: a.Unheard + b.Unheard, NotFound: a.NotFound + b.NotFound,
+		Refused: a.Refused + b.Refused, Malformed: a.Malformed + b.Malformed, Writes: a.Writes + b.Writes,
+		Strangers: a.Strangers + b.Strangers, Capped: a.Capped + b.Capped, Limited: a.Limited + b.Limited,
+		Unread: a.Unread + b.Unread, Shared: a.Shared + b.Shared, Stray: a.Stray + b.Stray, Unsent: a.Unsent + b.Unsent,
+		Panics: a.Panics + b.Panics,
+	}
+}
+
+// RelayHTTP is what a relay counted at its doors of HTTP, as the server counts
+// at its own.
+type RelayHTTP struct {
+	NotFound        int64
+	BadMethods      int64
+	BadRequests     int64
+	HeadersTooLarge int64
+	SlowHeaders     int64
+	IdleClosed      int64
+	StalledReaders  int64
+	ConnsOfAddress  int64
+	ConnsInAll      int64
+	ConnsGaveWay    int64
+	ConnsPushedOut  int64
+	AgentConns      int64
+	Panics          int64
+}
+
+// Plus adds up.
+func (a RelayHTTP) Plus(b RelayHTTP) RelayHTTP {
+	return RelayHTTP{
+		NotFound: a.NotFound + b.NotFound, BadMethods: a.BadMethods + b.BadMethods, BadRequests: a.BadRequests + b.BadRequests,
+		HeadersTooLarge: a.HeadersTooLarge + b.HeadersTooLarge, SlowHeaders: a.SlowHeaders + b.SlowHeaders,
+		IdleClosed: a.IdleClosed + b.IdleClosed, StalledReaders: a.StalledReaders + b.StalledReaders,
+		ConnsOfAddress: a.ConnsOfAddress + b.ConnsOfAddress, ConnsInAll: a.ConnsInAll + b.ConnsInAll,
+		ConnsGaveWay: a.ConnsGaveWay + b.ConnsGaveWay, ConnsPushedOut: a.ConnsPushedOut + b.ConnsPushedOut,
+		AgentConns: a.AgentConns + b.AgentConns, Panics: a.Panics + b.Panics,
+	}
 }

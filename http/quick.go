@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rackstage/provision/http/bootfile"
 	"github.com/rackstage/provision/internal/throttle"
 )
 
@@ -25,7 +26,7 @@ import (
 // keeps it. Limits are the same on both sides of the door.
 type quickDoor struct {
 	net.Listener
-	counts *counters
+	ends   *bootfile.Ends
 	keeper *throttle.Doorkeeper
 	answer func(dst []byte, a scriptAsk) []byte // appends a whole answer
 	broken func(r any)                          // a panic
@@ -37,7 +38,7 @@ type quickDoor struct {
 	spare  sync.Pool // of *quickBuffer
 
 	mu    sync.Mutex
-	conns map[*countedConn]bool
+	conns map[*bootfile.Conn]bool
 }
 
 // An arrival is what Accept returns.
@@ -53,9 +54,9 @@ type quickBuffer struct {
 
 func (s *Server) newQuickDoor(l net.Listener) *quickDoor {
 	d := &quickDoor{
-		Listener: l, counts: &s.counts, keeper: s.bootDoor, answer: boot{s}.quickScript,
+		Listener: l, ends: &s.counts.ends, keeper: s.bootDoor, answer: boot{s}.quickScript,
 		broken: func(r any) { s.counts.panics.Add(1); _ = s.panickedAt(context.Background(), "quick door", r) },
-		come:   make(chan arrival), closed: make(chan struct{}), conns: map[*countedConn]bool{},
+		come:   make(chan arrival), closed: make(chan struct{}), conns: map[*bootfile.Conn]bool{},
 	}
 	d.spare.New = func() any { return &quickBuffer{out: make([]byte, 0, 2<<10)} }
 	d.all.Go(d.greet)
@@ -103,7 +104,7 @@ func (d *quickDoor) greet() {
 			}
 			continue
 		}
-		c := &countedConn{Conn: conn, counts: d.counts}
+		c := bootfile.NewConn(conn, d.ends)
 		place := d.keeper.Admit(c)
 		if place == nil {
 			_ = c.Close()
@@ -124,7 +125,7 @@ func (d *quickDoor) pass(a arrival) bool {
 }
 
 // serve answers what a connection brings, and then closes it or passes it on.
-func (d *quickDoor) serve(c *countedConn, place *throttle.Place) {
+func (d *quickDoor) serve(c *bootfile.Conn, place *throttle.Place) {
 	d.mu.Lock()
 	d.conns[c] = true
 	d.mu.Unlock()
@@ -140,11 +141,11 @@ func (d *quickDoor) serve(c *countedConn, place *throttle.Place) {
 
 // talk answers requests for scripts. It returns true when something else has
 // come, which the connection then has at its head.
-func (d *quickDoor) talk(c *countedConn, place *throttle.Place) (goesOn bool) {
+func (d *quickDoor) talk(c *bootfile.Conn, place *throttle.Place) (goesOn bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.broken(r)
-			_, _ = c.send(brokenAnswer)
+			_, _ = c.Send(brokenAnswer)
 			goesOn = false
 		}
 	}()
@@ -167,12 +168,12 @@ func (d *quickDoor) talk(c *countedConn, place *throttle.Place) (goesOn bool) {
 		for rest := buf.in[:n]; len(rest) > 0; {
 			query, size, ok := parseQuick(rest)
 			if !ok {
-				c.head = append([]byte(nil), rest...)
+				c.Unread(rest)
 				return true
 			}
 			rest, ask.query = rest[size:], string(query)
 			buf.out = d.answer(buf.out[:0], ask)
-			if _, err := c.send(buf.out); err != nil {
+			if _, err := c.Send(buf.out); err != nil {
 				return false
 			}
 			answered = true
@@ -187,7 +188,7 @@ var brokenAnswer = []byte("HTTP/1.1 500 Internal Server Error\r\nContent-Type: t
 // request, then as long as net/http lets it. The deadline is moved on now and
 // then, not for each of many requests.
 type silence struct {
-	conn   *countedConn
+	conn   *bootfile.Conn
 	place  *throttle.Place
 	closed <-chan struct{}
 	until  time.Time

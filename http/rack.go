@@ -84,10 +84,22 @@ func (r *racks) groupFor(node fleet.NodeID, g rackGroup) rackGroup {
 		}
 		r.remove(node)
 	}
+	r.sweep()
 	for len(r.groups[g]) >= api.MaxRackPeers {
 		g.number++
 	}
 	return g
+}
+
+// sweep removes all who have left without a word. It is for whoever comes new:
+// places in a group, or a group itself, are not to be held by who crashed.
+func (r *racks) sweep() {
+	now := r.now()
+	for id, g := range r.member {
+		if now.Sub(r.groups[g][id].seen) > rackHold {
+			r.remove(id)
+		}
+	}
 }
 
 func (r *racks) leave(node fleet.NodeID) {

@@ -66,6 +66,27 @@ func TestARackIsBounded(t *testing.T) {
 	}
 }
 
+// TestARackThatCrashedTakesNoPlaces of its nodes, which come again by other names,
+// nor does one that nobody comes back to.
+func TestARackThatCrashedTakesNoPlaces(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	r := newRacks(func() time.Time { return now })
+	here, at := rackGroup{digest: "d", subnet: "boot"}, netip.MustParseAddrPort("10.0.0.1:1")
+	r.join("elsewhere", rackGroup{digest: "d", subnet: "far"}, at)
+	for i := range api.MaxRackPeers {
+		r.join(fleet.NodeID(fmt.Sprint("old", i)), here, at)
+	}
+	now = now.Add(rackHold + time.Second)
+	for i := range api.MaxRackPeers {
+		if peers, _ := r.join(fleet.NodeID(fmt.Sprint("new", i)), here, at); len(peers) != i+1 {
+			t.Fatalf("node %d hears of %d, want %d: all that came before it, and itself", i, len(peers), i+1)
+		}
+	}
+	if len(r.groups) != 1 || len(r.member) != api.MaxRackPeers {
+		t.Errorf("%d groups of %d members, want one of %d", len(r.groups), len(r.member), api.MaxRackPeers)
+	}
+}
+
 func TestOnlyNodesBeingInstalledAreFed(t *testing.T) {
 	site := newTLSSite(t)
 	k := newAgentKey(t)

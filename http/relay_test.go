@@ -238,8 +238,12 @@ func TestAReportMakesEvidenceOfItsOwnMachines(t *testing.T) {
 			{Addr: netip.MustParseAddr("10.79.0.50"), File: "vmlinuz", By: "HTTP"},
 		},
 	}
+	report.Usage = api.RelayUsage{Requests: 9, TFTP: api.RelayTFTP{Unheard: 3}, HTTP: api.RelayHTTP{SlowHeaders: 5}}
 	if got := s.call(s.key, "POST", api.PathRelayReport, report, nil); got != 200 {
 		t.Fatalf("status %d", got)
+	}
+	if got := s.relays.Totals(); got.Requests != 9 || got.TFTP != (fleet.RelayTFTP{Unheard: 3}) || got.HTTP != (fleet.RelayHTTP{SlowHeaders: 5}) {
+		t.Errorf("its counters are %+v, want those that it reported", got)
 	}
 	if seen := s.engine.evidence(); len(seen) != 1 || seen[0].MAC != "52:54:00:00:00:77" || seen[0].Phase != fleet.PhaseKernel || seen[0].Detail != "vmlinuz by HTTP from relay west to 10.78.0.50" {
 		t.Errorf("evidence %v, want one fact about the machine", seen)
@@ -256,7 +260,7 @@ func TestTheNetworkPageShowsRelays(t *testing.T) {
 			{Name: "west", Subnets: []string{"west-boot"}, Enrolled: time.Unix(1, 0), Places: []fleet.RelayAt{{Subnet: "west-boot", Addr: netip.MustParseAddr("10.78.0.1")}}},
 			{Name: "east", Subnets: []string{"east-boot"}},
 		},
-		status: map[string]fleet.RelayStatus{"west": {Requests: 40, Relayed: 36, Strangers: 3, Unsent: 2, BOOTP: 1, Served: 4e9, Trouble: []fleet.RelayTrouble{{Code: fleet.CodeRelayNoIPv6, Detail: "DHCPv6: port taken"}}}},
+		status: map[string]fleet.RelayStatus{"west": {Requests: 40, Relayed: 36, Strangers: 3, Unsent: 2, BOOTP: 1, Served: 4e9, TFTP: fleet.RelayTFTP{Strangers: 4, Capped: 1, NotFound: 70}, HTTP: fleet.RelayHTTP{HeadersTooLarge: 2, ConnsPushedOut: 4, IdleClosed: 70}, Trouble: []fleet.RelayTrouble{{Code: fleet.CodeRelayNoIPv6, Detail: "DHCPv6: port taken"}}}},
 	}
 	s, e := newTestServer(t, func(o *Options) { o.Relays = r })
 	west := r.status["west"]
@@ -264,7 +268,7 @@ func TestTheNetworkPageShowsRelays(t *testing.T) {
 	r.status["west"] = west
 	e.alarms = []fleet.Alarm{{Code: fleet.CodeRelaySilent, On: r.list[0].On(), Detail: "last heard long ago", Since: s.o.Now()}}
 	html := ask(s, "GET", "/boot", "viewer", "").Body.String()
-	for _, want := range []string{"west-boot", "10.78.0.1", "2h00m ago", "tone-bad", "40 asked, 36 passed on", "3 not the server", "2 not sent", "1 by BOOTP", "4 GB served", "not enrolled", "provision relays remove"} {
+	for _, want := range []string{"west-boot", "10.78.0.1", "2h00m ago", "tone-bad", "40 asked, 36 passed on", "3 not the server", "2 not sent", "1 by BOOTP", "5 refused by TFTP", "6 refused by HTTP", "4 GB served", "not enrolled", "provision relays remove"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page does not say %q", want)
 		}
@@ -273,7 +277,7 @@ func TestTheNetworkPageShowsRelays(t *testing.T) {
 	if err := json.Unmarshal(ask(s, "GET", "/api/v1/relays", "viewer", "").Body.Bytes(), &list); err != nil {
 		t.Fatal(err)
 	}
-	if w := list.Relays[0]; !w.Silent || len(w.Trouble) != 1 || w.Trouble[0].Detail != "DHCPv6: port taken" || w.Usage.Strangers != 3 || w.Usage.Unsent != 2 || w.Usage.BOOTP != 1 || list.Relays[1].Silent {
+	if w := list.Relays[0]; !w.Silent || len(w.Trouble) != 1 || w.Trouble[0].Detail != "DHCPv6: port taken" || w.Usage.Strangers != 3 || w.Usage.Unsent != 2 || w.Usage.BOOTP != 1 || w.Usage.TFTP.Strangers != 4 || w.Usage.HTTP.HeadersTooLarge != 2 || list.Relays[1].Silent {
 		t.Errorf("the API says %+v", list.Relays)
 	}
 }

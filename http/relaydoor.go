@@ -90,6 +90,7 @@ func (s *Server) takeReport(ctx context.Context, in api.RelayReport) (struct{}, 
 		From: who.addr, Version: fleet.CleanText(in.Version),
 		CacheBytes: u.CacheBytes, CacheLimit: u.CacheLimit, Served: u.Served, Fetched: u.Fetched,
 		Requests: u.Requests, Relayed: u.Relayed, BOOTP: u.BOOTP, Refused: u.Refused, Away: u.Away, Strangers: u.Strangers, Unsent: u.Unsent, Panics: u.Panics,
+		TFTP: fleet.RelayTFTP(u.TFTP), HTTP: fleet.RelayHTTP(u.HTTP),
 	}
 	site := s.o.Engine.Site()
 	for _, p := range in.Places[:min(len(in.Places), maxPlaces)] {

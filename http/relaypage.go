@@ -43,9 +43,11 @@ func relayView(now time.Time, r api.Relay) web.Relay {
 		{u.BOOTP, "by BOOTP"},
 		{u.Away, "answered alone"},
 		{u.Refused, "refused"},
+		{u.TFTP.AllRefused(), "refused by TFTP"},
+		{u.HTTP.AllRefused(), "refused by HTTP"},
 		{u.Strangers, "not the server's"},
 		{u.Unsent, "not sent"},
-		{u.Panics, "made it fail"},
+		{u.Panics + u.TFTP.Panics + u.HTTP.Panics, "made it fail"},
 	} {
 		if c.n > 0 {
 			odd = append(odd, fmt.Sprintf("%d %s", c.n, c.what))

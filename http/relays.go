@@ -97,6 +97,7 @@ func fromRelay(r fleet.Relay, st fleet.RelayStatus) api.Relay {
 			CacheBytes: st.CacheBytes, CacheLimit: st.CacheLimit, Served: st.Served, Fetched: st.Fetched,
 			Requests: st.Requests, Relayed: st.Relayed, BOOTP: st.BOOTP, Refused: st.Refused, Away: st.Away,
 			Strangers: st.Strangers, Unsent: st.Unsent, Panics: st.Panics,
+			TFTP: api.RelayTFTP(st.TFTP), HTTP: api.RelayHTTP(st.HTTP),
 		},
 	}
 	if st.From.IsValid() {

@@ -1,6 +1,10 @@
 package http
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/rackstage/provision/http/bootfile"
+)
 
 // Stats are what the boot listener counted since the start.
 type Stats struct {
@@ -32,10 +36,10 @@ type Stats struct {
 }
 
 type counters struct {
-	requests, files, chunks, scripts, links, media                  atomic.Int64
-	notFound, badMethods, badRequests, headersTooLarge              atomic.Int64
-	slowHeaders, idleClosed, stalledReaders, ticketsRefused, panics atomic.Int64
-	linksRefused, mediaRefused, othersNamed                         atomic.Int64
+	requests, files, chunks, scripts, links, media atomic.Int64
+	notFound, badMethods, ticketsRefused, panics   atomic.Int64
+	linksRefused, mediaRefused, othersNamed        atomic.Int64
+	ends                                           bootfile.Ends
 }
 
 // BootStats returns the counters of the boot listener.
@@ -45,8 +49,8 @@ func (s *Server) BootStats() Stats {
 	gaveWay, pushedOut := s.bootDoor.GaveWay()
 	return Stats{
 		Requests: c.requests.Load(), Files: c.files.Load(), Chunks: c.chunks.Load(), Scripts: c.scripts.Load(), Links: c.links.Load(), Media: c.media.Load(),
-		NotFound: c.notFound.Load(), OthersNamed: c.othersNamed.Load(), BadMethods: c.badMethods.Load(), BadRequests: c.badRequests.Load(), HeadersTooLarge: c.headersTooLarge.Load(),
-		SlowHeaders: c.slowHeaders.Load(), IdleClosed: c.idleClosed.Load(), StalledReaders: c.stalledReaders.Load(),
+		NotFound: c.notFound.Load(), OthersNamed: c.othersNamed.Load(), BadMethods: c.badMethods.Load(), BadRequests: c.ends.BadRequests.Load(), HeadersTooLarge: c.ends.HeadersTooLarge.Load(),
+		SlowHeaders: c.ends.SlowHeaders.Load(), IdleClosed: c.ends.IdleClosed.Load(), StalledReaders: c.ends.StalledReaders.Load(),
 		TicketsRefused: c.ticketsRefused.Load(), LinksRefused: c.linksRefused.Load(), MediaRefused: c.mediaRefused.Load(),
 		ConnsOfAddress: ofAddr, ConnsInAll: inAll, ConnsGaveWay: gaveWay, ConnsPushedOut: pushedOut, Panics: c.panics.Load(),
 		Conns: int64(s.bootDoor.Held()),

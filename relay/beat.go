@@ -124,6 +124,7 @@ func (r *Relay) reportNow(seen []api.RelayFetched) api.RelayReport {
 			Requests: r.stats.requests.Load(), Relayed: r.stats.relayed.Load(), BOOTP: r.stats.bootp.Load(),
 			Refused: r.stats.refused(), Away: r.stats.away.Load(), Strangers: r.stats.stranger.Load(), Unsent: r.stats.unsent.Load(),
 			Panics: r.stats.panics.Load(),
+			TFTP:   r.tally.tftp(), HTTP: r.tally.http(),
 		},
 	}
 	if k := r.known.Load(); k != nil {

@@ -23,11 +23,12 @@ import (
 	"github.com/rackstage/provision/pxe"
 )
 
-// Limits of the boot listener, those of the server's own.
+// Limits of the boot listener: those of the server's own, but for the connections
+// of an address, which is that of one machine here.
 const (
 	headerTime   = 10 * time.Second
 	idleTime     = 2 * time.Minute
-	maxHeaders   = 64 << 10
+	bootHeaders  = 8 << 10 // firmware says little
 	connsPerAddr = 128
 	connsInAll   = 20_000
 	drainTime    = 5 * time.Second
@@ -38,12 +39,12 @@ const autoexec = "autoexec.ipxe"
 
 func (r *Relay) serveHTTP(ctx context.Context, l net.Listener, keeper *throttle.Doorkeeper) error {
 	server := &http.Server{
-		Handler: r, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders, ConnState: keeper.Watch,
+		Handler: r, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: bootHeaders, ConnState: keeper.Watch,
 		ErrorLog: slog.NewLogLogger(r.o.Log.Handler(), slog.LevelDebug), // bad requests of strangers
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+		if err := server.Serve(bootfile.Listener{Listener: l, Ends: &r.tally.ends}); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
 			return err
 		}
 		return nil
@@ -65,6 +66,7 @@ func (r *Relay) serveHTTP(ctx context.Context, l net.Listener, keeper *throttle.
 func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	defer r.survive(w, req)
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		r.tally.badMethods.Add(1)
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "GET or HEAD only", http.StatusMethodNotAllowed)
 		return
@@ -98,6 +100,7 @@ func (r *Relay) survive(w http.ResponseWriter, req *http.Request) {
 	case http.ErrAbortHandler:
 		panic(p)
 	default:
+		r.tally.panics.Add(1)
 		r.o.Log.ErrorContext(req.Context(), "request handler panicked", "path", req.URL.Path, "err", p, "stack", string(debug.Stack()))
 		http.Error(w, "internal error", http.StatusInternalServerError)
 	}
@@ -167,6 +170,7 @@ func (r *Relay) notThere(w http.ResponseWriter, req *http.Request, err error) {
 		return
 	}
 	if no, ok := errors.AsType[*refusal](err); ok && no.status/100 == 4 {
+		r.tally.notFound.Add(1)
 		http.NotFound(w, req)
 		return
 	}

@@ -75,6 +75,8 @@ func (r *Relay) openDoors(ctx context.Context) (_ *doors, err error) {
 	}
 	d.files.Subnets(everyAddress)
 	d.agents.Subnets(everyAddress)
+	r.tally.files.Store(d.files)
+	r.tally.agents.Store(d.agents)
 	if d.dhcp, err = listenDHCP(ctx); err != nil {
 		return nil, err
 	}

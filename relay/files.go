@@ -36,6 +36,7 @@ func (r *Relay) serveTFTP(ctx context.Context, c net.PacketConn) error {
 	if err != nil {
 		return err
 	}
+	defer r.tally.opened(server)()
 	return server.Serve(ctx, c)
 }
 

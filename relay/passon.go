@@ -43,6 +43,9 @@ func (r *Relay) passOn(w http.ResponseWriter, req *http.Request, name string, wh
 		return
 	}
 	defer res.Body.Close()
+	if res.StatusCode == http.StatusNotFound {
+		r.tally.notFound.Add(1)
+	}
 	maps.Copy(w.Header(), chosen(res.Header, answerHeaders))
 	w.WriteHeader(res.StatusCode)
 	counted := &countedResponse{ResponseWriter: w, n: &r.served}

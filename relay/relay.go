@@ -54,6 +54,7 @@ type Relay struct {
 	rules   *rules
 	rules6  *rules6
 	stats   stats
+	tally   tally
 	scripts *ipxescripts.Scripts
 	others  *foreign.Watch
 	slow    tftp.SlowLoaders

@@ -36,14 +36,17 @@ func (st *station) counters() map[string]int64 {
 }
 
 // countersOf names the counters of a struct of them: NoAddress becomes
-// no_address_total. What goes down again is no total: its field is tagged
-// `metric:"gauge"`.
+// no_address_total, and Strangers of TFTP tftp_strangers_total. What goes down
+// again is no total: its field is tagged `metric:"gauge"`.
 func countersOf(prefix string, stats any) map[string]int64 {
 	v, out := reflect.ValueOf(stats), map[string]int64{}
 	for i := range v.NumField() {
-		if f := v.Field(i); f.CanInt() {
-			field := v.Type().Field(i)
-			name := prefix + snakeCase(field.Name)
+		f, field := v.Field(i), v.Type().Field(i)
+		name := prefix + snakeCase(field.Name)
+		switch {
+		case f.Kind() == reflect.Struct:
+			maps.Copy(out, countersOf(name+"_", f.Interface()))
+		case f.CanInt():
 			if field.Tag.Get("metric") != "gauge" {
 				name += "_total"
 			}

@@ -6,9 +6,11 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/rackstage/provision/access"
 	"github.com/rackstage/provision/dhcp"
 	"github.com/rackstage/provision/dhcp/dhcp6"
 	"github.com/rackstage/provision/dhcp/foreign"
+	"github.com/rackstage/provision/fleet"
 	httpd "github.com/rackstage/provision/http"
 	"github.com/rackstage/provision/pxe/tftp"
 )
@@ -32,17 +34,31 @@ func TestCountersHaveTheNamesOfMetrics(t *testing.T) {
 	}
 }
 
+func TestCountersOfRelaysAreNamedByTheirProtocol(t *testing.T) {
+	got := countersOf("provision_relay_", access.RelayTotals{
+		Refused: 1, TFTP: fleet.RelayTFTP{Strangers: 2}, HTTP: fleet.RelayHTTP{HeadersTooLarge: 3}, Silent: 4,
+	})
+	for name, want := range map[string]int64{
+		"refused_total": 1, "tftp_strangers_total": 2, "http_headers_too_large_total": 3, "silent": 4,
+	} {
+		if got["provision_relay_"+name] != want {
+			t.Errorf("%s is %d, want %d, in %v", name, got["provision_relay_"+name], want, got)
+		}
+	}
+}
+
 func TestThePageOfLimitsNamesCountersThatThereAre(t *testing.T) {
 	all := countersOf("dhcp_", dhcp.Stats{})
 	maps.Copy(all, countersOf("dhcp6_", dhcp6.Stats{}))
 	maps.Copy(all, countersOf("dhcp_foreign_", foreign.Stats{}))
 	maps.Copy(all, countersOf("tftp_", tftp.Stats{}))
 	maps.Copy(all, countersOf("http_boot_", httpd.Stats{}))
+	maps.Copy(all, countersOf("relay_", access.RelayTotals{}))
 	page, err := os.ReadFile("../../docs/limits.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`((?:dhcp|dhcp6|tftp|http_boot)_[a-z_]+)`").FindAllSubmatch(page, -1)
+	named := regexp.MustCompile("`((?:dhcp|dhcp6|tftp|http_boot|relay)_[a-z_]+)`").FindAllSubmatch(page, -1)
 	for _, m := range named {
 		if _, there := all[string(m[1])+"_total"]; !there {
 			t.Errorf("the page names %s, and there is no such counter", m[1])

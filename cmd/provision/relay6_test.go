@@ -77,8 +77,17 @@ func TestARealClientOfIPv6BehindOurRelay(t *testing.T) {
 	if u := relayOf(t, r).Usage; u.Relayed < 2 || u.Unsent+u.Strangers != 0 {
 		t.Errorf("the relay counted %+v, want two packets or more passed on", u)
 	}
+	if code, err := c.run(t.Context(), "curl", "-s", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "-H", "X: "+strings.Repeat("x", 16<<10), "http://[fd78::1]/boot/ipxe"); code != "431" {
+		t.Errorf("headers of 16 KiB are answered with %s, %v; want 431", code, err)
+	}
 	hasLease6(t, r)
 	node := bootsRemote(t, r, "n1", "52:54:00:78:00:01")
+	until(t, 10*time.Second, "what the relay counted of TFTP and HTTP", func(ctx context.Context) (bool, error) {
+		all, err := r.client.Counters(ctx)
+		list, err2 := r.client.Relays(ctx)
+		return len(list) == 1 && list[0].Usage.TFTP.Done > 0 && list[0].Usage.HTTP.HeadersTooLarge == 1 &&
+			all["provision_relay_http_headers_too_large_total"] == 1, errors.Join(err, err2)
+	})
 	if addr, err := netip.ParseAddr(node.Addr); err != nil || !farRange6.Contains(addr) {
 		t.Errorf("the node is at %q, want an address of %s", node.Addr, farRange6)
 	}

@@ -40,6 +40,8 @@ func (a *app) relayListing(relays []api.Relay) listing[api.Relay] {
 			{"FETCHED", false, func(r api.Relay) string { return bytesOf(r.Usage.Fetched) }},
 			{"DHCP", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Requests) }},
 			{"REFUSED", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Refused) }},
+			{"TFTP-REFUSED", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.TFTP.AllRefused()) }},
+			{"HTTP-REFUSED", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.HTTP.AllRefused()) }},
 			{"ALONE", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Away) }},
 			{"BOOTP", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.BOOTP) }},
 			{"STRANGERS", true, func(r api.Relay) string { return fmt.Sprint(r.Usage.Strangers) }},

@@ -36,6 +36,7 @@ type exchanged struct {
 	Seconds  float64
 	P50, P99 float64  // milliseconds from DISCOVER to ACK
 	Acked    []uint32 // if they were to be remembered, in order
+	Holders  []uint32 // numbers of their clients
 }
 
 func (e exchanged) rate() float64 { return float64(e.Done) / e.Seconds }
@@ -239,6 +240,7 @@ func (x *exchanger) hear(b []byte, now time.Time) {
 		x.given[addr/64] |= 1 << (addr % 64)
 		if x.Remember {
 			x.res.Acked = append(x.res.Acked, addr|10<<24)
+			x.res.Holders = append(x.res.Holders, x.FirstClient+c.xid>>slotBits-1)
 		}
 		x.begin(slot, now)
 	case kind == 6:

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rackstage/provision/api"
 )
 
 // TestMain lets the test be the load in the clients' namespace, as the program
@@ -33,17 +35,31 @@ type drill struct {
 	p     *process
 	begin func(*drill) error // starts the program
 	next  uint32             // client
+
+	holders map[uint32]uint32 // number of the client of each address
 }
 
 func newDrill(t *testing.T, state string) *drill {
 	t.Helper()
-	d := newDrillWith(t, state, func(d *drill) (err error) {
-		d.p, err = startProvision(d.Context(), d.l, d.state)
+	d := newDrillWith(t, state, func(d *drill) error {
+		st, err := d.l.provision(d.Context(), d.state, durableSite)
+		if err == nil {
+			d.p = st.process
+		}
 		return err
 	})
+	addV6(t, d.l)
 	d.start()
 	return d
 }
+
+// durableSite is one of both families.
+const durableSite = dhcpSite + `  - name: bench6
+    cidr: "fd77::/64"
+    mode: full
+    ranges: ["fd77::1000-fd77::ffff"]
+    lease: 1h
+`
 
 // newDrillWith makes a drill whose program is started by begin, when start is
 // called.
@@ -61,7 +77,7 @@ func newDrillWith(t *testing.T, state string, begin func(*drill) error) *drill {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &drill{T: t, l: l, state: state, begin: begin, next: 1 << 20}
+	d := &drill{T: t, l: l, state: state, begin: begin, next: 1 << 20, holders: map[uint32]uint32{}}
 	t.Cleanup(func() {
 		if d.p != nil {
 			_ = d.p.kill()
@@ -129,7 +145,19 @@ func (d *drill) load(long time.Duration, during func()) []uint32 {
 	if r.Twice > 0 {
 		d.Errorf("%d addresses were given twice", r.Twice)
 	}
+	for i, addr := range r.Acked {
+		d.holders[addr] = r.Holders[i]
+	}
 	return r.Acked
+}
+
+func (d *drill) api() *api.Client {
+	d.Helper()
+	client, err := api.NewClient(api.ClientOptions{Server: "unix:" + filepath.Join(d.state, "provision.sock")})
+	if err != nil {
+		d.Fatal(err)
+	}
+	return client
 }
 
 // nobodyElseGets sees that strangers are offered none of these addresses, and
@@ -167,6 +195,7 @@ func TestAcknowledgedLeasesSurviveKill9UnderLoad(t *testing.T) {
 	d := newDrill(t, t.TempDir())
 	var all []uint32
 	for range 3 {
+		six := d.lease6()
 		all = append(all, d.load(time.Second, func() {
 			if err := d.p.kill(); err != nil {
 				t.Fatal(err)
@@ -174,6 +203,7 @@ func TestAcknowledgedLeasesSurviveKill9UnderLoad(t *testing.T) {
 		})...)
 		d.start()
 		d.nobodyElseGets(all)
+		d.keeps6(six)
 	}
 }
 
@@ -188,7 +218,9 @@ func TestAcknowledgedLeasesSurviveAPowerCut(t *testing.T) {
 	command(t, "mkfs.ext4", "-q", "-F", image)
 	mountImage(t, image, at)
 	d := newDrill(t, at)
+	var six sixLease
 	acked := d.load(2*time.Second, func() {
+		six = d.lease6()
 		for _, pid := range pidsOf(t, d.p) {
 			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
@@ -203,53 +235,7 @@ func TestAcknowledgedLeasesSurviveAPowerCut(t *testing.T) {
 	mountImage(t, image+".cut", d.state)
 	d.start()
 	d.nobodyElseGets(acked)
-}
-
-func TestAFullDiskCostsNoLease(t *testing.T) {
-	if testing.Short() {
-		t.Skip("mounts a file system")
-	}
-	dir := t.TempDir()
-	command(t, "mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", dir)
-	t.Cleanup(func() { command(t, "umount", "-l", dir) })
-	d := newDrill(t, dir)
-	before := d.load(300*time.Millisecond, nil)
-	ballast := filepath.Join(dir, "ballast")
-	fill(t, ballast)
-	full := d.load(3*time.Second, nil) // the journal's own room is used up first
-	if err := d.l.load(t.Context(), time.Minute, "dhcp", exchangeArgs{
-		Server: dhcpServerAddr.Addr(), Relay: dhcpRelayAddr.Addr(), InFlight: 8, For: 300 * time.Millisecond, FirstClient: 1 << 30,
-	}, new(exchanged)); err == nil {
-		t.Error("new leases are given although the disk is full")
-	}
-	if err := d.p.kill(); err != nil {
-		t.Fatal(err)
-	}
-	d.startFull()
-	d.nobodyElseGets(append(before, full...))
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
-	if after := d.load(time.Second, nil); len(after) == 0 {
-		t.Error("there is room again, and nobody gets a lease")
-	}
-}
-
-func fill(t *testing.T, name string) {
-	t.Helper()
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for size := 1 << 20; size > 0; size /= 16 {
-		for err == nil {
-			_, err = f.Write(make([]byte, size))
-		}
-		err = nil
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	d.keeps6(six)
 }
 
 func mountImage(t *testing.T, image, at string) {

@@ -102,6 +102,8 @@ func loads() map[string]load {
 	return map[string]load{
 		"dhcp":      dhcpLoad,
 		"strangers": strangersLoad,
+		"renew":     renewLoad,
+		"six":       sixLoad,
 		"flood":     floodLoad,
 		"mutants":   mutantsLoad,
 		"feed":      feedLoad,

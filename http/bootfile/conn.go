@@ -1,4 +1,4 @@
-package http
+package bootfile
 
 import (
 	"bytes"
@@ -8,15 +8,37 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-
-	"github.com/rackstage/provision/http/bootfile"
 )
 
-// A countedConn counts why it ends: net/http refuses bad requests and gives up
-// on slow clients without telling anybody.
-type countedConn struct {
+// Ends count why connections ended.
+type Ends struct {
+	BadRequests     atomic.Int64 // what came is not HTTP
+	HeadersTooLarge atomic.Int64
+	SlowHeaders     atomic.Int64 // a request did not end
+	IdleClosed      atomic.Int64 // no request came
+	StalledReaders  atomic.Int64 // nobody read the answer
+}
+
+// A Listener hands out connections that are counted.
+type Listener struct {
+	net.Listener
+	Ends *Ends
+}
+
+// Accept implements net.Listener.
+func (l Listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return NewConn(conn, l.Ends), nil
+}
+
+// A Conn counts why it ends: net/http refuses bad requests and gives up on slow
+// clients without telling anybody.
+type Conn struct {
 	net.Conn
-	counts  *counters
+	ends    *Ends
 	head    []byte      // was read already
 	asking  atomic.Bool // part of a request has come
 	aborted atomic.Bool // a read was ended by net/http itself, between requests
@@ -25,8 +47,14 @@ type countedConn struct {
 	deadline atomic.Int64 // of writing, as it was set last
 }
 
+// NewConn returns a connection that is counted.
+func NewConn(conn net.Conn, ends *Ends) *Conn { return &Conn{Conn: conn, ends: ends} }
+
+// Unread gives back what was read; the next Read returns it first.
+func (c *Conn) Unread(b []byte) { c.head = append([]byte(nil), b...) }
+
 // Read implements net.Conn.
-func (c *countedConn) Read(b []byte) (int, error) {
+func (c *Conn) Read(b []byte) (int, error) {
 	if len(c.head) > 0 {
 		n := copy(b, c.head)
 		c.head = c.head[n:]
@@ -38,19 +66,19 @@ func (c *countedConn) Read(b []byte) (int, error) {
 		c.asking.Store(true)
 	case !errors.Is(err, os.ErrDeadlineExceeded) || c.aborted.Load():
 	case c.asking.Load():
-		c.ended(&c.counts.slowHeaders)
+		c.ended(&c.ends.SlowHeaders)
 	default:
-		c.ended(&c.counts.idleClosed)
+		c.ended(&c.ends.IdleClosed)
 	}
 	return n, err
 }
 
 // NetConn returns the connection that is counted, as that of a *tls.Conn does.
-func (c *countedConn) NetConn() net.Conn { return c.Conn }
+func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // SetReadDeadline implements net.Conn. A deadline long ago is how net/http
 // ends its waiting for a machine to hang up.
-func (c *countedConn) SetReadDeadline(t time.Time) error {
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.aborted.Store(!t.IsZero() && t.Unix() <= 1)
 	return c.Conn.SetReadDeadline(t)
 }
@@ -60,17 +88,17 @@ func (c *countedConn) SetReadDeadline(t time.Time) error {
 var ownRefusal = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
 
 // Write implements net.Conn.
-func (c *countedConn) Write(b []byte) (int, error) {
+func (c *Conn) Write(b []byte) (int, error) {
 	if refused := bytes.Contains(b[:min(len(b), 200)], ownRefusal); refused && bytes.HasPrefix(b, []byte("HTTP/1.1 431")) {
-		c.counts.headersTooLarge.Add(1)
+		c.ends.HeadersTooLarge.Add(1)
 	} else if refused {
-		c.counts.badRequests.Add(1)
+		c.ends.BadRequests.Add(1)
 	}
-	return c.send(b)
+	return c.Send(b)
 }
 
-// send writes an answer of ours.
-func (c *countedConn) send(b []byte) (int, error) {
+// Send writes an answer that is not net/http's: it is not looked at.
+func (c *Conn) Send(b []byte) (int, error) {
 	c.asking.Store(false)
 	c.extend()
 	n, err := c.Conn.Write(b)
@@ -80,7 +108,7 @@ func (c *countedConn) send(b []byte) (int, error) {
 
 // ReadFrom implements io.ReaderFrom: it is what makes files go out by
 // sendfile.
-func (c *countedConn) ReadFrom(r io.Reader) (int64, error) {
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	c.asking.Store(false)
 	from, ok := c.Conn.(io.ReaderFrom)
 	if !ok {
@@ -91,29 +119,29 @@ func (c *countedConn) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// extend sees to it that a write ends within [bootfile.StallTime], and does
+// extend sees to it that a write ends within [StallTime], and does
 // nothing where half of that is left from before: small answers are many.
-func (c *countedConn) extend() {
+func (c *Conn) extend() {
 	now := time.Now()
-	if time.Unix(0, c.deadline.Load()).Sub(now) < bootfile.StallTime/2 {
-		_ = c.SetWriteDeadline(now.Add(bootfile.StallTime))
+	if time.Unix(0, c.deadline.Load()).Sub(now) < StallTime/2 {
+		_ = c.SetWriteDeadline(now.Add(StallTime))
 	}
 }
 
 // SetWriteDeadline implements net.Conn.
-func (c *countedConn) SetWriteDeadline(t time.Time) error {
+func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.deadline.Store(t.UnixNano())
 	return c.Conn.SetWriteDeadline(t)
 }
 
-func (c *countedConn) stalled(err error) {
+func (c *Conn) stalled(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.ended(&c.counts.stalledReaders)
+		c.ended(&c.ends.StalledReaders)
 	}
 }
 
 // ended counts why the connection ends: the first reason, not what follows.
-func (c *countedConn) ended(why *atomic.Int64) {
+func (c *Conn) ended(why *atomic.Int64) {
 	if !c.late.Swap(true) {
 		why.Add(1)
 	}
