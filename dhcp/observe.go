@@ -10,7 +10,9 @@ import (
 
 // observe reports what a machine that wants to boot asked, and what came of
 // it. What an operating system asks for is no evidence of a boot.
-func (s *Server) observe(sc *scene, outcome string) {
+func (s *Server) observe(sc *scene, outcome string) { s.tell(sc, outcome, false) }
+
+func (s *Server) tell(sc *scene, outcome string, passedOn bool) {
 	if sc.boot.Firmware == pxe.NoBoot {
 		return
 	}
@@ -21,7 +23,7 @@ func (s *Server) observe(sc *scene, outcome string) {
 	s.o.Observer.Observe(fleet.Evidence{
 		At: s.o.Now(), MAC: sc.mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(detail + ": " + outcome),
 		Place:    sc.place(),
-		Firmware: string(sc.boot.Firmware), Platform: string(sc.boot.Platform()), File: sc.plan.File,
+		Firmware: string(sc.boot.Firmware), Platform: string(sc.boot.Platform()), File: sc.plan.File, PassedOn: passedOn,
 	})
 }
 
@@ -31,5 +33,5 @@ func (s *Server) observeAddr(sc *scene, what string, addr netip.Addr) {
 	if sc.boot.Firmware == pxe.NoBoot {
 		return
 	}
-	s.observe(sc, what+" "+addr.String()+", "+planText(sc))
+	s.tell(sc, what+" "+addr.String()+", "+planText(sc), sc.plan.LeftToHTTP())
 }

@@ -53,6 +53,7 @@ type Evidence struct {
 	Firmware string // who asked: "rom", "http", "ipxe"
 	Platform string // "uefi-x64"
 	File     string // that was offered, or fetched
+	PassedOn bool   // its PXE was told to end, so that it boots by HTTP
 	Whole    bool   // the ramdisk has left us to its last byte: the machine has all that it needs to start our agent
 	Place    Place  // where the machine is plugged in; zero when the fact says nothing about it
 }

@@ -4,9 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
-const maxBootParams = 16 // in one packet, with all else
+// Parameters of a boot file go in one packet, with all else.
+const (
+	maxBootParams     = 16
+	maxBootParamBytes = 512
+)
 
 // validateFamily checks that what is said about a subnet is said in the
 // addresses of its own family, and that nothing is asked of IPv6 that only
@@ -43,6 +48,9 @@ func (n Subnet) validateFamily(on string) error {
 	}
 	if len(n.BootParams) > maxBootParams {
 		bad("boot_params", "", "%d parameters; at most %d are sent", len(n.BootParams), maxBootParams)
+	}
+	if size := len(strings.Join(n.BootParams, "")); size > maxBootParamBytes {
+		bad("boot_params", "", "%d bytes; at most %d are sent", size, maxBootParamBytes)
 	}
 	for i, a := range n.BootParams {
 		if a == "" || len(a) > 255 || a != CleanText(a) {

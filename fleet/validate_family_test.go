@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +51,7 @@ func TestAnIPv6SubnetIsCheckedAsOne(t *testing.T) {
 		"parameters of a boot file": {func(n *fleet.Subnet) { n.BootParams = []string{"console=ttyS0", "quiet"} }, ""},
 		"an empty parameter":        {func(n *fleet.Subnet) { n.BootParams = []string{"quiet", ""} }, "subnets[1].boot_params[1]"},
 		"a parameter of two lines":  {func(n *fleet.Subnet) { n.BootParams = []string{"a\nb"} }, "subnets[1].boot_params[0]"},
+		"too long parameters":       {func(n *fleet.Subnet) { n.BootParams = slices.Repeat([]string{strings.Repeat("a", 200)}, 3) }, "subnets[1].boot_params"},
 		"too many parameters":       {func(n *fleet.Subnet) { n.BootParams = strings.Split(strings.Repeat("a", 17), "") }, "subnets[1].boot_params"},
 		"parameters in IPv4": {func(n *fleet.Subnet) {
 			*n = fleet.Subnet{Name: "x", CIDR: netip.MustParsePrefix("10.78.0.0/24"), Mode: fleet.Observe, BootParams: []string{"a"}}

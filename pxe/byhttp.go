@@ -8,19 +8,19 @@ import (
 )
 
 // Firmware that has tried PXE in vain may go on to HTTP boot; whether it does is
-// a matter of its setup. The PXE of a model that did, and booted, in fallsOfModel
-// boots is told to end at once, which saves it the minutes of trying. A machine that
+// a matter of its setup. Where fallsOfModel machines of a model did, and booted,
+// its PXE is told to end at once, which saves it the minutes of trying. A machine that
 // has not come by HTTP within fallWithin of that ends it for its model.
 const (
-	fallsOfModel = 2
+	fallsOfModel = 2               // machines
 	fallWithin   = 5 * time.Minute // PXE of both families, each asking for a minute
 )
 
 // FellToHTTP returns what is known after a boot by HTTP to which the firmware had
-// gone on from PXE.
+// gone on from PXE. One machine alone teaches nothing: its way may be bad.
 func FellToHTTP(l fleet.Lesson, m fleet.BootMark) fleet.Lesson {
-	lately := slices.DeleteFunc(slices.Clone(l.ByHTTP), func(o fleet.BootMark) bool { return m.At.Sub(o.At) >= lessonLasts })
-	l.ByHTTP = append(lately[max(0, len(lately)-fallsOfModel+1):], m)
+	others := slices.DeleteFunc(slices.Clone(l.ByHTTP), func(o fleet.BootMark) bool { return o.MAC == m.MAC || m.At.Sub(o.At) >= lessonLasts })
+	l.ByHTTP = append(others[max(0, len(others)-fallsOfModel+1):], m)
 	return l
 }
 
@@ -41,24 +41,25 @@ type Left struct {
 	Model fleet.Quirk
 }
 
-// LeaveToHTTP reports whether a machine's PXE may be told to end: not when it has
-// been left to HTTP for long and has not come.
-func (w *Watch) LeaveToHTTP(m Left) bool {
-	if before, waits := w.left[m.MAC]; waits {
-		return m.At.Sub(before.At) < fallWithin
+// leave notes that a machine's PXE was told to end.
+func (w *Watch) leave(ev fleet.Evidence, n fleet.Node) {
+	if _, waits := w.left[ev.MAC]; !waits && len(w.left) < w.limit {
+		w.left[ev.MAC] = Left{BootMark: fleet.BootMark{MAC: ev.MAC, At: ev.At}, Model: ModelOf(ev.MAC, n, Platform(ev.Platform))}
 	}
-	if len(w.left) >= w.limit {
-		return false
-	}
-	w.left[m.MAC] = m
-	return true
+}
+
+// IsStranded reports whether a machine was left to HTTP boot for long, and has
+// not come.
+func (w *Watch) IsStranded(mac fleet.MAC, now time.Time) bool {
+	m, waits := w.left[mac]
+	return waits && now.Sub(m.At) >= fallWithin
 }
 
 // Stranded returns the machines that were left to HTTP boot and did not come, and
 // forgets them.
 func (w *Watch) Stranded(now time.Time) (out []Left) {
 	for mac, m := range w.left {
-		if now.Sub(m.At) >= fallWithin {
+		if w.IsStranded(mac, now) {
 			delete(w.left, mac)
 			out = append(out, m)
 		}

@@ -42,17 +42,20 @@ func TestABootByHTTPAfterPXEInVainIsSeen(t *testing.T) {
 	}
 }
 
-func TestAModelIsLeftToHTTPAfterTwoBootsAndNotForEver(t *testing.T) {
+func TestAModelIsLeftToHTTPAfterTwoMachinesAndNotForEver(t *testing.T) {
 	start := time.Unix(1_800_000_000, 0)
-	lesson := FellToHTTP(fleet.Lesson{}, fleet.BootMark{MAC: "52:54:00:00:00:01", At: start})
-	if PrefersHTTP(lesson, start) {
-		t.Error("one boot is enough")
+	var lesson fleet.Lesson
+	for range 3 {
+		lesson = FellToHTTP(lesson, fleet.BootMark{MAC: "52:54:00:00:00:01", At: start})
 	}
-	for range 5 {
-		lesson = FellToHTTP(lesson, fleet.BootMark{MAC: "52:54:00:00:00:01", At: start.Add(time.Hour)})
+	if PrefersHTTP(lesson, start) {
+		t.Error("one machine is enough: its way may be bad")
+	}
+	for _, mac := range []fleet.MAC{"52:54:00:00:00:02", "52:54:00:00:00:03", "52:54:00:00:00:04"} {
+		lesson = FellToHTTP(lesson, fleet.BootMark{MAC: mac, At: start.Add(time.Hour)})
 	}
 	if !PrefersHTTP(lesson, start.Add(time.Hour)) || len(lesson.ByHTTP) != fallsOfModel {
-		t.Errorf("two boots are not enough, or too much is kept: %+v", lesson)
+		t.Errorf("several are not enough, or too much is kept: %+v", lesson)
 	}
 	if PrefersHTTP(lesson, start.Add(time.Hour+lessonLasts)) {
 		t.Error("it holds for ever")
@@ -62,17 +65,21 @@ func TestAModelIsLeftToHTTPAfterTwoBootsAndNotForEver(t *testing.T) {
 func TestAMachineIsLeftToHTTPForAFewMinutes(t *testing.T) {
 	start := time.Unix(1_800_000_000, 0)
 	w := NewWatch(2)
-	leave := func(mac fleet.MAC, after time.Duration) bool {
-		return w.LeaveToHTTP(Left{BootMark: fleet.BootMark{MAC: mac, At: start.Add(after)}})
+	tell := func(mac fleet.MAC, after time.Duration, by Firmware, passedOn bool) {
+		w.See(fleet.Evidence{MAC: mac, At: start.Add(after), Phase: fleet.PhaseDHCP, Firmware: string(by), Platform: "uefi-x64", PassedOn: passedOn}, fleet.Node{})
 	}
-	if !leave("a", 0) || !leave("a", time.Minute) || !leave("b", 4*time.Minute) || leave("c", 4*time.Minute) {
-		t.Error("want a and b to be left to HTTP, and no third one: two are watched")
+	tell("a", 0, ROM, true)
+	tell("a", time.Minute, ROM, true) // it counts from the first
+	tell("b", 0, ROM, true)
+	tell("c", 0, ROM, true) // two are watched
+	tell("b", time.Minute, HTTP, false)
+	tell("d", time.Minute, ROM, false) // got its loader
+	for mac, want := range map[fleet.MAC]bool{"a": true, "b": false, "c": false, "d": false} {
+		if w.IsStranded(mac, start.Add(fallWithin-1)) || w.IsStranded(mac, start.Add(fallWithin)) != want {
+			t.Errorf("%s is stranded after %s: %t, want %t, and not sooner", mac, fallWithin, !want, want)
+		}
 	}
-	w.See(fleet.Evidence{MAC: "b", At: start.Add(5 * time.Minute), Phase: fleet.PhaseDHCP, Firmware: "http", File: "snponly.efi"}, fleet.Node{})
-	if leave("a", fallWithin) {
-		t.Error("one that has not come by HTTP is left for longer")
-	}
-	if got := w.Stranded(start.Add(fallWithin)); len(got) != 1 || got[0].MAC != "a" {
+	if got := w.Stranded(start.Add(fallWithin)); len(got) != 1 || got[0].MAC != "a" || got[0].Model.Platform != "uefi-x64" {
 		t.Errorf("stranded are %+v, want a", got)
 	}
 	if got := w.Stranded(start.Add(time.Hour)); len(got) != 0 {

@@ -34,6 +34,10 @@ type Plan struct {
 	Code   string // of a diagnosis, when the machine gets nothing through a fault of ours
 }
 
+// LeftToHTTP reports whether the machine is to boot what it gets by HTTP. One that
+// has a system may go on to its disk as well.
+func (p Plan) LeftToHTTP() bool { return p.PassOn && p.Action == Ignore }
+
 // Decide says what a machine gets. The zero node is a machine that we do not
 // know: it gets our agent, which will say hello for it.
 func Decide(req Request, n fleet.Node) Plan {
@@ -86,8 +90,11 @@ func localDisk(req *Request, n *fleet.Node, why string) Plan {
 		return Plan{Action: LocalDisk, File: ScriptLocal, ByHTTP: true, Reason: why}
 	}
 	if req.Platform().uefi() {
-		if l, fault := req.loader(*n); fault.Reason == "" {
+		switch l, fault := req.loader(*n); {
+		case fault.Reason == "":
 			return Plan{Action: LocalDisk, File: l.File, ByHTTP: req.Firmware == HTTP, Reason: why + l.why}
+		case fault.PassOn:
+			return Plan{Action: LocalDisk, PassOn: true, Reason: why}
 		}
 	}
 	return Plan{Action: LocalDisk, Reason: why}

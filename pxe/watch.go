@@ -81,6 +81,9 @@ func (w *Watch) asks(ev fleet.Evidence, n fleet.Node, t *trial) (v Verdict, out 
 	if ev.Firmware == string(HTTP) {
 		delete(w.left, ev.MAC)
 	}
+	if ev.PassedOn {
+		w.leave(ev, n)
+	}
 	if !IsLoader(ev.File) || t == nil && len(w.trials) >= w.limit {
 		delete(w.trials, ev.MAC)
 		return v, out

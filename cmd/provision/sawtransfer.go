@@ -84,7 +84,7 @@ func (w transferWatch) alarm(t tftp.Transfer, mac fleet.MAC) {
 		if w.unheard.unheard(subnet.Name, mac, w.now()) {
 			w.alarms.Raise(fleet.CodeTFTPUnheard, "subnet "+subnet.Name, w.text(t))
 		}
-	case t.Sent > 0:
+	case t.Sent > 0 && (t.Proved || t.Local.Port() == tftp.Port): // what else was acknowledged may be guessed
 		w.unheard.heard(subnet.Name)
 		w.alarms.Clear(fleet.CodeTFTPUnheard, "subnet "+subnet.Name)
 	}

@@ -85,19 +85,27 @@ func TestTransfersBecomeEvidenceAndAlarms(t *testing.T) {
 		want     []string
 	}{
 		"a loader was fetched": {
-			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 9, Sent: 9, Block: 512},
+			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 9, Sent: 9, Block: 512, Proved: true},
 			[]string{"clear E-TFTP-UNHEARD on subnet rack", "loader of " + mac},
 		},
 		"only the last ACK was lost": {
-			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 900, Sent: 512, Block: 512, Err: tftp.ErrLastUnheard},
+			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 900, Sent: 512, Block: 512, Err: tftp.ErrLastUnheard, Proved: true},
 			[]string{"clear E-TFTP-UNHEARD on subnet rack", "loader of " + mac},
+		},
+		"from the port of all": { // which proves nothing, and there is no other
+			tftp.Transfer{Client: known, Local: netip.MustParseAddrPort("10.1.0.1:69"), Name: "snponly.efi", Size: 9, Sent: 9, Block: 512},
+			[]string{"clear E-TFTP-UNHEARD on subnet rack", "loader of " + mac},
+		},
+		"by ACKs that may be guessed": {
+			tftp.Transfer{Client: known, Local: netip.MustParseAddrPort("10.1.0.1:40123"), Name: "snponly.efi", Size: 9, Sent: 9, Block: 512},
+			[]string{"loader of " + mac},
 		},
 		"no answer was heard": {
 			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 9, Block: 512, Packets: 6, Err: tftp.ErrUnheard},
 			[]string{"dhcp of " + mac}, // one packet, in whoever's name, is no alarm
 		},
 		"the machine fell silent": {
-			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 900, Sent: 512, Block: 512, Err: tftp.ErrSilent},
+			tftp.Transfer{Client: known, Name: "snponly.efi", Size: 900, Sent: 512, Block: 512, Err: tftp.ErrSilent, Proved: true},
 			[]string{"clear E-TFTP-UNHEARD on subnet rack", "dhcp of " + mac},
 		},
 		"it asked for the size":           {tftp.Transfer{Client: known, Name: "snponly.efi", Size: 9, Block: 512, Err: aborted}, nil},

@@ -9,7 +9,7 @@ import (
 	"github.com/rackstage/provision/pxe"
 )
 
-const leftToHTTP = "learned: its PXE came to nothing twice, and it booted by HTTP"
+const leftToHTTP = "learned: PXE came to nothing on two of this model, and they booted by HTTP"
 
 // learnWay keeps which way a boot came that worked. The caller holds mu.
 func (l *lessons) learnWay(v pxe.Verdict) {
@@ -32,8 +32,8 @@ func (l *lessons) learnWay(v pxe.Verdict) {
 	l.book.keep(lesson)
 }
 
-// leaveToHTTP reports whether a firmware's PXE is told to end, so that it goes on to
-// HTTP boot.
+// leaveToHTTP reports whether a firmware's PXE is to be told to end, so that it goes
+// on to HTTP boot.
 func (l *lessons) leaveToHTTP(r pxe.Request, n fleet.Node) bool {
 	if r.Firmware != pxe.ROM {
 		return false
@@ -42,7 +42,7 @@ func (l *lessons) leaveToHTTP(r pxe.Request, n fleet.Node) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lesson, ok := l.book.of(model)
-	return ok && pxe.PrefersHTTP(lesson, now) && l.watch.LeaveToHTTP(pxe.Left{BootMark: fleet.BootMark{MAC: r.MAC, At: now}, Model: model})
+	return ok && pxe.PrefersHTTP(lesson, now) && !l.watch.IsStranded(r.MAC, now)
 }
 
 // prefersHTTP says for people whether a node is left to HTTP boot. The caller holds

@@ -191,7 +191,7 @@ func (s *Server) advertise(sc scene) (reply, bool) {
 	if len(given) == 0 {
 		return s.noAddress(sc, dhcpv6.MessageTypeAdvertise)
 	}
-	s.observe(sc, "offered "+join(given)+", "+planText(sc))
+	s.observeGiven(sc, "offered "+join(given))
 	r, ok := s.build(sc, dhcpv6.MessageTypeAdvertise, options, dhcpv6.OptPreference(highest))
 	if ok {
 		s.stats.advertises.Add(1)
@@ -228,7 +228,7 @@ func (s *Server) commit(sc scene, rapid bool) (reply, bool) {
 	}
 	r, ok := s.build(sc, dhcpv6.MessageTypeReply, options)
 	if len(sc.taken) > 0 {
-		s.observe(sc, "leased "+sc.taken[0].Addr.String()+", "+planText(sc))
+		s.observeGiven(sc, "leased "+sc.taken[0].Addr.String())
 	}
 	return r, ok
 }

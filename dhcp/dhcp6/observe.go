@@ -15,7 +15,14 @@ import (
 // observe reports what a machine that wants to boot asked, and what came of
 // it. What an operating system asks for is no evidence of a boot, nor is what
 // a machine asks that hides its MAC.
-func (s *Server) observe(sc scene, outcome string) {
+func (s *Server) observe(sc scene, outcome string) { s.tell(sc, outcome, false) }
+
+// observeGiven is observe for addresses that are given, and the plan with them.
+func (s *Server) observeGiven(sc scene, what string) {
+	s.tell(sc, what+", "+planText(sc), sc.plan.LeftToHTTP())
+}
+
+func (s *Server) tell(sc scene, outcome string, passedOn bool) {
 	if sc.boot.Firmware == pxe.NoBoot || sc.mac == "" {
 		return
 	}
@@ -25,7 +32,7 @@ func (s *Server) observe(sc scene, outcome string) {
 	}
 	s.o.Observer.Observe(fleet.Evidence{
 		At: s.o.Now(), MAC: sc.mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(detail + ": " + outcome), Place: sc.place,
-		Firmware: string(sc.boot.Firmware), Platform: string(sc.boot.Platform()), File: sc.plan.File,
+		Firmware: string(sc.boot.Firmware), Platform: string(sc.boot.Platform()), File: sc.plan.File, PassedOn: passedOn,
 	})
 }
 
