@@ -203,7 +203,7 @@ quirks:
 // time: one of those that boot by HTTP, or have a BIOS, and one of the others.
 func TestEachFirmwareBootsFromUs(t *testing.T) {
 	if testing.Short() {
-		t.Skip("boots two dozen virtual machines: make test runs it")
+		t.Skip("boots 28 virtual machines: make test runs it")
 	}
 	r, ids := firmwareRack(t)
 	seen := followEvents(t, r)
