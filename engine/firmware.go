@@ -111,6 +111,7 @@ func (e *Engine) firmwareDiff(n fleet.Node) []fleet.FirmwareChange {
 // version counts from the next start on; one that serves its cluster only with
 // force.
 func (e *Engine) UpdateFirmware(ctx context.Context, actor, ref string, o fleet.UpdateOptions) (fleet.Node, []fleet.FirmwareUpdate, error) {
+	e.awaitAccountOf(ctx, ref)
 	n, _, err := e.Examine(ctx, ref) // what it has now, not yesterday
 	if err != nil {
 		return n, nil, err
@@ -128,6 +129,7 @@ func (e *Engine) UpdateFirmware(ctx context.Context, actor, ref string, o fleet.
 	}
 	e.runs.Go(func() {
 		defer letGo()
+		e.awaitAccount(e.running, n.ID) // whose change has begun since it was examined
 		for i := range changes {
 			if !e.updateOne(e.running, actor, n, i, changes[i], o.Restart) {
 				return

@@ -205,6 +205,13 @@ func (e *Engine) awaitHands(ctx context.Context, id fleet.NodeID) {
 	e.awaitAccount(ctx, id)
 }
 
+// awaitAccountOf is [Engine.awaitAccount] for an order that begins with a question.
+func (e *Engine) awaitAccountOf(ctx context.Context, ref string) {
+	if n, err := e.Node(ref); err == nil {
+		e.awaitAccount(ctx, n.ID)
+	}
+}
+
 // awaitAccount waits until nobody changes the account of a node's BMC any more.
 func (e *Engine) awaitAccount(ctx context.Context, id fleet.NodeID) {
 	if over := e.enrolments.change(id); over != nil {
