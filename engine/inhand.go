@@ -126,10 +126,11 @@ func (e *Engine) inHand(id fleet.NodeID) string {
 	return ""
 }
 
-// checked reports whether a node's BMC is being checked, with the password that
-// it has.
-func (e *Engine) checked(id fleet.NodeID) bool {
-	return e.hands.find(id, func(h *hand) bool { return h.does == handCheck || h.does == handPower }) != nil
+// signsIn reports whether a node's BMC is being checked, or its machine switched,
+// with the password that it has. Firmware and BIOS settings take long, and go on
+// with a new one.
+func (e *Engine) signsIn(id fleet.NodeID) bool {
+	return e.hands.find(id, func(h *hand) bool { return h.does == handCheck || h.does == handPower || h.does == handSwitch }) != nil
 }
 
 // takeInHand takes a node for what is done by hand, until letGo is called; or it
@@ -202,7 +203,9 @@ func (e *Engine) awaitHands(ctx context.Context, id fleet.NodeID) {
 			return
 		}
 	}
-	e.awaitAccount(ctx, id)
+	if c := e.enrolments.change(id); c != nil && !c.ramdisk { // beside which a run goes on
+		c.await(ctx)
+	}
 }
 
 // awaitAccountOf is [Engine.awaitAccount] for an order that begins with a question.
@@ -214,10 +217,7 @@ func (e *Engine) awaitAccountOf(ctx context.Context, ref string) {
 
 // awaitAccount waits until nobody changes the account of a node's BMC any more.
 func (e *Engine) awaitAccount(ctx context.Context, id fleet.NodeID) {
-	if over := e.enrolments.change(id); over != nil {
-		select {
-		case <-over:
-		case <-ctx.Done():
-		}
+	if c := e.enrolments.change(id); c != nil {
+		c.await(ctx)
 	}
 }

@@ -122,7 +122,8 @@ func TestWhatIsOrderedWhileAnAccountIsChangedWaitsForIt(t *testing.T) {
 		},
 	}
 	begins := map[string]func(e *Engine) bool{
-		"a new password": func(e *Engine) bool { return e.enrolments.begin("n-1") },
+		"a new password":              func(e *Engine) bool { return e.enrolments.begin("n-1") },
+		"an account from the ramdisk": func(e *Engine) bool { return e.enrolments.turn("n-1", "boot-1") },
 	}
 	for name, order := range orders {
 		for change, begin := range begins {
@@ -211,6 +212,22 @@ func TestBIOSSettingsAreCarriedThroughForWhoHangsUp(t *testing.T) {
 			if n, _ := e.Node("n-1"); s.starts != 1 || len(n.BMC.Findings) > 0 || s.settings["SysProfile"] != "Performance" {
 				t.Errorf("%d starts, findings %+v, settings %v", s.starts, n.BMC.Findings, s.settings)
 			}
+		})
+	})
+}
+
+// Its agent makes the account: when the machine hangs, nobody else ends that.
+func TestAMachineThatHangsWhileItMakesAnAccountCanBeSwitched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &signBook{workshop: newWorkshop()}
+		s.work(t, func(e *Engine) {
+			e.enrolments.turn("n-1", "boot-1")
+			began := time.Now()
+			_, err := e.Power(t.Context(), "ada", "n-1", fleet.PowerOrder{Op: fleet.PowerCycle})
+			if took := time.Since(began); err != nil || s.starts != 1 || took != madeWithin {
+				t.Errorf("the order = %v, %d starts after %s; want 1 after %s", err, s.starts, took, madeWithin)
+			}
+			e.endEnrolment("n-1")
 		})
 	})
 }
