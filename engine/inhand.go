@@ -142,7 +142,11 @@ func (e *Engine) takeInHand(n fleet.Node, op, actor string, does handling) (letG
 	if err := e.mayTake(n, op, does); err != nil {
 		return nil, err
 	}
-	return e.hands.put(n.ID, does, actor), nil
+	over := e.hands.put(n.ID, does, actor)
+	return func() {
+		over()
+		e.links.of(n.ID).nudge() // its agent may go to standby now
+	}, nil
 }
 
 // mayTake says why a node cannot be taken in hand. The caller holds the lock.
