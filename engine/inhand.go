@@ -25,7 +25,6 @@ type handling int
 const (
 	handSwitch   handling = iota // its power, or what it boots
 	handCheck                    // of its BMC, with the power as it is
-	handAccount                  // another password for its BMC
 	handPower                    // a check of its BMC that switches it
 	handFirmware                 // is written
 	handSetup                    // of its firmware: BIOS settings
@@ -139,7 +138,7 @@ func (e *Engine) signsIn(id fleet.NodeID) bool {
 func (e *Engine) takeInHand(n fleet.Node, op, actor string, does handling) (letGo func(), err error) {
 	e.writing.Lock()
 	defer e.writing.Unlock()
-	if err := e.mayTake(n, op, does); err != nil {
+	if err := e.mayTake(n, op, does.beside); err != nil {
 		return nil, err
 	}
 	over := e.hands.put(n.ID, does, actor)
@@ -149,15 +148,16 @@ func (e *Engine) takeInHand(n fleet.Node, op, actor string, does handling) (letG
 	}, nil
 }
 
-// mayTake says why a node cannot be taken in hand. The caller holds the lock.
-func (e *Engine) mayTake(n fleet.Node, op string, does handling) error {
+// mayTake says why a node cannot be taken for something that is done to it beside
+// some things, and no others. The caller holds the lock.
+func (e *Engine) mayTake(n fleet.Node, op string, beside func(handling) bool) error {
 	if now, ok := e.world.node(n.ID); ok {
 		n = now
 	}
 	if n.Run != "" {
 		return runHasIt(n, op)
 	}
-	other := e.hands.find(n.ID, func(h *hand) bool { return !h.does.beside(does) })
+	other := e.hands.find(n.ID, func(h *hand) bool { return !beside(h.does) })
 	if other == nil {
 		return nil
 	}
