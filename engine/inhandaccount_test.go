@@ -91,10 +91,9 @@ func (s *signBook) Check(_ context.Context, n fleet.Node, _ bool) (fleet.BMCChec
 func (s *signBook) work(t *testing.T, during func(e *Engine)) {
 	t.Helper()
 	s.workshop.work(t, func(e *Engine) {
-		e.Options.Power, e.Setup, e.Updater, e.Examiner, e.Checker = s, s, s, s, s
 		e.refine(t.Context(), "n-1", func(b fleet.BMC) fleet.BMC { b.Pin = "p"; return b })
 		during(e)
-	})
+	}, func(o *Options) { o.Power, o.Setup, o.Updater, o.Examiner, o.Checker = s, s, s, s, s })
 }
 
 // Whatever is ordered while a BMC gets another password is done with that one.
