@@ -56,6 +56,7 @@ func (e *Engine) modelOf(n fleet.Node) (vendor, model string) {
 // after the answer; what came of it is an event, or a finding. A machine that
 // serves its cluster is restarted with force only.
 func (e *Engine) ApplyBIOS(ctx context.Context, actor, ref string, force bool) (fleet.Node, []fleet.BIOSChange, error) {
+	e.awaitAccountOf(ctx, ref)
 	n, _, changes, err := e.BIOS(ctx, ref)
 	if err == nil {
 		err = e.mayApply(n, changes)
@@ -84,8 +85,13 @@ func (e *Engine) ApplyBIOS(ctx context.Context, actor, ref string, force bool) (
 
 const setBIOS = "change BIOS settings"
 
-// setBIOS has the BMC change settings, and restarts the machine.
+// setBIOS has the BMC change settings, and restarts the machine, whoever still
+// waits for it: settings that are set count from whatever start comes next.
 func (e *Engine) setBIOS(ctx context.Context, actor string, n fleet.Node, changes []fleet.BIOSChange) (want map[string]string, err error) {
+	ctx, cancel := e.outliving(ctx, powerWithin)
+	defer cancel()
+	e.awaitAccount(ctx, n.ID) // whose change has begun since the settings were read
+	n = e.asItIs(n)
 	want, text := settle(changes)
 	if err := e.Setup.SetBIOS(ctx, n, want); err != nil {
 		return nil, err

@@ -168,8 +168,8 @@ func (w *workshop) finish(id string) {
 	}
 }
 
-// work runs an engine over the machine of a workshop.
-func (w *workshop) work(t *testing.T, during func(e *Engine)) *memoryStore {
+// work runs an engine over the machine of a workshop, whose wires others may have.
+func (w *workshop) work(t *testing.T, during func(e *Engine), others ...func(o *Options)) *memoryStore {
 	t.Helper()
 	s := &memoryStore{}
 	s.world.Site = fleet.Site{
@@ -190,7 +190,11 @@ func (w *workshop) work(t *testing.T, during func(e *Engine)) *memoryStore {
 		BMC:       fleet.BMC{Address: "10.77.2.1", Driver: fleet.DriverRedfish, Username: "admin", SealedPassword: "x"},
 	}}
 	ctx, cancel := context.WithCancel(t.Context())
-	e := New(Options{Store: s, Power: w, Setup: w, Updater: w, Examiner: w, Checkups: w, CheckEvery: -1})
+	o := Options{Store: s, Power: w, Setup: w, Updater: w, Examiner: w, Checkups: w, CheckEvery: -1}
+	for _, other := range others {
+		other(&o)
+	}
+	e := New(o)
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
 	<-e.Started()

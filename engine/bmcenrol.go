@@ -15,64 +15,92 @@ import (
 // have had their turn.
 type enrolments struct {
 	mu   sync.Mutex
-	busy map[fleet.NodeID]bool
+	busy map[fleet.NodeID]*accountChange
 	boot map[fleet.NodeID]string
-	over map[fleet.NodeID]chan struct{} // of changes that no ramdisk has asked for
+}
+
+// An accountChange is a change of the account of one BMC.
+type accountChange struct {
+	ramdisk bool // its machine's agent has asked for it, and makes it
+	began   time.Time
+	over    chan struct{}
 }
 
 func newEnrolments() *enrolments {
-	return &enrolments{busy: map[fleet.NodeID]bool{}, boot: map[fleet.NodeID]string{}, over: map[fleet.NodeID]chan struct{}{}}
+	return &enrolments{busy: map[fleet.NodeID]*accountChange{}, boot: map[fleet.NodeID]string{}}
 }
 
 // begin reports whether nobody changes the node's BMC now, and holds it.
 func (s *enrolments) begin(id fleet.NodeID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy[id] {
+	return s.hold(id, false)
+}
+
+// hold is begin for who has the lock.
+func (s *enrolments) hold(id fleet.NodeID, ramdisk bool) bool {
+	if s.busy[id] != nil {
 		return false
 	}
-	s.busy[id] = true
-	s.over[id] = make(chan struct{})
+	s.busy[id] = &accountChange{ramdisk: ramdisk, began: time.Now(), over: make(chan struct{})}
 	return true
 }
 
-// change returns what is closed when the account of the node's BMC is not being
-// changed any more; nil when it is not now. A ramdisk that has asked for an account
-// gets it beside a run.
-func (s *enrolments) change(id fleet.NodeID) <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.over[id]
-}
-
-// changes reports whether somebody changes the node's BMC: its machine is not
-// to be switched off meanwhile.
-func (s *enrolments) changes(id fleet.NodeID) bool {
+// change returns what is being done to the account of the node's BMC; nil is nothing.
+func (s *enrolments) change(id fleet.NodeID) *accountChange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.busy[id]
 }
 
+// changes reports whether somebody changes the node's BMC: its machine is not
+// to be switched off meanwhile.
+func (s *enrolments) changes(id fleet.NodeID) bool { return s.change(id) != nil }
+
 func (s *enrolments) end(id fleet.NodeID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.busy, id)
-	if over := s.over[id]; over != nil {
-		close(over)
-		delete(s.over, id)
+	if c := s.busy[id]; c != nil {
+		close(c.over)
+		delete(s.busy, id)
 	}
 }
 
-// turn reports whether this boot of the node's ramdisk has not had its turn
-// yet, and takes it.
+// owes reports whether this boot of the node's ramdisk has not had its turn yet.
+func (s *enrolments) owes(id fleet.NodeID, boot string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.boot[id] != boot
+}
+
+// turn gives this boot of the node's ramdisk its turn, if it has not had it and
+// nobody changes the node's BMC.
 func (s *enrolments) turn(id fleet.NodeID, boot string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy[id] || s.boot[id] == boot {
+	if s.boot[id] == boot || !s.hold(id, true) {
 		return false
 	}
-	s.busy[id], s.boot[id] = true, boot
+	s.boot[id] = boot
 	return true
+}
+
+// madeWithin is how long orders wait for an account that the ramdisk makes. It
+// takes a minute; but its machine may hang meanwhile, and who comes to switch
+// that off must not wait for its agent.
+const madeWithin = 4 * time.Minute
+
+// await waits until the change is over.
+func (c *accountChange) await(ctx context.Context) {
+	var late <-chan time.Time
+	if c.ramdisk {
+		late = time.After(time.Until(c.began.Add(madeWithin)))
+	}
+	select {
+	case <-c.over:
+	case <-late:
+	case <-ctx.Done():
+	}
 }
 
 // enrolWithin is for all of an enrolment: the machine may be writing its disk
@@ -81,10 +109,13 @@ const enrolWithin = time.Hour
 
 // enrolBMC makes an account of ours on the BMC of a node whose ramdisk asks for
 // work, where its rule leaves that to us: once in each boot, beside everything
-// else.
-func (e *Engine) enrolBMC(n fleet.Node, s fleet.Session) {
-	if s.Installed || e.Vault == nil || e.Prober == nil || !e.ownsAccount(n) || e.checked(n.ID) || !e.enrolments.turn(n.ID, s.BootID) {
-		return // or not yet: it asks again
+// else but who signs in just then. It returns true while that has to wait.
+func (e *Engine) enrolBMC(n fleet.Node, s fleet.Session) (waits bool) {
+	if s.Installed || e.Vault == nil || e.Prober == nil || !e.ownsAccount(n) || !e.enrolments.owes(n.ID, s.BootID) {
+		return false
+	}
+	if !e.takeTurn(n.ID, s.BootID) {
+		return true // it asks again
 	}
 	e.runs.Go(func() {
 		defer e.endEnrolment(n.ID)
@@ -92,16 +123,22 @@ func (e *Engine) enrolBMC(n fleet.Node, s fleet.Session) {
 		defer cancel()
 		e.enrol(ctx, n.ID)
 	})
+	return false
+}
+
+// takeTurn gives a boot of the node's ramdisk its turn. Who checks the node's BMC
+// or switches it takes the node under the same lock.
+func (e *Engine) takeTurn(id fleet.NodeID, boot string) bool {
+	e.writing.Lock()
+	defer e.writing.Unlock()
+	return !e.signsIn(id) && e.enrolments.turn(id, boot)
 }
 
 // endEnrolment lets go of the node's BMC, and wakes its agent, which may go to
 // standby now.
 func (e *Engine) endEnrolment(id fleet.NodeID) {
 	e.enrolments.end(id)
-	l := e.links.of(id)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.changed()
+	e.links.of(id).nudge()
 }
 
 // ownsAccount reports whether the account of a node's BMC is our own business.

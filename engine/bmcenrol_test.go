@@ -480,3 +480,34 @@ func TestAPasswordThatIsNeitherIsAFinding(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// Whoever signs in just then would have a password that is over.
+func TestAnAccountFromTheRamdiskWaitsForWhoSignsIn(t *testing.T) {
+	for name, does := range map[string]handling{"a check": handCheck, "a check with power": handPower, "a power order": handSwitch} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, s := enrolRack(t, fleet.BMCAccess{}, func(*fakeBMC) {})
+				e, kill := r.serve(s)
+				r.press()
+				r.unplug()
+				r.bmc.change(func(b *fakeBMC) { b.users = map[string]string{} }) // reset to what it came with
+				letGo, err := e.takeInHand(s.only(t), name, "ada", does)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.press()
+				if n := s.only(t); r.bmc.ordered() != 1 || e.enrolments.changes(n.ID) || r.bmc.opens(n) {
+					t.Errorf("meanwhile it has %d accounts, and is being changed: %t", r.bmc.ordered(), e.enrolments.changes(n.ID))
+				}
+				letGo()
+				wait(time.Minute)
+				if n := s.only(t); r.bmc.ordered() != 2 || !r.bmc.opens(n) {
+					t.Errorf("afterwards it has got %d accounts, and lets us in: %t", r.bmc.ordered(), r.bmc.opens(n))
+				}
+				r.unplug()
+				kill()
+				synctest.Wait()
+			})
+		})
+	}
+}

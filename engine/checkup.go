@@ -95,6 +95,9 @@ func (r *rounds) done(id fleet.NodeID, now time.Time, gaveWay bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.busy, id)
+	if r.every < 0 { // no rounds
+		return
+	}
 	wait := r.every
 	for range min(r.last[id].Failed, 8) {
 		wait *= 2

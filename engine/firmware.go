@@ -31,36 +31,30 @@ const (
 // are in memory: a BMC goes on with its task by itself, and what came of it is
 // read again.
 type updates struct {
-	mu   sync.Mutex
-	of   map[fleet.NodeID][]fleet.FirmwareUpdate
-	busy map[fleet.NodeID]bool
+	mu sync.Mutex
+	of map[fleet.NodeID][]fleet.FirmwareUpdate
 }
 
 func newUpdates() *updates {
-	return &updates{of: map[fleet.NodeID][]fleet.FirmwareUpdate{}, busy: map[fleet.NodeID]bool{}}
+	return &updates{of: map[fleet.NodeID][]fleet.FirmwareUpdate{}}
 }
 
-// begin takes the node, unless it is taken.
-func (u *updates) begin(id fleet.NodeID, changes []fleet.FirmwareChange) bool {
+// begin notes updates of a node, for who has it in hand or in a run: nobody else
+// has any under way.
+func (u *updates) begin(id fleet.NodeID, changes []fleet.FirmwareChange) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.busy[id] {
-		return false
-	}
-	u.busy[id] = true
 	u.of[id] = nil
 	for _, c := range changes {
 		u.of[id] = append(u.of[id], fleet.FirmwareUpdate{FirmwareChange: c, State: fleet.FirmwareWaits})
 	}
-	return true
 }
 
-// end lets go of the node. What waited behind one that failed is not done, nor is
+// end is for who has begun them. What waited behind one that failed is not done, nor is
 // one that nobody follows any more.
 func (u *updates) end(id fleet.NodeID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.busy, id)
 	for i := range u.of[id] {
 		if s := u.of[id][i].State; s == fleet.FirmwareWaits || s == fleet.FirmwareRunning {
 			u.of[id][i].State = fleet.FirmwareDiffers
@@ -111,6 +105,7 @@ func (e *Engine) firmwareDiff(n fleet.Node) []fleet.FirmwareChange {
 // version counts from the next start on; one that serves its cluster only with
 // force.
 func (e *Engine) UpdateFirmware(ctx context.Context, actor, ref string, o fleet.UpdateOptions) (fleet.Node, []fleet.FirmwareUpdate, error) {
+	e.awaitAccountOf(ctx, ref)
 	n, _, err := e.Examine(ctx, ref) // what it has now, not yesterday
 	if err != nil {
 		return n, nil, err
@@ -128,6 +123,7 @@ func (e *Engine) UpdateFirmware(ctx context.Context, actor, ref string, o fleet.
 	}
 	e.runs.Go(func() {
 		defer letGo()
+		e.awaitAccount(e.running, n.ID) // whose change has begun since it was examined
 		for i := range changes {
 			if !e.updateOne(e.running, actor, n, i, changes[i], o.Restart) {
 				return

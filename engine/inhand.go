@@ -25,7 +25,6 @@ type handling int
 const (
 	handSwitch   handling = iota // its power, or what it boots
 	handCheck                    // of its BMC, with the power as it is
-	handAccount                  // another password for its BMC
 	handPower                    // a check of its BMC that switches it
 	handFirmware                 // is written
 	handSetup                    // of its firmware: BIOS settings
@@ -126,10 +125,11 @@ func (e *Engine) inHand(id fleet.NodeID) string {
 	return ""
 }
 
-// checked reports whether a node's BMC is being checked, with the password that
-// it has.
-func (e *Engine) checked(id fleet.NodeID) bool {
-	return e.hands.find(id, func(h *hand) bool { return h.does == handCheck || h.does == handPower }) != nil
+// signsIn reports whether a node's BMC is being checked, or its machine switched,
+// with the password that it has. Firmware and BIOS settings take long, and go on
+// with a new one.
+func (e *Engine) signsIn(id fleet.NodeID) bool {
+	return e.hands.find(id, func(h *hand) bool { return h.does == handCheck || h.does == handPower || h.does == handSwitch }) != nil
 }
 
 // takeInHand takes a node for what is done by hand, until letGo is called; or it
@@ -138,21 +138,26 @@ func (e *Engine) checked(id fleet.NodeID) bool {
 func (e *Engine) takeInHand(n fleet.Node, op, actor string, does handling) (letGo func(), err error) {
 	e.writing.Lock()
 	defer e.writing.Unlock()
-	if err := e.mayTake(n, op, does); err != nil {
+	if err := e.mayTake(n, op, does.beside); err != nil {
 		return nil, err
 	}
-	return e.hands.put(n.ID, does, actor), nil
+	over := e.hands.put(n.ID, does, actor)
+	return func() {
+		over()
+		e.links.of(n.ID).nudge() // its agent may go to standby now
+	}, nil
 }
 
-// mayTake says why a node cannot be taken in hand. The caller holds the lock.
-func (e *Engine) mayTake(n fleet.Node, op string, does handling) error {
+// mayTake says why a node cannot be taken for something that is done to it beside
+// some things, and no others. The caller holds the lock.
+func (e *Engine) mayTake(n fleet.Node, op string, beside func(handling) bool) error {
 	if now, ok := e.world.node(n.ID); ok {
 		n = now
 	}
 	if n.Run != "" {
 		return runHasIt(n, op)
 	}
-	other := e.hands.find(n.ID, func(h *hand) bool { return !h.does.beside(does) })
+	other := e.hands.find(n.ID, func(h *hand) bool { return !beside(h.does) })
 	if other == nil {
 		return nil
 	}
@@ -202,15 +207,21 @@ func (e *Engine) awaitHands(ctx context.Context, id fleet.NodeID) {
 			return
 		}
 	}
-	e.awaitAccount(ctx, id)
+	if c := e.enrolments.change(id); c != nil && !c.ramdisk { // beside which a run goes on
+		c.await(ctx)
+	}
+}
+
+// awaitAccountOf is [Engine.awaitAccount] for an order that begins with a question.
+func (e *Engine) awaitAccountOf(ctx context.Context, ref string) {
+	if n, err := e.Node(ref); err == nil {
+		e.awaitAccount(ctx, n.ID)
+	}
 }
 
 // awaitAccount waits until nobody changes the account of a node's BMC any more.
 func (e *Engine) awaitAccount(ctx context.Context, id fleet.NodeID) {
-	if over := e.enrolments.change(id); over != nil {
-		select {
-		case <-over:
-		case <-ctx.Done():
-		}
+	if c := e.enrolments.change(id); c != nil {
+		c.await(ctx)
 	}
 }

@@ -185,9 +185,10 @@ func TestAMachineInTheRamdiskIsNotSwitchedOffUnderWhoHasItInHand(t *testing.T) {
 		if step := poll(); step != nil {
 			t.Errorf("while its firmware is written its agent is told to %s", step.Kind)
 		}
-		letGo()
-		if step := poll(); step == nil || step.Kind != fleet.StepPowerOff {
-			t.Errorf("afterwards it is told %+v, want %s", step, fleet.StepPowerOff)
+		time.AfterFunc(20*time.Second, letGo)
+		began := time.Now()
+		if step := poll(); step == nil || step.Kind != fleet.StepPowerOff || time.Since(began) != 20*time.Second {
+			t.Errorf("afterwards it is told %+v after %s, want %s at once", step, time.Since(began), fleet.StepPowerOff)
 		}
 	})
 }

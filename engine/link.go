@@ -60,6 +60,13 @@ func (l *link) changed() {
 	l.wake = make(chan struct{})
 }
 
+// nudge has the node's agent look again for what it may do.
+func (l *link) nudge() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed()
+}
+
 // Poll is an agent asking for its next step, with a report on the one under
 // way. It waits until there is a step or ctx is done; then both are nil.
 func (e *Engine) Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport) (*fleet.Step, error) {
@@ -82,10 +89,10 @@ func (e *Engine) Poll(ctx context.Context, s fleet.Session, r *fleet.StepReport)
 	}
 	for {
 		n, _ = e.world.node(n.ID)
-		e.enrolBMC(n, s) //nolint:contextcheck // it outlives the poll
 		changed := e.world.watch()
 		step, wake := l.next(s)
-		if step == nil && !e.enrolments.changes(n.ID) && e.inHand(n.ID) == "" {
+		waits := e.enrolBMC(n, s) //nolint:contextcheck // it outlives the poll
+		if step == nil && !waits && !e.enrolments.changes(n.ID) && e.inHand(n.ID) == "" {
 			step = standby(n, s)
 		}
 		if step != nil {

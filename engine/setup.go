@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -118,12 +117,7 @@ func (j job) patiently(ctx context.Context, question func(ctx context.Context) e
 
 // bring updates one component, or goes on with that.
 func (j job) bring(ctx context.Context, n fleet.Node, at fleet.FirmwareJob) error {
-	err := j.e.keepAsking(ctx, time.Hour, func(context.Context) bool { // somebody may have begun before the run
-		return j.e.updates.begin(n.ID, []fleet.FirmwareChange{at.FirmwareChange})
-	})
-	if err != nil {
-		return err
-	}
+	j.e.updates.begin(n.ID, []fleet.FirmwareChange{at.FirmwareChange})
 	defer j.e.updates.end(n.ID)
 	u := &updating{
 		e: j.e, node: n, actor: "engine", event: fleet.EventEvidence, job: at, keep: j.keepJob,

@@ -34,16 +34,19 @@ func (s *standstill) Error() string {
 	return fmt.Sprintf("%s, and then for nothing within %s", came[s.at], stillWithin)
 }
 
-// mayStand reports whether a boot that has come to a phase may come to a stand
-// there. After its script a machine loads kernel and ramdisk: by TFTP nothing is
+// mayStand reports whether a node's boot may have come to a stand in its phase.
+// After its script a machine loads kernel and ramdisk: by TFTP nothing is
 // heard of that until it is over, and it has its own time (agentWithin, and the
-// phase's deadline). What it loaded from a server that was killed is over.
-func mayStand(at fleet.Phase, cut bool) bool {
-	switch at {
+// phase's deadline). What it loaded from a server that was killed is over, but not
+// what it loads from a relay, of which the server does not hear afterwards. A
+// router's relay is taken for one of ours here: it costs a cut boot some minutes,
+// and the other way round a slow one would be switched off.
+func mayStand(n fleet.Node, cut bool) bool {
+	switch n.Phase {
 	case fleet.PhaseDHCP, fleet.PhaseLoader:
 		return true
 	case fleet.PhaseScript, fleet.PhaseKernel:
-		return cut
+		return cut && !n.Place.Relay.IsValid()
 	default:
 		return false
 	}
@@ -62,7 +65,7 @@ func (j job) endWhenStill(ctx context.Context, cancel context.CancelCauseFunc) {
 			return
 		case asked.Add(stillWithin).After(time.Now()):
 			quiet = asked
-		case mayStand(n.Phase, cut):
+		case mayStand(n, cut):
 			cancel(&standstill{n.Phase, cut})
 			return
 		default:

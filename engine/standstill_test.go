@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -61,6 +62,46 @@ func TestABootThatARestartOfTheServerHasCutIsBegunAgain(t *testing.T) {
 				want := "the server was restarted while it booted: " + came + " before, and has asked for nothing in the 5 minutes since; it is switched off and on again, which is none of its tries"
 				if got := r.begunAgain(); !slices.Equal(got, []string{want}) || !slices.Equal(run.Nodes[0].Notes, got) {
 					t.Errorf("said is %q, in the run %q; want %q", got, run.Nodes[0].Notes, want)
+				}
+			})
+		})
+	}
+}
+
+// A relay goes on serving kernel and ramdisk while the server is away, and says
+// nothing of it when that is over.
+func TestABootThroughARelayIsNotCutByARestartOfTheServer(t *testing.T) {
+	const deadline = 12 * time.Minute
+	tests := map[fleet.Phase]struct {
+		after time.Duration
+		said  int
+	}{
+		fleet.PhaseLoader: {stillWithin, 1}, // its script comes from the server
+		fleet.PhaseScript: {deadline, 0},
+		fleet.PhaseKernel: {deadline, 0},
+	}
+	for at, tt := range tests {
+		t.Run(string(at), func(t *testing.T) {
+			withStops(t, testSite(), []fleet.Phase{at}, func(t *testing.T, r *rack, m *machine) {
+				behind := fleet.Place{Subnet: "west", Relay: netip.MustParseAddr("10.77.8.1")}
+				r.server.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseDHCP, Place: behind})
+				run := start(t, r.server)
+				wait(20 * time.Second)
+				e := r.restart()
+				resumed := time.Now()
+				wait(tt.after - time.Second)
+				if m.boots != 1 {
+					t.Errorf("it was started %d times within %s", m.boots, time.Since(resumed))
+				}
+				run = over(t, e, run.ID)
+				if run.State != fleet.RunDone || m.boots != 3 {
+					t.Errorf("run is %s after %d boots, want done after 3: %+v", run.State, m.boots, run.Nodes)
+				}
+				if took := run.Ended.Sub(resumed); took > tt.after+2*time.Minute {
+					t.Errorf("after the restart it took %s, want %s and little more", took, tt.after)
+				}
+				if got := r.begunAgain(); len(got) != tt.said {
+					t.Errorf("said is %q, want %d", got, tt.said)
 				}
 			})
 		})
