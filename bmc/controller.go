@@ -243,13 +243,17 @@ var deeds = map[action]string{
 	softOff: "has asked the system to shut down", reset: "has reset the machine", diagnose: "has sent the interrupt",
 }
 
+// errUnknown says of an order that is given once that the BMC may have carried it out.
+var errUnknown = errors.New("it is not known whether it")
+
 // unanswered says of an order that is given once that nobody knows what became
-// of it, when the BMC has not said.
+// of it, when the BMC has not said, or not in time.
 func (a action) unanswered(err error) error {
-	if errors.Is(err, ErrHangs) || errors.Is(err, ErrNoAnswer) {
-		return fmt.Errorf("%w; it is not known whether it %s", err, deeds[a])
+	unsaid := errors.Is(err, ErrHangs) || errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrSlow)
+	if !unsaid || errors.Is(err, errUnknown) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w; %w %s", err, errUnknown, deeds[a])
 }
 
 // talk has one conversation by the target's driver.
