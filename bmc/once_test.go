@@ -49,14 +49,15 @@ func TestAnOrderThatMayNotBeRepeatedIsSentOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				busy := make(chan struct{})
-				c.setBusy(busy)
 				answer := sync.OnceFunc(func() { close(busy) })
 				t.Cleanup(answer)
-				if !tt.hangs {
-					time.AfterFunc(slowly, answer)
-				}
+				c.setBusy(busy, func() {
+					if !tt.hangs {
+						time.AfterFunc(slowly, answer) // however long the login took
+					}
+				})
 				// A shutdown is waited for three times as long as other changes.
-				ctl := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: slowly + time.Second, Settle: 2 * time.Second})
+				ctl := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: slowly + 2*time.Second, Settle: 3 * time.Second})
 				_, err := ctl.Switch(t.Context(), target, tt.op)
 				if !errors.Is(err, tt.want) {
 					t.Errorf("Switch = %v, want %v", err, tt.want)
