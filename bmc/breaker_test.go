@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -162,6 +163,47 @@ func TestWhatShowsNothingOfTheAccountForgivesNothing(t *testing.T) {
 		if err := b.allow(target, now); !errors.Is(err, ErrLogin) {
 			t.Errorf("with %v in between: %v, want %v", other, err, ErrLogin)
 		}
+	}
+}
+
+func TestAConversationForgivesByItsOwnLoginAlone(t *testing.T) {
+	target := Target{Address: "10.0.0.1", Driver: fleet.DriverRedfish, Username: "admin", Password: "secret"}
+	other := target
+	other.Username = "next"
+	tests := map[string]Target{"of the same user": target, "of another user": other}
+	for name, second := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New(Options{})
+				// meet has a conversation that the BMC ends with err, after the login or before.
+				meet := func(ctx context.Context, target Target, login bool, err error) {
+					_, _ = guard(ctx, c, target, func(ctx context.Context) (none struct{}, _ error) {
+						if login {
+							admitted(ctx)
+						}
+						return none, err
+					})
+				}
+				err := c.change(t.Context(), "change", target, func(ctx context.Context) error {
+					meet(ctx, target, true, nil)
+					for range mostLogins {
+						meet(ctx, second, false, ErrSessions)
+						meet(t.Context(), second, false, ErrLogin) // somebody else's
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.gate(second).breaker.allow(second, time.Now()); !errors.Is(err, ErrLogin) {
+					t.Errorf("what was refused is forgiven by a login before: %v, want %v", err, ErrLogin)
+				}
+				meet(t.Context(), Target{Address: target.Address, Driver: target.Driver, Username: second.Username, Password: "new"}, true, nil)
+				if err := c.gate(second).breaker.allow(second, time.Now()); err != nil {
+					t.Errorf("after a login: %v", err)
+				}
+			})
+		})
 	}
 }
 

@@ -115,9 +115,10 @@ func (c *Controller) consoleBy(ctx context.Context, t Target, open func(context.
 	timeout := c.timeout(t)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout))
 	defer cancel()
-	ctx, came := withContact(ctx)
+	ctx, _ = withContact(ctx)
+	ctx, taken := withLogin(ctx)
 	console, err := open(ctx)
-	g.breaker.signed(t, classify(err), came.admitted.Load(), time.Now())
+	g.breaker.signed(t, classify(err), taken.Load(), time.Now())
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -120,7 +120,8 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 		return none, err
 	}
 	timeout := c.timeout(t)
-	ctx, came := withContact(ctx)
+	ctx, _ = withContact(ctx)
+	ctx, taken := withLogin(ctx)
 	ctx, stop := context.WithCancelCause(ctx)
 	end := fmt.Errorf("%w within %s", ErrNoAnswer, timeout)
 	switch {
@@ -149,7 +150,7 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 		defer cancel()
 		defer c.leave(g)
 		value, err := f(ctx)
-		g.breaker.signed(t, err, came.admitted.Load(), time.Now())
+		g.breaker.signed(t, err, taken.Load(), time.Now())
 		select {
 		case done <- result{value, err}:
 		default: // told already
