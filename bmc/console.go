@@ -41,6 +41,7 @@ func (c *Controller) OpenConsole(ctx context.Context, t Target, o ConsoleOptions
 	if err := g.breaker.allow(t, time.Now()); err != nil { // it is a login like any other
 		return nil, trouble(op, t, err)
 	}
+	defer g.breaker.untried(t)
 	console, err := c.openConsole(anew(ctx), t, g, o)
 	if !t.Driver.Web() || !silent(err) { // else it is another service that is not there
 		g.breaker.learn(err, time.Now())

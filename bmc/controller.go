@@ -108,7 +108,7 @@ func guard[T any](ctx context.Context, c *Controller, t Target, f func(context.C
 		if err := b.allow(t, time.Now()); err != nil {
 			return value, err
 		}
-		defer func() { b.learn(err, time.Now()) }()
+		defer func() { b.untried(t); b.learn(err, time.Now()) }()
 	}
 	return converse(ctx, c, t, f)
 }

@@ -72,6 +72,7 @@ func (c *Controller) changeAt(ctx context.Context, op string, t Target, key stri
 	if err := g.breaker.allow(t, time.Now()); err != nil {
 		return trouble(op, t, err)
 	}
+	defer g.breaker.untried(t)
 	own, whole := c.gateOf(key), g
 	if t.Driver == fleet.DriverPDU { // whose outlets have nothing to do with one another
 		whole = own
