@@ -188,7 +188,7 @@ func TestAConversationForgivesByItsOwnLoginAlone(t *testing.T) {
 					meet(ctx, target, true, nil)
 					for range mostLogins {
 						meet(ctx, second, false, ErrSessions)
-						meet(t.Context(), second, false, ErrLogin) // somebody else's
+						meet(t.Context(), second, false, ErrLogin) //nolint:contextcheck // somebody else's
 					}
 					return nil
 				})

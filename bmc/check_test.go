@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"net"
 	"slices"
@@ -387,6 +388,22 @@ func TestABootDeviceThatSomebodySetsDuringACheckStays(t *testing.T) {
 	want := redfish.Boot{Enabled: "Once", Target: "Hdd", Mode: "UEFI"}
 	if got, _ := m.Boot(t.Context()); got != want {
 		t.Errorf("it would boot %+v, want %+v", got, want)
+	}
+}
+
+func TestACheckThatIsGivenUpTakesTheBootDeviceBack(t *testing.T) {
+	t.Parallel()
+	m := &hurried{set: func() {}}
+	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+	target = probed(t, target)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	m.set = cancel
+	if _, err := quick().Check(ctx, target, bmc.CheckOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Check = %v, want %v", err, context.Canceled)
+	}
+	if got, _ := m.Boot(t.Context()); got.Enabled != "Disabled" {
+		t.Errorf("it would boot %+v", got)
 	}
 }
 

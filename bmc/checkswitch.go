@@ -88,10 +88,13 @@ func (k *checkup) bootInTurn(ctx context.Context) (outcome, error) {
 // tryBoot sets the device and finds out how it is shown. It is called in turn.
 func (k *checkup) tryBoot(ctx context.Context) (say string, err error) {
 	_, err = talk(ctx, k.c, k.t, func(ctx context.Context, l line) (none struct{}, err error) { return none, l.setBoot(ctx, k.trial()) })
+	if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrRejected) {
+		return "", err
+	}
+	defer k.clearBoot(ctx) // also when it is not known whether it is set
 	if err != nil {
 		return "", err
 	}
-	defer k.clearBoot(ctx)
 	for _, reading := range readings {
 		t := k.t
 		reading.obey(&t.Quirks)
@@ -147,8 +150,11 @@ func (k *checkup) boots(ctx context.Context, t Target, b Boot) (bool, error) {
 	return talk(ctx, k.c, t, func(ctx context.Context, l line) (bool, error) { return l.boots(ctx, b) })
 }
 
-// clearBoot leaves the machine to its own boot order.
+// clearBoot leaves the machine to its own boot order, also when the check is given up
+// in between.
 func (k *checkup) clearBoot(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.c.o.Settle)
+	defer cancel()
 	_, _ = talk(ctx, k.c, k.t, func(ctx context.Context, l line) (none struct{}, err error) { // as it was when it cannot
 		return none, l.setBoot(ctx, Boot{Device: NoDevice, Mode: k.trial().Mode})
 	})

@@ -277,11 +277,13 @@ func TestTheWholeBMCWaitsForAMachineThatShutsDown(t *testing.T) {
 	tests := map[string]struct {
 		settle time.Duration // of a BMC that is known to be slow
 		soft   time.Duration // how long the machine may take
+		within time.Duration // who asks has no more time
 		want   error
 	}{
-		"as long as a shutdown may take":        {0, 3 * time.Minute, nil},
-		"as long as one of a slow BMC may take": {2 * time.Minute, 6 * time.Minute, nil},
-		"and no longer":                         {0, 4 * time.Minute, ErrBusy},
+		"as long as a shutdown may take":        {0, 3 * time.Minute, time.Hour, nil},
+		"as long as one of a slow BMC may take": {2 * time.Minute, 6 * time.Minute, time.Hour, nil},
+		"and no longer":                         {0, 4 * time.Minute, time.Hour, ErrBusy},
+		"nor longer than who asks":              {0, 3 * time.Minute, time.Minute, ErrBusy},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -298,8 +300,10 @@ func TestTheWholeBMCWaitsForAMachineThatShutsDown(t *testing.T) {
 					})
 				}()
 				<-begun
-				err := c.changeBMC(t.Context(), "change BMC password of", blade, func(context.Context) error { return nil })
-				if !errors.Is(err, tt.want) {
+				ctx, cancel := context.WithTimeout(t.Context(), tt.within)
+				defer cancel()
+				err := c.changeBMC(ctx, "change BMC password of", blade, func(context.Context) error { return nil })
+				if !errors.Is(err, tt.want) || tt.want != nil && fleet.CodeOf(err) != fleet.CodeBMCBusy {
 					t.Errorf("the BMC's own change: %v, want %v", err, tt.want)
 				}
 				if err := <-over; err != nil {

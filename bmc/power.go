@@ -98,7 +98,11 @@ func (c *Controller) queue(ctx context.Context, t Target, g, bmc *gate) (end fun
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, longest*c.settle(t)+c.timeout(t), ErrBusy)
 	defer cancel()
-	return g.turn(ctx, bmc)
+	end, err = g.turn(ctx, bmc)
+	if errors.Is(err, context.DeadlineExceeded) { // who asks has no more time, and it is not the BMC that is silent
+		err = ErrBusy
+	}
+	return end, err
 }
 
 // settle is how long a change may take to become true.
