@@ -70,8 +70,9 @@ func secretOf(t Target) secret {
 }
 
 // allow reports why a BMC is left alone, or nil. Who is let through while the
-// breaker is open is the trial: others wait for what becomes of it. A password
-// that was not refused lately may be tried, once: it may be the right one.
+// breaker is open is the trial: others wait for what becomes of it, which who is
+// let through says by untried at the latest. A password that was not refused lately
+// may be tried, once: it may be the right one.
 func (b *breaker) allow(t Target, now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -144,7 +145,7 @@ func (b *breaker) still(t Target, now time.Time) error {
 
 // signed is told what became of a login, in each conversation: whether it was
 // refused, or the BMC took the account, which alone forgives what it has refused
-// before.
+// before, or nothing is known.
 func (b *breaker) signed(t Target, err error, taken bool, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -153,6 +154,23 @@ func (b *breaker) signed(t Target, err error, taken bool, now time.Time) {
 		b.refuse(t, err, now)
 	case taken || errors.Is(err, ErrMustChange):
 		delete(b.users, userOf(t))
+	default:
+		b.users[userOf(t)].untried(secretOf(t))
+	}
+}
+
+// untried is told that who was let through is at the end. When no login came of it,
+// because the BMC was busy or silent, the next one may try. That no two do at once is
+// seen to by still.
+func (b *breaker) untried(t Target) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.users[userOf(t)].untried(secretOf(t))
+}
+
+func (r *refusals) untried(s secret) {
+	if r != nil && r.tried[s].open {
+		delete(r.tried, s)
 	}
 }
 

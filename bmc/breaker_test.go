@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -162,6 +163,110 @@ func TestWhatShowsNothingOfTheAccountForgivesNothing(t *testing.T) {
 		if err := b.allow(target, now); !errors.Is(err, ErrLogin) {
 			t.Errorf("with %v in between: %v, want %v", other, err, ErrLogin)
 		}
+	}
+}
+
+func TestAConversationForgivesByItsOwnLoginAlone(t *testing.T) {
+	target := Target{Address: "10.0.0.1", Driver: fleet.DriverRedfish, Username: "admin", Password: "secret"}
+	other := target
+	other.Username = "next"
+	tests := map[string]Target{"of the same user": target, "of another user": other}
+	for name, second := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New(Options{})
+				// meet has a conversation that the BMC ends with err, after the login or before.
+				meet := func(ctx context.Context, target Target, login bool, err error) {
+					_, _ = guard(ctx, c, target, func(ctx context.Context) (none struct{}, _ error) {
+						if login {
+							admitted(ctx)
+						}
+						return none, err
+					})
+				}
+				err := c.change(t.Context(), "change", target, func(ctx context.Context) error {
+					meet(ctx, target, true, nil)
+					for range mostLogins {
+						meet(ctx, second, false, ErrSessions)
+						meet(t.Context(), second, false, ErrLogin) //nolint:contextcheck // somebody else's
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.gate(second).breaker.allow(second, time.Now()); !errors.Is(err, ErrLogin) {
+					t.Errorf("what was refused is forgiven by a login before: %v, want %v", err, ErrLogin)
+				}
+				meet(t.Context(), Target{Address: target.Address, Driver: target.Driver, Username: second.Username, Password: "new"}, true, nil)
+				if err := c.gate(second).breaker.allow(second, time.Now()); err != nil {
+					t.Errorf("after a login: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A password that was not refused is tried once, and others wait for what comes of it:
+// not when nothing does, because the BMC said nothing of it, or was never asked.
+func TestATrialThatComesToNothingKeepsNobodyWaiting(t *testing.T) {
+	target := Target{Address: "10.0.0.1", Driver: fleet.DriverRedfish, Username: "admin", Password: "right"}
+	wrong := target
+	wrong.Password = "wrong"
+	none := func(err error) func(context.Context, *Controller) error {
+		return func(ctx context.Context, c *Controller) error {
+			_, err := guard(ctx, c, target, func(context.Context) (struct{}, error) { return struct{}{}, err })
+			return err
+		}
+	}
+	// occupied has somebody else have all turns of the BMC.
+	occupied := func(try func(context.Context, *Controller) error) func(context.Context, *Controller) error {
+		return func(ctx context.Context, c *Controller) error {
+			g := c.gate(target)
+			end, err := g.turn(ctx, g)
+			if err != nil {
+				return err
+			}
+			defer end()
+			return try(ctx, c)
+		}
+	}
+	hungUp := func(ctx context.Context, c *Controller) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		_, err := c.OpenConsole(ctx, target, ConsoleOptions{})
+		return err
+	}
+	tests := map[string]func(context.Context, *Controller) error{
+		"it is silent":             none(ErrNoAnswer),
+		"it has no session":        none(ErrSessions),
+		"a change that waits":      occupied(func(ctx context.Context, c *Controller) error { return c.PowerOn(ctx, target) }),
+		"a console that is closed": hungUp,
+		"a probe that is given up": func(ctx context.Context, c *Controller) error {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			_, err := c.Probe(ctx, target)
+			return err
+		},
+	}
+	for name, try := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New(Options{Settle: time.Second, Timeout: time.Second})
+				for range mostLogins {
+					_, _ = guard(t.Context(), c, wrong, func(context.Context) (struct{}, error) { return struct{}{}, ErrLogin })
+				}
+				if err := try(t.Context(), c); err == nil {
+					t.Fatal("it has come to something")
+				}
+				if err := c.gate(target).breaker.allow(target, time.Now()); err != nil {
+					t.Errorf("the next one hears: %v", err)
+				}
+				if err := c.gate(wrong).breaker.allow(wrong, time.Now()); !errors.Is(err, ErrLogin) {
+					t.Errorf("who has the wrong password hears %v, want %v", err, ErrLogin)
+				}
+			})
+		})
 	}
 }
 

@@ -8,10 +8,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -348,6 +350,60 @@ func TestABootDeviceThatSomebodyHasSetIsLeftAlone(t *testing.T) {
 	}
 	if got, _ := m.Boot(t.Context()); got != set {
 		t.Errorf("it would boot %+v, want %+v", got, set)
+	}
+}
+
+// A hurried machine tells when its next boot from the network is set.
+type hurried struct {
+	redfish.Memory
+	set func()
+}
+
+// SetBoot implements redfish.Machine.
+func (h *hurried) SetBoot(ctx context.Context, b redfish.Boot) error {
+	err := h.Memory.SetBoot(ctx, b)
+	if b.Target == "Pxe" {
+		h.set()
+	}
+	return err
+}
+
+func TestABootDeviceThatSomebodySetsDuringACheckStays(t *testing.T) {
+	t.Parallel()
+	c := quick()
+	m := &hurried{set: func() {}}
+	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+	target = probed(t, target)
+	over := make(chan error, 1)
+	m.set = sync.OnceFunc(func() {
+		go func() { over <- c.SetNextBoot(t.Context(), target, bmc.Boot{Device: bmc.Disk, Once: true}) }()
+	})
+	r, err := c.Check(t.Context(), target, bmc.CheckOptions{})
+	if err != nil || graded(r)["boot device"] != "" {
+		t.Errorf("Check = %v, %v", r.Results, err)
+	}
+	if err := <-over; err != nil {
+		t.Errorf("SetNextBoot = %v", err)
+	}
+	want := redfish.Boot{Enabled: "Once", Target: "Hdd", Mode: "UEFI"}
+	if got, _ := m.Boot(t.Context()); got != want {
+		t.Errorf("it would boot %+v, want %+v", got, want)
+	}
+}
+
+func TestACheckThatIsGivenUpTakesTheBootDeviceBack(t *testing.T) {
+	t.Parallel()
+	m := &hurried{set: func() {}}
+	target, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+	target = probed(t, target)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	m.set = cancel
+	if _, err := quick().Check(ctx, target, bmc.CheckOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Check = %v, want %v", err, context.Canceled)
+	}
+	if got, _ := m.Boot(t.Context()); got.Enabled != "Disabled" {
+		t.Errorf("it would boot %+v", got)
 	}
 }
 

@@ -33,42 +33,68 @@ var readings = []struct {
 var errUnread = errors.New("it says yes, and another boot device is read back")
 
 // bootDevice sets one, reads it back, and takes it back. What somebody else has
-// set is left alone.
+// set is left alone, and who wants to set one meanwhile waits.
 func (k *checkup) bootDevice(ctx context.Context) outcome {
+	var found *outcome
+	err := k.inTurn(ctx, func(ctx context.Context) error {
+		out, err := k.bootInTurn(ctx)
+		found = &out
+		return err
+	})
+	switch {
+	case found != nil:
+		return *found
+	case errors.Is(err, ErrBusy):
+		return k.unable("check "+k.t.name()+" again when nobody else changes it", err)
+	}
+	return k.failed(err)
+}
+
+// inTurn tries a boot device while nobody else changes the machine: another one that
+// is set in between would be taken back with ours.
+func (k *checkup) inTurn(ctx context.Context, try func(context.Context) error) error {
+	return k.c.change(ctx, "try boot device of", k.t, try)
+}
+
+// bootInTurn is bootDevice, with what was last wrong.
+func (k *checkup) bootInTurn(ctx context.Context) (outcome, error) {
 	none, err := k.boots(ctx, k.t, Boot{Device: NoDevice})
 	switch {
 	case errors.Is(err, ErrUnsupported):
-		return k.unable("have the firmware of "+k.t.name()+" boot from the network first", err)
+		return k.unable("have the firmware of "+k.t.name()+" boot from the network first", err), err
 	case err != nil && !errors.Is(err, ErrRejected): // some have none to show before the first is set
-		return k.failed(err)
+		return k.failed(err), err
 	case err == nil && !none:
-		return warn("switch "+k.t.name()+" on, and check again", "one is set, which is left as it is")
+		return warn("switch "+k.t.name()+" on, and check again", "one is set, which is left as it is"), nil
 	}
 	say, err := k.tryBoot(ctx)
 	switch {
 	case err == nil && say == "":
-		return fine("network once, read back as it was set")
+		return fine("network once, read back as it was set"), nil
 	case err == nil:
-		return warn("nothing: keep its profile", "network once, read back; %s", say)
+		return warn("nothing: keep its profile", "network once, read back; %s", say), nil
 	}
 	if k.byIPMI(ctx) {
 		k.need(func(q *fleet.BMCQuirks) { q.BootByIPMI = true })
-		return warn("nothing: keep its profile", "not by Redfish (%s), but by IPMI", k.failed(err).detail)
+		return warn("nothing: keep its profile", "not by Redfish (%s), but by IPMI", k.failed(err).detail), nil
 	}
 	out := k.failed(err)
 	if !k.o.Power {
 		out.fix = "some take it while the machine is off only: provision bmc check " + k.t.name() + " --power"
 	}
-	return out
+	return out, err
 }
 
-// tryBoot sets the device and finds out how it is shown.
+// tryBoot sets the device and finds out how it is shown. It is called in turn.
 func (k *checkup) tryBoot(ctx context.Context) (say string, err error) {
 	_, err = talk(ctx, k.c, k.t, func(ctx context.Context, l line) (none struct{}, err error) { return none, l.setBoot(ctx, k.trial()) })
+	if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrRejected) {
+		return "", err
+	}
+	defer k.clearBoot(ctx) // also when it is not known whether it is set
 	if err != nil {
 		return "", err
 	}
-	defer k.clearBoot(ctx)
 	for _, reading := range readings {
 		t := k.t
 		reading.obey(&t.Quirks)
@@ -124,8 +150,11 @@ func (k *checkup) boots(ctx context.Context, t Target, b Boot) (bool, error) {
 	return talk(ctx, k.c, t, func(ctx context.Context, l line) (bool, error) { return l.boots(ctx, b) })
 }
 
-// clearBoot leaves the machine to its own boot order.
+// clearBoot leaves the machine to its own boot order, also when the check is given up
+// in between.
 func (k *checkup) clearBoot(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.c.o.Settle)
+	defer cancel()
 	_, _ = talk(ctx, k.c, k.t, func(ctx context.Context, l line) (none struct{}, err error) { // as it was when it cannot
 		return none, l.setBoot(ctx, Boot{Device: NoDevice, Mode: k.trial().Mode})
 	})
@@ -141,7 +170,7 @@ func (k *checkup) byIPMI(ctx context.Context) bool {
 	if other.t.check() != nil {
 		return false
 	}
-	_, err := other.tryBoot(ctx)
+	_, err := other.tryBoot(anew(ctx))
 	if err == nil {
 		k.report.Quirks = other.report.Quirks
 	}
@@ -214,7 +243,12 @@ func (k *checkup) bootWhileOff(ctx context.Context) {
 		if r.Check != "boot device" || r.Grade != fleet.BMCFailed {
 			continue
 		}
-		if say, err := k.tryBoot(ctx); err == nil {
+		var say string
+		err := k.inTurn(ctx, func(ctx context.Context) (err error) {
+			say, err = k.tryBoot(ctx)
+			return err
+		})
+		if err == nil {
 			k.need(func(q *fleet.BMCQuirks) { q.BootNeedsOff = true })
 			r.Grade, r.Detail, r.Fix = fleet.BMCWarning, strings.TrimSuffix("network once, while the machine is off only; "+say, "; "), "nothing: keep its profile"
 			k.report.Results[i] = r

@@ -41,6 +41,7 @@ func (c *Controller) OpenConsole(ctx context.Context, t Target, o ConsoleOptions
 	if err := g.breaker.allow(t, time.Now()); err != nil { // it is a login like any other
 		return nil, trouble(op, t, err)
 	}
+	defer g.breaker.untried(t)
 	console, err := c.openConsole(anew(ctx), t, g, o)
 	if !t.Driver.Web() || !silent(err) { // else it is another service that is not there
 		g.breaker.learn(err, time.Now())
@@ -115,9 +116,10 @@ func (c *Controller) consoleBy(ctx context.Context, t Target, open func(context.
 	timeout := c.timeout(t)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout))
 	defer cancel()
-	ctx, came := withContact(ctx)
+	ctx, _ = withContact(ctx)
+	ctx, taken := withLogin(ctx)
 	console, err := open(ctx)
-	g.breaker.signed(t, classify(err), came.admitted.Load(), time.Now())
+	g.breaker.signed(t, classify(err), taken.Load(), time.Now())
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

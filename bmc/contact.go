@@ -19,7 +19,17 @@ type contactKey struct{}
 
 // anew returns a context for conversations with another service of a BMC.
 func anew(ctx context.Context) context.Context {
-	return context.WithValue(ctx, contactKey{}, new(contact))
+	ctx, _ = withLogin(context.WithValue(ctx, contactKey{}, new(contact)))
+	return ctx
+}
+
+type loginKey struct{}
+
+// withLogin returns a context for one conversation, and whether the BMC has taken the
+// account in it: that it took one before, in the same operation, says nothing of this one's.
+func withLogin(ctx context.Context) (context.Context, *atomic.Bool) {
+	taken := new(atomic.Bool)
+	return context.WithValue(ctx, loginKey{}, taken), taken
 }
 
 // withContact returns a context whose conversations tell how far they came.
@@ -46,6 +56,9 @@ func admitted(ctx context.Context) {
 	reached(ctx)
 	if c := contactOf(ctx); c != nil {
 		c.admitted.Store(true)
+	}
+	if taken, ok := ctx.Value(loginKey{}).(*atomic.Bool); ok {
+		taken.Store(true)
 	}
 }
 

@@ -108,7 +108,7 @@ func guard[T any](ctx context.Context, c *Controller, t Target, f func(context.C
 		if err := b.allow(t, time.Now()); err != nil {
 			return value, err
 		}
-		defer func() { b.learn(err, time.Now()) }()
+		defer func() { b.untried(t); b.learn(err, time.Now()) }()
 	}
 	return converse(ctx, c, t, f)
 }
@@ -120,7 +120,8 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 		return none, err
 	}
 	timeout := c.timeout(t)
-	ctx, came := withContact(ctx)
+	ctx, _ = withContact(ctx)
+	ctx, taken := withLogin(ctx)
 	ctx, stop := context.WithCancelCause(ctx)
 	end := fmt.Errorf("%w within %s", ErrNoAnswer, timeout)
 	switch {
@@ -149,7 +150,7 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 		defer cancel()
 		defer c.leave(g)
 		value, err := f(ctx)
-		g.breaker.signed(t, err, came.admitted.Load(), time.Now())
+		g.breaker.signed(t, err, taken.Load(), time.Now())
 		select {
 		case done <- result{value, err}:
 		default: // told already
@@ -243,13 +244,17 @@ var deeds = map[action]string{
 	softOff: "has asked the system to shut down", reset: "has reset the machine", diagnose: "has sent the interrupt",
 }
 
+// errUnknown says of an order that is given once that the BMC may have carried it out.
+var errUnknown = errors.New("it is not known whether it")
+
 // unanswered says of an order that is given once that nobody knows what became
-// of it, when the BMC has not said.
+// of it, when the BMC has not said, or not in time.
 func (a action) unanswered(err error) error {
-	if errors.Is(err, ErrHangs) || errors.Is(err, ErrNoAnswer) {
-		return fmt.Errorf("%w; it is not known whether it %s", err, deeds[a])
+	unsaid := errors.Is(err, ErrHangs) || errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrSlow)
+	if !unsaid || errors.Is(err, errUnknown) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w; %w %s", err, errUnknown, deeds[a])
 }
 
 // talk has one conversation by the target's driver.

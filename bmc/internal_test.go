@@ -273,6 +273,47 @@ func TestMachinesBehindOneBMCChangeAtOnceAndTheBMCAlone(t *testing.T) {
 	})
 }
 
+func TestTheWholeBMCWaitsForAMachineThatShutsDown(t *testing.T) {
+	tests := map[string]struct {
+		settle time.Duration // of a BMC that is known to be slow
+		soft   time.Duration // how long the machine may take
+		within time.Duration // who asks has no more time
+		want   error
+	}{
+		"as long as a shutdown may take":        {0, 3 * time.Minute, time.Hour, nil},
+		"as long as one of a slow BMC may take": {2 * time.Minute, 6 * time.Minute, time.Hour, nil},
+		"and no longer":                         {0, 4 * time.Minute, time.Hour, ErrBusy},
+		"nor longer than who asks":              {0, 3 * time.Minute, time.Minute, ErrBusy},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New(Options{})
+				blade := Target{
+					Address: "10.0.9.4", Driver: fleet.DriverRedfish, System: "/redfish/v1/Systems/1", Quirks: fleet.BMCQuirks{Settle: tt.settle},
+				}
+				begun, over := make(chan struct{}), make(chan error)
+				go func() {
+					over <- c.change(t.Context(), "power soft", blade, func(ctx context.Context) error {
+						close(begun)
+						return pause(ctx, tt.soft)
+					})
+				}()
+				<-begun
+				ctx, cancel := context.WithTimeout(t.Context(), tt.within)
+				defer cancel()
+				err := c.changeBMC(ctx, "change BMC password of", blade, func(context.Context) error { return nil })
+				if !errors.Is(err, tt.want) || tt.want != nil && fleet.CodeOf(err) != fleet.CodeBMCBusy {
+					t.Errorf("the BMC's own change: %v, want %v", err, tt.want)
+				}
+				if err := <-over; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 func TestTheGateOfABMCThatNobodyAsksIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(Options{})

@@ -1,14 +1,17 @@
 package bmc_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/lab/redfish"
 )
 
 // slowly is longer than any driver waits before it sends an order again that
@@ -46,20 +49,21 @@ func TestAnOrderThatMayNotBeRepeatedIsSentOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				busy := make(chan struct{})
-				c.setBusy(busy)
 				answer := sync.OnceFunc(func() { close(busy) })
 				t.Cleanup(answer)
-				if !tt.hangs {
-					time.AfterFunc(slowly, answer)
-				}
+				c.setBusy(busy, func() {
+					if !tt.hangs {
+						time.AfterFunc(slowly, answer) // however long the login took
+					}
+				})
 				// A shutdown is waited for three times as long as other changes.
-				ctl := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: slowly + time.Second, Settle: 2 * time.Second})
+				ctl := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: slowly + 2*time.Second, Settle: 3 * time.Second})
 				_, err := ctl.Switch(t.Context(), target, tt.op)
 				if !errors.Is(err, tt.want) {
 					t.Errorf("Switch = %v, want %v", err, tt.want)
 				}
-				if err != nil && !strings.Contains(err.Error(), tt.says) {
-					t.Errorf("Switch = %v, which does not say %q", err, tt.says)
+				if err != nil && strings.Count(err.Error(), tt.says) != 1 {
+					t.Errorf("Switch = %v, which does not say %q once", err, tt.says)
 				}
 				answer() // what else it was told is done now, before our session ends
 				if _, err := ctl.Power(t.Context(), target); err != nil {
@@ -70,5 +74,60 @@ func TestAnOrderThatMayNotBeRepeatedIsSentOnce(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A mute machine does what it is told, and its BMC does not come to say so.
+type mute struct {
+	*redfish.Memory
+	looked *atomic.Pointer[func()] // when somebody looks at its power
+}
+
+// On tells whether it is on.
+func (m mute) On(ctx context.Context) (bool, error) {
+	if f := m.looked.Load(); f != nil {
+		(*f)()
+	}
+	return m.Memory.On(ctx)
+}
+
+// Do moves a switch.
+func (m mute) Do(ctx context.Context, s redfish.Switch) error {
+	err := m.Memory.Do(ctx, s)
+	<-ctx.Done()
+	return err
+}
+
+// A BMC that was slow before is the one on which people repeat an order.
+func TestWhatASlowBMCWasToldOnceIsNotKnownToBeDone(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		op   fleet.PowerOp
+		says string
+	}{
+		"reset":      {fleet.PowerReset, "not known whether it has reset the machine"},
+		"a shutdown": {fleet.PowerSoft, "not known whether it has asked the system to shut down"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := mute{&redfish.Memory{}, new(atomic.Pointer[func()])}
+			if err := m.Memory.Do(t.Context(), redfish.PowerOn); err != nil {
+				t.Fatal(err)
+			}
+			target, s := startRedfish(t, redfish.Options{Systems: []redfish.System{{Machine: m}}})
+			target = probed(t, target)
+			target.BasicAuth = true
+			prompt := func() { s.SetFaults(redfish.Faults{}) }
+			m.looked.Store(&prompt) // what is late then is the machine
+			s.SetFaults(redfish.Faults{Delay: 2100 * time.Millisecond})
+			_, err := bmc.New(bmc.Options{Interval: time.Millisecond, Timeout: slowly}).Switch(t.Context(), target, tt.op)
+			if !errors.Is(err, bmc.ErrSlow) || strings.Count(err.Error(), tt.says) != 1 {
+				t.Errorf("Switch = %v, want %v, which says %q once", err, bmc.ErrSlow, tt.says)
+			}
+			if got := s.Counts().Resets; got != 1 {
+				t.Errorf("it was ordered %d times", got)
+			}
+		})
 	}
 }

@@ -72,11 +72,12 @@ func (c *Controller) changeAt(ctx context.Context, op string, t Target, key stri
 	if err := g.breaker.allow(t, time.Now()); err != nil {
 		return trouble(op, t, err)
 	}
+	defer g.breaker.untried(t)
 	own, whole := c.gateOf(key), g
 	if t.Driver == fleet.DriverPDU { // whose outlets have nothing to do with one another
 		whole = own
 	}
-	end, err := c.queue(ctx, own, whole)
+	end, err := c.queue(ctx, t, own, whole)
 	if err != nil {
 		return trouble(op, t, err)
 	}
@@ -87,17 +88,25 @@ func (c *Controller) changeAt(ctx context.Context, op string, t Target, key stri
 	return trouble(op, t, err)
 }
 
-// queue waits for the change before ours, at most as long as that may take; one of
-// many machines behind a BMC for some of the others' too.
-func (c *Controller) queue(ctx context.Context, g, bmc *gate) (end func(), err error) {
-	longest := time.Duration(2) // a cycle is two
+// queue waits for the change before ours, at most as long as that may take: a cycle is
+// two, and a system takes its time to shut down. One of many machines behind a BMC waits
+// for some of the others' too.
+func (c *Controller) queue(ctx context.Context, t Target, g, bmc *gate) (end func(), err error) {
+	longest := time.Duration(softFactor)
 	if g != bmc {
-		longest *= machinesAtOnce
+		longest = 2 * machinesAtOnce
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, longest*c.o.Settle+c.o.Timeout, ErrBusy)
+	ctx, cancel := context.WithTimeoutCause(ctx, longest*c.settle(t)+c.timeout(t), ErrBusy)
 	defer cancel()
-	return g.turn(ctx, bmc)
+	end, err = g.turn(ctx, bmc)
+	if errors.Is(err, context.DeadlineExceeded) { // who asks has no more time, and it is not the BMC that is silent
+		err = ErrBusy
+	}
+	return end, err
 }
+
+// settle is how long a change may take to become true.
+func (c *Controller) settle(t Target) time.Duration { return cmp.Or(t.Quirks.Settle, c.o.Settle) }
 
 // How often a BMC is looked at, and given the same order again. BMCs swallow
 // orders that come while the power is changing.
@@ -117,7 +126,7 @@ type step func(ctx context.Context, l line, order bool) (bool, error)
 // final: a dead one is named soon. After that it may fall silent for a while,
 // as some do when the power changes.
 func (c *Controller) converge(ctx context.Context, t Target, f step) error {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(t.Quirks.Settle, c.o.Settle))
+	ctx, cancel := context.WithTimeout(ctx, c.settle(t))
 	defer cancel()
 	ctx, came := withContact(ctx)
 	var (

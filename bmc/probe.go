@@ -53,6 +53,7 @@ func (c *Controller) Probe(ctx context.Context, t Target) (Found, error) {
 		}
 		return found, trouble(op, t, err)
 	}
+	defer b.untried(t)
 	ctx, _ = withContact(ctx)
 	found, err := c.probe(ctx, t)
 	b.learn(err, time.Now())

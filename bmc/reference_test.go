@@ -30,6 +30,7 @@ type chassis struct {
 
 	resets, shutdowns atomic.Int32    // how often it was told to
 	busy              <-chan struct{} // until when a reset and a shutdown are not answered; nil: at once
+	told              func()          // when it is busy from
 }
 
 func (c *chassis) setFault(f bmctest.Fault) {
@@ -81,17 +82,19 @@ func (c *chassis) WarmReset(ctx context.Context) error {
 
 func (c *chassis) work() {
 	c.mu.Lock()
-	busy := c.busy
+	busy, told := c.busy, c.told
 	c.mu.Unlock()
 	if busy != nil {
+		told()
 		<-busy
 	}
 }
 
-func (c *chassis) setBusy(until <-chan struct{}) {
+// setBusy has a reset or a shutdown be answered late; told is called when there is one.
+func (c *chassis) setBusy(until <-chan struct{}, told func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.busy = until
+	c.busy, c.told = until, told
 }
 
 // SetBootFlags is what the BMC calls.

@@ -96,15 +96,17 @@ func (p *power) reach(ctx context.Context, a action) error {
 	})
 }
 
+// softFactor is how many times the usual a system may take to shut down.
+const softFactor = 3
+
 // softly asks the system to shut down, once, and waits until it has. Systems
 // take their time, and some do not listen.
 func (p *power) softly(ctx context.Context) error {
-	const patience = 3 // times the usual
 	if p.target.Quirks.NoSoft {
 		return fmt.Errorf("%w: it does not ask systems to shut down", ErrUnsupported)
 	}
 	t := p.target
-	t.Quirks.Settle = patience * cmp.Or(t.Quirks.Settle, p.c.o.Settle)
+	t.Quirks.Settle = softFactor * p.c.settle(t)
 	var asked, taken atomic.Bool
 	var refusal atomic.Pointer[error] // some refuse, and do it all the same
 	err := p.c.converge(ctx, t, func(ctx context.Context, l line, _ bool) (bool, error) {
