@@ -1,6 +1,7 @@
 package http
 
 import (
+	"container/list"
 	"context"
 	"net/http"
 	"net/netip"
@@ -14,12 +15,18 @@ import (
 // racks knows which nodes fetch which image now, in groups that feed each
 // other: the same image, the same subnet, the same switch as far as that is
 // known. It is not kept: an agent says every few seconds that it is there.
+//
+// A hall that is switched on at once comes here at once, and each waits for all
+// before it: whoever joins looks at its own group, and at nobody else.
 type racks struct {
 	now func() time.Time
 
 	mu     sync.Mutex
 	groups map[rackGroup]map[fleet.NodeID]*rackMember
-	member map[fleet.NodeID]rackGroup
+	member map[fleet.NodeID]*rackMember
+	order  list.List         // of *rackMember, who was heard of longest ago first
+	latest map[rackGroup]int // by the first of those alike: the one that the last newcomer got
+	looked int               // members and groups, ever: tests count them
 }
 
 // A rackGroup is nodes that feed each other. A subnet may have more nodes
@@ -30,9 +37,12 @@ type rackGroup struct {
 }
 
 type rackMember struct {
+	node   fleet.NodeID
+	group  rackGroup
 	addr   netip.AddrPort
 	joined time.Time
 	seen   time.Time
+	among  *list.Element // of all
 }
 
 const (
@@ -42,7 +52,9 @@ const (
 )
 
 func newRacks(now func() time.Time) *racks {
-	return &racks{now: now, groups: map[rackGroup]map[fleet.NodeID]*rackMember{}, member: map[fleet.NodeID]rackGroup{}}
+	return &racks{
+		now: now, groups: map[rackGroup]map[fleet.NodeID]*rackMember{}, member: map[fleet.NodeID]*rackMember{}, latest: map[rackGroup]int{},
+	}
 }
 
 // join enters a node, or renews it, and returns the addresses of its group and
@@ -51,22 +63,13 @@ func (r *racks) join(node fleet.NodeID, g rackGroup, addr netip.AddrPort) (peers
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	g = r.groupFor(node, g)
-	m := r.groups[g][node]
-	if m == nil {
-		m = &rackMember{joined: now}
-		if r.groups[g] == nil {
-			r.groups[g] = map[fleet.NodeID]*rackMember{}
-		}
-		r.groups[g][node], r.member[node] = m, g
-	}
+	r.sweep(now)
+	m := r.memberOf(node, g, now)
 	m.addr, m.seen = addr, now
+	r.order.MoveToBack(m.among)
 	every = rackEvery
-	for id, other := range r.groups[g] {
-		if now.Sub(other.seen) > rackHold {
-			r.remove(id)
-			continue
-		}
+	for _, other := range r.groups[m.group] {
+		r.looked++
 		if now.Sub(other.joined) < rackSettle {
 			every = 1
 		}
@@ -75,30 +78,55 @@ func (r *racks) join(node fleet.NodeID, g rackGroup, addr netip.AddrPort) (peers
 	return peers, every
 }
 
-// groupFor returns the group that a node is in already, or the first one with
+// memberOf returns a node in the group that it is in already, or in one with
 // room. A node that fetches something else now leaves its old one.
-func (r *racks) groupFor(node fleet.NodeID, g rackGroup) rackGroup {
-	if old, ok := r.member[node]; ok {
-		if old.digest == g.digest && old.subnet == g.subnet && old.chassis == g.chassis {
-			return old
+func (r *racks) memberOf(node fleet.NodeID, g rackGroup, now time.Time) *rackMember {
+	if m := r.member[node]; m != nil {
+		if m.group.first() == g.first() {
+			return m
 		}
 		r.remove(node)
 	}
-	r.sweep()
-	for len(r.groups[g]) >= api.MaxRackPeers {
-		g.number++
+	m := &rackMember{node: node, group: r.withRoom(g), joined: now}
+	m.among = r.order.PushBack(m)
+	r.member[node] = m
+	if r.groups[m.group] == nil {
+		r.groups[m.group] = map[fleet.NodeID]*rackMember{}
 	}
+	r.groups[m.group][node] = m
+	return m
+}
+
+// withRoom returns the group that the last newcomer got, and when that is full
+// the first one with room: they are all looked at once in a group's time.
+func (r *racks) withRoom(g rackGroup) rackGroup {
+	alike := g.first()
+	g.number = r.latest[alike]
+	if len(r.groups[g]) >= api.MaxRackPeers {
+		for g.number = 0; len(r.groups[g]) >= api.MaxRackPeers; g.number++ {
+			r.looked++
+		}
+	}
+	r.latest[alike] = g.number
 	return g
 }
 
-// sweep removes all who have left without a word. It is for whoever comes new:
-// places in a group, or a group itself, are not to be held by who crashed.
-func (r *racks) sweep() {
-	now := r.now()
-	for id, g := range r.member {
-		if now.Sub(r.groups[g][id].seen) > rackHold {
-			r.remove(id)
+// first is the one that groups of the same nodes begin with.
+func (g rackGroup) first() rackGroup {
+	g.number = 0
+	return g
+}
+
+// sweep removes all who have left without a word: places in a group, or a group
+// itself, are not to be held by who crashed. It looks at them, and at one more.
+func (r *racks) sweep(now time.Time) {
+	for e := r.order.Front(); e != nil; e = r.order.Front() {
+		m := e.Value.(*rackMember) //nolint:forcetypeassert // nothing else is in it
+		r.looked++
+		if now.Sub(m.seen) <= rackHold {
+			return
 		}
+		r.remove(m.node)
 	}
 }
 
@@ -109,14 +137,19 @@ func (r *racks) leave(node fleet.NodeID) {
 }
 
 func (r *racks) remove(node fleet.NodeID) {
-	g, ok := r.member[node]
-	if !ok {
+	m := r.member[node]
+	if m == nil {
 		return
 	}
 	delete(r.member, node)
-	delete(r.groups[g], node)
-	if len(r.groups[g]) == 0 {
-		delete(r.groups, g)
+	r.order.Remove(m.among)
+	delete(r.groups[m.group], node)
+	if len(r.groups[m.group]) > 0 {
+		return
+	}
+	delete(r.groups, m.group)
+	if alike := m.group.first(); r.latest[alike] == m.group.number {
+		delete(r.latest, alike)
 	}
 }
 

@@ -48,8 +48,8 @@ func TestNodesOfARackHearOfEachOther(t *testing.T) {
 	for id := range r.member {
 		r.leave(id)
 	}
-	if len(r.groups) != 0 || len(r.member) != 0 {
-		t.Errorf("%d groups and %d members are left of nobody", len(r.groups), len(r.member))
+	if len(r.groups) != 0 || len(r.member) != 0 || r.order.Len() != 0 || len(r.latest) != 0 {
+		t.Errorf("%d groups (%d the latest) and %d members (%d in order) are left of nobody", len(r.groups), len(r.latest), len(r.member), r.order.Len())
 	}
 }
 
@@ -84,6 +84,45 @@ func TestARackThatCrashedTakesNoPlaces(t *testing.T) {
 	}
 	if len(r.groups) != 1 || len(r.member) != api.MaxRackPeers {
 		t.Errorf("%d groups of %d members, want one of %d", len(r.groups), len(r.member), api.MaxRackPeers)
+	}
+}
+
+// TestAHallThatIsSwitchedOnAtOnceCostsAsMuchForEachNode as a rack does: whoever
+// joins looks at its own group, and at next to nobody else. All wait for one
+// another here.
+func TestAHallThatIsSwitchedOnAtOnceCostsAsMuchForEachNode(t *testing.T) {
+	const nodes, rack = 10_000, 40
+	for name, chassis := range map[string]func(i int) string{
+		"a switch for each rack": func(i int) string { return fmt.Sprint("sw", i/rack) },
+		"no switch is known":     func(int) string { return "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Unix(1_800_000_000, 0)
+			r := newRacks(func() time.Time { return now })
+			hall := func(names string) (looked int) {
+				before := r.looked
+				for i := range nodes {
+					now = now.Add(time.Millisecond)
+					g := rackGroup{digest: "d", subnet: "boot", chassis: chassis(i)}
+					r.join(fleet.NodeID(fmt.Sprint(names, i)), g, netip.MustParseAddrPort("10.0.0.1:1"))
+				}
+				return r.looked - before
+			}
+			most := nodes * (api.MaxRackPeers + 2)
+			if looked := hall("n"); looked > most {
+				t.Errorf("%d nodes that come looked at %d others and groups, want at most %d", nodes, looked, most)
+			}
+			if looked := hall("n"); looked > most {
+				t.Errorf("%d nodes that say they are there looked at %d others and groups, want at most %d", nodes, looked, most)
+			}
+			now = now.Add(rackHold + time.Second)
+			if looked := hall("m"); looked > most+nodes {
+				t.Errorf("%d nodes that come after as many have crashed looked at %d others and groups, want at most %d", nodes, looked, most+nodes)
+			}
+			if len(r.member) != nodes {
+				t.Errorf("%d members, want %d", len(r.member), nodes)
+			}
+		})
 	}
 }
 

@@ -211,7 +211,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	group.Go(func() error { return r.relayDHCP(ctx, doors.dhcp) })
 	group.Go(func() error { r.keepBeating(ctx); return nil })
 	group.Go(func() error { repeat.Every(ctx, followEvery, func() { r.follow(ctx) }); return nil })
-	group.Go(func() error { repeat.Every(ctx, lookForStrangers, r.seekStrangersNow); return nil })
+	group.Go(func() error { repeat.Every(ctx, tftp.StrangersEvery, r.seekStrangersNow); return nil })
 	group.Go(func() error { r.keepLearning(ctx); return nil })
 	group.Go(func() error { r.keepSnapshots(ctx); return nil })
 	group.Go(func() error { return r.others.Run(ctx) })

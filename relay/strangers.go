@@ -2,7 +2,6 @@ package relay
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -10,23 +9,21 @@ import (
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
-const lookForStrangers = 10 * time.Second
-
 // seekStrangers notes who asks for boot files by TFTP again and again, and hears
 // nothing, because its address is on no subnet that we were told of.
 func (r *Relay) seekStrangers(now time.Time, cards func() (map[netip.Addr]string, error)) {
-	if r.strangers.Some() {
-		known, _ := cards() // without them addresses are named
-		r.strangers.Near(known)
-	}
 	k := r.known.Load()
-	all := slices.DeleteFunc(r.strangers.List(now), func(s tftp.Stranger) bool { return k.isOnSubnet(s.Client) })
-	if k != nil && len(all) > 0 {
-		if n, ok := k.byMAC.NodeByMAC(fleet.MAC(all[0].Card)); ok && n.Name != "" {
-			all[0].Card += ", node " + n.Name
-		}
-	}
+	all := r.strangers.Look(now, cards, k.isOnSubnet, k.nodeWith)
 	r.trouble(fleet.CodeTFTPStranger, "TFTP", tftp.TellStrangers(all, ""))
+}
+
+// nodeWith names the node that a hardware address is of; "": of none.
+func (k *knowledge) nodeWith(card string) string {
+	if k == nil {
+		return ""
+	}
+	n, _ := k.byMAC.NodeByMAC(fleet.MAC(card))
+	return n.Name
 }
 
 func (r *Relay) seekStrangersNow() { r.seekStrangers(r.o.Now(), neighbour.Cards) }

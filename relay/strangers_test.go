@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -63,6 +64,30 @@ func TestAMachineThatTFTPDoesNotAnswerIsReported(t *testing.T) {
 	r.seekStrangersNow()
 	if got := r.reportNow(nil).Trouble; len(got) != 0 {
 		t.Errorf("once the subnet is declared it reports %+v", got)
+	}
+}
+
+// TestEachMachineThatTFTPDoesNotAnswerIsNamed, not the first alone.
+func TestEachMachineThatTFTPDoesNotAnswerIsNamed(t *testing.T) {
+	r := &Relay{}
+	k, err := understand(farSnapshot(), "1", nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.known.Store(k)
+	one, two, now := netip.MustParseAddr("10.99.0.50"), netip.MustParseAddr("10.99.0.51"), time.Unix(1_000_000, 0)
+	for range 4 {
+		for _, a := range []netip.Addr{one, two, netip.MustParseAddr("10.78.0.50")} {
+			r.strangers.Ask(a, "ipxe.efi", now)
+		}
+		now = now.Add(2 * time.Second)
+	}
+	r.seekStrangers(now, func() (map[netip.Addr]string, error) {
+		return map[netip.Addr]string{one: hardware(macA), two: "52:54:00:00:00:0c"}, nil
+	})
+	want := `10.99.0.50 (52:54:00:00:00:0a, node far-1) asked 4 times in 6s, for "ipxe.efi" last; so did 10.99.0.51 (52:54:00:00:00:0c, node far-2)`
+	if got := r.troubles[cause{fleet.CodeTFTPStranger, "TFTP"}]; got != want {
+		t.Errorf("it reports\n%s, want\n%s", got, want)
 	}
 }
 

@@ -19,6 +19,7 @@ type guest struct {
 	next   time.Time       // not before
 	wait   time.Duration   // the last pause
 	busy   bool            // it is being visited
+	end    func()          // ends the visit
 	slow   bool            // its last visit took all the time that there was
 	tried  map[string]bool // accounts, sealed: each once
 	logins int
@@ -91,7 +92,7 @@ func (w *Watcher) bound(now time.Time) map[fleet.MAC]fleet.Lease {
 }
 
 // due reports whether the guest behind a lease is to be visited now. Who has
-// moved is looked at at once.
+// moved is looked at at once: a visit where it was ends, for the next round.
 func (w *Watcher) due(l fleet.Lease, now time.Time) bool {
 	if w.seen == nil {
 		w.seen = map[fleet.MAC]*guest{}
@@ -103,6 +104,9 @@ func (w *Watcher) due(l fleet.Lease, now time.Time) bool {
 	}
 	if g.addr != l.Addr {
 		g.addr, g.next, g.wait = l.Addr, time.Time{}, 0
+		if g.busy {
+			g.end()
+		}
 	}
 	if now.Before(g.next) && g.alarm != "" {
 		w.Engine.Raise(fleet.CodeBMCStranger, g.alarm, g.detail)
@@ -133,7 +137,12 @@ func (w *Watcher) begin(ctx context.Context, due []fleet.Lease, now time.Time) {
 		count(g)
 		g.wait = min(max(2*g.wait, firstPause), longestWait)
 		g.next = now.Add(g.wait)
-		w.visits.Go(func() { w.visit(ctx, l, g) })
+		within, end := context.WithTimeout(ctx, visitWithin)
+		g.end = end
+		w.visits.Go(func() {
+			defer end()
+			w.visit(ctx, within, l, g)
+		})
 	}
 }
 
@@ -150,21 +159,24 @@ func (w *Watcher) forget(leases map[fleet.MAC]fleet.Lease) {
 }
 
 // visit meets a guest, and tells people of what they should see to. The pause
-// after it begins when it is over.
-func (w *Watcher) visit(ctx context.Context, l fleet.Lease, g *guest) {
+// after it begins when it is over. What failed where a guest is no more is
+// nobody's fault.
+func (w *Watcher) visit(ctx, within context.Context, l fleet.Lease, g *guest) {
 	began := time.Now()
-	within, cancel := context.WithTimeout(ctx, visitWithin)
-	defer cancel()
 	err := w.meet(within, l, g)
-	slow := err != nil && within.Err() != nil
-	if slow {
-		err = fmt.Errorf("it was not done within %s: %v", visitWithin, err) // not %w: whoever keeps us is somebody
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	g.busy, g.slow = false, slow
-	if !g.next.IsZero() { // it has not moved since
+	g.busy = false
+	moved := g.next.IsZero()
+	if moved && err != nil {
+		return
+	}
+	if !moved {
 		g.next = g.next.Add(time.Since(began))
+	}
+	g.slow = err != nil && within.Err() != nil
+	if g.slow {
+		err = fmt.Errorf("it was not done within %s: %v", visitWithin, err) // not %w: whoever keeps us is somebody
 	}
 	if ctx.Err() == nil {
 		w.tell(ctx, l, g, err)

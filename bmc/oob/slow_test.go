@@ -99,6 +99,7 @@ type crowd struct {
 	mu         sync.Mutex
 	busy, peak int
 	met        map[string]time.Time
+	quick      string // the address at which everybody is
 }
 
 func (c *crowd) count(n int) {
@@ -109,7 +110,7 @@ func (c *crowd) count(n int) {
 }
 
 func (c *crowd) Greet(ctx context.Context, t bmc.Target) (bmc.Sight, error) {
-	if strings.HasPrefix(t.Node, "66:") {
+	if strings.HasPrefix(t.Node, "66:") && t.Address != c.quick {
 		c.count(1)
 		defer c.count(-1)
 		<-ctx.Done()
@@ -191,5 +192,31 @@ func TestWhoGoesWhileItIsVisitedLeavesNoAlarm(t *testing.T) {
 		if len(d.alarms) > 0 || len(w.seen) > 0 {
 			t.Errorf("it is gone, and alarms are %v, remembered %d", d.alarms, len(w.seen))
 		}
+	})
+}
+
+// Who gets another address while its visit takes all the time that it can get is
+// looked at there at once, and nothing is said of the visit that was in vain.
+func TestWhoMovesIsNotWaitedForWhereItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d, c := crowded(1)
+		c.quick = "10.77.1.9"
+		end := run(t, w)
+		later(20 * time.Second)
+		if c.busy != 1 {
+			t.Fatalf("%d are being visited, want one", c.busy)
+		}
+		d.change(func(d *desk) { d.leases = []fleet.Lease{leaseOf("66:00:00:00:00:00", 9)} })
+		moved := time.Now()
+		later(time.Minute)
+		if at := c.met["66:00:00:00:00:00"]; at.IsZero() || at.Sub(moved) > 30*time.Second {
+			t.Errorf("who moved at %s was met at %s", moved, at)
+		}
+		if g := w.seen["66:00:00:00:00:00"]; c.busy != 0 || g.slow || len(d.raised()) > 0 {
+			t.Errorf("%d are being visited, slow: %t, alarms are %v; want none", c.busy, g.slow, d.raised())
+		}
+		d.change(func(d *desk) { d.leases = nil })
+		later(time.Minute)
+		end()
 	})
 }

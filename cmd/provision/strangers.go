@@ -13,8 +13,6 @@ import (
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
-const lookForStrangers = 10 * time.Second
-
 // A strangerWatch makes an alarm of machines that ask for boot files by TFTP
 // again and again, and get no answer. There is one for each declared subnet and
 // one for what is on none, however many addresses ask: of a flood in made-up
@@ -42,27 +40,20 @@ func (st *station) strangerWatch() *strangerWatch {
 }
 
 func (w *strangerWatch) run(ctx context.Context) error {
-	repeat.Every(ctx, lookForStrangers, func() { w.look(time.Now()) })
+	repeat.Every(ctx, tftp.StrangersEvery, func() { w.look(time.Now()) })
 	return nil
 }
 
 // look raises what there is, and ends what is over: who asked has been silent
 // for long, or would be answered now.
 func (w *strangerWatch) look(now time.Time) {
-	if w.asked.Some() {
-		cards, _ := w.cards() // without them addresses are named
-		w.asked.Near(cards)
-	}
 	where, site := map[string][]tftp.Stranger{}, w.site()
-	for _, s := range w.asked.List(now) {
-		if w.may(s.Client) {
-			continue
-		}
+	for _, s := range w.asked.Look(now, w.cards, w.may, w.nodeWith) {
 		on := "addresses of no subnet"
 		if n, ok := site.SubnetOf(s.Client); ok {
 			on = "subnet " + n.Name
 		}
-		where[on] = append(where[on], w.known(s))
+		where[on] = append(where[on], s)
 	}
 	standing := map[string]bool{}
 	for on, all := range where {
@@ -77,12 +68,10 @@ func (w *strangerWatch) look(now time.Time) {
 	w.standing = standing
 }
 
-// known names the node that a hardware address is of.
-func (w *strangerWatch) known(s tftp.Stranger) tftp.Stranger {
-	if n, ok := w.node(fleet.MAC(s.Card)); ok && n.Name != "" {
-		s.Card += ", node " + n.Name
-	}
-	return s
+// nodeWith names the node that a hardware address is of; "": of none.
+func (w *strangerWatch) nodeWith(card string) string {
+	n, _ := w.node(fleet.MAC(card))
+	return n.Name
 }
 
 // giver names another server that gives out addresses on a subnet.

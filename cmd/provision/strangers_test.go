@@ -87,7 +87,7 @@ func TestAMachineThatTFTPDoesNotAnswerIsAnAlarmWithItsFix(t *testing.T) {
 // strangerAlarm waits until an alarm stands, or stands no more.
 func (s *ownServer) strangerAlarm(t *testing.T, on string, stands bool) (found api.Alarm) {
 	t.Helper()
-	until(t, 3*lookForStrangers, fmt.Sprintf("alarm on %s: %t", on, stands), func(ctx context.Context) (bool, error) {
+	until(t, 3*tftp.StrangersEvery, fmt.Sprintf("alarm on %s: %t", on, stands), func(ctx context.Context) (bool, error) {
 		alarms, err := s.client.Alarms(ctx)
 		i := slices.IndexFunc(alarms, func(a api.Alarm) bool { return a.Code == fleet.CodeTFTPStranger && a.On == on })
 		if i >= 0 {

@@ -25,6 +25,10 @@ const (
 	mostToldWith = 2                // of the others, by address
 )
 
+// StrangersEvery is how often to look at strangers: a machine is seen while it
+// still asks.
+const StrangersEvery = 10 * time.Second
+
 // A Stranger is a client that asks and may not, as [Options.Serves] says.
 type Stranger struct {
 	Client      netip.Addr
@@ -62,16 +66,37 @@ func (s *Strangers) Ask(client netip.Addr, name string, now time.Time) {
 	s.far.ask(client, name, now)
 }
 
-// Some reports whether there is any: who reads the hardware addresses of all
-// neighbours does so for somebody.
-func (s *Strangers) Some() bool {
+// Look returns those who asked again and again and may not ask now either, each
+// with its hardware address and the name of the node that this is of. Cards
+// returns the hardware addresses of all neighbours; without them strangers are
+// known by address. They are read for somebody only.
+func (s *Strangers) Look(
+	now time.Time, cards func() (map[netip.Addr]string, error), may func(netip.Addr) bool, node func(card string) (name string),
+) []Stranger {
+	if s.some() {
+		known, _ := cards()
+		s.recognise(known)
+	}
+	found := slices.DeleteFunc(s.list(now), func(g Stranger) bool { return may(g.Client) })
+	for i, g := range found {
+		if g.Card == "" {
+			continue
+		}
+		if name := node(g.Card); name != "" {
+			found[i].Card += ", node " + name
+		}
+	}
+	return found
+}
+
+func (s *Strangers) some() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.near.at)+len(s.far.at) > 0
 }
 
-// Near says whose hardware addresses are known now, and which they are.
-func (s *Strangers) Near(cards map[netip.Addr]string) {
+// recognise takes in whose hardware addresses are known now, and which they are.
+func (s *Strangers) recognise(cards map[netip.Addr]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cards = cards
@@ -87,10 +112,10 @@ func (s *Strangers) Near(cards map[netip.Addr]string) {
 	}
 }
 
-// List returns those who asked again and again, and forgets who has not asked
+// list returns those who asked again and again, and forgets who has not asked
 // for long. Whose hardware address is known comes first, and then who asks for
 // longest.
-func (s *Strangers) List(now time.Time) []Stranger {
+func (s *Strangers) list(now time.Time) []Stranger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := append(s.near.often(now), s.far.often(now)...)

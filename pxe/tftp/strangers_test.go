@@ -1,6 +1,7 @@
 package tftp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -34,7 +35,7 @@ func TestWhoAsksAgainAndAgainIsListedAndAPacketIsNot(t *testing.T) {
 			for _, when := range tt.asks {
 				s.Ask(client, "ipxe.efi", at(when))
 			}
-			got := s.List(at(tt.look))
+			got := s.list(at(tt.look))
 			switch {
 			case tt.want == 0 && len(got) > 0:
 				t.Errorf("listed %+v, want nobody", got)
@@ -59,14 +60,14 @@ func TestAFloodOfMadeUpStrangersPushesNoMachineOut(t *testing.T) {
 		}
 	}
 	s.Ask(machine, "ipxe.efi", at(0))
-	s.Near(cards) // before others push it out, or after: it asks again
+	s.recognise(cards) // before others push it out, or after: it asks again
 	for try := range 4 {
 		now := at(time.Duration(try) * 4 * time.Second)
 		flood(now)
 		s.Ask(machine, "ipxe.efi", now)
 		flood(now)
 	}
-	got := s.List(at(13 * time.Second))
+	got := s.list(at(13 * time.Second))
 	if len(got) != 1 || got[0].Client != machine || got[0].Card != card {
 		t.Errorf("listed %d, %+v; want the machine", len(got), got)
 	}
@@ -78,7 +79,7 @@ func TestAFloodOfMadeUpStrangersPushesNoMachineOut(t *testing.T) {
 			t.Fatalf("a name of %d bytes is kept", len(name))
 		}
 	}
-	if got := s.List(at(time.Hour)); len(got) != 0 || s.Some() {
+	if got := s.list(at(time.Hour)); len(got) != 0 || s.some() {
 		t.Errorf("after an hour there are %+v, want nobody", got)
 	}
 }
@@ -93,7 +94,7 @@ func TestStrangersOnTheLinkAreBoundedToo(t *testing.T) {
 		cards[a] = card
 		a = a.Next()
 	}
-	s.Near(cards)
+	s.recognise(cards)
 	for range 3 {
 		for client := range cards {
 			s.Ask(client, "f", at(0))
@@ -104,13 +105,52 @@ func TestStrangersOnTheLinkAreBoundedToo(t *testing.T) {
 	}
 	s = Strangers{}
 	s.Ask(a, "f", at(0))
-	s.Near(map[netip.Addr]string{a: card})
-	s.Near(nil)
+	s.recognise(map[netip.Addr]string{a: card})
+	s.recognise(nil)
 	for try := range 3 {
 		s.Ask(a, "f", at(time.Duration(try)*time.Second))
 	}
-	if got := s.List(at(time.Second)); len(got) != 1 || got[0].Card != card {
+	if got := s.list(at(time.Second)); len(got) != 1 || got[0].Card != card {
 		t.Errorf("listed %+v, want %s of %s", got, card, a)
+	}
+}
+
+// TestALookAtStrangersNamesTheNodesOfThoseWhoMayNotAsk yet. Nobody asks for
+// neighbours while there is no stranger.
+func TestALookAtStrangersNamesTheNodesOfThoseWhoMayNotAsk(t *testing.T) {
+	var s Strangers
+	one, two, three, four := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("10.1.0.4")
+	asked, broken := 0, error(nil) // broken: why there are no neighbours
+	look := func(when time.Duration) []Stranger {
+		return s.Look(at(when), func() (map[netip.Addr]string, error) {
+			asked++
+			if broken != nil {
+				return nil, broken
+			}
+			return map[netip.Addr]string{one: card, two: "52:54:00:00:00:08", three: "52:54:00:00:00:09"}, nil
+		}, func(a netip.Addr) bool { return a == four }, func(c string) string {
+			return map[string]string{card: "prd-7", "52:54:00:00:00:08": "prd-8"}[c]
+		})
+	}
+	if got := look(0); len(got) != 0 || asked != 0 {
+		t.Errorf("of nobody: %+v, %d asked for neighbours", got, asked)
+	}
+	for try := range 3 {
+		for i, a := range []netip.Addr{one, two, three, four} {
+			s.Ask(a, "f", at(time.Duration(10*try+i)*time.Second))
+		}
+	}
+	for range 2 { // the second time they have had their names already
+		got := look(30 * time.Second)
+		if len(got) != 3 || got[0].Card != card+", node prd-7" || got[1].Card != "52:54:00:00:00:08, node prd-8" || got[2].Card != "52:54:00:00:00:09" {
+			t.Errorf("it sees %+v", got)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("neighbours were read %d times, want twice", asked)
+	}
+	if broken = errors.New("no netlink"); len(look(30*time.Second)) != 3 {
+		t.Error("without neighbours nobody is seen")
 	}
 }
 
@@ -162,7 +202,7 @@ func TestAStrangerThatAsksAgainIsFoundOnTheWire(t *testing.T) {
 					t.Errorf("the machine drew %d bytes", size)
 				}
 			}
-			got := heard.List(time.Now())
+			got := heard.list(time.Now())
 			if len(got) != 1 || got[0].Client != machine.victim || got[0].Name != "f" || got[0].Asked != strangerOften {
 				t.Errorf("listed %+v, want %s", got, machine.victim)
 			}
