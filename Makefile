@@ -51,14 +51,15 @@ run-lab: build images
 test:
 	@$(call WITH_SETUP,test) run-test
 
-# These boot machines, which takes all the cores there are: one after the other.
-BOOTING := ./cluster/swarm ./cmd/provision ./http ./image ./lab
+# These boot machines, which takes all the cores there are, or hold good clients'
+# answers in a flood to a second: one after the other.
+ALONE := ./internal/benchboot ./relay ./cluster/swarm ./cmd/provision ./http ./image ./lab
 
 run-test: build images
 	go vet ./...
-	@others="$$(go list ./... | grep -vxF "$$(go list $(BOOTING))")" && failed= && \
-	{ echo "go test: what boots no machine"; $(SUDO) $$(command -v go) test -timeout 20m $$others || failed=1; } && \
-	{ echo "go test -p 1 $(BOOTING)"; $(SUDO) $$(command -v go) test -p 1 -timeout 45m $(BOOTING) || failed=1; } && \
+	@others="$$(go list ./... | grep -vxF "$$(go list $(ALONE))")" && failed= && \
+	{ echo "go test: what others may run beside"; $(SUDO) $$(command -v go) test -timeout 20m $$others || failed=1; } && \
+	{ echo "go test -p 1 $(ALONE)"; $(SUDO) $$(command -v go) test -p 1 -timeout 45m $(ALONE) || failed=1; } && \
 	[ -z "$$failed" ]
 
 bench:
