@@ -59,7 +59,7 @@ run-test: build images
 	go vet ./...
 	@others="$$(go list ./... | grep -vxF "$$(go list $(ALONE))")" && failed= && \
 	{ echo "go test: what others may run beside"; $(SUDO) $$(command -v go) test -timeout 20m $$others || failed=1; } && \
-	{ echo "go test -p 1 $(ALONE)"; $(SUDO) $$(command -v go) test -p 1 -timeout 45m $(ALONE) || failed=1; } && \
+	{ echo "go test -p 1 $(ALONE)"; $(SUDO) $$(command -v go) test -p 1 -timeout 60m $(ALONE) || failed=1; } && \
 	[ -z "$$failed" ]
 
 bench:
