@@ -102,7 +102,7 @@ func (e *Engine) rotatePassword(ctx context.Context, actor string, id fleet.Node
 	}
 }
 
-const rotateWithin = 4 * time.Minute
+const rotateWithin = 5 * time.Minute
 
 const rotate = "rotate BMC password"
 
