@@ -202,9 +202,13 @@ func clip(s string) string {
 	return s[:min(len(s), 60)]
 }
 
-// hostname keeps a name that is one.
+// hostname keeps a name that is one. Kea writes it with the domain that it adds,
+// dhcpd as the client sent it; a lease of ours has the host's alone.
 func hostname(s string) string {
-	if s = strings.ToLower(strings.TrimSuffix(s, ".")); fleet.ValidName(s) {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return ""
+	}
+	if s, _, _ = strings.Cut(strings.ToLower(s), "."); fleet.ValidName(s) {
 		return s
 	}
 	return ""

@@ -92,6 +92,54 @@ line 7: 10.77.0.105: without the address of an Ethernet card
 	}
 }
 
+// What real servers wrote of real clients (testdata/README.md), some hours before
+// the leases end that were not given back, refused, or short.
+func TestLeasesAreThoseThatServersGave(t *testing.T) {
+	tests := map[string]struct {
+		format Format
+		want   string
+	}{
+		"kea4.csv": {Kea, `10.77.0.100 52:54:00:12:34:01 "node-1" "01525400123401" 2026-12-01 02:37
+10.77.0.102 52:54:00:12:34:02 "node-2" "" 2026-12-01 02:37
+10.77.0.104 52:54:00:12:34:03 "" "006122623b7b5c632c647d" 2026-12-01 02:37
+10.77.0.111 52:54:00:12:34:08 "node-8" "" never
+line 7: 10.77.0.106: released
+line 9: 10.77.0.108: declined
+line 12: 10.77.0.110: expired
+line 14: 10.77.0.113: expired
+`},
+		"dhcpd4.leases": {ISC, `10.77.0.100 52:54:00:12:34:01 "node-1" "01525400123401" 2026-12-01 02:38
+10.77.0.101 52:54:00:12:34:02 "node-2" "" 2026-12-01 02:38
+10.77.0.102 52:54:00:12:34:03 "" "006122623b7b5c632c647d" 2026-12-01 02:38
+10.77.0.106 52:54:00:12:34:08 "node-8" "" never
+line 52: 10.77.0.103: free
+line 70: 10.77.0.104: abandoned
+line 99: 10.77.0.105: free
+line 107: 10.77.0.107: expired
+`},
+		"dnsmasq4.leases": {Dnsmasq, `10.77.0.173 52:54:00:12:34:01 "node-1" "01525400123401" 2026-12-01 02:38
+10.77.0.174 52:54:00:12:34:02 "node-2" "" 2026-12-01 02:38
+10.77.0.175 52:54:00:12:34:03 "" "006122623b7b5c632c647d" 2026-12-01 02:38
+10.77.0.181 52:54:00:12:34:08 "node-8" "" never
+line 1: 10.77.0.180: expired
+line 3: 10.77.0.179: expired
+`},
+	}
+	at := time.Date(2026, 11, 30, 18, 0, 0, 0, time.UTC)
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			raw, err := os.ReadFile("testdata/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := Parse(bytes.NewReader(raw), "", at)
+			if err != nil || got.Format != tt.format || describe(got) != tt.want {
+				t.Errorf("Parse = %s, %v\n%swant %s\n%s", got.Format, err, describe(got), tt.format, tt.want)
+			}
+		})
+	}
+}
+
 // What the servers did not write for us, they write for others.
 func TestLeasesOfIPv6InEveryState(t *testing.T) {
 	const kea = "address,duid,valid_lifetime,expire,subnet_id,pref_lifetime,lease_type,iaid,prefix_len,fqdn_fwd,fqdn_rev,hostname,hwaddr,state\n"
@@ -116,6 +164,17 @@ func TestLeasesOfIPv6InEveryState(t *testing.T) {
 				t.Errorf("Parse = %v\n%swant\n%s", err, describe(f), tt.want)
 			}
 		})
+	}
+}
+
+func TestNamesAreOfHosts(t *testing.T) {
+	for name, want := range map[string]string{
+		"node-1": "node-1", "Node-1": "node-1", "node-1.": "node-1", "node-1.rack.example.": "node-1",
+		"": "", ".": "", ".rack.example": "", "node_1.rack": "", "10.77.0.1": "",
+	} {
+		if got := hostname(name); got != want {
+			t.Errorf("hostname(%q) = %q, want %q", name, got, want)
+		}
 	}
 }
 
@@ -154,7 +213,7 @@ func TestWhatCannotBeReadIsSaidWithItsLine(t *testing.T) {
 // Whatever a file says, what comes out are leases: of addresses that differ,
 // with clean names, that have not ended.
 func FuzzLeaseFiles(f *testing.F) {
-	for _, name := range []string{"dnsmasq.leases", "dhcpd.leases", "kea-leases4.csv", "dnsmasq6.leases", "dhcpd6.leases", "kea-leases6.csv"} {
+	for _, name := range []string{"dnsmasq.leases", "dhcpd.leases", "kea-leases4.csv", "dnsmasq4.leases", "dhcpd4.leases", "kea4.csv", "dnsmasq6.leases", "dhcpd6.leases", "kea-leases6.csv"} {
 		raw, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			f.Fatal(err)

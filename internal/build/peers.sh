@@ -1,12 +1,12 @@
 #!/bin/sh
-# peers.sh DIR: unpacks the servers that `make bench-boot` compares ours with, and
-# whose configurations the tests try, from Debian's packages, into DIR. Nothing is installed and nothing starts:
-# some of them conflict with one another, and all would be enabled at the next
-# boot.
+# peers.sh DIR: unpacks from Debian's packages, into DIR, the servers that `make
+# bench-boot` compares ours with and whose configurations the tests try, and a relay
+# that the tests ask through. Nothing is installed and nothing starts: some of them
+# conflict with one another, and all would be enabled at the next boot.
 set -eu
 
 dir=$1
-peers="kea-dhcp4-server kea-admin isc-dhcp-server dnsmasq-base nginx-light wrk tftpd-hpa"
+peers="kea-dhcp4-server kea-admin isc-dhcp-server dnsmasq-base nginx-light wrk tftpd-hpa isc-dhcp-relay"
 [ ! -e "$dir/.complete" ] || [ "$(cat "$dir/.complete")" != "$peers" ] || exit 0
 
 run=""

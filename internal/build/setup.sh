@@ -12,7 +12,7 @@ iproute2 util-linux ca-certificates git make
 "
 if [ "${1:-lab}" = test ]; then
 	packages="$packages qemu-system-arm qemu-efi-aarch64 docker.io gcc libc6-dev libcap2-bin xz-utils
-		tftp-hpa atftp busybox curl ipmitool snmpd dnsmasq-base isc-dhcp-server isc-dhcp-client kea-dhcp6-server radvd nftables iptables
+		tftp-hpa atftp busybox curl ipmitool snmpd dnsmasq-base isc-dhcp-server isc-dhcp-client kea-dhcp6-server radvd systemd nftables iptables
 		xorriso chromium fonts-dejavu-core"
 fi
 
