@@ -139,19 +139,26 @@ func TestWhatIsOrderedWhileAnAccountIsChangedWaitsForIt(t *testing.T) {
 						if told := s.heard(); len(told) > 0 {
 							t.Errorf("while its account is being changed the BMC is told %q", told)
 						}
-						e.refine(t.Context(), "n-1", func(b fleet.BMC) fleet.BMC { b.SealedPassword = "new"; return b })
-						e.endEnrolment("n-1")
-						if err := <-done; err != nil {
-							t.Errorf("the order = %v", err)
-						}
-						wait(time.Hour)
-						if told := s.heard(); len(told) == 0 || slices.Contains(told, "x") {
-							t.Errorf("afterwards it is told %q", told)
-						}
+						s.changed(t, e, done)
 					})
 				})
 			})
 		}
+	}
+}
+
+// changed ends the change of the account, and sees that the order that waited for
+// it goes on with the new password.
+func (s *signBook) changed(t *testing.T, e *Engine, done <-chan error) {
+	t.Helper()
+	e.refine(t.Context(), "n-1", func(b fleet.BMC) fleet.BMC { b.SealedPassword = "new"; return b })
+	e.endEnrolment("n-1")
+	if err := <-done; err != nil {
+		t.Errorf("the order = %v", err)
+	}
+	wait(time.Hour)
+	if told := s.heard(); len(told) == 0 || slices.Contains(told, "x") {
+		t.Errorf("afterwards it is told %q", told)
 	}
 }
 
@@ -183,15 +190,7 @@ func TestAnAccountThatIsChangedAfterTheQuestionIsWaitedFor(t *testing.T) {
 					if told := s.heard(); len(told) != 1 {
 						t.Errorf("while its account is being changed the BMC is told %q, want the first question alone", told)
 					}
-					e.refine(t.Context(), "n-1", func(b fleet.BMC) fleet.BMC { b.SealedPassword = "new"; return b })
-					e.endEnrolment("n-1")
-					if err := <-done; err != nil {
-						t.Errorf("the order = %v", err)
-					}
-					wait(time.Hour)
-					if told := s.heard(); len(told) == 0 || slices.Contains(told, "x") {
-						t.Errorf("afterwards it is told %q", told)
-					}
+					s.changed(t, e, done)
 				})
 			})
 		})
