@@ -110,7 +110,7 @@ func (s *Server) httpServer(handler http.Handler, d door) *http.Server {
 	switch d {
 	case doorBoot:
 		server.MaxHeaderBytes = bootHeaders
-		server.ConnState = s.bootDoor.Watch // one for all boot listeners
+		server.ConnState = s.bootDoor.WatchAdmitted // by their quick doors; one keeper for all boot listeners
 	case doorTLS, doorPlain:
 		server.ConnState = keeper.Watch
 	case doorLocal:

@@ -168,6 +168,7 @@ func (d *quickDoor) talk(c *bootfile.Conn, place *throttle.Place) (goesOn bool) 
 		for rest := buf.in[:n]; len(rest) > 0; {
 			query, size, ok := parseQuick(rest)
 			if !ok {
+				place.Idle(time.Now()) // until net/http has a whole request
 				c.Unread(rest)
 				return true
 			}

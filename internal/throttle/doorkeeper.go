@@ -98,26 +98,37 @@ func (p *Place) Busy(now time.Time) { p.since.Store(-now.UnixNano()) }
 // Idle notes that the connection waits for a request from now on.
 func (p *Place) Idle(now time.Time) { p.since.Store(now.UnixNano()) }
 
-// Watch is a hook for http.Server.ConnState.
+// Watch is a hook for http.Server.ConnState, of a server that accepts its
+// connections itself.
 func (d *Doorkeeper) Watch(conn net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		p := d.Admit(conn)
-		if p == nil {
-			_ = conn.Close()
-			return
-		}
-		p.Idle(time.Now()) // who does not end a request is not busy
-	case http.StateClosed, http.StateHijacked:
+	if state != http.StateNew {
+		d.WatchAdmitted(conn, state)
+		return
+	}
+	p := d.Admit(conn)
+	if p == nil {
+		_ = conn.Close()
+		return
+	}
+	p.Idle(time.Now()) // who does not end a request is not busy
+}
+
+// WatchAdmitted is Watch for a server whose connections have been admitted before
+// it gets them. One that gave way in between is closed: it does not come in a
+// second time, for which another one would have to go.
+func (d *Doorkeeper) WatchAdmitted(conn net.Conn, state http.ConnState) {
+	if state == http.StateClosed || state == http.StateHijacked {
 		d.Release(conn)
-	case http.StateActive:
-		if p, ok := d.places.Load(conn); ok {
-			p.(*Place).Busy(time.Now()) //nolint:forcetypeassert // nothing else is in it
-		}
-	case http.StateIdle:
-		if p, ok := d.places.Load(conn); ok {
-			p.(*Place).Idle(time.Now()) //nolint:forcetypeassert // nothing else is in it
-		}
+		return
+	}
+	p, in := d.places.Load(conn)
+	switch place, _ := p.(*Place); {
+	case !in:
+		_ = conn.Close()
+	case state == http.StateActive:
+		place.Busy(time.Now())
+	default:
+		place.Idle(time.Now())
 	}
 }
 

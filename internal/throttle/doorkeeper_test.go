@@ -71,6 +71,24 @@ func TestWhoHasBeenIdleLongestOfTheAddressThatHoldsMostGivesWay(t *testing.T) {
 	}
 }
 
+// A connection that was admitted gives way before net/http has it.
+func TestWhoGaveWayDoesNotComeInAgain(t *testing.T) {
+	for _, state := range []http.ConnState{http.StateNew, http.StateActive, http.StateIdle} {
+		t.Run(state.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := throttle.NewDoorkeeper(3, 2)
+				guests := come(d, "10.0.0.1", "10.0.0.2")
+				late := come(d, "10.0.0.3")[0]
+				d.WatchAdmitted(guests[0], state)
+				if !guests[0].closed || guests[1].closed || late.closed || d.Held() != 2 || gaveWay(d) != 1 {
+					t.Errorf("closed: %v, %v and the new one: %v; %d are held, %d gave way; want the first to be gone, and nobody else",
+						guests[0].closed, guests[1].closed, late.closed, d.Held(), gaveWay(d))
+				}
+			})
+		})
+	}
+}
+
 func gaveWay(d *throttle.Doorkeeper) int64 {
 	idle, _ := d.GaveWay()
 	return idle
