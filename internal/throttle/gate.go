@@ -9,29 +9,44 @@ import (
 // floods us is not heard; everybody else is. It is for one reader of packets.
 //
 // It remembers no keys, of which anybody can make up a million: they share a
-// fixed number of slots, by a hash that nobody outside can foresee.
+// fixed number of slots, by hashes that nobody outside can foresee. Each key has a
+// slot in every row, and the one that is least used counts (a count-min sketch
+// with conservative update): a key is held back for what others do only if each of
+// its slots is another flooding key's, too.
 type Gate[K comparable] struct {
 	burst time.Duration // as the time that it takes at the steady rate
 	every time.Duration
 	seed  maphash.Seed
-	slots []time.Duration // when the slot is as good as new
+	rows  [gateRows][gateSlots]time.Duration // when the slot is as good as new
 }
 
-const gateSlots = 1 << 16
+const (
+	gateRows  = 4
+	gateBits  = 64 / gateRows // of a hash, for each row
+	gateSlots = 1 << 14
+)
 
 // NewGate returns a gate for so many packets at once, and then one in so long.
 func NewGate[K comparable](burst int, every time.Duration) *Gate[K] {
-	return &Gate[K]{burst: time.Duration(burst) * every, every: every, seed: maphash.MakeSeed(), slots: make([]time.Duration, gateSlots)}
+	return &Gate[K]{burst: time.Duration(burst) * every, every: every, seed: maphash.MakeSeed()}
 }
 
 // Allow reports whether a packet is heard that came at a time, since any
 // moment that stays the same.
 func (g *Gate[K]) Allow(key K, at time.Duration) bool {
-	slot := &g.slots[maphash.Comparable(g.seed, key)%gateSlots]
-	free := max(*slot, at)
+	hash := maphash.Comparable(g.seed, key)
+	free := g.rows[0][hash%gateSlots]
+	for i := 1; i < gateRows; i++ {
+		free = min(free, g.rows[i][hash>>(i*gateBits)%gateSlots])
+	}
+	free = max(free, at)
 	if free-at > g.burst-g.every {
 		return false
 	}
-	*slot = free + g.every
+	free += g.every
+	for i := range gateRows {
+		slot := &g.rows[i][hash>>(i*gateBits)%gateSlots]
+		*slot = max(*slot, free)
+	}
 	return true
 }

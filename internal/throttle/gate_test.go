@@ -27,3 +27,29 @@ func TestAGateHoldsBackWhoFloodsAndNobodyElse(t *testing.T) {
 		t.Errorf("%v allocations for a packet, want none", n)
 	}
 }
+
+// Keys share slots: of ten thousand machines some have one with a machine that
+// floods us.
+func TestNobodyIsHeldBackForWhatOthersSend(t *testing.T) {
+	g := throttle.NewGate[int](10, time.Second)
+	at := time.Hour
+	for range 100 {
+		for flooder := range 100 {
+			g.Allow(-1-flooder, at)
+		}
+	}
+	for quiet := range 10_000 {
+		if !g.Allow(quiet, at) {
+			t.Errorf("machine %d is not heard, because others flood us", quiet)
+		}
+	}
+}
+
+func BenchmarkAGate(b *testing.B) {
+	g := throttle.NewGate[[6]byte](10, time.Second)
+	at := time.Hour
+	for i := 0; b.Loop(); i++ {
+		g.Allow([6]byte{byte(i), byte(i >> 8), byte(i >> 16)}, at)
+		at += time.Microsecond
+	}
+}
