@@ -21,6 +21,7 @@ const (
 	GroupSize = 256
 
 	saveTimeout = 10 * time.Second
+	slow        = time.Second // a client has asked again by now
 )
 
 // Options say what an answer R and a lease L are to a server.
@@ -120,7 +121,11 @@ func (q *Queue[R, L]) save(ctx context.Context, group []R) {
 	for i := range group {
 		all = q.o.Leases(all, &group[i])
 	}
+	began := time.Now()
 	err := q.o.Save(ctx, q.lastOfEach(all))
+	if took := time.Since(began); took > slow {
+		q.o.Log.WarnContext(ctx, "leases took long to store: the disk is slow", "leases", len(all), "took", took)
+	}
 	refused := fleet.KindOf(err) == fleet.Invalid || fleet.KindOf(err) == fleet.Conflict
 	if half := len(group) / 2; refused && half > 0 {
 		q.save(ctx, group[:half])

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -183,5 +185,27 @@ func TestAGroupCostsOneAllocation(t *testing.T) {
 	})
 	if allocs > 1 {
 		t.Errorf("%v allocations for a group, want 1", allocs)
+	}
+}
+
+func TestASlowDiskIsSaid(t *testing.T) {
+	for took, said := range map[time.Duration]bool{100 * time.Millisecond: false, 3 * time.Second: true} {
+		synctest.Test(t, func(t *testing.T) {
+			var log strings.Builder
+			d := &disk{}
+			q := d.queue(1)
+			q.o.Log = slog.New(slog.NewTextHandler(&log, nil))
+			q.o.Save = func(ctx context.Context, leases []lease) error {
+				<-time.After(took)
+				return d.save(ctx, leases)
+			}
+			q.Commit(t.Context(), []promise{d.promise("a", "1", "2")})
+			if got := strings.Contains(log.String(), "the disk is slow\" leases=2 took=3s"); got != said {
+				t.Errorf("after %v the log is %q", took, log.String())
+			}
+			if len(d.sent) != 1 || len(d.sick) != 0 {
+				t.Errorf("sent %v, sick %v; want the answer all the same", d.sent, d.sick)
+			}
+		})
 	}
 }
