@@ -160,6 +160,8 @@ func goodClient(udp *net.UDPConn, relay netip.Addr, xid uint32) (time.Duration, 
 				if _, err := udp.Write(b); err != nil {
 					return 0, err
 				}
+			case 6: // begin again, as RFC 2131 section 3.1 says
+				b = discoverOf(relay, clientMAC(xid), xid)
 			case 5:
 				return time.Since(began), nil
 			}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -130,6 +132,14 @@ func TestMutantsOfRealPacketsStopNobody(t *testing.T) {
 	}
 	if err := d.p.alive(); err != nil {
 		t.Error(err)
+	}
+	if t.Failed() {
+		for _, name := range slices.Sorted(maps.Keys(after)) {
+			if more := after[name] - before[name]; more != 0 {
+				t.Logf("%s: %d more", name, more)
+			}
+		}
+		t.Logf("the server said: %s", d.p.said)
 	}
 }
 
