@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rackstage/provision/fleet"
@@ -30,8 +31,8 @@ func TestFirmwareWhosePXEComesToNothingIsLeftToHTTPBoot(t *testing.T) {
 	byHTTP := []string{"dhcp: DISCOVER from http firmware, arch 16", "loader: GET snponly.efi", "script: GET"}
 	falls := boot{firmware: lab.UEFI, product: "Falls 1U", want: slices.Concat([]string{"dhcp: REQUEST from rom firmware, arch 7"}, byHTTP)}
 	left := falls
-	left.want = slices.Concat([]string{"rom firmware is not served on this model: " + leftToHTTP}, byHTTP)
-	left.never = []string{"REQUEST from rom firmware"}
+	notServed := "rom firmware is not served on this model: " + leftToHTTP
+	left.want = slices.Concat([]string{notServed, notServed}, byHTTP) // the offer and the lease, whose menu ends its PXE
 	boots := map[string]boot{"first": falls, "second": falls, "third": left}
 
 	state, program := testImages(t)
@@ -59,4 +60,9 @@ func TestFirmwareWhosePXEComesToNothingIsLeftToHTTPBoot(t *testing.T) {
 		}
 	})
 	bootOnce(t, r, "third", boots["third"], seen, ids["third"])
+	for name, asked := range map[string]bool{"first": true, "second": true, "third": false} {
+		if got := strings.Contains(bootConsole(t, r, name)(), "NBP filename is snponly.efi"); got != asked {
+			t.Errorf("the PXE of %s asked for a file by TFTP: %t, want %t", name, got, asked)
+		}
+	}
 }
