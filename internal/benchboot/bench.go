@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -22,6 +24,8 @@ type bench struct {
 	dir    string    // for temporary files; gone at the end
 	log    io.Writer // what is going on, for people
 
+	unpinned bool // servers and load share all cores
+
 	results string // file
 }
 
@@ -29,6 +33,23 @@ const (
 	serverCPU = 0
 	loadCPU   = 1
 )
+
+// on is the start of a command line that is to run on a core. Unpinned, it may
+// run on any.
+func (b *bench) on(core int) []string {
+	if b.unpinned {
+		return nil
+	}
+	return []string{"taskset", "-c", strconv.Itoa(core)}
+}
+
+// cores is how many a server has.
+func (b *bench) cores() int {
+	if b.unpinned {
+		return runtime.NumCPU()
+	}
+	return 1
+}
 
 // scale returns full, or a tenth of it when the bench is to be quick.
 func (b *bench) scale(full int) int {

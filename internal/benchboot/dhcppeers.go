@@ -65,14 +65,14 @@ func startKeaWith(ctx context.Context, l *link, dir, more string) (*process, err
 	conf := fmt.Sprintf(`{"Dhcp4": {%s
   "interfaces-config": {"interfaces": [%q], "dhcp-socket-type": "udp"},
   "lease-database": {"type": "memfile", "persist": true, "name": "%s/leases.csv", "lfc-interval": 0},
-  "multi-threading": {"enable-multi-threading": false},
+  "multi-threading": {"enable-multi-threading": %t, "thread-pool-size": %d},
   "sanity-checks": {"lease-checks": "none"},
   "valid-lifetime": 3600, "renew-timer": 1800, "rebind-timer": 3150,
   "subnet4": [{"id": 1, "subnet": "10.0.0.0/8", "pools": [{"pool": "10.1.0.0 - 10.99.255.255"}],
     "option-data": [{"name": "routers", "data": "10.0.0.1"}, {"name": "domain-name-servers", "data": "10.0.0.1"},
       {"name": "domain-name", "data": "bench.example"}]}],
   "loggers": [{"name": "kea-dhcp4", "severity": "ERROR", "output_options": [{"output": "stderr"}]}]
-}}`, more, serverIface, dir)
+}}`, more, serverIface, dir, l.b.unpinned, l.b.cores())
 	file := filepath.Join(dir, "kea.json")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, err

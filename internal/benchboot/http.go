@@ -212,7 +212,7 @@ func (l *link) startHTTP(ctx context.Context, name, dir string) (*process, error
 	return st.process, nil
 }
 
-// startNginx starts nginx with one worker, on the server's core. It writes no log,
+// startNginx starts nginx with a worker for each core that it has. It writes no log,
 // keeps connections, sends a head together with what follows it, and does what
 // these settings say besides.
 func (l *link) startNginx(ctx context.Context, dir, settings string) (*process, error) {
@@ -220,7 +220,7 @@ func (l *link) startNginx(ctx context.Context, dir, settings string) (*process, 
 	if err != nil {
 		return nil, err
 	}
-	conf := fmt.Sprintf(`daemon off; user root; worker_processes 1; pid %[1]s/pid; error_log stderr crit;
+	conf := fmt.Sprintf(`daemon off; user root; worker_processes %[3]d; pid %[1]s/pid; error_log stderr crit;
 events { worker_connections 4096; use epoll; multi_accept on; }
 http {
   access_log off; default_type application/octet-stream; server_tokens off;
@@ -229,7 +229,7 @@ http {
   client_body_temp_path %[1]s/t1; proxy_temp_path %[1]s/t2; fastcgi_temp_path %[1]s/t3; uwsgi_temp_path %[1]s/t4; scgi_temp_path %[1]s/t5;
   server { listen 80 reuseport; root %[1]s; }
 }
-`, dir, settings)
+`, dir, settings, l.b.cores())
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -101,7 +102,7 @@ func (l *link) load(ctx context.Context, limit time.Duration, name string, args,
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", l.client, "taskset", "-c", strconv.Itoa(loadCPU), self, "load", name)
+	cmd := exec.CommandContext(ctx, "ip", slices.Concat([]string{"netns", "exec", l.client}, l.b.on(loadCPU), []string{self, "load", name})...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	var out, said bytes.Buffer

@@ -3,11 +3,11 @@
 // `make bench-boot`, as root.
 //
 // Each server runs in a network namespace of its own, joined by a veth pair to
-// that of the load ([link]), pinned to one core, in a cgroup that counts its
-// CPU ([process]); the load runs on another core. Servers take turns, A B C and
-// then C B A ([bench.alternate]), fresh each time, and a round's ratios are
-// taken within the round. The median of those is the figure; the table at the
-// end says how far they are apart.
+// that of the load ([link]), pinned to one core, in a cgroup that counts its CPU
+// ([process]); the load runs on another core. With -unpinned both run on any.
+// Servers take turns, A B C and then C B A ([bench.alternate]), fresh each time,
+// and a round's ratios are taken within the round. The median of those is the
+// figure; the table at the end says how far they are apart.
 //
 // What is measured are sections, one file each. To add one, write a function
 // like dhcpSection and put it into the table below. A load that has to run in
@@ -165,13 +165,27 @@ func (b *bench) measure(ctx context.Context, chosen []section, out io.Writer) er
 	begin := time.Now()
 	var sections []figure.Section
 	for _, s := range chosen {
-		sections = append(sections, figure.Section{Name: s.name, Run: func(ctx context.Context) ([]figure.Figure, error) { return s.run(ctx, b) }})
+		sections = append(sections, figure.Section{Name: s.name, Run: func(ctx context.Context) ([]figure.Figure, error) {
+			figures, err := s.run(ctx, b)
+			for i := range figures {
+				figures[i].Name += b.mark()
+			}
+			return figures, err
+		}})
 	}
 	all, failed := figure.Measure(ctx, sections, out, b.log)
 	fmt.Fprintln(out)
 	short, err := figure.Table(out, all)
 	b.say("all took %s; %d aims are not reached; every round is in %s", time.Since(begin).Round(time.Second), short, b.results)
 	return errors.Join(failed, err, figure.Save(b.results, all))
+}
+
+// mark is how the names of unpinned figures end.
+func (b *bench) mark() string {
+	if b.unpinned {
+		return "-unpinned"
+	}
+	return ""
 }
 
 // alone sees to it that no other benchmark runs on this machine, whichever
@@ -195,6 +209,7 @@ func parseFlags(args []string) (b *bench, only []string, limit time.Duration, er
 	flags.BoolVar(&b.quick, "quick", false, "short rounds: an indication, not a figure")
 	flags.StringVar(&b.results, "results", "bench-boot.json", "`file` for every round of each figure")
 	flags.StringVar(&b.dir, "dir", os.TempDir(), "`folder` for what servers store, on a disk")
+	flags.BoolVar(&b.unpinned, "unpinned", false, "let servers and load share all cores; a peer that can use several has as many threads or workers")
 	flags.BoolVar(&b.keep, "keep", false, "say what the servers log")
 	flags.DurationVar(&limit, "limit", time.Hour, "end after this `time`, whatever is left to do")
 	if err := flags.Parse(args); err != nil {

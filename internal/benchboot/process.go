@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,7 +35,7 @@ func (l *link) start(ctx context.Context, env []string, argv ...string) (*proces
 	// The shell enters the cgroup and becomes the server: a child that is forked
 	// before would not be counted.
 	script := `echo $$ > "$1" && shift && exec "$@"`
-	args := append([]string{"-c", script, "sh", group.procs(), "ip", "netns", "exec", l.server, "taskset", "-c", strconv.Itoa(serverCPU)}, argv...)
+	args := slices.Concat([]string{"-c", script, "sh", group.procs(), "ip", "netns", "exec", l.server}, l.b.on(serverCPU), argv)
 	p := &process{cmd: exec.CommandContext(ctx, "sh", args...), group: group, said: &tail{}, ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
