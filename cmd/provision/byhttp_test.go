@@ -31,7 +31,7 @@ func TestFirmwareWhosePXEComesToNothingIsLeftToHTTPBoot(t *testing.T) {
 	byHTTP := []string{"dhcp: DISCOVER from http firmware, arch 16", "loader: GET snponly.efi", "script: GET"}
 	falls := boot{firmware: lab.UEFI, product: "Falls 1U", want: slices.Concat([]string{"dhcp: REQUEST from rom firmware, arch 7"}, byHTTP)}
 	left := falls
-	notServed := "rom firmware is not served on this model: " + leftToHTTP
+	notServed := "rom firmware is not served on this model: learned: PXE came to nothing on two of this model"
 	left.want = slices.Concat([]string{notServed, notServed}, byHTTP) // the offer and the lease, whose menu ends its PXE
 	boots := map[string]boot{"first": falls, "second": falls, "third": left}
 

@@ -15,6 +15,9 @@ func (st *station) counters() map[string]int64 {
 		"provision_evidence_too_many_total": st.engine.TooMany(),
 	}
 	maps.Copy(all, countersOf("provision_alarms_", st.engine.AlarmStats()))
+	if st.lessons != nil {
+		maps.Copy(all, countersOf("provision_lessons_", st.lessons.Stats()))
+	}
 	if st.store != nil {
 		all["provision_leases_refused_total"] = st.store.RefusedLeases()
 	}

@@ -41,7 +41,7 @@ func (st *station) transfers(relay string) transferWatch {
 	return transferWatch{
 		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
 		alarms: st.engine, unheard: &st.unheard, now: time.Now, relay: relay,
-		observe: st.lessons.Observe, stalled: st.lessons.stalled, flowed: st.lessons.flowed,
+		observe: st.lessons.Observe, stalled: st.lessons.Stalled, flowed: st.lessons.Flowed,
 	}
 }
 

@@ -175,3 +175,33 @@ type alarmList struct{ said *[]string }
 
 func (a alarmList) Raise(code, on, _ string) { *a.said = append(*a.said, "+"+code+" "+on) }
 func (a alarmList) Clear(code, on string)    { *a.said = append(*a.said, "-"+code+" "+on) }
+func TestOnlyWhoIsProvedToAskTeachesOfBlocks(t *testing.T) {
+	var stalls, flows int
+	w := transferWatch{
+		lease:  func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: "52:54:00:00:00:01"}, true },
+		subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{}, false },
+		alarms: noAlarms{}, observe: func(fleet.Evidence) {}, stalled: func(fleet.MAC, int) { stalls++ }, flowed: func(fleet.MAC) { flows++ },
+	}
+	dropped := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 5, Resent: 3, Err: tftp.ErrSilent}
+	came := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Size: 4096, Sent: 4096, Packets: 4}
+	asked := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 1, Err: &tftp.AbortedError{}, Proved: true}
+	for _, x := range []tftp.Transfer{dropped, came, asked} {
+		w.saw(x)
+	}
+	if stalls != 0 || flows != 0 {
+		t.Errorf("%d and %d lessons of what somebody may have asked in its name, or only looked at", stalls, flows)
+	}
+	dropped.Proved, came.Proved = true, true
+	w.saw(dropped)
+	w.saw(came)
+	came.Block = 512
+	w.saw(came)
+	if stalls != 1 || flows != 1 {
+		t.Errorf("%d and %d lessons, want one of each", stalls, flows)
+	}
+}
+
+type noAlarms struct{}
+
+func (noAlarms) Raise(_, _, _ string) {}
+func (noAlarms) Clear(_, _ string)    {}

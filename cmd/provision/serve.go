@@ -26,6 +26,7 @@ import (
 	"github.com/rackstage/provision/fleet"
 	httpd "github.com/rackstage/provision/http"
 	"github.com/rackstage/provision/image"
+	"github.com/rackstage/provision/pxe/lessons"
 	"github.com/rackstage/provision/pxe/tftp"
 	"github.com/rackstage/provision/store"
 )
@@ -65,7 +66,7 @@ type station struct {
 	dhcp6     *dhcp6.Server                // likewise
 	tree      *tftpTree                    // of files for TFTP, ours and relays'
 	web       atomic.Pointer[httpd.Server] // nil until it is made
-	lessons   *lessons                     // about the loaders of models
+	lessons   *lessons.Learner             // about the loaders of models
 	tftp      *tftp.Server                 // nil without interfaces to serve
 	strangers tftp.Strangers               // who ask it and hear nothing
 	unheard   unheardTries                 // who ask it and do not hear its answers
@@ -129,8 +130,8 @@ func openStation(ctx context.Context, conf config, log *slog.Logger) (*station, 
 	if err := st.wireEngine(); err != nil {
 		return nil, err
 	}
-	st.lessons = newLessons(st.engine, st.store, log)
-	if err := st.lessons.load(ctx); err != nil {
+	st.lessons = lessons.New(st.engine, st.store, log)
+	if err := st.lessons.Load(ctx); err != nil {
 		return nil, err
 	}
 	return st, st.wireDHCP()
@@ -170,7 +171,7 @@ func (st *station) run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return st.engine.Run(ctx) })
-	group.Go(func() error { return st.lessons.run(ctx) })
+	group.Go(func() error { return st.lessons.Run(ctx) })
 	group.Go(func() error {
 		select {
 		case <-st.engine.Started():

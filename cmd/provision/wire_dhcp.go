@@ -22,7 +22,7 @@ func (st *station) wireDHCP() (err error) {
 	st.dhcp, err = dhcp.New(dhcp.Options{
 		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP), HTTPSPort: portOf(st.conf.Listen.BootHTTPS),
 		DUID:  dhcp6.DUID(st.serverID()),
-		Nodes: st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Log: st.log, Quirk: st.lessons.quirk,
+		Nodes: st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Log: st.log, Quirk: st.lessons.Quirk,
 	})
 	if err != nil {
 		return err
@@ -30,7 +30,7 @@ func (st *station) wireDHCP() (err error) {
 	st.dhcp6, err = dhcp6.New(dhcp6.Options{
 		Interfaces: st.conf.Listen.DHCP, HTTPPort: portOf(st.conf.Listen.HTTP), HTTPSPort: portOf(st.conf.Listen.BootHTTPS),
 		ServerID: st.serverID(),
-		Nodes:    st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Others: st.dhcp, Log: st.log, Quirk: st.lessons.quirk,
+		Nodes:    st.engine, Leases: st.store, Observer: st.lessons, Alarms: st.engine, Others: st.dhcp, Log: st.log, Quirk: st.lessons.Quirk,
 	})
 	return err
 }

@@ -12,9 +12,11 @@ import (
 
 	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/dhcp/dhcp6"
+	"github.com/rackstage/provision/engine"
 	"github.com/rackstage/provision/fleet"
 	httpd "github.com/rackstage/provision/http"
 	"github.com/rackstage/provision/internal/porthold"
+	"github.com/rackstage/provision/pxe/lessons"
 	"github.com/rackstage/provision/pxe/tftp"
 )
 
@@ -143,7 +145,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 	o := httpd.Options{
 		Log: st.log, Version: api.Version{Version: version, Server: version},
 		Engine: bootEngine{st.engine, st.lessons}, Accounts: st.accounts, Authority: st.authority, Images: imageWire{st.images}, Secrets: st.secrets,
-		ParseSite: st.parseSite, Counters: st.counters, Consoles: st.consoles, Quirk: st.lessons.ofNode, Doctor: st.doctor, Profile: bmcProfileYAML, BootDir: filepath.Join(st.conf.StateDir, "boot"),
+		ParseSite: st.parseSite, Counters: st.counters, Consoles: st.consoles, Quirk: st.lessons.OfNode, Doctor: st.doctor, Profile: bmcProfileYAML, BootDir: filepath.Join(st.conf.StateDir, "boot"),
 		PrivateDir: filepath.Join(st.conf.StateDir, "private"), Seed: seeds{}.Seed, ServerFor: st.serverFor,
 		BootPort: portOf(st.conf.Listen.HTTP), BootHTTPS: portOf(st.conf.Listen.BootHTTPS), AgentPort: portOf(st.conf.Listen.HTTPS),
 		TLS: secure, DemoLogin: st.conf.DemoLogin, Relays: st.relays, Segments: segments{st}, OnePort: st.conf.TFTP.SinglePort, DUID: dhcp6.DUID(st.serverID()),
@@ -195,3 +197,12 @@ func (st *station) names() (names []string, ips []netip.Addr, err error) {
 	}
 	return append(names, "localhost"), ips, nil
 }
+
+// bootEngine is the engine as the web server sees it: what it observes teaches.
+type bootEngine struct {
+	*engine.Engine
+	lessons *lessons.Learner
+}
+
+// Observe implements httpd.Boots.
+func (b bootEngine) Observe(ev fleet.Evidence) { b.lessons.Observe(ev) }

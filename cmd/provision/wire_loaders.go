@@ -20,7 +20,7 @@ func (l loaders) LoaderURL(n fleet.Node) (string, error) {
 	if err != nil {
 		return "", noLoader(n, err, "set advertise.address in provision.yaml")
 	}
-	return loaderURL(n, netip.AddrPortFrom(server, portOf(l.st.conf.Listen.HTTP)), l.st.lessons.ofNode(n))
+	return loaderURL(n, netip.AddrPortFrom(server, portOf(l.st.conf.Listen.HTTP)), l.st.lessons.OfNode(n))
 }
 
 func noLoader(n fleet.Node, err error, hint string) error {

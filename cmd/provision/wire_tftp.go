@@ -77,7 +77,7 @@ func (st *station) quirkAt(addr netip.Addr) fleet.Quirk {
 		return fleet.Quirk{}
 	}
 	n, _ := st.engine.NodeByMAC(lease.MAC)
-	return st.lessons.quirk(pxe.Request{MAC: lease.MAC}, n)
+	return st.lessons.Quirk(pxe.Request{MAC: lease.MAC}, n)
 }
 
 // maxBlock is the largest TFTP block for the machine that has an address.

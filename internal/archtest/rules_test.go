@@ -28,6 +28,7 @@ var rules = archtest.Rules{
 		"console":   {"fleet"},
 
 		"store/sqlite3":  {},
+		"pxe/lessons":    {"fleet", "pxe"}, // of boots, about models
 		"pxe/tftp":       {"internal/porthold"},
 		"dhcp":           {"fleet", "pxe", "internal/mmsg", "internal/porthold", "internal/repeat", "internal/sockbuf", "internal/throttle", "dhcp/alarm", "dhcp/commit", "dhcp/foreign", "dhcp/links", "dhcp/takeover", "dhcp/usage"},
 		"dhcp/alarm":     {},

@@ -1,4 +1,4 @@
-package main
+package lessons
 
 import (
 	"github.com/rackstage/provision/fleet"
@@ -11,21 +11,21 @@ const (
 	lessonsAt  = 64   // stored at a time
 )
 
-// A lessonBook is what boots have taught. What is known of models, which only
+// A book is what boots have taught. What is known of models, which only
 // approved nodes teach, is to be stored; what is known of a machine alone is
 // not: anybody can invent machines.
-type lessonBook struct {
+type book struct {
 	models map[string]fleet.Lesson // by key
 	alone  map[string]fleet.Lesson
 	dirty  map[string]bool // models that have changed since they were stored
 }
 
-func newLessonBook() lessonBook {
-	return lessonBook{models: map[string]fleet.Lesson{}, alone: map[string]fleet.Lesson{}, dirty: map[string]bool{}}
+func newBook() book {
+	return book{models: map[string]fleet.Lesson{}, alone: map[string]fleet.Lesson{}, dirty: map[string]bool{}}
 }
 
 // of returns the lesson about a model; an empty one when there is none yet.
-func (b *lessonBook) of(model fleet.Quirk) (fleet.Lesson, bool) {
+func (b *book) of(model fleet.Quirk) (fleet.Lesson, bool) {
 	fresh := fleet.Lesson{Model: model}
 	for _, known := range []map[string]fleet.Lesson{b.models, b.alone} {
 		if lesson, ok := known[fresh.Key()]; ok {
@@ -37,7 +37,7 @@ func (b *lessonBook) of(model fleet.Quirk) (fleet.Lesson, bool) {
 
 // keep puts a lesson in. When there are too many of machines alone, another one
 // makes room.
-func (b *lessonBook) keep(l fleet.Lesson) {
+func (b *book) keep(l fleet.Lesson) {
 	key := l.Key()
 	if !pxe.IsModel(l.Model) {
 		if _, known := b.alone[key]; !known && len(b.alone) >= maxAlone {
@@ -56,7 +56,7 @@ func (b *lessonBook) keep(l fleet.Lesson) {
 
 // take returns some of the lessons that are to be stored. However many boots
 // there were, each model is stored once.
-func (b *lessonBook) take() []fleet.Lesson {
+func (b *book) take() []fleet.Lesson {
 	var out []fleet.Lesson
 	for key := range b.dirty {
 		if len(out) >= lessonsAt {

@@ -1,4 +1,4 @@
-package main
+package lessons
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 const leftToHTTP = "learned: PXE came to nothing on two of this model, and they booted by HTTP"
 
 // learnWay keeps which way a boot came that worked. The caller holds mu.
-func (l *lessons) learnWay(v pxe.Verdict) {
+func (l *Learner) learnWay(v pxe.Verdict) {
 	if !v.Works || !pxe.IsModel(v.Model) {
 		return // a machine alone would be left to what somebody sent in its name
 	}
@@ -34,7 +34,7 @@ func (l *lessons) learnWay(v pxe.Verdict) {
 
 // leaveToHTTP reports whether a firmware's PXE is to be told to end, so that it goes
 // on to HTTP boot.
-func (l *lessons) leaveToHTTP(r pxe.Request, n fleet.Node) bool {
+func (l *Learner) leaveToHTTP(r pxe.Request, n fleet.Node) bool {
 	if r.Firmware != pxe.ROM {
 		return false
 	}
@@ -47,7 +47,7 @@ func (l *lessons) leaveToHTTP(r pxe.Request, n fleet.Node) bool {
 
 // prefersHTTP says for people whether a node is left to HTTP boot. The caller holds
 // mu.
-func (l *lessons) prefersHTTP(n fleet.Node) bool {
+func (l *Learner) prefersHTTP(n fleet.Node) bool {
 	return slices.ContainsFunc(platformsOf(n.Inventory), func(p pxe.Platform) bool {
 		lesson, ok := l.book.of(pxe.ModelOf(n.MAC, n, p))
 		return ok && pxe.PrefersHTTP(lesson, time.Now())
@@ -56,7 +56,7 @@ func (l *lessons) prefersHTTP(n fleet.Node) bool {
 
 // stranded ends that for the models of machines that did not come by HTTP. The
 // caller holds mu.
-func (l *lessons) stranded(now time.Time) {
+func (l *Learner) stranded(now time.Time) {
 	for _, m := range l.watch.Stranded(now) {
 		lesson, ok := l.book.of(m.Model)
 		if !ok || len(lesson.ByHTTP) == 0 {
@@ -69,7 +69,7 @@ func (l *lessons) stranded(now time.Time) {
 }
 
 // tellWay makes a fact of it: the machine's timeline shows it.
-func (l *lessons) tellWay(mac fleet.MAC, at time.Time, text string) {
-	l.engine.Observe(fleet.Evidence{At: at, MAC: mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(text)})
+func (l *Learner) tellWay(mac fleet.MAC, at time.Time, text string) {
+	l.boots.Observe(fleet.Evidence{At: at, MAC: mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(text)})
 	l.log.Warn("which way a model boots", "mac", mac, "what", text)
 }

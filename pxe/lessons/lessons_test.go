@@ -1,20 +1,18 @@
-package main
+package lessons
 
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/rackstage/provision/engine"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/pxe"
-	"github.com/rackstage/provision/pxe/tftp"
 )
 
 func TestStrangersTeachNobodyElseAndStoreNothing(t *testing.T) {
-	b := newLessonBook()
+	b := newBook()
 	for i := range 2 * maxAlone {
 		mac := fleet.MAC(fmt.Sprintf("52:54:00:00:%02x:%02x", i>>8, i&0xff))
 		n := fleet.Node{Inventory: fleet.Inventory{Vendor: "Acme", Product: "R1"}} // as it says
@@ -30,7 +28,7 @@ func TestStrangersTeachNobodyElseAndStoreNothing(t *testing.T) {
 }
 
 func TestAModelThatBootsAThousandTimesIsStoredOnce(t *testing.T) {
-	b := newLessonBook()
+	b := newBook()
 	for i := range 1000 {
 		b.keep(fleet.Lesson{Model: fleet.Quirk{Product: fmt.Sprintf("R%d", i%2)}, Failures: []fleet.LoaderFailure{{Loader: fmt.Sprint(i)}}})
 	}
@@ -47,7 +45,7 @@ func TestAModelThatBootsAThousandTimesIsStoredOnce(t *testing.T) {
 }
 
 func TestWhatWasLearnedOfAModelIsToldOfItsNodes(t *testing.T) {
-	l := newLessons(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
+	l := New(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
 	of := func(vendor, firmware string) fleet.Node {
 		return fleet.Node{MAC: "52:54:00:00:00:01", Approved: true, Inventory: fleet.Inventory{Vendor: vendor, Product: "R1", Firmware: firmware}}
 	}
@@ -65,9 +63,9 @@ func TestWhatWasLearnedOfAModelIsToldOfItsNodes(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := l.ofNode(tt.node)
+			got := l.OfNode(tt.node)
 			if got.Loader != tt.want || (got.Reason == "") != (tt.want == "") {
-				t.Errorf("ofNode = %q, %q; want %q and why", got.Loader, got.Reason, tt.want)
+				t.Errorf("OfNode = %q, %q; want %q and why", got.Loader, got.Reason, tt.want)
 			}
 		})
 	}
@@ -77,16 +75,16 @@ func TestAMachineThatLargeBlocksDoNotComeThroughToGetsSmallOnes(t *testing.T) {
 	of := func(mac fleet.MAC) fleet.Node {
 		return fleet.Node{MAC: mac, Approved: true, Inventory: fleet.Inventory{Vendor: "Acme", Product: "R1"}}
 	}
-	l := newLessons(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
+	l := New(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
 	first, second, third := of("52:54:00:00:00:01"), of("52:54:00:00:00:02"), of("52:54:00:00:00:03")
 	stall := func(n fleet.Node) { l.learnStall(fleet.BootMark{MAC: n.MAC, At: time.Now()}, n) }
 	want := func(when string, sizes ...int) {
 		t.Helper()
 		for i, n := range []fleet.Node{first, second, third} {
-			if got := l.quirk(pxe.Request{MAC: n.MAC}, n).BlockSize; got != sizes[i] {
+			if got := l.Quirk(pxe.Request{MAC: n.MAC}, n).BlockSize; got != sizes[i] {
 				t.Errorf("%s, %s gets blocks of %d, want %d", when, n.MAC, got, sizes[i])
 			}
-			if got := l.ofNode(n).Reason; (got != "") != (sizes[i] != 0) {
+			if got := l.OfNode(n).Reason; (got != "") != (sizes[i] != 0) {
 				t.Errorf("%s, people are told of %s: %q", when, n.MAC, got)
 			}
 		}
@@ -99,52 +97,21 @@ func TestAMachineThatLargeBlocksDoNotComeThroughToGetsSmallOnes(t *testing.T) {
 	want("after another one, and a good one in between", pxe.SmallBlock, pxe.SmallBlock, 0)
 	stall(third)
 	want("after two in a row", pxe.SmallBlock, pxe.SmallBlock, pxe.SmallBlock)
-	if fourth := of("52:54:00:00:00:04"); l.quirk(pxe.Request{MAC: fourth.MAC}, fourth).BlockSize != pxe.SmallBlock {
+	if fourth := of("52:54:00:00:00:04"); l.Quirk(pxe.Request{MAC: fourth.MAC}, fourth).BlockSize != pxe.SmallBlock {
 		t.Error("a new one of the model gets what it asks for")
 	}
 	if got := l.book.take(); len(got) != 1 || !pxe.IsModel(got[0].Model) {
 		t.Errorf("stored is %+v, want the lesson of the model", got)
 	}
-	if q := l.ofNode(first); q.Loader != "" {
+	if q := l.OfNode(first); q.Loader != "" {
 		t.Errorf("it gets another loader, too: %+v", q)
 	}
 }
 
-func TestOnlyWhoIsProvedToAskTeachesOfBlocks(t *testing.T) {
-	var stalls, flows int
-	w := transferWatch{
-		lease:  func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: "52:54:00:00:00:01"}, true },
-		subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{}, false },
-		alarms: noAlarms{}, observe: func(fleet.Evidence) {}, stalled: func(fleet.MAC, int) { stalls++ }, flowed: func(fleet.MAC) { flows++ },
-	}
-	dropped := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 5, Resent: 3, Err: tftp.ErrSilent}
-	came := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Size: 4096, Sent: 4096, Packets: 4}
-	asked := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 1, Err: &tftp.AbortedError{}, Proved: true}
-	for _, x := range []tftp.Transfer{dropped, came, asked} {
-		w.saw(x)
-	}
-	if stalls != 0 || flows != 0 {
-		t.Errorf("%d and %d lessons of what somebody may have asked in its name, or only looked at", stalls, flows)
-	}
-	dropped.Proved, came.Proved = true, true
-	w.saw(dropped)
-	w.saw(came)
-	came.Block = 512
-	w.saw(came)
-	if stalls != 1 || flows != 1 {
-		t.Errorf("%d and %d lessons, want one of each", stalls, flows)
-	}
-}
-
-type noAlarms struct{}
-
-func (noAlarms) Raise(_, _, _ string) {}
-func (noAlarms) Clear(_, _ string)    {}
-
 // A hall that asks for its scripts fills no queue; a script that follows on a
 // loader teaches, however late it is taken in.
 func TestScriptsOfMachinesThatNobodyWatchesTakeNoPlace(t *testing.T) {
-	l := newLessons(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
+	l := New(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
 	const mac = fleet.MAC("52:54:00:00:00:01")
 	for range 2 * factQueue {
 		l.Observe(fleet.Evidence{MAC: "52:54:00:00:00:02", Phase: fleet.PhaseScript})

@@ -1,4 +1,4 @@
-package main
+package lessons
 
 import (
 	"fmt"
@@ -18,24 +18,24 @@ func blockLessons(mac fleet.MAC, n fleet.Node) []fleet.Quirk {
 	return []fleet.Quirk{model, own}
 }
 
-// stalled learns from a machine that agreed to large TFTP blocks and never got
+// Stalled learns from a machine that agreed to large TFTP blocks and never got
 // one. Unlike a loader that does not start, there is nothing to try instead: small
 // blocks always work, and cost a second. Who knows better declares block_size.
-func (l *lessons) stalled(mac fleet.MAC, block int) {
-	n, _ := l.engine.NodeByMAC(mac)
+func (l *Learner) Stalled(mac fleet.MAC, block int) {
+	n, _ := l.boots.NodeByMAC(mac)
 	now := time.Now()
 	who := l.learnStall(fleet.BootMark{MAC: mac, At: now}, n)
 	if who == "" {
 		return
 	}
 	text := fmt.Sprintf("no TFTP block of %d bytes came through to it; %s gets blocks of %d next time", block, who, pxe.SmallBlock)
-	l.engine.Observe(fleet.Evidence{At: now, MAC: mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(text)})
+	l.boots.Observe(fleet.Evidence{At: now, MAC: mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(text)})
 	l.log.Warn("TFTP blocks did not come through", "mac", mac, "block", block, "who", who, "next", pxe.SmallBlock)
 }
 
 // learnStall returns who gets small blocks from now on; "" when nobody does who
 // did not before.
-func (l *lessons) learnStall(s fleet.BootMark, n fleet.Node) (who string) {
+func (l *Learner) learnStall(s fleet.BootMark, n fleet.Node) (who string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, model := range blockLessons(s.MAC, n) {
@@ -49,13 +49,13 @@ func (l *lessons) learnStall(s fleet.BootMark, n fleet.Node) (who string) {
 	return who
 }
 
-// flowed forgets that, where large blocks do come through.
-func (l *lessons) flowed(mac fleet.MAC) {
-	n, _ := l.engine.NodeByMAC(mac)
+// Flowed forgets that, where large blocks do come through.
+func (l *Learner) Flowed(mac fleet.MAC) {
+	n, _ := l.boots.NodeByMAC(mac)
 	l.learnFlow(mac, n)
 }
 
-func (l *lessons) learnFlow(mac fleet.MAC, n fleet.Node) {
+func (l *Learner) learnFlow(mac fleet.MAC, n fleet.Node) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, model := range blockLessons(mac, n) {
@@ -68,7 +68,7 @@ func (l *lessons) learnFlow(mac fleet.MAC, n fleet.Node) {
 
 // block is the largest TFTP block that comes through to a machine, as far as that
 // was learned, and from whom; 0: whatever it asks for. The caller holds mu.
-func (l *lessons) block(mac fleet.MAC, n fleet.Node) (size int, from fleet.Quirk) {
+func (l *Learner) block(mac fleet.MAC, n fleet.Node) (size int, from fleet.Quirk) {
 	for _, model := range blockLessons(mac, n) {
 		if lesson, ok := l.book.of(model); ok {
 			if size := pxe.BlockOf(lesson, time.Now()); size > 0 {
@@ -81,7 +81,7 @@ func (l *lessons) block(mac fleet.MAC, n fleet.Node) (size int, from fleet.Quirk
 
 // blockReason says for people why a machine gets small blocks; "" when it gets
 // what it asks for. The caller holds mu.
-func (l *lessons) blockReason(mac fleet.MAC, n fleet.Node) string {
+func (l *Learner) blockReason(mac fleet.MAC, n fleet.Node) string {
 	size, from := l.block(mac, n)
 	switch {
 	case size == 0:

@@ -1,4 +1,4 @@
-package main
+package lessons
 
 import (
 	"log/slog"
@@ -11,12 +11,12 @@ import (
 )
 
 func TestAModelWhosePXEComesToNothingIsLeftToHTTPBoot(t *testing.T) {
-	l := newLessons(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
+	l := New(engine.New(engine.Options{}), nil, slog.New(slog.DiscardHandler))
 	n := fleet.Node{MAC: "52:54:00:00:00:01", Approved: true, Inventory: fleet.Inventory{Vendor: "Acme", Product: "R1", Firmware: "uefi"}}
 	another, stranger := n, fleet.Node{MAC: "52:54:00:00:00:02", Inventory: n.Inventory}
 	another.MAC = "52:54:00:00:00:03"
 	rom := func(n fleet.Node) fleet.Quirk {
-		return l.quirk(pxe.Request{MAC: n.MAC, Firmware: pxe.ROM, Arch: 7}, n)
+		return l.Quirk(pxe.Request{MAC: n.MAC, Firmware: pxe.ROM, Arch: 7}, n)
 	}
 	boot := func(n fleet.Node, by pxe.Firmware, fell bool) {
 		l.mu.Lock()
@@ -34,10 +34,10 @@ func TestAModelWhosePXEComesToNothingIsLeftToHTTPBoot(t *testing.T) {
 		t.Fatal("one machine and a stranger have taught the model")
 	}
 	boot(another, pxe.HTTP, true)
-	if q := rom(n); q.HTTP != fleet.HTTPAlways || q.Reason == "" || l.ofNode(n).Reason == "" {
-		t.Errorf("after two, it is left to HTTP by %+v; people are told %q", q, l.ofNode(n).Reason)
+	if q := rom(n); q.HTTP != fleet.HTTPAlways || q.Reason == "" || l.OfNode(n).Reason == "" {
+		t.Errorf("after two, it is left to HTTP by %+v; people are told %q", q, l.OfNode(n).Reason)
 	}
-	if q := l.quirk(pxe.Request{MAC: n.MAC, Firmware: pxe.HTTP, Arch: 16}, n); q.HTTP == fleet.HTTPNever {
+	if q := l.Quirk(pxe.Request{MAC: n.MAC, Firmware: pxe.HTTP, Arch: 16}, n); q.HTTP == fleet.HTTPNever {
 		t.Errorf("and HTTP boot is %+v", q)
 	}
 	stranded := func(at time.Time) {
@@ -53,7 +53,7 @@ func TestAModelWhosePXEComesToNothingIsLeftToHTTPBoot(t *testing.T) {
 	l.watch.See(fleet.Evidence{MAC: n.MAC, At: time.Now(), Phase: fleet.PhaseDHCP, Firmware: "rom", Platform: "uefi-x64", PassedOn: true}, n)
 	l.mu.Unlock()
 	stranded(time.Now().Add(time.Hour))
-	if q := rom(n); q.HTTP != fleet.HTTPAsAsked || l.ofNode(n).Reason != "" {
+	if q := rom(n); q.HTTP != fleet.HTTPAsAsked || l.OfNode(n).Reason != "" {
 		t.Errorf("one that did not come by HTTP is left to it still: %+v", q)
 	}
 	boot(n, pxe.HTTP, true)
