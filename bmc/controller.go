@@ -119,29 +119,18 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 	if err := c.admit(ctx, t, g); err != nil {
 		return none, err
 	}
-	timeout := c.timeout(t)
 	ctx, _ = withContact(ctx)
 	ctx, taken := withLogin(ctx)
 	ctx, stop := context.WithCancelCause(ctx)
-	end := fmt.Errorf("%w within %s", ErrNoAnswer, timeout)
-	switch {
-	case t.leisure > 0:
-		timeout = t.leisure
-		end = fmt.Errorf("%w within %s", ErrNoAnswer, timeout)
+	if t.leisure > 0 {
 		g.politely(func() { stop(ErrGaveWay) })
-	case t.Driver.Web(): // each request has an end of its own: who comes so far has answered
-		timeout *= 3
-		end = fmt.Errorf("%w: it was not done within %s", ErrSlow, timeout)
 	}
+	timeout, end := c.patience(t)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, end)
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
+	done := make(chan result[T], 1)
 	ctx = context.WithValue(ctx, earlyKey{}, func(err error) {
 		select {
-		case done <- result{none, err}:
+		case done <- result[T]{none, err}:
 		default:
 		}
 	})
@@ -152,10 +141,35 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 		value, err := f(ctx)
 		g.breaker.signed(t, err, taken.Load(), time.Now())
 		select {
-		case done <- result{value, err}:
+		case done <- result[T]{value, err}:
 		default: // told already
 		}
 	}()
+	return await(ctx, done)
+}
+
+// patience is how long a conversation may take, and what is said of one that
+// took longer.
+func (c *Controller) patience(t Target) (time.Duration, error) {
+	switch timeout := c.timeout(t); {
+	case t.leisure > 0:
+		return t.leisure, fmt.Errorf("%w within %s", ErrNoAnswer, t.leisure)
+	case t.Driver.Web(): // each request has an end of its own: who comes so far has answered
+		timeout *= 3
+		return timeout, fmt.Errorf("%w: it was not done within %s", ErrSlow, timeout)
+	default:
+		return timeout, fmt.Errorf("%w within %s", ErrNoAnswer, timeout)
+	}
+}
+
+// A result is what a conversation came to.
+type result[T any] struct {
+	value T
+	err   error
+}
+
+// await returns what a conversation tells, or that it is late.
+func await[T any](ctx context.Context, done <-chan result[T]) (T, error) {
 	select {
 	case r := <-done:
 		return r.value, r.err
@@ -165,6 +179,7 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 	case r := <-done:
 		return r.value, r.err
 	default:
+		var none T
 		return none, late(ctx)
 	}
 }

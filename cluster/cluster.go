@@ -22,4 +22,9 @@ type Kind interface {
 	Confirm(ctx context.Context, via, n fleet.Node, j fleet.Joined) error
 	// Rotate makes all tokens that were given out worthless.
 	Rotate(ctx context.Context, via fleet.Node) error
+	// Tidy removes from the list of members what joins that came to nothing
+	// and earlier systems of machines that are here anew left in it, and names
+	// what it removed. It takes a while to be sure of those that may live, and
+	// leaves alone what it is not sure of.
+	Tidy(ctx context.Context, via fleet.Node) (removed []string, err error)
 }

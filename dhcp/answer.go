@@ -262,10 +262,9 @@ func (s *Server) giveUp(sc *scene, addr netip.Addr, state fleet.LeaseState) (rep
 	return reply{lease: lease}, true
 }
 
-// hostnameOf keeps what the client calls itself, if it is a name at all.
+// hostnameOf keeps what the client calls itself, if it is a name at all: of
+// "Node-7.example.com" what the host is called, as in leases of other servers
+// that were taken over.
 func hostnameOf(sc *scene) string {
-	if name := string(bytes.TrimRight(sc.msg.option(12), "\x00")); fleet.ValidName(name) {
-		return name
-	}
-	return ""
+	return fleet.HostLabel(string(bytes.TrimRight(sc.msg.option(codeHostname), "\x00")))
 }

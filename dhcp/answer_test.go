@@ -146,6 +146,24 @@ func TestLeasesOutliveARestart(t *testing.T) {
 	}
 }
 
+func TestALeaseSaysWhatItsHolderCallsItself(t *testing.T) {
+	tests := map[string]string{
+		"node-7": "node-7", "Node-7": "node-7", "Node-7.example.com": "node-7", "node-7\x00": "node-7",
+		"": "", "node 7": "", "node-7\x00\x1b[31m": "", "node-7.\xff": "", "<b>.example.com": "", "10.77.0.9": "",
+	}
+	for said, want := range tests {
+		t.Run(said, func(t *testing.T) {
+			ts := newTestServer(t, rackSubnet(fleet.Full))
+			if got := ts.ask(packet(macA, request, wants("10.77.0.100"), chooses("10.77.0.1"), option(12, said))); kindOf(got) != ack {
+				t.Fatalf("answer = %v, want an ACK", got)
+			}
+			if l := ts.leases.byAddr[netip.MustParseAddr("10.77.0.100")]; l.MAC != macA || l.Hostname != want {
+				t.Errorf("on disk is %+v, want it of %q", l, want)
+			}
+		})
+	}
+}
+
 func TestAnAddressIsGivenAnewOnlyWhenItIsFree(t *testing.T) {
 	ts := newTestServer(t, rackSubnet(fleet.Full))
 	macs := []fleet.MAC{macA, macB, "52:54:00:00:00:0c", "52:54:00:00:00:0d"}

@@ -23,6 +23,7 @@ func FuzzAnyPacketGetsAProperAnswerOrNone(f *testing.F) {
 	}
 	f.Add(packet(macA, release, has("10.77.0.100")).ToBytes(), byte(3))
 	f.Add(packet(macB, decline, wants("10.77.0.100")).ToBytes(), byte(3))
+	f.Add(packet(macB, request, wants("10.77.0.101"), option(12, "Node-7.example.com\x00")).ToBytes(), byte(3))
 	f.Add(bootpPacket(macB, true), byte(3))
 	f.Add(packet(macB, leaseQuery, has("10.77.0.100"), relayed("10.77.0.9"), noHardware).ToBytes(), byte(3))
 	f.Add(packet(macB, discover, relayed("10.77.0.9"), option(82, "\x01\x04ge-7\x0b\x04\x0a\x4d\x00\x09"), option(55, "\x79\x77\x96\x1a\xf9")).ToBytes(), byte(3))
@@ -40,6 +41,9 @@ func FuzzAnyPacketGetsAProperAnswerOrNone(f *testing.F) {
 		}
 		if got == nil {
 			return
+		}
+		if h := r.lease.Hostname; h != "" && !fleet.ValidName(h) {
+			t.Errorf("the lease is of %q", h)
 		}
 		var in message
 		if err := in.parse(raw); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -247,9 +248,8 @@ func (j job) activate(ctx context.Context) error {
 	})
 }
 
-// rotate makes the join tokens of a run's batch worthless. A cluster that
-// cannot do it now is told about: its members are not touched by it.
-func (e *Engine) rotate(ctx context.Context, r fleet.Run) {
+// endBatch ends a run's batch of joins: by a manager of its stage's cluster.
+func (e *Engine) endBatch(ctx context.Context, r fleet.Run) {
 	pool, _, err := e.pool(r.Pool)
 	if err != nil || pool.Cluster == fleet.NoCluster {
 		return
@@ -258,6 +258,13 @@ func (e *Engine) rotate(ctx context.Context, r fleet.Run) {
 	if !ok {
 		return
 	}
+	e.rotate(ctx, r, via)
+	e.tidy(ctx, r, via)
+}
+
+// rotate makes the join tokens of a run's batch worthless. A cluster that
+// cannot do it now is told about: its members are not touched by it.
+func (e *Engine) rotate(ctx context.Context, r fleet.Run, via fleet.Node) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	text := "join tokens rotated"
@@ -265,11 +272,30 @@ func (e *Engine) rotate(ctx context.Context, r fleet.Run) {
 		e.Log.ErrorContext(ctx, "join tokens not rotated", "run", r.ID, "err", err)
 		text = "join tokens NOT rotated: do it by hand: docker swarm join-token --rotate worker (and manager)"
 	}
-	err = e.update(ctx, func(t *tx) error {
+	e.recordBatch(ctx, r, text)
+}
+
+// tidy removes what the batch's joins left in the list of members. What stays
+// there does no harm, and the next run looks again.
+func (e *Engine) tidy(ctx context.Context, r fleet.Run, via fleet.Node) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	removed, err := e.Rotator.Tidy(ctx, via)
+	if err != nil {
+		e.Log.WarnContext(ctx, "members left by joins not removed", "run", r.ID, "err", err)
+	}
+	if len(removed) > 0 {
+		e.recordBatch(ctx, r, "removed from the cluster's list, left there by joins that came to nothing or by earlier systems: "+strings.Join(removed, ", "))
+	}
+}
+
+// recordBatch notes what was done to the cluster for a run.
+func (e *Engine) recordBatch(ctx context.Context, r fleet.Run, text string) {
+	err := e.update(ctx, func(t *tx) error {
 		t.events = append(t.events, fleet.Event{Type: fleet.EventAccess, Pool: r.Pool, Run: r.ID, Actor: "engine", Text: text})
 		return nil
 	})
 	if err != nil {
-		e.Log.ErrorContext(ctx, "rotation not recorded", "run", r.ID, "err", err)
+		e.Log.ErrorContext(ctx, "event not recorded", "run", r.ID, "text", text, "err", err)
 	}
 }

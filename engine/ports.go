@@ -61,7 +61,11 @@ type Consoles interface {
 	LastLines(node fleet.NodeID, most int) []string
 }
 
-// A Rotator makes the join tokens that were given out worthless.
+// A Rotator ends a batch of joins.
 type Rotator interface {
+	// Rotate makes the join tokens that were given out worthless.
 	Rotate(ctx context.Context, via fleet.Node) error
+	// Tidy removes what joins that came to nothing left in the cluster's list
+	// of members, and names it. It may take a minute to be sure.
+	Tidy(ctx context.Context, via fleet.Node) (removed []string, err error)
 }

@@ -154,6 +154,7 @@ type rack struct {
 	formed   int
 	rotated  int
 	members  map[string]bool
+	left     []string  // in the cluster's list, by joins that came to nothing
 	bmc      *fakeBMC  // of all machines; nil: there is nothing to be made on it
 	shop     *workshop // their firmware; nil: nobody changes it
 	heard    int       // orders, and questions about the power
@@ -445,6 +446,15 @@ func (r *rack) Rotate(context.Context, fleet.Node) error {
 	defer r.mu.Unlock()
 	r.rotated++
 	return nil
+}
+
+// Tidy implements Rotator.
+func (r *rack) Tidy(context.Context, fleet.Node) ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left := r.left
+	r.left = nil
+	return left, nil
 }
 
 // Image implements Images.

@@ -142,7 +142,7 @@ func (e *Engine) carryOut(ctx context.Context, id fleet.RunID) error {
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // the server is stopping; the next one goes on
 	}
-	e.rotate(ctx, r)
+	e.endBatch(ctx, r)
 	return e.finish(ctx, id)
 }
 

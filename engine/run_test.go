@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +56,7 @@ func TestAKernelThatHangsIsNotWaitedForToTheEnd(t *testing.T) {
 
 func TestThreeMachinesBecomeOneSwarm(t *testing.T) {
 	withRack(t, 3, testSite(), func(t *testing.T, r *rack) {
+		r.left = []string{"m1 (prd-02)", "m2 (without a name)"}
 		run := over(t, r.server, start(t, r.server).ID)
 		if run.State != fleet.RunDone {
 			t.Errorf("run is %s, want done: %+v", run.State, run.Nodes)
@@ -61,6 +64,11 @@ func TestThreeMachinesBecomeOneSwarm(t *testing.T) {
 		checkActive(t, r, 1)
 		if r.rotated != 1 {
 			t.Errorf("tokens rotated %d times, want once", r.rotated)
+		}
+		if !slices.ContainsFunc(r.store.events, func(e fleet.Event) bool {
+			return e.Run == run.ID && strings.HasSuffix(e.Text, ": m1 (prd-02), m2 (without a name)")
+		}) {
+			t.Error("no event names the members that joins left and the run removed")
 		}
 		for _, rn := range run.Nodes {
 			if len(rn.Times) < 10 {

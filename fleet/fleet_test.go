@@ -104,9 +104,46 @@ func TestCleanTextTakesNoControlCharacters(t *testing.T) {
 	}
 }
 
+func TestAHostIsCalledByTheFirstLabelOfItsName(t *testing.T) {
+	tests := map[string]string{
+		"node-7":                         "node-7",
+		"Node-7":                         "node-7",
+		"Node-7.example.com":             "node-7",
+		"NODE-7.RACK.EXAMPLE.":           "node-7",
+		"node-7.":                        "node-7",
+		"node-7.my_site.example":         "node-7", // Active Directory has such domains
+		"7":                              "7",
+		strings.Repeat("n", 63) + ".ex":  strings.Repeat("n", 63),
+		"":                               "",
+		".":                              "",
+		".rack.example":                  "",
+		"node_7.rack":                    "",
+		"-node.rack":                     "",
+		"10.77.0.1":                      "",
+		"fd77::1":                        "",
+		"node 7":                         "",
+		"node-7\x00evil":                 "",
+		"node-7.rack\x1b[31m":            "",
+		"node-7.<script>":                "",
+		"node-7'; drop table leases":     "",
+		"node-7\xff":                     "",
+		"node-7.\xc3":                    "",
+		"\u212anode":                     "", // the kelvin sign, of which Unicode makes a k
+		strings.Repeat("n", 64):          "",
+		"n." + strings.Repeat("n.", 127): "",
+		"node-7.rack.example.\u200b":     "",
+	}
+	for name, want := range tests {
+		if got := HostLabel(name); got != want {
+			t.Errorf("HostLabel(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
 func FuzzNormalisersAreIdempotent(f *testing.F) {
 	f.Add("52-54-00-12-34-56")
 	f.Add("9707B47B-0201-0403-0506-0708090A0B0C")
+	f.Add("Node-7.example.com")
 	f.Fuzz(func(t *testing.T, s string) {
 		if m, err := ParseMAC(s); err == nil {
 			if again, err := ParseMAC(string(m)); again != m || err != nil {
@@ -117,6 +154,9 @@ func FuzzNormalisersAreIdempotent(f *testing.F) {
 			if again, err := ParseUUID(u); again != u || err != nil {
 				t.Errorf("ParseUUID(%q) = %q, %v", u, again, err)
 			}
+		}
+		if h := HostLabel(s); h != "" && (!ValidName(h) || HostLabel(h) != h) {
+			t.Errorf("HostLabel(%q) = %q", s, h)
 		}
 		if c := CleanText(s); CleanText(c) != c {
 			t.Errorf("CleanText(%q) = %q", c, CleanText(c))

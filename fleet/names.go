@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 )
 
@@ -88,6 +89,31 @@ func ValidName(s string) bool {
 		}
 	}
 	return true
+}
+
+// HostLabel returns the host's own part of what a machine calls itself, in
+// lower case: "node-7" of "Node-7.example.com". Of what is no name, such as an
+// address or text with anything else in it, it returns "".
+func HostLabel(s string) string {
+	label, domain, _ := strings.Cut(s, ".")
+	if len(s) > 255 || strings.ContainsFunc(domain, func(r rune) bool { return !nameRune(r) && r != '.' && r != '_' }) {
+		return ""
+	}
+	if strings.ContainsFunc(label, func(r rune) bool { return !nameRune(r) }) { // before ToLower, which makes a "k" of the kelvin sign
+		return ""
+	}
+	if _, err := netip.ParseAddr(s); err == nil {
+		return ""
+	}
+	if label = strings.ToLower(label); !ValidName(label) {
+		return ""
+	}
+	return strings.Clone(label) // s may be a piece of something long
+}
+
+// nameRune reports whether DNS names have this letter, in either case.
+func nameRune(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-'
 }
 
 // ParseUUID returns s in RFC 9562 lower-case form, or an error. Firmware

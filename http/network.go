@@ -189,11 +189,7 @@ func importedLeases(list []api.Lease) (four []fleet.Lease, six []fleet.Lease6, e
 			six = append(six, fleet.Lease6{Addr: addr, DUID: fleet.CleanText(l.ClientID), IAID: l.IAID, MAC: mac, Expires: l.Expires})
 			continue
 		}
-		lease := fleet.Lease{Addr: addr, MAC: mac, ClientID: fleet.CleanText(l.ClientID), Expires: l.Expires}
-		if fleet.ValidName(l.Hostname) {
-			lease.Hostname = l.Hostname
-		}
-		four = append(four, lease)
+		four = append(four, fleet.Lease{Addr: addr, MAC: mac, ClientID: fleet.CleanText(l.ClientID), Hostname: fleet.HostLabel(l.Hostname), Expires: l.Expires})
 	}
 	return four, six, nil
 }

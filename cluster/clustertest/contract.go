@@ -66,6 +66,13 @@ func Run(t *testing.T, f Fixture) {
 	if fresh := newOrder(ctx, t, f); fresh.Token == order.Token {
 		t.Error("the token is the same after Rotate")
 	}
+
+	if removed, err := f.Kind.Tidy(ctx, f.Manager); err != nil || len(removed) > 0 {
+		t.Errorf("Tidy = %q, %v; want nothing removed of members that are alive", removed, err)
+	}
+	if members, err := f.Members(ctx); err != nil || len(members) != 2 {
+		t.Errorf("after Tidy the members are %v, %v; want both", members, err)
+	}
 }
 
 func newOrder(ctx context.Context, t *testing.T, f Fixture) fleet.JoinOrder {

@@ -37,10 +37,13 @@ const (
 const port = "2377"
 
 // A Swarm forms and fills the swarms of all stages.
-type Swarm struct{ ask Ask }
+type Swarm struct {
+	ask      Ask
+	patience time.Duration // with members that may come yet, or be gone
+}
 
 // New returns a Swarm that reaches engines by ask.
-func New(ask Ask) *Swarm { return &Swarm{ask: ask} }
+func New(ask Ask) *Swarm { return &Swarm{ask: ask, patience: patience} }
 
 func (s *Swarm) engine(n fleet.Node) (*client.Client, error) {
 	return client.New(client.WithHost("tcp://node"), client.WithHTTPClient(tunnel(s.ask, n.ID)), client.WithAPIVersion("1.41"))
@@ -156,7 +159,7 @@ func (s *Swarm) Confirm(ctx context.Context, via, n fleet.Node, j fleet.Joined) 
 	if err != nil {
 		return err
 	}
-	return s.removeOlder(ctx, c, n, j)
+	return removeOlder(ctx, c, n, j)
 }
 
 func (s *Swarm) confirmOnce(ctx context.Context, c *client.Client, n fleet.Node, j fleet.Joined) error {
@@ -211,27 +214,6 @@ func labels(n fleet.Node) map[string]string {
 	l := map[string]string{LabelStage: string(n.Stage), LabelPool: string(n.Pool), LabelNode: string(n.ID)}
 	maps.Copy(l, n.Labels)
 	return l
-}
-
-// removeOlder removes what an earlier system of the same machine left in the
-// list: members with the same label that are down.
-func (s *Swarm) removeOlder(ctx context.Context, c *client.Client, n fleet.Node, j fleet.Joined) error {
-	list, err := c.NodeList(ctx, client.NodeListOptions{})
-	if err != nil {
-		return trouble("list swarm nodes", n, err)
-	}
-	for _, m := range list.Items {
-		if m.ID == j.NodeID || m.Spec.Labels[LabelNode] != string(n.ID) || m.Status.State != swarm.NodeStateDown {
-			continue
-		}
-		if m.Spec.Role == swarm.NodeRoleManager {
-			continue // taking a manager away is a decision about quorum
-		}
-		if _, err := c.NodeRemove(ctx, m.ID, client.NodeRemoveOptions{}); err != nil {
-			return trouble("remove old member", n, err)
-		}
-	}
-	return nil
 }
 
 // Rotate implements cluster.Kind. The whole spec is written back as it was

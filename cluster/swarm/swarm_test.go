@@ -23,6 +23,7 @@ import (
 // A dockerd is a real engine in a network and UTS namespace of its own.
 type dockerd struct {
 	node   fleet.Node
+	ns     string
 	socket string
 }
 
@@ -60,37 +61,40 @@ func (d dockerd) get(ctx context.Context, path string, into any) error {
 	return json.Unmarshal(r.Body, into)
 }
 
-// startEngines starts two engines that reach each other over a veth pair.
-func startEngines(t *testing.T, network netip.Prefix) [2]dockerd {
+// startEngines starts engines that reach each other over a bridge, which is the
+// first one's interface.
+func startEngines(t *testing.T, network netip.Prefix, names ...string) []dockerd {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("this test starts Docker engines: run it as root (make test does)")
 	}
-	var ns [2]string
-	for i := range ns {
-		ns[i] = fmt.Sprintf("swarm%d-%d", i, os.Getpid())
-		ip(t, "netns", "add", ns[i])
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", ns[i]).Run() })
-	}
-	ip(t, "link", "add", "e0", "netns", ns[0], "type", "veth", "peer", "name", "e0", "netns", ns[1])
-	var out [2]dockerd
-	for i := range ns {
-		addr := network.Addr().Next()
-		if i > 0 {
-			addr = addr.Next()
+	var out []dockerd
+	addr := network.Addr()
+	for i, name := range names {
+		ns := fmt.Sprintf("swarm%d-%d", i, os.Getpid())
+		ip(t, "netns", "add", ns)
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", ns).Run() })
+		if i == 0 {
+			ip(t, "-n", ns, "link", "add", "e0", "type", "bridge")
+		} else {
+			port := fmt.Sprintf("p%d", i)
+			ip(t, "link", "add", "e0", "netns", ns, "type", "veth", "peer", "name", port, "netns", out[0].ns)
+			ip(t, "-n", out[0].ns, "link", "set", port, "master", "e0", "up")
 		}
-		add := []string{"-n", ns[i], "addr", "add", netip.PrefixFrom(addr, network.Bits()).String(), "dev", "e0"}
+		addr = addr.Next()
+		add := []string{"-n", ns, "addr", "add", netip.PrefixFrom(addr, network.Bits()).String(), "dev", "e0"}
 		if addr.Is6() {
 			add = append(add, "nodad")
 		}
 		ip(t, add...)
-		ip(t, "-n", ns[i], "link", "set", "e0", "up")
-		ip(t, "-n", ns[i], "link", "set", "lo", "up")
-		out[i] = startDockerd(t, ns[i], fleet.Node{
-			ID: fleet.NodeID(fmt.Sprintf("n-%d", i)), Name: fmt.Sprintf("prd-%02d", i+1), Addr: addr,
-			Stage: "prd", Pool: "prd", Labels: map[string]string{"rack": "r1"},
-		})
+		ip(t, "-n", ns, "link", "set", "e0", "up")
+		ip(t, "-n", ns, "link", "set", "lo", "up")
+		out = append(out, startDockerd(t, ns, fleet.Node{
+			ID: fleet.NodeID(fmt.Sprintf("n-%d", i)), Name: name, Addr: addr,
+			Stage: "prd", Pool: "prd", Role: fleet.Worker, Labels: map[string]string{"rack": "r1"},
+		}))
 	}
+	out[0].node.Role = fleet.Manager
 	return out
 }
 
@@ -108,7 +112,7 @@ func startDockerd(t *testing.T, ns string, n fleet.Node) dockerd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	d := dockerd{node: n, socket: filepath.Join(dir, "s")}
+	d := dockerd{node: n, ns: ns, socket: filepath.Join(dir, "s")}
 	// `ip netns exec` would hide /sys/fs/cgroup.
 	cmd := exec.Command("nsenter", "--net=/run/netns/"+ns, "unshare", "--uts", "--mount", "sh", "-c",
 		`hostname "$1" && mount -t tmpfs none /run/docker 2>/dev/null; shift; exec dockerd "$@"`, "sh", n.Name,
@@ -168,12 +172,9 @@ func TestTwoRealEnginesBecomeASwarm(t *testing.T) {
 
 func becomeSwarm(t *testing.T, network netip.Prefix) {
 	t.Helper()
-	e := startEngines(t, network)
-	e[0].node.Role, e[1].node.Role = fleet.Manager, fleet.Worker
-	byID := map[fleet.NodeID]dockerd{e[0].node.ID: e[0], e[1].node.ID: e[1]}
-	s := New(func(ctx context.Context, id fleet.NodeID, r fleet.DockerRequest) (fleet.DockerResponse, error) {
-		return byID[id].do(ctx, r)
-	})
+	e := startEngines(t, network, "prd-01", "prd-02")
+	byID := enginesByID(e)
+	s := New(asking(e))
 	clustertest.Run(t, clustertest.Fixture{
 		Kind: s, Manager: e[0].node, Worker: e[1].node,
 		Join: func(ctx context.Context, n fleet.Node, o fleet.JoinOrder) (fleet.Joined, error) {
@@ -181,6 +182,22 @@ func becomeSwarm(t *testing.T, network netip.Prefix) {
 		},
 		Members: e[0].members,
 	})
+}
+
+func enginesByID(e []dockerd) map[fleet.NodeID]dockerd {
+	byID := map[fleet.NodeID]dockerd{}
+	for _, d := range e {
+		byID[d.node.ID] = d
+	}
+	return byID
+}
+
+// asking carries requests to the engines, as the agents do.
+func asking(e []dockerd) Ask {
+	byID := enginesByID(e)
+	return func(ctx context.Context, id fleet.NodeID, r fleet.DockerRequest) (fleet.DockerResponse, error) {
+		return byID[id].do(ctx, r)
+	}
 }
 
 func joinAsAgent(ctx context.Context, d, manager dockerd, o fleet.JoinOrder) (fleet.Joined, error) {

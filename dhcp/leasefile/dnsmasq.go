@@ -51,7 +51,7 @@ func (s *source) dnsmasq4(words []string, ends time.Time) error {
 	if err != nil || !addr.Is4() {
 		return s.fault("address: %q", clip(words[2]))
 	}
-	lease := fleet.Lease{Addr: addr, MAC: ethernet(words[1]), Hostname: hostname(words[3]), Expires: ends}
+	lease := fleet.Lease{Addr: addr, MAC: ethernet(words[1]), Hostname: fleet.HostLabel(words[3]), Expires: ends}
 	if len(words) > 4 {
 		lease.ClientID = identifier(words[4])
 	}

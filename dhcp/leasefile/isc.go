@@ -153,7 +153,7 @@ func (l *iscLease) statement(s *source, text string) (err error) {
 			l.MAC = ethernet(mac)
 		}
 	case "client-hostname":
-		l.Hostname = hostname(strings.Trim(value, `"`))
+		l.Hostname = fleet.HostLabel(strings.Trim(value, `"`))
 	case "uid":
 		l.ClientID = iscIdentifier(value)
 	}

@@ -93,7 +93,7 @@ func (s *source) keaLease(l keaLine) error {
 		return err
 	}
 	return s.put(s.line, fleet.Lease{
-		Addr: addr, MAC: ethernet(l.get("hwaddr")), ClientID: identifier(l.get("client_id")), Hostname: hostname(l.get("hostname")), Expires: ends,
+		Addr: addr, MAC: ethernet(l.get("hwaddr")), ClientID: identifier(l.get("client_id")), Hostname: fleet.HostLabel(l.get("hostname")), Expires: ends,
 	}, why)
 }
 

@@ -202,18 +202,6 @@ func clip(s string) string {
 	return s[:min(len(s), 60)]
 }
 
-// hostname keeps a name that is one. Kea writes it with the domain that it adds,
-// dhcpd as the client sent it; a lease of ours has the host's alone.
-func hostname(s string) string {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return ""
-	}
-	if s, _, _ = strings.Cut(strings.ToLower(s), "."); fleet.ValidName(s) {
-		return s
-	}
-	return ""
-}
-
 // address6 reads an IPv6 address that a machine can have.
 func address6(s string) (netip.Addr, bool) {
 	addr, err := netip.ParseAddr(s)

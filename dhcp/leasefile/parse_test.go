@@ -167,17 +167,6 @@ func TestLeasesOfIPv6InEveryState(t *testing.T) {
 	}
 }
 
-func TestNamesAreOfHosts(t *testing.T) {
-	for name, want := range map[string]string{
-		"node-1": "node-1", "Node-1": "node-1", "node-1.": "node-1", "node-1.rack.example.": "node-1",
-		"": "", ".": "", ".rack.example": "", "node_1.rack": "", "10.77.0.1": "",
-	} {
-		if got := hostname(name); got != want {
-			t.Errorf("hostname(%q) = %q, want %q", name, got, want)
-		}
-	}
-}
-
 func TestWhatCannotBeReadIsSaidWithItsLine(t *testing.T) {
 	const kea = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state\n"
 	const kea6 = "address,duid,valid_lifetime,expire,subnet_id,pref_lifetime,lease_type,iaid,prefix_len,fqdn_fwd,fqdn_rev,hostname,hwaddr,state\n"

@@ -102,6 +102,7 @@ var rules = archtest.Rules{
 		"github.com/go-logr/logr":          {"bmc"},
 		"github.com/gosnmp/gosnmp":         {"bmc"},
 		"github.com/bougou/go-ipmi":        {"bmc", "agent/...", "lab", "internal/benchbmc"},
+		"github.com/containerd/errdefs":    {"cluster/..."},
 		"github.com/moby/moby":             {"cluster/..."},
 		"github.com/folbricht/desync":      {"image", "agent/..."},
 		"github.com/klauspost/compress":    {"image", "relay", "agent/..."},
