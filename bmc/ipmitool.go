@@ -164,10 +164,7 @@ var failures = []struct {
 // failure names what ipmitool says.
 func (l *ipmitoolLine) failure(said string) error {
 	lines := strings.Split(strings.TrimSpace(said), "\n")
-	last := fleet.CleanText(lines[len(lines)-1])
-	if l.target.Password != "" {
-		last = strings.ReplaceAll(last, string(l.target.Password), hidden)
-	}
+	last := fleet.CleanText(l.target.veil(lines[len(lines)-1]))
 	last = strings.ToValidUTF8(last[:min(len(last), longestMessage)], "")
 	for _, f := range failures {
 		if strings.Contains(said, f.says) {

@@ -268,7 +268,7 @@ func (r *redfish) exchange(req *http.Request) (answer, error) {
 	r.answers++
 	r.longest = max(r.longest, time.Since(began))
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		said := newStatusError(res.StatusCode, r.withoutSecret(raw))
+		said := newStatusError(res.StatusCode, raw, r.target.veil)
 		r.owing = cmp.Or(said.account, r.owing)
 		return answer{}, fmt.Errorf("%s: %w", what, said)
 	}
@@ -276,15 +276,6 @@ func (r *redfish) exchange(req *http.Request) (answer, error) {
 		admitted(req.Context())
 	}
 	return answer{res.StatusCode, res.Header, raw}, nil
-}
-
-// withoutSecret takes our password out of what a service says about a request:
-// some repeat what they did not like.
-func (r *redfish) withoutSecret(said []byte) []byte {
-	if r.target.Password == "" {
-		return said
-	}
-	return bytes.ReplaceAll(said, []byte(r.target.Password), []byte(hidden))
 }
 
 // failure names what went wrong on the wire: a BMC that took our connection
@@ -303,7 +294,7 @@ func (r *redfish) failure(err error) error {
 	case errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout():
 		return fmt.Errorf("%w (%v)", ErrHangs, err)
 	}
-	return fmt.Errorf("%w: its answer cannot be read (%v)", ErrRejected, err)
+	return fmt.Errorf("%w: its answer cannot be read (%s)", ErrRejected, r.target.veil(err.Error()))
 }
 
 // login opens a session.

@@ -30,7 +30,8 @@ func (e *statusError) Error() string {
 
 const longestMessage = 300
 
-func newStatusError(status int, body []byte) *statusError {
+// newStatusError reads an answer; veil takes out of a text what nobody shall see.
+func newStatusError(status int, body []byte, veil func(string) string) *statusError {
 	var said struct {
 		Error struct {
 			Message  string    `json:"message"`
@@ -51,7 +52,7 @@ func newStatusError(status int, body []byte) *statusError {
 			e.message = x.Message
 		}
 	}
-	e.message = fleet.CleanText(e.message)
+	e.message = fleet.CleanText(veil(e.message))
 	e.message = strings.ToValidUTF8(e.message[:min(len(e.message), longestMessage)], "")
 	return e
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/bmc-toolbox/bmclib/v2"
+	"github.com/bmc-toolbox/bmclib/v2/constants"
 	bmclibErrs "github.com/bmc-toolbox/bmclib/v2/errors"
 	"github.com/go-logr/logr"
 	"github.com/jacobweinstock/registrar"
@@ -29,6 +30,10 @@ import (
 var vendors = map[fleet.BMCDriver]string{
 	fleet.DriverDell: "dell", fleet.DriverOpenBMC: "openbmc", fleet.DriverASRockRack: "asrockrack", fleet.DriverAMT: "IntelAMT",
 }
+
+// DebugEnv is the environment variable that has bmclib write all that is said to
+// BMCs to the standard output, passwords too.
+const DebugEnv = constants.EnvEnableDebug
 
 // amtPort is where AMT is spoken to, in clear. Its driver makes an HTTP client
 // by itself and takes none: what [wire] does for the others, a pin and a bound
@@ -180,17 +185,16 @@ func (l *vendorLine) failure(err error) error {
 	l.wire.mu.Unlock()
 	text := err.Error()
 	full := strings.Contains(text, "SessionLimitExceeded") || strings.Contains(text, "RAC0218")
-	if l.target.Password != "" {
-		text = strings.ReplaceAll(text, string(l.target.Password), hidden)
-	}
-	text = fleet.CleanText(text)
+	text = fleet.CleanText(l.target.veil(text))
 	text = strings.ToValidUTF8(text[:min(len(text), longestMessage)], "")
 	switch {
 	case below != nil:
 		return below
 	case full:
 		return fmt.Errorf("%w (%s)", ErrSessions, text)
-	case strings.Contains(text, "401") || strings.Contains(text, "nauthorized"):
+	case l.target.Driver == fleet.DriverAMT && strings.Contains(text, "401"):
+		return ErrLogin // it may repeat the digest, from which passwords can be guessed
+	case strings.Contains(text, "401") || strings.Contains(text, "nauthorized") || strings.Contains(text, bmclibErrs.ErrLoginFailed.Error()):
 		return fmt.Errorf("%w (%s)", ErrLogin, text)
 	case strings.Contains(text, "not compatible") || errors.Is(err, bmclibErrs.ErrIncompatibleProvider):
 		return fmt.Errorf("%w: its driver does not know this BMC (%s)", ErrUnsupported, text)

@@ -1,6 +1,11 @@
 package http
 
-import "github.com/rackstage/provision/access"
+import (
+	"maps"
+	"slices"
+
+	"github.com/rackstage/provision/access"
+)
 
 // An audience is who may use a route.
 type audience string
@@ -106,6 +111,10 @@ func audiences() map[string]audience {
 		"POST /rescue":      operators,
 	}
 }
+
+// Routes are what the TLS listener and the socket serve, as "METHOD /path/:name",
+// in order.
+func Routes() []string { return slices.Sorted(maps.Keys(audiences())) }
 
 // covers reports whether a person belongs to an audience.
 func covers(who access.Identity, need audience) bool {

@@ -1,6 +1,7 @@
 package bmctest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -25,13 +26,14 @@ var pduModels = map[string]objects{
 	"raritan":   {".1.3.6.1.4.1.13742.6.4.1.2.1.3.1", ".1.3.6.1.4.1.13742.6.4.1.2.1.2.1", "1", "0", "7", "8"},
 }
 
-// PDUUser is who signs in to a PDU by SNMPv3, with [Password].
+// PDUUser is who signs in to a PDU by SNMPv3.
 const PDUUser = "operator"
 
 // PDUOptions say what a PDU is like.
 type PDUOptions struct {
 	Model     string // of [fleet.PDUOutlets]
 	Community string // of SNMPv2c
+	Password  string // of PDUUser, for signing and for encryption; [Password] where none is told
 	On        []int  // those of its outlets that are, of 1 to 3
 }
 
@@ -46,13 +48,13 @@ type PDU struct {
 func StartPDU(t *testing.T, o PDUOptions) *PDU {
 	t.Helper()
 	p := &PDU{o: o, addr: freeAddress(t)}
-	p.Begin(t, o.Community)
+	p.Begin(t, o.Community, cmp.Or(o.Password, Password))
 	return p
 }
 
-// Begin starts one that has ended anew, with its outlets as they were at first
-// and this community, and returns when it answers.
-func (p *PDU) Begin(t *testing.T, community string) {
+// Begin starts one that has ended anew, with its outlets as they were at first,
+// this community and this password of PDUUser, and returns when it answers.
+func (p *PDU) Begin(t *testing.T, community, password string) {
 	t.Helper()
 	p.dir, p.o.Community = t.TempDir(), community
 	t.Cleanup(p.End) // before the folder goes
@@ -60,7 +62,7 @@ func (p *PDU) Begin(t *testing.T, community string) {
 	data := struct {
 		objects
 		Addr, Dir, Community, User, Password string
-	}{of, p.addr, p.dir, community, PDUUser, Password}
+	}{of, p.addr, p.dir, community, PDUUser, password}
 	outlets := map[string]string{}
 	for n := 1; n <= 3; n++ {
 		outlets[strconv.Itoa(n)] = of.word(slices.Contains(p.o.On, n))

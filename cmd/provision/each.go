@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -59,9 +60,19 @@ func (a *app) each(ctx context.Context, refs []string, format string, e eachNode
 		return err
 	}
 	if len(failed) > 0 {
-		return &exitError{code: exitCode(failed[0]), err: fmt.Errorf("%s failed for %d of %s", e.what, len(failed), plural(len(refs), "node"))}
+		return &exitError{code: codeOfAll(failed, len(refs)), err: fmt.Errorf("%s failed for %d of %s", e.what, len(failed), plural(len(refs), "node"))}
 	}
 	return nil
+}
+
+// codeOfAll is the exit code for many nodes: that of the failure which all of them
+// have in common, or else that some have failed.
+func codeOfAll(failed []error, nodes int) int {
+	code := exitCode(failed[0])
+	if len(failed) < nodes || slices.ContainsFunc(failed, func(err error) bool { return exitCode(err) != code }) {
+		return exitFailed
+	}
+	return code
 }
 
 func (e eachNode) one(ctx context.Context, ref string) nodeResult {

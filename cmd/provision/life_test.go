@@ -53,6 +53,7 @@ type life struct {
 	*ownServer
 	bmc     *redfish.Service
 	node    string
+	relay   *http.Client // of a relay
 	ssh     *bmctest.SSH // of that BMC
 	sim     *bmctest.IPMI
 	serial  *bmctest.SerialPort // of the machine that it is in
@@ -146,13 +147,29 @@ func (l *life) signIn(t *testing.T) {
 	l.secret("password that is wrong", wrongWord)
 }
 
+// addRelay has a relay enrol.
 func (l *life) addRelay(t *testing.T) {
 	t.Helper()
 	r, err := l.client.AddRelay(t.Context(), api.AddRelay{Name: "edge-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.secret("token of a relay", r.Token)
+	secret, _, _ := strings.Cut(r.Token, ".") // what follows is the fingerprint of our authority
+	l.secret("token of a relay", secret)
+	key, request := newRequest(t)
+	var enrolled api.RelayEnrolReply
+	l.post(t, l.web(nil), api.PathRelayEnrol, api.RelayEnrolRequest{Token: secret, CSR: request}, &enrolled)
+	l.relay = l.web(certified(enrolled.Certificate, key))
+}
+
+// readRelay reads what a relay is to know while the server is away.
+func (l *life) readRelay(t *testing.T) {
+	t.Helper()
+	snapshot := l.get(t, l.relay, "https://"+l.https+api.PathRelaySnapshot)
+	if !strings.Contains(snapshot, `"edge-1"`) {
+		t.Errorf("what the relay got is %s", snapshot)
+	}
+	l.said.WriteString(snapshot)
 }
 
 // enrol is a machine that boots: script, hello, the account for its BMC.

@@ -20,16 +20,26 @@ import (
 // and token. What it refuses it repeats, as some do.
 func (l *life) startBMC(t *testing.T, now **redfish.Service) (port string) {
 	t.Helper()
-	srv := httptest.NewUnstartedServer(l.hears(func() *redfish.Service {
+	return l.serve(t, l.hears(func() *redfish.Service {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if *now == nil {
 			panic(http.ErrAbortHandler)
 		}
 		return *now
-	}))
+	}), true)
+}
+
+// serve has a BMC listen at a port of loopback, with TLS or without.
+func (l *life) serve(t *testing.T, bmc http.Handler, secure bool) (port string) {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(bmc)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // who is killed hangs up
-	srv.StartTLS()
+	if secure {
+		srv.StartTLS()
+	} else {
+		srv.Start()
+	}
 	t.Cleanup(srv.Close)
 	u, err := url.Parse(srv.URL)
 	if err != nil {
@@ -57,14 +67,19 @@ func (l *life) serveBMC(service *redfish.Service, w http.ResponseWriter, r *http
 	answer := httptest.NewRecorder()
 	service.ServeHTTP(answer, r)
 	maps.Copy(w.Header(), answer.Header())
-	if in.Password != "" && answer.Code >= 400 {
+	if in.Password != "" && answer.Code >= 400 || answer.Code == http.StatusUnauthorized {
 		w.Header().Del("Content-Length")
 		w.WriteHeader(answer.Code)
-		fmt.Fprintf(w, `{"error": {"message": "The value '%s' of user %s is not taken"}}`, in.Password, in.UserName)
+		repeats(w, fmt.Sprintf("The value '%s' of user %s is not taken: %s %s", in.Password, in.UserName, r.Header.Get("Authorization"), body))
 		return
 	}
 	w.WriteHeader(answer.Code)
 	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// repeats answers with what a Redfish service says about an error.
+func repeats(w io.Writer, message string) {
+	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"message": message}}) // who hangs up hears nothing
 }
 
 // serveBlade is a BMC of its own, whose user has a password that a rule gives, or

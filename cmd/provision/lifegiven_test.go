@@ -94,7 +94,7 @@ func (l *life) failGiven(t *testing.T) {
 		}
 	}
 	l.sim.Begin(t, bmctest.Password)
-	l.pdu.Begin(t, bmctest.Password)
+	l.pdu.Begin(t, bmctest.Password, bmctest.Password)
 	l.serveBlade(bmctest.Password)
 	for driver, node := range l.given {
 		_, err := l.client.ProbeBMC(t.Context(), node, api.ProbeBMCRequest{})
@@ -105,7 +105,7 @@ func (l *life) failGiven(t *testing.T) {
 	}
 	l.endGiven()
 	l.sim.Begin(t, givenSecret)
-	l.pdu.Begin(t, communityWord)
+	l.pdu.Begin(t, communityWord, bmctest.Password)
 	l.serveBlade(givenSecret)
 }
 

@@ -36,6 +36,18 @@ func (s *ownServer) boot(t *testing.T, mac, serial string) ownMachine {
 	if ticket == nil {
 		t.Fatalf("no ticket in the script:\n%s", script)
 	}
+	key, request := newRequest(t)
+	var hello api.HelloReply
+	s.post(t, s.web(nil), api.PathHello, api.HelloRequest{
+		Ticket: ticket[1], BootID: "boot-1", MAC: mac, CSR: request,
+		Inventory: api.Inventory{Vendor: "Contoso", Serial: serial, BMC: api.InventoryBMC{Present: true, Address: "127.0.0.1"}},
+	}, &hello)
+	return ownMachine{id: hello.NodeID, ticket: ticket[1], agent: s.web(certified(hello.Certificate, key))}
+}
+
+// newRequest is a key, and the request for a certificate of it.
+func newRequest(t *testing.T) (key *ecdsa.PrivateKey, request string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -44,13 +56,13 @@ func (s *ownServer) boot(t *testing.T, mac, serial string) ownMachine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var hello api.HelloReply
-	s.post(t, s.web(nil), api.PathHello, api.HelloRequest{
-		Ticket: ticket[1], BootID: "boot-1", MAC: mac, CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})),
-		Inventory: api.Inventory{Vendor: "Contoso", Serial: serial, BMC: api.InventoryBMC{Present: true, Address: "127.0.0.1"}},
-	}, &hello)
-	block, _ := pem.Decode([]byte(hello.Certificate))
-	return ownMachine{id: hello.NodeID, ticket: ticket[1], agent: s.web(&tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key})}
+	return key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+}
+
+// certified is a key with the certificate that it got.
+func certified(certificate string, key *ecdsa.PrivateKey) *tls.Certificate {
+	block, _ := pem.Decode([]byte(certificate))
+	return &tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key}
 }
 
 // meet has a machine boot, and returns it when its node has its BMC.

@@ -79,6 +79,11 @@ func (s *ownServer) program(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// command is provision as a person runs it, to talk to this server.
+func (s *ownServer) command(ctx context.Context, args ...string) *exec.Cmd {
+	return s.program(ctx, append(args, "--server", "unix:"+filepath.Join(s.dir, "api.sock"))...)
+}
+
 func (s *ownServer) run(t *testing.T, args ...string) {
 	t.Helper()
 	if out, err := s.program(t.Context(), args...).CombinedOutput(); err != nil {

@@ -3,17 +3,13 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
+	"html"
 	"io"
 	"io/fs"
 	"log/slog"
-	"maps"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -21,10 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rackstage/provision/access"
-	"github.com/rackstage/provision/api"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/store"
 )
@@ -49,81 +43,25 @@ func TestNoSecretIsEverWrittenOrSaid(t *testing.T) {
 	l.sit(t, l.given["ipmi"], &l.serial.Line)
 	l.readRecords(t, l.given["ipmi"])
 	l.failGiven(t)
-	l.ask(t)
+	l.ask(t, "/api/v1/runs/:id", "/api/v1/nodes/:ref/bmc/check")
+	l.readRelay(t)
 	l.end(t, syscall.SIGKILL)
 	l.start(t)
 	l.rotate(t)
 	l.askGiven(t)
-	l.ask(t)
+	l.ask(t, "/api/v1/runs/:id", "/api/v1/nodes/:ref/bmc/check")
+	l.readRelay(t)
 	l.end(t, syscall.SIGTERM)
 	l.openSealed(t)
 	l.ranTool(t)
 	l.search(t)
 }
 
-// ask reads everything that the API tells to administrators.
-func (l *life) ask(t *testing.T) {
+// stored is what a server that has ended keeps of nodes, and what opens their
+// secrets.
+func (s *ownServer) stored(t *testing.T) (*access.Sealer, []fleet.Node) {
 	t.Helper()
-	unix := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(l.dir, "api.sock"))
-		},
-	}}
-	document := l.get(t, unix, "http://server"+api.Root+"/openapi.json")
-	var paths struct{ Paths map[string]map[string]any }
-	if err := json.Unmarshal([]byte(document), &paths); err != nil {
-		t.Fatal(err)
-	}
-	nodes := append(slices.Collect(maps.Values(l.given)), l.node)
-	asked := 0
-	for path, methods := range paths.Paths {
-		if _, ok := methods["get"]; !ok || strings.HasSuffix(path, "/events") {
-			continue
-		}
-		for _, node := range nodes {
-			this := strings.NewReplacer("{ref}", node, "{pool}", "prd", "{id}", "prd-0001").Replace(path)
-			l.said.WriteString(l.get(t, unix, "http://server"+this))
-			if !strings.Contains(path, "{ref}") {
-				break
-			}
-		}
-		asked++
-	}
-	if asked < 15 {
-		t.Errorf("only %d routes were asked", asked)
-	}
-	pages := []string{"/", "/boot"}
-	for _, node := range nodes {
-		pages = append(pages, "/?node="+node, "/nodes/"+node+"?part=panel", "/nodes/"+node+"/console")
-	}
-	for _, page := range pages {
-		l.said.WriteString(l.get(t, unix, "http://server"+page))
-	}
-	l.events(t)
-}
-
-// events reads all events that are stored.
-func (l *life) events(t *testing.T) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	seen := 0
-	_ = l.client.Events(ctx, 1, func(e api.Event) error { // until its time is over
-		seen++
-		fmt.Fprintf(&l.said, "%+v\n", e)
-		return nil
-	})
-	if seen == 0 {
-		t.Error("no events were read")
-	}
-}
-
-// openSealed opens what is left on disk: these are secrets too, and so are the
-// keys that open them. The BMCs of some nodes were not listened to.
-func (l *life) openSealed(t *testing.T, unheard ...fleet.NodeID) {
-	t.Helper()
-	state := filepath.Join(l.dir, "state")
+	state := filepath.Join(s.dir, "state")
 	sealer, err := access.OpenSealer(filepath.Join(state, "keys"))
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +77,15 @@ func (l *life) openSealed(t *testing.T, unheard ...fleet.NodeID) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range w.Nodes {
+	return sealer, w.Nodes
+}
+
+// openSealed opens what is left on disk: these are secrets too, and so are the
+// keys that open them. The BMCs of some nodes were not listened to.
+func (l *life) openSealed(t *testing.T, unheard ...fleet.NodeID) {
+	t.Helper()
+	sealer, nodes := l.stored(t)
+	for _, n := range nodes {
 		password, err := openBMC(sealer, n)
 		if slices.Contains(unheard, n.ID) {
 			l.secret("password of a BMC", string(password))
@@ -151,7 +97,7 @@ func (l *life) openSealed(t *testing.T, unheard ...fleet.NodeID) {
 			t.Errorf("a second password is kept for no reason")
 		}
 	}
-	keys, err := os.ReadFile(filepath.Join(state, "keys", "seal.key"))
+	keys, err := os.ReadFile(filepath.Join(l.dir, "state", "keys", "seal.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,6 +120,9 @@ func (l *life) search(t *testing.T) {
 		forms[base64.StdEncoding.EncodeToString([]byte(secret))[:len(secret)]] = what + " in base64"
 		forms[hex.EncodeToString([]byte(secret))] = what + " in hex"
 		forms[url.QueryEscape(secret)] = what
+		forms[html.EscapeString(secret)] = what
+		quoted, _ := json.Marshal(secret) // a text always can be
+		forms[string(quoted[1:len(quoted)-1])] = what
 	}
 	if len(l.secrets) < 10 {
 		t.Errorf("only %d secrets are known: %v", len(l.secrets), len(forms))
@@ -191,6 +140,9 @@ func (l *life) search(t *testing.T) {
 	look("what the server said", l.said.Bytes())
 	files := 0
 	given := map[string]bool{"factory": true, "given": true, "community": true, "person": true, "seal.key": true} // they are for secrets
+	for driver := range vendors {
+		given[driver] = true
+	}
 	err := filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || given[d.Name()] {
 			return err

@@ -80,6 +80,7 @@ const leastThreads = 2
 func (a *app) serve(ctx context.Context, conf config) error {
 	log := a.logger(conf)
 	runtime.GOMAXPROCS(max(leastThreads, runtime.GOMAXPROCS(0)))
+	_ = os.Unsetenv(bmc.DebugEnv) // it would have logins of BMCs in our log
 	st, err := openStation(ctx, conf, log)
 	if err != nil {
 		return err
