@@ -2,7 +2,9 @@ package http
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/netip"
 	"path"
@@ -79,7 +81,7 @@ func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
 	f, info, err := bootfile.OpenIn(b.bootDir, name)
 	if err != nil {
 		b.notFound(w, req)
-		b.o.Log.DebugContext(req.Context(), "boot file not served", "file", name, "addr", remoteAddr(req), "err", err)
+		b.notServed(req, name, err)
 		return
 	}
 	defer f.Close()
@@ -92,6 +94,25 @@ func (b boot) file(w http.ResponseWriter, req *http.Request, name string) {
 	sent := bootfile.Serve(w, req, f, info, bootfile.Tag(info))
 	if (name == fileRamdisk || name == fileRamdiskARM64) && sent == info.Size() {
 		b.observeWhole(req, name, sent)
+	}
+}
+
+// notServed reports a file that a machine was told to load and that is not
+// there. Most firmware asks HEAD first, and goes no further.
+func (b boot) notServed(req *http.Request, name string, err error) {
+	b.o.Log.DebugContext(req.Context(), "boot file not served", "file", name, "addr", remoteAddr(req), "err", err)
+	if b.o.Absent == nil || !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	mac, ok := b.machine(req)
+	if !ok {
+		return
+	}
+	if why := b.o.Absent(name); why != "" {
+		b.o.Engine.Observe(fleet.Evidence{
+			At: b.o.Now(), MAC: mac, Phase: fleet.PhaseDHCP,
+			Detail: fleet.CleanText(req.Method + " " + name + " from " + remoteAddr(req).String() + ": " + why),
+		})
 	}
 }
 

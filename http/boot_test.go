@@ -245,6 +245,40 @@ func TestOnlyLeasesAreBelievedWhereWeGiveTheAddresses(t *testing.T) {
 	}
 }
 
+func TestAMachineThatIsToldToLoadWhatIsNotThereHasThatOnItsTimeline(t *testing.T) {
+	here := netip.MustParseAddr("127.0.0.1")
+	absent := func(file string) string {
+		if file == "ipxe.efi" || file == "vmlinuz" {
+			return "it is not there: fetch it"
+		}
+		return ""
+	}
+	tests := map[string]struct {
+		method, path string
+		leases       leaseBook
+		want         string
+	}{
+		"a loader":                {"HEAD", "/boot/ipxe.efi", leaseBook{here: "52:54:00:00:00:99"}, "HEAD ipxe.efi from 127.0.0.1: it is not there: fetch it"},
+		"as shim asks for it":     {"GET", "//ipxe.efi", leaseBook{here: "52:54:00:00:00:99"}, "GET ipxe.efi from 127.0.0.1: it is not there: fetch it"},
+		"of a machine unknown":    {"GET", "/boot/ipxe.efi", leaseBook{}, ""},
+		"what nobody is told of":  {"GET", "/boot/revocations.efi", leaseBook{here: "52:54:00:00:00:99"}, ""},
+		"what is there, its head": {"HEAD", "/boot/vmlinuz", leaseBook{here: "52:54:00:00:00:99"}, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			base, e := serveBoot(t, func(o *Options) { o.Leases, o.Absent = tt.leases, absent })
+			fetch(t, base, tt.method, tt.path)
+			seen := e.evidence()
+			if len(seen) == 0 && tt.want == "" {
+				return
+			}
+			if len(seen) != 1 || seen[0].Detail != tt.want || seen[0].Phase != fleet.PhaseDHCP || seen[0].File != "" {
+				t.Errorf("seen %+v, want %q", seen, tt.want)
+			}
+		})
+	}
+}
+
 func TestBootTicketsAreLimitedPerAddress(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	base, e := serveBoot(t, func(o *Options) { o.Now = func() time.Time { return now } })

@@ -52,8 +52,9 @@ type Options struct {
 	Counters  func() map[string]int64                     // what was counted since the start; may be nil
 	Consoles  *console.Hub                                // serial consoles, with an archive; nil: there are none
 
-	BootDir    string // kernel, ramdisk, loaders
-	PrivateDir string // files that custom scripts give out by one-use URLs; "": none
+	BootDir    string                   // kernel, ramdisk, loaders
+	Absent     func(file string) string // what is the matter with one that is not there; "" where no machine is told to load it; may be nil
+	PrivateDir string                   // files that custom scripts give out by one-use URLs; "": none
 
 	Seed      func(n fleet.Node, p fleet.Profile) ([]fleet.SeedFile, error) // files of a new system, to show them; may be nil
 	ServerFor func(machine netip.Addr) (netip.Addr, error)                  // our address as a machine sees it, to show scripts; may be nil

@@ -19,15 +19,16 @@ type boot struct {
 	firmware lab.Firmware
 	nic, mac string
 	state    fleet.State // of its node; one that is active has something on its disk that says that it was started
-	secure   bool        // its agent has found Secure Boot on
-	product  string      // of its node, as its agent told before
-	again    string      // when its console says this, it is switched off and on
-	want     []string    // evidence, in this order; others may come between
-	never    []string    // evidence that must not come
-	console  string      // what it writes at last
-	spare    bool        // it has another card before the one that boots
-	https    bool        // its firmware trusts us, and its subnet has https URLs
-	hello    bool        // its agent says hello at last
+	pool     fleet.PoolName
+	secure   bool     // its agent has found Secure Boot on
+	product  string   // of its node, as its agent told before
+	again    string   // when its console says this, it is switched off and on
+	want     []string // evidence, in this order; others may come between
+	never    []string // evidence that must not come
+	console  string   // what it writes at last
+	spare    bool     // it has another card before the one that boots
+	https    bool     // its firmware trusts us, and its subnet has https URLs
+	hello    bool     // its agent says hello at last
 }
 
 // boots is the boot matrix: docs/boot-matrix.md is the same for people.

@@ -37,6 +37,9 @@ func knowMachines(t *testing.T, r *labRack, boots map[string]boot) (map[string]f
 		if b.state != "" {
 			n.State = b.state
 		}
+		if b.pool != "" {
+			n.Pool, n.Stage = b.pool, "prd"
+		}
 		ids[m.Name] = n.ID
 		nodes = append(nodes, n)
 		if n.State == fleet.Active {
@@ -113,18 +116,25 @@ func writeLocalDisk(t *testing.T, r *labRack, m lab.Machine) error {
 	return mtools(append(append([]string{"mcopy", "-s", "-i", disk}, tops...), "::")...)
 }
 
-// damageShim gives the server a boot folder of its own, with a shim in which a
-// word is spelt otherwise: it does what it did, but its signature is wrong.
-func damageShim(r *labRack) error {
-	boot := filepath.Join(r.dir, "state", "boot")
+// ownBoot gives the server a boot folder of its own, in place of the one of all
+// tests.
+func ownBoot(r *labRack) (boot string, err error) {
+	boot = filepath.Join(r.dir, "state", "boot")
 	from, err := filepath.EvalSymlinks(boot)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := os.Remove(boot); err != nil {
-		return err
+		return "", err
 	}
-	if err := os.CopyFS(boot, os.DirFS(from)); err != nil {
+	return boot, os.CopyFS(boot, os.DirFS(from))
+}
+
+// damageShim puts a shim in which a word is spelt otherwise into a boot folder of
+// the server's own: it does what it did, but its signature is wrong.
+func damageShim(r *labRack) error {
+	boot, err := ownBoot(r)
+	if err != nil {
 		return err
 	}
 	shim, err := os.ReadFile(filepath.Join(boot, "shimx64.efi"))

@@ -30,6 +30,7 @@ type transferWatch struct {
 	stalled func(fleet.MAC, int) // large blocks never came through
 	flowed  func(fleet.MAC)      // they did
 	relay   string               // that it went through; "": none
+	absent  func(string) string  // what is the matter with a file that is not there; "": nobody is told to load it
 }
 
 func (st *station) sawTransfer(t tftp.Transfer) {
@@ -41,7 +42,7 @@ func (st *station) transfers(relay string) transferWatch {
 	return transferWatch{
 		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
 		alarms: st.engine, unheard: &st.unheard, now: time.Now, relay: relay,
-		observe: st.lessons.Observe, stalled: st.lessons.Stalled, flowed: st.lessons.Flowed,
+		observe: st.lessons.Observe, stalled: st.lessons.Stalled, flowed: st.lessons.Flowed, absent: st.absent,
 	}
 }
 
@@ -56,13 +57,16 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	}
 	phase := fleet.PhaseLoader
 	switch {
+	case errors.Is(t.Err, fs.ErrNotExist):
+		w.notThere(t, lease.MAC)
+		return
 	case t.Stalled():
 		phase = fleet.PhaseDHCP
 		if t.Proved {
 			defer w.stalled(lease.MAC, t.Block)
 		}
-	case t.Probed(), errors.Is(t.Err, fs.ErrNotExist), errors.Is(t.Err, fs.ErrInvalid):
-		return // loaders ask for much that need not be there
+	case t.Probed(), errors.Is(t.Err, fs.ErrInvalid):
+		return
 	case slices.Contains([]string{".ipxe", ".cfg"}, path.Ext(t.Name)) && t.Err == nil:
 		return // a script: the loader that asks is running already
 	case t.Err != nil && !errors.Is(t.Err, tftp.ErrLastUnheard):
@@ -73,6 +77,15 @@ func (w transferWatch) saw(t tftp.Transfer) {
 		ev.File = "" // it teaches nothing about loaders: somebody else may have asked in the machine's name
 	}
 	w.observe(ev)
+}
+
+// notThere makes evidence of a file that a machine was told to load and that is
+// not there. It teaches nothing about loaders.
+func (w transferWatch) notThere(t tftp.Transfer, mac fleet.MAC) {
+	name := path.Base(t.Name)
+	if why := w.absent(name); why != "" {
+		w.observe(fleet.Evidence{At: time.Now(), MAC: mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(name + " by TFTP: " + why)})
+	}
 }
 
 // alarm raises and ends the alarm of a subnet where our answers do not arrive.

@@ -110,6 +110,8 @@ func TestTransfersBecomeEvidenceAndAlarms(t *testing.T) {
 		},
 		"it asked for the size":           {tftp.Transfer{Client: known, Name: "snponly.efi", Size: 9, Block: 512, Err: aborted}, nil},
 		"it asked for what is not there":  {tftp.Transfer{Client: known, Name: "revocations.efi", Err: fs.ErrNotExist}, nil},
+		"a loader of ours is not there":   {tftp.Transfer{Client: known, Name: "EFI//ipxe.efi", Err: fs.ErrNotExist}, []string{"dhcp of " + mac}},
+		"nor is it for a stranger":        {tftp.Transfer{Client: stranger, Name: "ipxe.efi", Err: fs.ErrNotExist}, nil},
 		"a stranger hears nothing":        {tftp.Transfer{Client: stranger, Name: "snponly.efi", Size: 9, Block: 512, Err: tftp.ErrUnheard}, nil},
 		"a stranger fetched a loader":     {tftp.Transfer{Client: stranger, Name: "snponly.efi", Size: 9, Sent: 9, Block: 512}, nil},
 		"a kernel that goes by HTTP only": {tftp.Transfer{Client: known, Name: "vmlinuz", Err: tftp.ErrNotByTFTP}, []string{"dhcp of " + mac}},
@@ -120,7 +122,7 @@ func TestTransfersBecomeEvidenceAndAlarms(t *testing.T) {
 			transferWatch{
 				lease:  func(a netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: mac}, a == known.Addr() },
 				subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{Name: "rack"}, true },
-				alarms: &book, unheard: new(unheardTries), now: time.Now, observe: book.observe,
+				alarms: &book, unheard: new(unheardTries), now: time.Now, observe: book.observe, absent: stationFor(t).absent,
 			}.saw(tt.transfer)
 			if !slices.Equal(book.lines, tt.want) {
 				t.Errorf("got %q, want %q", book.lines, tt.want)

@@ -89,9 +89,36 @@ func (st *station) missing(site fleet.Site) []want {
 	})
 }
 
+// absent says what is the matter with a boot file that a machine has asked for
+// and that is not there, and what to do. It is "" for one that no machine is
+// told to load: loaders ask for much that need not be there.
+func (st *station) absent(file string) string {
+	return absentOn(st.engine.Site(), st.conf.StateDir, file)
+}
+
+func absentOn(site fleet.Site, stateDir, file string) string {
+	for _, w := range bootWants(site) {
+		if w.file == "boot/"+file {
+			return fmt.Sprintf("%s is not in %s: %s", w.file, stateDir, fleet.Diagnose(w.code).FixFor(w.on))
+		}
+	}
+	return ""
+}
+
 // wants returns the files that machines are told to load: ours, and those that
 // site.yaml names.
-func wants(site fleet.Site) (all []want) {
+func wants(site fleet.Site) []want {
+	all := bootWants(site)
+	for _, s := range site.Scripts {
+		for _, name := range privateFiles(s) {
+			all = append(all, want{fleet.CodeBootFile, fmt.Sprintf("%s of script %s", name, s.Name), "private/" + name})
+		}
+	}
+	return all
+}
+
+// bootWants are those of them that are in the folder boot.
+func bootWants(site fleet.Site) (all []want) {
 	for _, name := range pxe.Loaders() {
 		all = append(all, want{fleet.CodeNoLoader, loaderOn + name, "boot/" + name})
 	}
@@ -111,21 +138,20 @@ func wants(site fleet.Site) (all []want) {
 			all = append(all, want{fleet.CodeBootFile, fmt.Sprintf("%s of quirks[%d]", q.Loader, i), "boot/" + q.Loader})
 		}
 	}
-	for _, s := range site.Scripts {
-		for _, name := range privateFiles(s) {
-			all = append(all, want{fleet.CodeBootFile, fmt.Sprintf("%s of script %s", name, s.Name), "private/" + name})
-		}
-	}
 	return all
 }
 
-// privateFiles are those that a script links to.
+// privateFiles are those that a script links to, in either of its forms. A form
+// that is not there, or that was refused when the site was applied, links to none.
 func privateFiles(s fleet.Script) []string {
-	custom, err := ipxescripts.Compile(s.Name, s.IPXE)
-	if err != nil {
-		return nil // it was refused when the site was applied
+	names := map[string]bool{}
+	if custom, err := ipxescripts.Compile(s.Name, s.IPXE); err == nil {
+		maps.Copy(names, custom.PrivateFiles())
 	}
-	return slices.Sorted(maps.Keys(custom.PrivateFiles()))
+	if custom, err := ipxescripts.CompileGRUB(s.Name, s.GRUB); err == nil {
+		maps.Copy(names, custom.PrivateFiles())
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // A noHTTPS is a subnet that declares boot_url: https, and why its machines

@@ -66,6 +66,8 @@ scripts:
   ipxe: |
     #!ipxe
     {{if eq .Product "R650"}}chain {{.Files}}update.efi config={{private "update.cfg"}}{{else}}exit{{end}}
+  grub: |
+    source {{private "update-grub.cfg"}}
 `
 
 // What machines will be told to load is looked for when the server starts and
@@ -81,7 +83,7 @@ func TestAFileThatMachinesWillNeedIsAnAlarmUntilItIsThere(t *testing.T) {
 		"boot/vmlinuz": "E-BOOT-FILE vmlinuz", "boot/initrd.img": "E-BOOT-FILE initrd.img",
 		"boot/pxelinux.0":    "E-BOOT-FILE pxelinux.0 of class old on subnet rack",
 		"boot/acme.efi":      "E-BOOT-FILE acme.efi of quirks[0]",
-		"private/update.cfg": "E-BOOT-FILE update.cfg of script firmware",
+		"private/update.cfg": "E-BOOT-FILE update.cfg of script firmware", "private/update-grub.cfg": "E-BOOT-FILE update-grub.cfg of script firmware",
 	}
 	stands := func() (all []string) {
 		for _, a := range st.engine.Alarms() {
@@ -96,7 +98,7 @@ func TestAFileThatMachinesWillNeedIsAnAlarmUntilItIsThere(t *testing.T) {
 		}
 		st.put(t, file)
 	}
-	if extra := slices.DeleteFunc(stands(), func(a string) bool { return strings.HasPrefix(a, "E-BOOT-NO-LOADER") }); len(extra) != 5 {
+	if extra := slices.DeleteFunc(stands(), func(a string) bool { return strings.HasPrefix(a, "E-BOOT-NO-LOADER") }); len(extra) != 6 {
 		t.Errorf("alarms about further files: %q", extra)
 	}
 	raised = st.raiseBoot(site, raised)
@@ -120,6 +122,24 @@ func TestAFileThatMachinesWillNeedIsAnAlarmUntilItIsThere(t *testing.T) {
 	st.raiseBoot(fleet.Site{}, raised)
 	if slices.Contains(stands(), files["private/update.cfg"]) {
 		t.Error("the alarm of a script that is gone stands")
+	}
+}
+
+// The timeline of a machine whose file is not there says so, and what to do.
+func TestOnlyAFileThatMachinesAreToldToLoadIsMissedByThem(t *testing.T) {
+	site, err := ParseSite([]byte(siteWithFiles))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"grubx64.efi":     "boot/grubx64.efi is not in /state: fetch it: provision images build loaders",
+		"acme.efi":        "take it out of site.yaml: acme.efi of quirks[0]",
+		"pxelinux.0":      "take it out of site.yaml: pxelinux.0 of class old on subnet rack",
+		"revocations.efi": "", "update.cfg": "", "": "",
+	} {
+		if got := absentOn(site, "/state", file); (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("of %q it is said %q, want %q", file, got, want)
+		}
 	}
 }
 
