@@ -203,6 +203,28 @@ func TestDriversOfBMClibThatHaveNoInterruptAskNobody(t *testing.T) {
 	}
 }
 
+func TestArchitecturesAreReadAsServicesWriteThem(t *testing.T) {
+	tests := map[string]struct {
+		family, set text
+		want        string
+	}{
+		"a server":                     {"x86", "x86-64", "amd64"},
+		"an arm64 server":              {"ARM", "ARM-A64", "arm64"},
+		"a family alone":               {"ARM", "", "arm64"},
+		"a set alone":                  {"", "x86-64", "amd64"},
+		"one of 32 bits":               {"ARM", "ARM-A32", ""},
+		"one that we have nothing for": {"Power", "PowerISA", ""},
+		"nothing":                      {"", "", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := archOf(tt.family, tt.set); got != tt.want {
+				t.Errorf("archOf = %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestAGUIDIsWrittenAsTheFirmwareShowsIt(t *testing.T) {
 	got := smbiosUUID([16]byte{0x77, 0x00, 0xb0, 0x7a, 0x34, 0x12, 0x00, 0x40, 0x80, 0x00, 0x52, 0x54, 0x00, 0x77, 0x00, 0x01})
 	if want := "7ab00077-1234-4000-8000-525400770001"; got != want {
