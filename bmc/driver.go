@@ -83,6 +83,9 @@ func (d *driver) PowerSet(ctx context.Context, state string) (bool, error) {
 		answered = d.once(ctx)
 	}
 	if _, err := d.client.ChassisControl(ctx, control); err != nil {
+		if action(state) == diagnose {
+			err = nameOfInterrupt(err)
+		}
 		return false, d.keep(fmt.Errorf("set power: %w", err))
 	}
 	answered()

@@ -195,8 +195,10 @@ func nameOfStatus(s types.RmcpStatusCode) error {
 
 // Completion codes, IPMI 2.0 table 5-2.
 const (
-	codeNoPrivilege = 0xd4
-	codeTimeout     = 0xc3
+	codeNoPrivilege  = 0xd4
+	codeTimeout      = 0xc3
+	codeOutOfRange   = 0xc9
+	codeInvalidField = 0xcc
 )
 
 // Completion codes of Activate Payload, IPMI 2.0 table 24-2. Deactivate Payload
@@ -226,6 +228,17 @@ func nameOfActivation(err error) error {
 		return fmt.Errorf("%w (%v)", ErrConsoleRight, err)
 	case codeActive, codeActivations:
 		return fmt.Errorf("%w (%v)", ErrConsoleHeld, err)
+	default:
+		return err
+	}
+}
+
+// nameOfInterrupt translates what a BMC says that has no diagnostic interrupt,
+// which IPMI 2.0 leaves to it (§28.3): it does not know the number of the order.
+func nameOfInterrupt(err error) error {
+	switch completion(err) {
+	case codeUnknownCommand, codeOutOfRange, codeInvalidField:
+		return fmt.Errorf("%w: power %s (%v)", ErrUnsupported, diagnose, err)
 	default:
 		return err
 	}

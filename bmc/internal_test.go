@@ -194,6 +194,37 @@ func FuzzWhatABMCTellsStrangersBreaksNothing(f *testing.F) {
 	})
 }
 
+func TestDriversOfBMClibThatHaveNoInterruptAskNobody(t *testing.T) {
+	for _, driver := range []fleet.BMCDriver{fleet.DriverASRockRack, fleet.DriverAMT} {
+		l := &vendorLine{target: Target{Driver: driver}} // nobody is there
+		if err := l.order(t.Context(), diagnose); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("an interrupt by %s: %v, want %v", driver, err, ErrUnsupported)
+		}
+	}
+}
+
+func TestArchitecturesAreReadAsServicesWriteThem(t *testing.T) {
+	tests := map[string]struct {
+		family, set text
+		want        string
+	}{
+		"a server":                     {"x86", "x86-64", "amd64"},
+		"an arm64 server":              {"ARM", "ARM-A64", "arm64"},
+		"a family alone":               {"ARM", "", "arm64"},
+		"a set alone":                  {"", "x86-64", "amd64"},
+		"one of 32 bits":               {"ARM", "ARM-A32", ""},
+		"one that we have nothing for": {"Power", "PowerISA", ""},
+		"nothing":                      {"", "", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := archOf(tt.family, tt.set); got != tt.want {
+				t.Errorf("archOf = %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestAGUIDIsWrittenAsTheFirmwareShowsIt(t *testing.T) {
 	got := smbiosUUID([16]byte{0x77, 0x00, 0xb0, 0x7a, 0x34, 0x12, 0x00, 0x40, 0x80, 0x00, 0x52, 0x54, 0x00, 0x77, 0x00, 0x01})
 	if want := "7ab00077-1234-4000-8000-525400770001"; got != want {

@@ -174,10 +174,15 @@ func (l *ipmitoolLine) failure(said string) error {
 	switch {
 	case strings.Contains(last, "nsufficient privilege"):
 		return fmt.Errorf("%w (%s)", ErrDenied, last)
-	case strings.Contains(last, "nvalid command"), strings.Contains(last, "not supported"):
+	case strings.Contains(last, "nvalid command"), strings.Contains(last, "not supported"), lacksInterrupt(last):
 		return fmt.Errorf("%w (%s)", ErrUnsupported, last)
 	}
 	return fmt.Errorf("%w (%s)", ErrRejected, last)
+}
+
+// lacksInterrupt reports whether ipmitool says what [nameOfInterrupt] translates.
+func lacksInterrupt(said string) bool {
+	return strings.Contains(said, "Control to Diag failed") && (strings.Contains(said, "out of range") || strings.Contains(said, "nvalid data field"))
 }
 
 func (l *ipmitoolLine) power(ctx context.Context) (fleet.PowerState, error) {

@@ -3,6 +3,7 @@ package bmc_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,8 @@ func TestAnOrderThatMayNotBeRepeatedIsSentOnce(t *testing.T) {
 		"a shutdown, never answered": {
 			fleet.PowerSoft, true, bmc.ErrHangs, "not known whether it has asked the system to shut down",
 		},
+		"an interrupt, answered late":  {op: fleet.PowerNMI},
+		"an interrupt, never answered": {fleet.PowerNMI, true, bmc.ErrHangs, "not known whether it has sent the interrupt"},
 	}
 	for _, driver := range []fleet.BMCDriver{fleet.DriverIPMI, fleet.DriverIPMITool} {
 		for name, tt := range tests {
@@ -69,8 +72,8 @@ func TestAnOrderThatMayNotBeRepeatedIsSentOnce(t *testing.T) {
 				if _, err := ctl.Power(t.Context(), target); err != nil {
 					t.Error(err)
 				}
-				if got := c.resets.Load() + c.shutdowns.Load(); got != 1 {
-					t.Errorf("it was ordered %d times", got)
+				if got := c.ordered(); !maps.Equal(got, map[fleet.PowerOp]int32{tt.op: 1}) {
+					t.Errorf("it was ordered %v, want %s once", got, tt.op)
 				}
 			})
 		}
@@ -105,8 +108,9 @@ func TestWhatASlowBMCWasToldOnceIsNotKnownToBeDone(t *testing.T) {
 		op   fleet.PowerOp
 		says string
 	}{
-		"reset":      {fleet.PowerReset, "not known whether it has reset the machine"},
-		"a shutdown": {fleet.PowerSoft, "not known whether it has asked the system to shut down"},
+		"reset":        {fleet.PowerReset, "not known whether it has reset the machine"},
+		"a shutdown":   {fleet.PowerSoft, "not known whether it has asked the system to shut down"},
+		"an interrupt": {fleet.PowerNMI, "not known whether it has sent the interrupt"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -125,8 +129,8 @@ func TestWhatASlowBMCWasToldOnceIsNotKnownToBeDone(t *testing.T) {
 			if !errors.Is(err, bmc.ErrSlow) || strings.Count(err.Error(), tt.says) != 1 {
 				t.Errorf("Switch = %v, want %v, which says %q once", err, bmc.ErrSlow, tt.says)
 			}
-			if got := s.Counts().Resets; got != 1 {
-				t.Errorf("it was ordered %d times", got)
+			if got, want := s.Counts().Resets, map[fleet.PowerOp]int{fleet.PowerNMI: 1}[tt.op]; got != 1 || m.NMIs() != want {
+				t.Errorf("it was ordered %d times, and has got %d interrupts", got, m.NMIs())
 			}
 		})
 	}

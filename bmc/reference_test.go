@@ -3,6 +3,7 @@ package bmc_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,8 +11,10 @@ import (
 
 	"github.com/bougou/go-ipmi/pkg/bmc"
 	"github.com/bougou/go-ipmi/pkg/clock"
+	control "github.com/bougou/go-ipmi/pkg/command/chassis"
 	"github.com/bougou/go-ipmi/pkg/hal"
 	"github.com/bougou/go-ipmi/pkg/hal/mock"
+	"github.com/bougou/go-ipmi/pkg/handlers"
 	"github.com/bougou/go-ipmi/pkg/server"
 	"github.com/bougou/go-ipmi/pkg/transport/udp"
 	"github.com/bougou/go-ipmi/pkg/types"
@@ -28,9 +31,36 @@ type chassis struct {
 	fault bmctest.Fault
 	drop  func(*types.BootOptionParam_BootFlags) // what it forgets of boot flags
 
-	resets, shutdowns atomic.Int32    // how often it was told to
-	busy              <-chan struct{} // until when a reset and a shutdown are not answered; nil: at once
-	told              func()          // when it is busy from
+	noNMI atomic.Bool // it is as it comes from its makers: the reference BMC knows no interrupt
+
+	resets, shutdowns, interrupts atomic.Int32    // how often it was told to
+	busy                          <-chan struct{} // until when none of them is answered; nil: at once
+	told                          func()          // when it is busy from
+}
+
+// ordered is how often it was told what must not be repeated.
+func (c *chassis) ordered() map[fleet.PowerOp]int32 {
+	all := map[fleet.PowerOp]int32{fleet.PowerReset: c.resets.Load(), fleet.PowerSoft: c.shutdowns.Load(), fleet.PowerNMI: c.interrupts.Load()}
+	maps.DeleteFunc(all, func(_ fleet.PowerOp, n int32) bool { return n == 0 })
+	return all
+}
+
+// commands are those of the reference BMC, and Chassis Control with the
+// diagnostic interrupt, for which its hardware has no place.
+func (c *chassis) commands() *handlers.Registry {
+	usual, all := handlers.NewRegistry(), handlers.NewRegistry()
+	handlers.RegisterAllHandlers(usual)
+	all.Merge(usual)
+	command := types.CommandChassisControl
+	all.RegisterFunc(command, func(ctx context.Context, in *handlers.HandlerContext, data []byte) ([]byte, types.CompletionCode, error) {
+		if c.noNMI.Load() || len(data) != 1 || data[0] != byte(control.ChassisControlDiagnosticInterrupt) {
+			return usual.Dispatch(ctx, in, uint8(command.NetFn), command.ID, data)
+		}
+		c.interrupts.Add(1)
+		c.work()
+		return nil, types.CodeOK, nil
+	})
+	return all
 }
 
 func (c *chassis) setFault(f bmctest.Fault) {
@@ -90,7 +120,7 @@ func (c *chassis) work() {
 	}
 }
 
-// setBusy has a reset or a shutdown be answered late; told is called when there is one.
+// setBusy has what must not be repeated be answered late; told is called when it is ordered.
 func (c *chassis) setBusy(until <-chan struct{}, told func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,7 +182,7 @@ func startReferenceWith(t *testing.T, equip func(*mock.HAL), admit func(*bmc.BMC
 	user.Enabled = true
 	user.ChannelAccess[1] = bmc.UserChannelAccess{MaxPrivilege: bmc.PrivilegeLevelOperator, Enabled: true}
 	admit(b)
-	s := server.NewServer(b, conn)
+	s := server.NewServer(b, conn, server.WithHandlerRegistry(h.chassis.commands()))
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	wg.Go(func() { _ = s.Serve(ctx) })

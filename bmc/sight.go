@@ -93,6 +93,7 @@ type Machine struct {
 	Serial  string
 	Vendor  string
 	Product string
+	Arch    string      // "amd64", "arm64"; "" when it does not say; only by Redfish
 	MACs    []fleet.MAC // of its network cards
 }
 
@@ -126,8 +127,12 @@ func smbiosUUID(b [16]byte) string {
 	return fmt.Sprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%x-%x", b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8:10], b[10:16])
 }
 
-// mostCards bounds how many network cards are asked for.
-const mostCards = 16
+// mostCards and mostSockets bound how many network cards are asked for, and how
+// many processors.
+const (
+	mostCards   = 16
+	mostSockets = 4
+)
 
 func (r *redfish) identify(ctx context.Context) (Machine, error) {
 	path, err := r.systemPath(ctx)
@@ -139,20 +144,29 @@ func (r *redfish) identify(ctx context.Context) (Machine, error) {
 		Manufacturer string
 		Model        string
 		Cards        link `json:"EthernetInterfaces"`
+		Processors   link
 	}
 	if err := r.get(ctx, path, &s); err != nil {
 		return Machine{}, err
 	}
 	m := Machine{Serial: fleet.CleanText(s.Serial), Vendor: fleet.CleanText(s.Manufacturer), Product: fleet.CleanText(s.Model)}
 	m.UUID, _ = fleet.ParseUUID(s.UUID) // some have none
-	cards := localPath(s.Cards.Path)
-	if cards == "" {
-		return m, nil
+	m.MACs = r.cards(ctx, localPath(s.Cards.Path))
+	m.Arch = r.arch(ctx, localPath(s.Processors.Path))
+	return m, nil
+}
+
+// cards returns the MAC addresses of a machine's network cards, as far as its
+// BMC says them: the rest is worth something.
+func (r *redfish) cards(ctx context.Context, path string) []fleet.MAC {
+	if path == "" {
+		return nil
 	}
-	paths, err := r.members(ctx, cards)
+	paths, err := r.members(ctx, path)
 	if err != nil {
-		return m, nil //nolint:nilerr // the rest is worth something
+		return nil
 	}
+	var macs []fleet.MAC
 	for _, p := range paths[:min(len(paths), mostCards)] {
 		var card struct {
 			MAC       string `json:"MACAddress"`
@@ -163,10 +177,47 @@ func (r *redfish) identify(ctx context.Context) (Machine, error) {
 		}
 		for _, text := range []string{card.Permanent, card.MAC} {
 			if mac, err := fleet.ParseMAC(text); err == nil {
-				m.MACs = append(m.MACs, mac)
+				macs = append(macs, mac)
 				break
 			}
 		}
 	}
-	return m, nil
+	return macs
+}
+
+// arch returns for which architecture a machine's processors are, as far as its
+// BMC says so: what a machine boots that never asked by the network depends on it.
+func (r *redfish) arch(ctx context.Context, processors string) string {
+	if processors == "" {
+		return ""
+	}
+	paths, err := r.membersUpTo(ctx, processors, mostSockets)
+	if err != nil {
+		return ""
+	}
+	for _, path := range paths {
+		var p struct {
+			ProcessorType, ProcessorArchitecture, InstructionSet text
+		}
+		if r.get(ctx, path, &p) != nil { // the next one would take as long
+			return ""
+		}
+		arch := archOf(p.ProcessorArchitecture, p.InstructionSet)
+		if arch != "" && (p.ProcessorType == "CPU" || p.ProcessorType == "") {
+			return arch
+		}
+	}
+	return ""
+}
+
+// archOf reads the words of the schema Processor. Some services have the family
+// alone: what is in racks has 64 bits.
+func archOf(family, set text) string {
+	switch {
+	case set == "ARM-A64", set == "" && family == "ARM":
+		return "arm64"
+	case set == "x86-64", set == "" && family == "x86":
+		return "amd64"
+	}
+	return ""
 }

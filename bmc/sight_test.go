@@ -46,6 +46,10 @@ func TestABMCSaysWhichMachineItIsIn(t *testing.T) {
 		UUID: "7AB00077-0000-4000-8000-525400770001", Serial: "C0FFEE", Vendor: "Contoso", Model: "R1",
 		NICs: []redfish.NIC{{ID: "1", MAC: "52:54:00:77:00:01"}, {ID: "2", MAC: "52:54:00:77:00:02"}},
 	}}}})
+	arm, _ := startRedfish(t, redfish.Options{Systems: []redfish.System{{Facts: redfish.Facts{
+		UUID: "7AB00077-0000-4000-8000-525400770003", Serial: "COCOA", Vendor: "Contoso", Model: "A1", ARM: true,
+		NICs: []redfish.NIC{{ID: "1", MAC: "52:54:00:77:00:03"}},
+	}}}})
 	sim := startSim(t)
 	sim.Driver = fleet.DriverIPMI
 	tests := map[string]struct {
@@ -53,8 +57,12 @@ func TestABMCSaysWhichMachineItIsIn(t *testing.T) {
 		want   bmc.Machine
 	}{
 		"by Redfish": {probed(t, service), bmc.Machine{
-			UUID: "7ab00077-0000-4000-8000-525400770001", Serial: "C0FFEE", Vendor: "Contoso", Product: "R1",
+			UUID: "7ab00077-0000-4000-8000-525400770001", Serial: "C0FFEE", Vendor: "Contoso", Product: "R1", Arch: "amd64",
 			MACs: []fleet.MAC{"52:54:00:77:00:01", "52:54:00:77:00:02"},
+		}},
+		"an arm64 one, by Redfish": {probed(t, arm), bmc.Machine{
+			UUID: "7ab00077-0000-4000-8000-525400770003", Serial: "COCOA", Vendor: "Contoso", Product: "A1", Arch: "arm64",
+			MACs: []fleet.MAC{"52:54:00:77:00:03"},
 		}},
 		"by IPMI": {sim, bmc.Machine{UUID: "00000000-0000-0000-0000-000000000001", Swapped: "00000000-0000-0000-0000-000000000001"}},
 	}

@@ -196,6 +196,8 @@ func (l *vendorLine) failure(err error) error {
 		return ErrLogin // it may repeat the digest, from which passwords can be guessed
 	case strings.Contains(text, "401") || strings.Contains(text, "nauthorized") || strings.Contains(text, bmclibErrs.ErrLoginFailed.Error()):
 		return fmt.Errorf("%w (%s)", ErrLogin, text)
+	case strings.Contains(text, "is not supported by this service"):
+		return fmt.Errorf("%w (%s)", ErrUnsupported, text)
 	case strings.Contains(text, "not compatible") || errors.Is(err, bmclibErrs.ErrIncompatibleProvider):
 		return fmt.Errorf("%w: its driver does not know this BMC (%s)", ErrUnsupported, text)
 	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "Client.Timeout") || strings.Contains(text, "handshake timeout") || time.Since(l.called) >= l.c.timeout(l.target):
@@ -214,14 +216,16 @@ func (l *vendorLine) power(ctx context.Context) (fleet.PowerState, error) {
 }
 
 // order gives orders whose meaning the drivers agree upon. Their reset is off
-// and on, and takes nine seconds where ours sees what happens.
+// and on, and takes nine seconds where ours sees what happens. Those that speak
+// Redfish send an interrupt.
 func (l *vendorLine) order(ctx context.Context, a action) error {
 	var err error
 	l.called = time.Now()
-	switch a {
-	case turnOn, turnOff, softOff:
+	interrupts := l.target.Driver == fleet.DriverDell || l.target.Driver == fleet.DriverOpenBMC
+	switch {
+	case a == turnOn, a == turnOff, a == softOff:
 		_, err = l.facade.SetPowerState(ctx, string(a))
-	case diagnose:
+	case a == diagnose && interrupts:
 		err = l.facade.SendNMI(ctx)
 	default:
 		return fmt.Errorf("%w: power %s by driver %s", ErrUnsupported, a, l.target.Driver)

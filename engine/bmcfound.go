@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,7 @@ func (e *Engine) AdoptBMC(ctx context.Context, f fleet.FoundBMC) (fleet.Node, er
 			return err
 		}
 		n.Inventory.BMC = fleet.InventoryBMC{Present: true, Address: f.BMC.Address, MAC: f.MAC}
+		n.Inventory.Arch = cmp.Or(n.Inventory.Arch, f.Arch) // its agent knows better
 		r, ok := e.Site().MatchRule(n)
 		begun := foundBegun(t.siteNow(), f)
 		if !begun && !r.BMC.Keep {

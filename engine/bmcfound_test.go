@@ -11,7 +11,7 @@ import (
 func foundBMC() fleet.FoundBMC {
 	return fleet.FoundBMC{
 		BMC: fleet.BMC{Driver: fleet.DriverIPMI, Address: bmcAddress, Username: "admin", SealedPassword: "factory", CipherSuite: 17},
-		MAC: "aa:bb:cc:00:00:01", UUID: "11111111-0000-4000-8000-000000000001", Serial: "C0FFEE", Vendor: "Contoso", Product: "R1",
+		MAC: "aa:bb:cc:00:00:01", UUID: "11111111-0000-4000-8000-000000000001", Serial: "C0FFEE", Vendor: "Contoso", Product: "R1", Arch: "arm64",
 		MACs: []fleet.MAC{"52:54:00:00:00:01", "52:54:00:00:00:02"},
 	}
 }
@@ -143,6 +143,9 @@ func checkAdopted(t *testing.T, r *rack, n fleet.Node, rotated bool) {
 	t.Helper()
 	if n.BMC.Own != rotated || n.BMC.Address != bmcAddress || rotated && !r.bmc.opens(n) || n.Inventory.BMC.MAC != foundBMC().MAC {
 		t.Errorf("the node is %+v with BMC %+v, want rotated %t", n, n.BMC, rotated)
+	}
+	if n.Inventory.Arch != "arm64" {
+		t.Errorf("its architecture is %q", n.Inventory.Arch)
 	}
 	if slices.Contains(codes(n), fleet.CodeBMCFactory) {
 		t.Error("the password that it came with still counts as used")

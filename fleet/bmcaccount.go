@@ -143,5 +143,6 @@ type FoundBMC struct {
 	Serial  string
 	Vendor  string
 	Product string
-	MACs    []MAC // of the machine's network cards
+	Arch    string // as in [Inventory]; "" when it does not say
+	MACs    []MAC  // of the machine's network cards
 }

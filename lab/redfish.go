@@ -39,7 +39,7 @@ const redfishSystem = "System.Embedded.1"
 func (m Machine) facts() redfish.Facts {
 	return redfish.Facts{
 		UUID: m.UUID, Serial: m.Serial, AssetTag: m.AssetTag, Vendor: m.Vendor, Model: m.Product, Host: m.Name,
-		CPU: "QEMU", CPUs: m.CPUs, MemoryMiB: m.MemoryMiB,
+		CPU: "QEMU", ARM: kits[m.Firmware].arm64, CPUs: m.CPUs, MemoryMiB: m.MemoryMiB,
 		NICs:  []redfish.NIC{{ID: "NIC.1", MAC: m.MAC, Mbit: 1000, Link: true}},
 		Disks: []redfish.Disk{{ID: "Disk.0", Model: "QEMU", Serial: m.DiskSerial, Revision: "1", Protocol: "SATA", Media: "SSD", Bytes: int64(m.DiskMiB) << 20}},
 	}

@@ -94,7 +94,7 @@ func (w *Watcher) meet(ctx context.Context, l fleet.Lease, g *guest) error {
 			Driver: t.Driver, Address: addr, Ports: t.Ports, Username: account.Username, SealedPassword: account.SealedPassword,
 			CipherSuite: t.CipherSuite, System: t.System, BasicAuth: t.BasicAuth, Pin: t.Pin,
 		},
-		MAC: l.MAC, UUID: m.UUID, Swapped: m.Swapped, Serial: m.Serial, Vendor: m.Vendor, Product: m.Product, MACs: m.MACs,
+		MAC: l.MAC, UUID: m.UUID, Swapped: m.Swapped, Serial: m.Serial, Vendor: m.Vendor, Product: m.Product, Arch: m.Arch, MACs: m.MACs,
 	})
 	return err
 }

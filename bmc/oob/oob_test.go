@@ -171,7 +171,7 @@ func TestABMCThatGetsAnAddressIsTakenIn(t *testing.T) {
 		t.Fatalf("adopted %+v, alarms %v, want one BMC", d.adopted, d.alarms)
 	}
 	f := d.adopted[0]
-	if f.MAC != bmcMAC || f.UUID != "11111111-0000-4000-8000-000000000001" || f.Serial != "C0FFEE" || !slices.Contains(f.MACs, "52:54:00:77:00:01") {
+	if f.MAC != bmcMAC || f.UUID != "11111111-0000-4000-8000-000000000001" || f.Serial != "C0FFEE" || f.Arch != "amd64" || !slices.Contains(f.MACs, "52:54:00:77:00:01") {
 		t.Errorf("it says of its machine %+v", f)
 	}
 	b := f.BMC

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rackstage/provision/api"
+	"github.com/rackstage/provision/bmc"
 	"github.com/rackstage/provision/fleet"
 	"github.com/rackstage/provision/lab"
 	"github.com/rackstage/provision/store"
@@ -72,16 +73,69 @@ func TestMachinesWithoutPXEBootFromTheirBMCs(t *testing.T) {
 	}
 }
 
+// armMediaSite has the BMC of an arm64 machine.
+const armMediaSite = `
+stages: [{name: prd}]
+profiles: [{name: docker, image: debian-12}]
+pools: [{name: prd, stage: prd, profile: docker, trust: 1}]
+subnets: [{name: rack, cidr: 10.77.0.0/24, mode: full, ranges: [10.77.0.100-10.77.0.200], lease: 1h}]
+rules:
+  - {name: arm64, match: {mac: "52:54:00:7c:00:04"}, pool: prd, approve: true, bmc: {address: 10.77.1.11, username: admin, password_file: "{{.Dir}}/bmc-password", boot: media}}
+`
+
+// An arm64 machine that never asked by the network: that it is one is what its
+// BMC says. It boots a CD image for arm64, and nothing over the network before
+// its agent says hello.
+func TestAnARM64MachineWithoutPXEBootsFromItsBMC(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a virtual machine: make test runs it")
+	}
+	t.Parallel()
+	m := lab.Machine{
+		Name: "arm64", Firmware: lab.ARM64, NIC: "e1000", MAC: "52:54:00:7c:00:04", DiskMiB: 64, MemoryMiB: 768, CPUs: 1, BMC: lab.BMC{Speaks: lab.Redfish},
+	}
+	state, program := testImages(t)
+	r := prepareTestRack(t, labPlan{state: state, machines: []lab.Machine{m}, site: armMediaSite, hook: program}, knowByBMC(t, netip.Addr{}))
+	if err := r.applySite(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	node, err := r.client.Node(t.Context(), m.MAC)
+	if err != nil || node.Inventory.Arch != "arm64" {
+		t.Fatalf("before it boots the node is %+v, %v, want one of arm64", node, err)
+	}
+	seen := followEvents(t, r)
+	bootByHand(t, r, r.rack.Machines()[0])
+	lines := seen.of(fleet.NodeID(node.ID))
+	for _, l := range lines {
+		t.Log(l.text)
+	}
+	if m := missing(lines, []string{"loader: CD image read by"}); m != "" {
+		t.Errorf("%q never came", m)
+	}
+	for _, never := range []string{"rom firmware", "http firmware", "ipxe firmware", "script: ", "kernel: "} {
+		if missing(lines, []string{never}) == "" {
+			t.Errorf("%q came, and should not have", never)
+		}
+	}
+}
+
 // knowByBMC makes nodes of machines as if their BMCs had been found: there are
 // their addresses, and what Redfish says; addr is one that a machine had before.
 func knowByBMC(t *testing.T, addr netip.Addr) func(r *labRack) error {
 	return func(r *labRack) error {
 		var nodes []fleet.Node
 		for _, m := range r.rack.Machines() {
+			said, err := identify(t.Context(), r, m)
+			if err != nil {
+				return err
+			}
 			nodes = append(nodes, fleet.Node{
-				ID: fleet.NewNodeID(), MAC: fleet.MAC(m.MAC), MACs: []fleet.MAC{fleet.MAC(m.MAC)}, UUID: m.UUID, Addr: addr, State: fleet.Discovered, Revision: 1,
-				Inventory: fleet.Inventory{Vendor: m.Vendor, Product: m.Product, Serial: m.Serial, Firmware: map[bool]string{true: "bios"}[m.Firmware == lab.BIOS]},
-				BMC:       fleet.BMC{CipherSuite: -1},
+				ID: fleet.NewNodeID(), MAC: said.MACs[0], MACs: said.MACs, UUID: said.UUID, Addr: addr, State: fleet.Discovered, Revision: 1,
+				Inventory: fleet.Inventory{
+					Vendor: said.Vendor, Product: said.Product, Serial: said.Serial, Arch: said.Arch,
+					Firmware: map[bool]string{true: "bios"}[m.Firmware == lab.BIOS],
+				},
+				BMC: fleet.BMC{CipherSuite: -1},
 			})
 		}
 		s, err := store.Open(t.Context(), filepath.Join(r.dir, "state/provision.db"), slog.New(slog.DiscardHandler))
@@ -90,6 +144,21 @@ func knowByBMC(t *testing.T, addr netip.Addr) func(r *labRack) error {
 		}
 		return errors.Join(s.Save(t.Context(), fleet.Change{Nodes: nodes}), s.Close())
 	}
+}
+
+// identify asks a machine's BMC which one it is in.
+func identify(ctx context.Context, r *labRack, m lab.Machine) (bmc.Machine, error) {
+	c := bmc.New(bmc.Options{Dial: r.rack.Dial})
+	target := bmc.Target{Node: m.Name, Driver: fleet.DriverRedfish, Address: m.BMC.Address.String(), Username: m.BMC.Username, Password: bmc.Password(m.BMC.Password)}
+	found, err := c.Probe(ctx, target)
+	if err != nil {
+		return bmc.Machine{}, err
+	}
+	said, err := c.Identify(ctx, found.Use(target))
+	if err == nil && len(said.MACs) == 0 {
+		err = errors.New("its BMC names no network card")
+	}
+	return said, err
 }
 
 // bootByHand boots a machine from a CD image as people do it, and waits until

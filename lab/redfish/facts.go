@@ -12,6 +12,7 @@ type Facts struct {
 	Vendor, Model, Host               string
 	BIOSVersion                       string
 	CPU                               string // model
+	ARM                               bool   // its processor is an arm64 one
 	CPUs                              int    // cores
 	MemoryMiB                         int    // in one module
 	NICs                              []NIC

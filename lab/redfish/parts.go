@@ -56,8 +56,12 @@ func processor(f Facts, path, id string) object {
 	if id != "CPU.1" {
 		return nil
 	}
+	family, set := "x86", "x86-64"
+	if f.ARM {
+		family, set = "ARM", "ARM-A64"
+	}
 	return item(path+"/Processors/"+id, "Processor.v1_18_0.Processor", id, "CPU 1", object{
-		"Socket": "CPU1", "ProcessorType": "CPU", "ProcessorArchitecture": "x86", "InstructionSet": "x86-64", "Manufacturer": f.Vendor,
+		"Socket": "CPU1", "ProcessorType": "CPU", "ProcessorArchitecture": family, "InstructionSet": set, "Manufacturer": f.Vendor,
 		"Model": f.CPU, "MaxSpeedMHz": 3200, "TotalCores": f.CPUs, "TotalThreads": f.CPUs, "Status": fine(),
 	})
 }
