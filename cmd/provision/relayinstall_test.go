@@ -67,7 +67,7 @@ func TestAMachineBehindOurRelayBecomesANodeOfASwarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitLine(t, edgeLog, "leases handed over")
-	until(t, time.Minute, "the node's agent is back", func(ctx context.Context) (bool, error) {
+	until(t, 2*time.Minute, "the node's agent is back", func(ctx context.Context) (bool, error) {
 		n, err := r.client.Node(ctx, far.ID)
 		return n.LastSeen.After(begin) && n.State == "active" && n.Addr == far.Addr, err
 	})
@@ -92,7 +92,7 @@ func hideServer(t *testing.T, r *labRack) {
 func becomeSwarm(t *testing.T, r *labRack) (near, far api.Node) {
 	t.Helper()
 	run := r.start(t)
-	until(t, 15*time.Minute, "run over", func(ctx context.Context) (bool, error) {
+	until(t, 20*time.Minute, "run over", func(ctx context.Context) (bool, error) {
 		got, err := r.client.Run(ctx, run.ID)
 		run = got
 		return err == nil && !got.Ended.IsZero(), err
@@ -221,7 +221,7 @@ func bootsItsSystem(t *testing.T, r *labRack, near, far api.Node) {
 	if err := r.rack.PowerOff("far"); err != nil {
 		t.Fatal(err)
 	}
-	manager(time.Minute, "down "+far.Addr)
+	manager(2*time.Minute, "down "+far.Addr)
 	if err := r.rack.BootNext("far", "pxe"); err != nil {
 		t.Fatal(err)
 	}
