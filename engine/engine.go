@@ -35,6 +35,7 @@ type Options struct {
 	Checker  Checker  // nil: BMCs are not tested
 	Loaders  Loaders  // nil: DHCP says where
 	Media    Media    // nil: there are no CD images
+	Relays   Relays   // nil: each DHCP relay may be one of ours
 
 	TicketKey []byte // secret that boot tickets are sealed with; nil: a new one, and tickets do not outlive the engine
 

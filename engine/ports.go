@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/rackstage/provision/fleet"
 )
@@ -17,6 +18,13 @@ type Store interface {
 // Loaders says where a node's firmware finds its loader by HTTP.
 type Loaders interface {
 	LoaderURL(n fleet.Node) (string, error)
+}
+
+// Relays knows the relays of ours.
+type Relays interface {
+	// AddrOn returns the address at which the machines of a subnet find a relay of
+	// ours, which sends them their boot files; invalid: there is none.
+	AddrOn(subnet string) netip.Addr
 }
 
 // Media says where a BMC finds the CD image of one boot of a node. The secret

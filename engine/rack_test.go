@@ -157,6 +157,7 @@ type rack struct {
 	left     []string  // in the cluster's list, by joins that came to nothing
 	bmc      *fakeBMC  // of all machines; nil: there is nothing to be made on it
 	shop     *workshop // their firmware; nil: nobody changes it
+	relays   Relays    // of ours; nil: each may be
 	heard    int       // orders, and questions about the power
 	wipedAs  []string  // versions and settings when a disk was wiped
 }
@@ -478,7 +479,7 @@ func testSite() fleet.Site {
 func (r *rack) serve(s *memoryStore) (*Engine, func()) { return r.serveOn(r.ctx, s) }
 
 func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
-	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, TicketKey: []byte("the key of this rack")}
+	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, Relays: r.relays, TicketKey: []byte("the key of this rack")}
 	if r.bmc != nil {
 		o.Prober, o.Vault, o.Accounts = r.bmc, r.bmc, r.bmc
 		if r.bmc.maker {

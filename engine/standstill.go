@@ -38,17 +38,32 @@ func (s *standstill) Error() string {
 // After its script a machine loads kernel and ramdisk: by TFTP nothing is
 // heard of that until it is over, and it has its own time (agentWithin, and the
 // phase's deadline). What it loaded from a server that was killed is over, but not
-// what it loads from a relay, of which the server does not hear afterwards. A
-// router's relay is taken for one of ours here: it costs a cut boot some minutes,
-// and the other way round a slow one would be switched off.
-func mayStand(n fleet.Node, cut bool) bool {
+// what it loads from a relay of ours, of which the server does not hear afterwards.
+func (e *Engine) mayStand(n fleet.Node, cut bool) bool {
 	switch n.Phase {
 	case fleet.PhaseDHCP, fleet.PhaseLoader:
 		return true
 	case fleet.PhaseScript, fleet.PhaseKernel:
-		return cut && !n.Place.Relay.IsValid()
+		return cut && !e.loadsElsewhere(n)
 	default:
 		return false
+	}
+}
+
+// loadsElsewhere reports whether a machine may have kernel and ramdisk from
+// somebody who goes on while no server is there. A router's DHCP relay sends
+// none; behind it they are ours, unless site.yaml names somebody else. While it
+// cannot be told they may not be: a cut boot that is taken for a slow one costs some
+// minutes, and a slow one that is taken for a cut one would be switched off.
+func (e *Engine) loadsElsewhere(n fleet.Node) bool {
+	at := n.Place
+	switch {
+	case e.Relays == nil:
+		return at.Relay.IsValid()
+	case e.Relays.AddrOn(at.Subnet).IsValid():
+		return true
+	default:
+		return at.Relay.IsValid() && slices.ContainsFunc(e.Site().Subnets, func(s fleet.Subnet) bool { return s.Name == at.Subnet && s.Server.IsValid() })
 	}
 }
 
@@ -65,7 +80,7 @@ func (j job) endWhenStill(ctx context.Context, cancel context.CancelCauseFunc) {
 			return
 		case asked.Add(stillWithin).After(time.Now()):
 			quiet = asked
-		case mayStand(n, cut):
+		case j.e.mayStand(n, cut):
 			cancel(&standstill{n.Phase, cut})
 			return
 		default:

@@ -68,23 +68,51 @@ func TestABootThatARestartOfTheServerHasCutIsBegunAgain(t *testing.T) {
 	}
 }
 
-// A relay goes on serving kernel and ramdisk while the server is away, and says
-// nothing of it when that is over.
+// relaysOn are relays of ours, by the subnets that they are on.
+type relaysOn map[string]netip.Addr
+
+// AddrOn implements Relays.
+func (r relaysOn) AddrOn(subnet string) netip.Addr { return r[subnet] }
+
+// A relay of ours goes on serving kernel and ramdisk while the server is away,
+// and says nothing of it when that is over. Behind a router's they come from the
+// server.
 func TestABootThroughARelayIsNotCutByARestartOfTheServer(t *testing.T) {
 	const deadline = 12 * time.Minute
-	tests := map[fleet.Phase]struct {
-		after time.Duration
-		said  int
+	var (
+		relay   = netip.MustParseAddr("10.77.8.1")
+		west    = fleet.Place{Subnet: "west", Relay: relay}
+		site    = testSite()
+		ours    = relaysOn{"west": relay}
+		others  = relaysOn{"east": netip.MustParseAddr("10.77.9.1")}
+		atOther = testSite()
+	)
+	site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("10.77.0.0/24")}, {Name: "west", CIDR: netip.MustParsePrefix("10.77.8.0/24")}}
+	atOther.Subnets = slices.Clone(site.Subnets)
+	atOther.Subnets[1].Server = netip.MustParseAddr("10.77.0.9")
+	tests := map[string]struct {
+		site   fleet.Site
+		relays Relays
+		behind fleet.Place
+		at     fleet.Phase
+		after  time.Duration
+		said   int
 	}{
-		fleet.PhaseLoader: {stillWithin, 1}, // its script comes from the server
-		fleet.PhaseScript: {deadline, 0},
-		fleet.PhaseKernel: {deadline, 0},
+		"ours, after its loader: its script is the server's":     {site, ours, west, fleet.PhaseLoader, stillWithin, 1},
+		"ours, after its script":                                 {site, ours, west, fleet.PhaseScript, deadline, 0},
+		"ours, after its kernel":                                 {site, ours, west, fleet.PhaseKernel, deadline, 0},
+		"ours, on a subnet that is declared no more":             {testSite(), ours, west, fleet.PhaseKernel, deadline, 0},
+		"a router's, after its script":                           {site, others, west, fleet.PhaseScript, stillWithin, 1},
+		"a router's, after its kernel":                           {site, others, west, fleet.PhaseKernel, stillWithin, 1},
+		"a router's, and boot files are elsewhere":               {atOther, others, west, fleet.PhaseKernel, deadline, 0},
+		"nobody's: ours is on another network":                   {site, others, fleet.Place{Subnet: "rack"}, fleet.PhaseKernel, stillWithin, 1},
+		"anybody's: which are ours, is not known to this server": {site, nil, west, fleet.PhaseKernel, deadline, 0},
 	}
-	for at, tt := range tests {
-		t.Run(string(at), func(t *testing.T) {
-			withStops(t, testSite(), []fleet.Phase{at}, func(t *testing.T, r *rack, m *machine) {
-				behind := fleet.Place{Subnet: "west", Relay: netip.MustParseAddr("10.77.8.1")}
-				r.server.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseDHCP, Place: behind})
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			withStops(t, tt.site, []fleet.Phase{tt.at}, func(t *testing.T, r *rack, m *machine) {
+				r.relays = tt.relays
+				r.server.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseDHCP, Place: tt.behind})
 				run := start(t, r.server)
 				wait(20 * time.Second)
 				e := r.restart()
