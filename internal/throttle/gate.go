@@ -12,7 +12,8 @@ import (
 // fixed number of slots, by hashes that nobody outside can foresee. Each key has a
 // slot in every row, and the one that is least used counts (a count-min sketch
 // with conservative update): a key is held back for what others do only if each of
-// its slots is another flooding key's, too.
+// its slots is another flooding key's, too. Who makes up new keys faster than the
+// slots of a row run empty (65,536 times the steady rate) fills all of them.
 type Gate[K comparable] struct {
 	burst time.Duration // as the time that it takes at the steady rate
 	every time.Duration
@@ -21,9 +22,9 @@ type Gate[K comparable] struct {
 }
 
 const (
-	gateRows  = 4
+	gateRows  = 3
 	gateBits  = 64 / gateRows // of a hash, for each row
-	gateSlots = 1 << 14
+	gateSlots = 1 << 16
 )
 
 // NewGate returns a gate for so many packets at once, and then one in so long.

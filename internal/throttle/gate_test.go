@@ -45,6 +45,26 @@ func TestNobodyIsHeldBackForWhatOthersSend(t *testing.T) {
 	}
 }
 
+// Somebody makes up keys: most others are heard all the same.
+func TestMadeUpKeysHoldBackFew(t *testing.T) {
+	g := throttle.NewGate[int](10, time.Second)
+	at, key := time.Hour, 0
+	for range 60 * 40_000 {
+		key++
+		g.Allow(key, at)
+		at += time.Second / 40_000
+	}
+	held := 0
+	for good := range 1000 {
+		if !g.Allow(-1-good, at) {
+			held++
+		}
+	}
+	if held > 10 {
+		t.Errorf("%d of 1000 are not heard", held)
+	}
+}
+
 func BenchmarkAGate(b *testing.B) {
 	g := throttle.NewGate[[6]byte](10, time.Second)
 	at := time.Hour
