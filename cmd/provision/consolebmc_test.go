@@ -39,11 +39,11 @@ func TestAPersonAtATerminalSitsBeforeAMachinesConsole(t *testing.T) {
 	t.Run("and types, and leaves by ~.", func(t *testing.T) {
 		p := sitDown(t, s, "console", node)
 		p.sees(t, "connected to the console of "+node)
-		until(t, 10*time.Second, "the BMC reads the serial port", func(context.Context) (bool, error) { return serial.Print(bootText), nil })
+		until(t, time.Minute, "the BMC reads the serial port", func(context.Context) (bool, error) { return serial.Print(bootText), nil })
 		p.sees(t, "\x1b[0;1;31mFAILED")
 		p.sees(t, "dev-1 login: ")
 		p.types(t, "root ~.~?<>$\x03\x04\r~~.\r~?")
-		until(t, 10*time.Second, "the machine has what was typed", func(context.Context) (bool, error) {
+		until(t, time.Minute, "the machine has what was typed", func(context.Context) (bool, error) {
 			if got := serial.Typed(); got != "root ~.~?<>$\x03\x04\r~.\r" {
 				return false, fmt.Errorf("it has %q", got)
 			}
@@ -85,7 +85,7 @@ func TestAPersonAtATerminalSitsBeforeAMachinesConsole(t *testing.T) {
 // searchConsole looks for what was recorded.
 func (s *ownServer) searchConsole(t *testing.T, node string) {
 	t.Helper()
-	until(t, 10*time.Second, "the last that was written is recorded", func(ctx context.Context) (bool, error) {
+	until(t, time.Minute, "the last that was written is recorded", func(ctx context.Context) (bool, error) {
 		out, err := s.command(ctx, "console", node, "--log", "--grep", "root@dev-1").CombinedOutput()
 		if err != nil {
 			return false, fmt.Errorf("%w: %s", err, out)
@@ -209,7 +209,7 @@ func (p *sitter) look() {
 // sees waits until a text is on the screen, after those that were seen before.
 func (p *sitter) sees(t *testing.T, text string) {
 	t.Helper()
-	late := time.NewTimer(20 * time.Second)
+	late := time.NewTimer(time.Minute)
 	defer late.Stop()
 	for {
 		p.mu.Lock()
@@ -237,7 +237,7 @@ func (p *sitter) types(t *testing.T, keys string) {
 // left waits for the end of the command, after which the terminal is as it was.
 func (p *sitter) left(t *testing.T, code int) {
 	t.Helper()
-	late := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
+	late := time.AfterFunc(time.Minute, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
 	_ = p.cmd.Wait() // the code tells
 	if got := p.cmd.ProcessState.ExitCode(); got != code {

@@ -139,13 +139,23 @@ func (l *life) read(t *testing.T, client *http.Client, path string) (status int)
 	return resp.StatusCode
 }
 
+// Who reads a stream of what is stored gets it all at once, however slow the
+// machine is: the end is where nothing comes any more.
+const (
+	firstOfStream = 30 * time.Second
+	endOfStream   = 2 * time.Second
+)
+
 // events reads all events that are stored.
 func (l *life) events(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	quiet := time.AfterFunc(firstOfStream, cancel)
+	defer quiet.Stop()
 	seen := 0
-	_ = l.client.Events(ctx, 1, func(e api.Event) error { // until its time is over
+	_ = l.client.Events(ctx, 1, func(e api.Event) error { // until it is quiet
+		quiet.Reset(endOfStream)
 		seen++
 		fmt.Fprintf(&l.said, "%+v\n", e)
 		return nil
@@ -159,7 +169,7 @@ func (l *life) events(t *testing.T) {
 // first event on.
 func (l *life) watchLive(t *testing.T) <-chan string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://server/live?since=0", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -167,6 +177,8 @@ func (l *life) watchLive(t *testing.T) <-chan string {
 	seen := make(chan string, 1)
 	go func() {
 		defer cancel()
+		quiet := time.AfterFunc(firstOfStream, cancel)
+		defer quiet.Stop()
 		resp, err := l.local().Do(req)
 		if err != nil {
 			t.Error(err)
@@ -174,11 +186,17 @@ func (l *life) watchLive(t *testing.T) <-chan string {
 			return
 		}
 		defer resp.Body.Close()
-		said, _ := io.ReadAll(resp.Body) // until its time is over
-		if len(said) == 0 {
+		var said strings.Builder
+		for buf := make([]byte, 64<<10); err == nil; { // until it is quiet
+			var n int
+			n, err = resp.Body.Read(buf)
+			said.Write(buf[:n])
+			quiet.Reset(endOfStream)
+		}
+		if said.Len() == 0 {
 			t.Errorf("nothing was read of what the console's page is sent: %s", resp.Status)
 		}
-		seen <- string(said)
+		seen <- said.String()
 	}()
 	return seen
 }

@@ -162,7 +162,7 @@ func (v *vendorLife) bootAll(t *testing.T) {
 		v.given[driver] = m.id
 	}
 	for driver, node := range v.given {
-		until(t, 20*time.Second, "the node has its BMC", func(ctx context.Context) (bool, error) {
+		until(t, time.Minute, "the node has its BMC", func(ctx context.Context) (bool, error) {
 			n, err := v.client.Node(ctx, node)
 			return n.Power != nil && n.Power.Driver == driver, err
 		})
@@ -257,7 +257,7 @@ func (v *vendorLife) forgive(t *testing.T, driver string) {
 	v.mu.Lock()
 	v.services[driver] = v.before[driver]
 	v.mu.Unlock()
-	until(t, 10*time.Second, "the BMC is signed in to again", func(ctx context.Context) (bool, error) {
+	until(t, time.Minute, "the BMC is signed in to again", func(ctx context.Context) (bool, error) {
 		_, err := v.client.ProbeBMC(ctx, v.given[driver], api.ProbeBMCRequest{})
 		v.note(err)
 		return err == nil, err
@@ -275,7 +275,7 @@ func (v *vendorLife) converge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, 10*time.Second, "the run has spoken to a BMC in vain", func(ctx context.Context) (bool, error) {
+	until(t, time.Minute, "the run has spoken to a BMC in vain", func(ctx context.Context) (bool, error) {
 		r, err := v.client.Run(ctx, run.ID)
 		for _, n := range r.Nodes {
 			if n.Failure != nil && strings.HasPrefix(n.Failure.Code, "E-BMC-") {

