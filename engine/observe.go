@@ -166,6 +166,10 @@ func (e *Engine) record(ctx context.Context, facts []fleet.Evidence) error {
 			if err != nil {
 				continue // another node has the address by now
 			}
+			if ev.Phase == "" {
+				t.event(fleet.EventEvidence, n, "node", fleet.CleanText(ev.Detail))
+				continue
+			}
 			l := e.links.of(n.ID)
 			l.hear(t.now)
 			if ev.Whole {

@@ -121,3 +121,31 @@ func BenchmarkObserve(b *testing.B) {
 		b.Error(err)
 	}
 }
+
+// What proves nothing about a machine is shown, and that is all: it may have been
+// asked for in its name.
+func TestANoteIsNoSignOfLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		r := newRack(ctx, t, 0)
+		const mac = fleet.MAC("52:54:00:00:00:01")
+		m := &memoryStore{world: fleet.World{Site: testSite(), Nodes: []fleet.Node{{ID: "n-1", MAC: mac, MACs: []fleet.MAC{mac}, State: fleet.Ready}}}}
+		e, kill := r.serve(m)
+		e.Observe(fleet.Evidence{MAC: mac, Detail: "ipxe.efi is not there"})
+		synctest.Wait()
+		if e.LastEvent() != 1 || m.events[0].Text != "ipxe.efi is not there" {
+			t.Errorf("shown is %+v", m.events)
+		}
+		if asked := e.links.of("n-1").lastAsked(); !asked.IsZero() {
+			t.Errorf("it was heard of at %s", asked)
+		}
+		e.Observe(fleet.Evidence{MAC: mac, Phase: fleet.PhaseLoader, Detail: "GET ipxe.efi"})
+		synctest.Wait()
+		if e.links.of("n-1").lastAsked().IsZero() {
+			t.Error("nothing was heard of a machine that has fetched its loader")
+		}
+		kill()
+		stop()
+		synctest.Wait()
+	})
+}

@@ -46,7 +46,7 @@ func Phases() []Phase {
 type Evidence struct {
 	At     time.Time
 	MAC    MAC
-	Phase  Phase
+	Phase  Phase  // that the machine has reached; "": it proves nothing, and is for people to read
 	Detail string // one line, such as "arch 7 class PXEClient from 10.77.0.11"
 
 	// What a program can go by, where it is known: in the words of package pxe.

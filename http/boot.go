@@ -110,7 +110,7 @@ func (b boot) notServed(req *http.Request, name string, err error) {
 	}
 	if why := b.o.Absent(name); why != "" {
 		b.o.Engine.Observe(fleet.Evidence{
-			At: b.o.Now(), MAC: mac, Phase: fleet.PhaseDHCP,
+			At: b.o.Now(), MAC: mac,
 			Detail: fleet.CleanText(req.Method + " " + name + " from " + remoteAddr(req).String() + ": " + why),
 		})
 	}

@@ -77,7 +77,7 @@ var closedBoots = map[string]boot{
 	},
 	"uefi-lacks": {
 		firmware: lab.UEFI, mac: lacksOurs, state: fleet.Ready,
-		want:  []string{"ipxe.efi (ready: boots our agent, its network driver hangs)", "dhcp: ipxe.efi by TFTP: boot/ipxe.efi is not in ", "fetch it: provision images build loaders"},
+		want:  []string{"ipxe.efi (ready: boots our agent, its network driver hangs)", "ipxe.efi by TFTP: boot/ipxe.efi is not in ", "fetch it: provision images build loaders"},
 		never: []string{"loader:", "script"}, console: "PXE-E23",
 	},
 	"uefi-http-lacks": {

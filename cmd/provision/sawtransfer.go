@@ -80,11 +80,12 @@ func (w transferWatch) saw(t tftp.Transfer) {
 }
 
 // notThere makes evidence of a file that a machine was told to load and that is
-// not there. It teaches nothing about loaders.
+// not there. It teaches nothing about loaders, and proves nothing: nobody has to
+// hear our answer to ask for a file in a machine's name.
 func (w transferWatch) notThere(t tftp.Transfer, mac fleet.MAC) {
 	name := path.Base(t.Name)
 	if why := w.absent(name); why != "" {
-		w.observe(fleet.Evidence{At: time.Now(), MAC: mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(name + " by TFTP: " + why)})
+		w.observe(fleet.Evidence{At: time.Now(), MAC: mac, Detail: fleet.CleanText(name + " by TFTP: " + why)})
 	}
 }
 

@@ -110,7 +110,7 @@ func TestTransfersBecomeEvidenceAndAlarms(t *testing.T) {
 		},
 		"it asked for the size":           {tftp.Transfer{Client: known, Name: "snponly.efi", Size: 9, Block: 512, Err: aborted}, nil},
 		"it asked for what is not there":  {tftp.Transfer{Client: known, Name: "revocations.efi", Err: fs.ErrNotExist}, nil},
-		"a loader of ours is not there":   {tftp.Transfer{Client: known, Name: "EFI//ipxe.efi", Err: fs.ErrNotExist}, []string{"dhcp of " + mac}},
+		"a loader of ours is not there":   {tftp.Transfer{Client: known, Name: "EFI//ipxe.efi", Err: fs.ErrNotExist}, []string{" of " + mac}},
 		"nor is it for a stranger":        {tftp.Transfer{Client: stranger, Name: "ipxe.efi", Err: fs.ErrNotExist}, nil},
 		"a stranger hears nothing":        {tftp.Transfer{Client: stranger, Name: "snponly.efi", Size: 9, Block: 512, Err: tftp.ErrUnheard}, nil},
 		"a stranger fetched a loader":     {tftp.Transfer{Client: stranger, Name: "snponly.efi", Size: 9, Sent: 9, Block: 512}, nil},
@@ -177,6 +177,7 @@ type alarmList struct{ said *[]string }
 
 func (a alarmList) Raise(code, on, _ string) { *a.said = append(*a.said, "+"+code+" "+on) }
 func (a alarmList) Clear(code, on string)    { *a.said = append(*a.said, "-"+code+" "+on) }
+
 func TestOnlyWhoIsProvedToAskTeachesOfBlocks(t *testing.T) {
 	var stalls, flows int
 	w := transferWatch{

@@ -99,6 +99,9 @@ func (st *station) absent(file string) string {
 func absentOn(site fleet.Site, stateDir, file string) string {
 	for _, w := range bootWants(site) {
 		if w.file == "boot/"+file {
+			if _, err := os.Stat(filepath.Join(stateDir, w.file)); err == nil {
+				return "" // it was asked for where it is not
+			}
 			return fmt.Sprintf("%s is not in %s: %s", w.file, stateDir, fleet.Diagnose(w.code).FixFor(w.on))
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -131,13 +132,19 @@ func TestOnlyAFileThatMachinesAreToldToLoadIsMissedByThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	state := t.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(state, "boot"), 0o755), os.WriteFile(filepath.Join(state, "boot", "vmlinuz"), []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	for file, want := range map[string]string{
-		"grubx64.efi":     "boot/grubx64.efi is not in /state: fetch it: provision images build loaders",
+		"grubx64.efi":     "boot/grubx64.efi is not in " + state + ": fetch it: provision images build loaders",
+		"initrd.img":      "boot/initrd.img is not in " + state,
+		"vmlinuz":         "", // it is there, if not in the folder that somebody has asked for
 		"acme.efi":        "take it out of site.yaml: acme.efi of quirks[0]",
 		"pxelinux.0":      "take it out of site.yaml: pxelinux.0 of class old on subnet rack",
 		"revocations.efi": "", "update.cfg": "", "": "",
 	} {
-		if got := absentOn(site, "/state", file); (want == "") != (got == "") || !strings.Contains(got, want) {
+		if got := absentOn(site, state, file); (want == "") != (got == "") || !strings.Contains(got, want) {
 			t.Errorf("of %q it is said %q, want %q", file, got, want)
 		}
 	}

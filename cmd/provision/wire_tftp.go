@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -97,12 +98,16 @@ func (t *tftpTree) open(ctx context.Context, name string, client netip.AddrPort)
 		return t.grub(ctx, script, client.Addr())
 	}
 	if !pxe.OfOnePi(name) {
-		if f, size, err := tftp.OpenIn(t.root, base); err == nil {
+		f, size, err := tftp.OpenIn(t.root, base)
+		if err == nil {
 			if !t.slow.May(client.Addr(), size, time.Now()) {
 				_ = f.Close()
 				return nil, 0, tftp.ErrNotByTFTP
 			}
 			return f, size, nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return nil, 0, err
 		}
 	}
 	file, ok := pxe.PiFile(name)
