@@ -17,7 +17,7 @@ type Options struct {
 	Images   Images
 	Seeds    Seeds
 	Joiner   Joiner
-	Rotator  Rotator
+	Closer   Closer
 	Prober   Prober       // nil: BMCs are not looked at before they are needed
 	Consoles Consoles     // nil: nobody reads them
 	Vault    Vault        // nil: no accounts are made on BMCs

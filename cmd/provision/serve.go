@@ -158,7 +158,7 @@ func (st *station) wireEngine() error {
 	st.engine = engine.New(engine.Options{
 		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Maker: power, Checker: power, Loaders: loaders{st}, Media: medias{st}, Relays: st.relays, Images: imageNames{st.images}, Seeds: seeds{},
 		Examiner: power, Setup: power, Updater: power, Checkups: st.store, CheckEvery: st.conf.BMC.every(),
-		Joiner: cluster, Rotator: cluster, Consoles: st.consoles, Log: st.log, TicketKey: ticketKey,
+		Joiner: cluster, Closer: cluster, Consoles: st.consoles, Log: st.log, TicketKey: ticketKey,
 	})
 	st.store.SetAlarms(st.engine)
 	return nil
