@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,6 +103,11 @@ func (j job) claim(ctx context.Context) (mine bool, err error) {
 		return nil
 	})
 	return mine, err
+}
+
+// Joining returns the nodes that are on their way into a cluster.
+func (e *Engine) Joining() []fleet.Node {
+	return slices.DeleteFunc(e.Nodes(), func(n fleet.Node) bool { return n.State != fleet.Joining })
 }
 
 func (j job) joinVia(ctx context.Context, n, via fleet.Node) (fleet.Joined, error) {
