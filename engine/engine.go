@@ -37,6 +37,8 @@ type Options struct {
 	Media    Media    // nil: there are no CD images
 	Relays   Relays   // nil: each DHCP relay may be one of ours
 
+	Addresses Addresses // nil: each may be somebody else's
+
 	TicketKey []byte // secret that boot tickets are sealed with; nil: a new one, and tickets do not outlive the engine
 
 	Parallel int // nodes worked on at a time in one run; 0: 20

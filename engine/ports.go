@@ -27,6 +27,12 @@ type Relays interface {
 	AddrOn(subnet string) netip.Addr
 }
 
+// Addresses knows those of this server.
+type Addresses interface {
+	// Own reports whether an address is one of them.
+	Own(a netip.Addr) bool
+}
+
 // Media says where a BMC finds the CD image of one boot of a node. The secret
 // is part of the URL.
 type Media interface {

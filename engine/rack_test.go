@@ -162,6 +162,7 @@ type rack struct {
 	bmc      *fakeBMC      // of all machines; nil: there is nothing to be made on it
 	shop     *workshop     // their firmware; nil: nobody changes it
 	relays   Relays        // of ours; nil: each may be
+	own      Addresses     // of the server; nil: they are not known
 	heard    int           // orders, and questions about the power
 	wipedAs  []string      // versions and settings when a disk was wiped
 }
@@ -488,7 +489,7 @@ func testSite() fleet.Site {
 func (r *rack) serve(s *memoryStore) (*Engine, func()) { return r.serveOn(r.ctx, s) }
 
 func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
-	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Closer: r, Relays: r.relays, TicketKey: []byte("the key of this rack")}
+	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Closer: r, Relays: r.relays, Addresses: r.own, TicketKey: []byte("the key of this rack")}
 	if r.bmc != nil {
 		o.Prober, o.Vault, o.Accounts = r.bmc, r.bmc, r.bmc
 		if r.bmc.maker {
