@@ -214,6 +214,16 @@ func TestAServerIsStoppedWhileItRotatesTokens(t *testing.T) {
 	})
 }
 
+func TestWhichNodesAreJoining(t *testing.T) {
+	e := New(Options{})
+	for id, s := range map[fleet.NodeID]fleet.State{"n-1": fleet.Installed, "n-2": fleet.Joining, "n-3": fleet.Active, "n-4": fleet.Failed} {
+		e.world.index(fleet.Node{ID: id, State: s})
+	}
+	if got := e.Joining(); len(got) != 1 || got[0].ID != "n-2" {
+		t.Errorf("Joining = %+v, want n-2", got)
+	}
+}
+
 func (r *rack) count(of *int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
