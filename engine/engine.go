@@ -17,7 +17,7 @@ type Options struct {
 	Images   Images
 	Seeds    Seeds
 	Joiner   Joiner
-	Rotator  Rotator
+	Closer   Closer
 	Prober   Prober       // nil: BMCs are not looked at before they are needed
 	Consoles Consoles     // nil: nobody reads them
 	Vault    Vault        // nil: no accounts are made on BMCs
@@ -36,6 +36,8 @@ type Options struct {
 	Loaders  Loaders  // nil: DHCP says where
 	Media    Media    // nil: there are no CD images
 	Relays   Relays   // nil: each DHCP relay may be one of ours
+
+	Addresses Addresses // nil: each may be somebody else's
 
 	TicketKey []byte // secret that boot tickets are sealed with; nil: a new one, and tickets do not outlive the engine
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,6 +103,11 @@ func (j job) claim(ctx context.Context) (mine bool, err error) {
 		return nil
 	})
 	return mine, err
+}
+
+// Joining returns the nodes that are on their way into a cluster.
+func (e *Engine) Joining() []fleet.Node {
+	return slices.DeleteFunc(e.Nodes(), func(n fleet.Node) bool { return n.State != fleet.Joining })
 }
 
 func (j job) joinVia(ctx context.Context, n, via fleet.Node) (fleet.Joined, error) {
@@ -248,40 +254,56 @@ func (j job) activate(ctx context.Context) error {
 	})
 }
 
-// endBatch ends a run's batch of joins: by a manager of its stage's cluster.
-func (e *Engine) endBatch(ctx context.Context, r fleet.Run) {
-	pool, _, err := e.pool(r.Pool)
-	if err != nil || pool.Cluster == fleet.NoCluster {
-		return
+// endBatch ends a run with its batch of joins. The run is over before what they
+// left is removed: that may take a minute, and nobody has to wait for it. A
+// server that is stopped before the run is over leaves all of it to the next
+// one; one that is stopped after it leaves the rest to the next run.
+func (e *Engine) endBatch(ctx context.Context, r fleet.Run) error {
+	via, ok := e.anyManager(r)
+	ok = ok && e.rotate(ctx, r, via)
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // the server is stopping; the next one goes on
 	}
-	via, ok := e.manager(pool.Stage, "")
-	if !ok {
-		return
+	if err := e.finish(ctx, r.ID); err != nil || !ok {
+		return err
 	}
-	e.rotate(ctx, r, via)
 	e.tidy(ctx, r, via)
+	return nil
 }
 
-// rotate makes the join tokens of a run's batch worthless. A cluster that
-// cannot do it now is told about: its members are not touched by it.
-func (e *Engine) rotate(ctx context.Context, r fleet.Run, via fleet.Node) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	text := "join tokens rotated"
-	if err := e.Rotator.Rotate(ctx, via); err != nil {
-		e.Log.ErrorContext(ctx, "join tokens not rotated", "run", r.ID, "err", err)
-		text = "join tokens NOT rotated: do it by hand: docker swarm join-token --rotate worker (and manager)"
+// anyManager returns a manager of the cluster that a run's nodes join.
+func (e *Engine) anyManager(r fleet.Run) (via fleet.Node, ok bool) {
+	pool, _, err := e.pool(r.Pool)
+	if err != nil || pool.Cluster == fleet.NoCluster {
+		return via, false
 	}
-	e.recordBatch(ctx, r, text)
+	return e.manager(pool.Stage, "")
+}
+
+// rotate makes the join tokens of a run's batch worthless, and reports whether
+// it has. A cluster that cannot do it now is told about: its members are not
+// touched by it.
+func (e *Engine) rotate(ctx context.Context, r fleet.Run, via fleet.Node) bool {
+	within, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	err := e.Closer.Rotate(within, via)
+	switch {
+	case err == nil:
+		e.recordBatch(ctx, r, "join tokens rotated")
+	case ctx.Err() == nil:
+		e.Log.ErrorContext(ctx, "join tokens not rotated", "run", r.ID, "err", err)
+		e.recordBatch(ctx, r, "join tokens NOT rotated: do it by hand: docker swarm join-token --rotate worker (and manager)")
+	}
+	return err == nil
 }
 
 // tidy removes what the batch's joins left in the list of members. What stays
 // there does no harm, and the next run looks again.
 func (e *Engine) tidy(ctx context.Context, r fleet.Run, via fleet.Node) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	within, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	removed, err := e.Rotator.Tidy(ctx, via)
-	if err != nil {
+	removed, err := e.Closer.Tidy(within, via)
+	if err != nil && ctx.Err() == nil {
 		e.Log.WarnContext(ctx, "members left by joins not removed", "run", r.ID, "err", err)
 	}
 	if len(removed) > 0 {

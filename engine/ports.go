@@ -27,6 +27,12 @@ type Relays interface {
 	AddrOn(subnet string) netip.Addr
 }
 
+// Addresses knows those of this server.
+type Addresses interface {
+	// Own reports whether an address is one of them.
+	Own(a netip.Addr) bool
+}
+
 // Media says where a BMC finds the CD image of one boot of a node. The secret
 // is part of the URL.
 type Media interface {
@@ -69,11 +75,12 @@ type Consoles interface {
 	LastLines(node fleet.NodeID, most int) []string
 }
 
-// A Rotator ends a batch of joins.
-type Rotator interface {
+// A Closer closes a cluster again behind a batch of joins.
+type Closer interface {
 	// Rotate makes the join tokens that were given out worthless.
 	Rotate(ctx context.Context, via fleet.Node) error
 	// Tidy removes what joins that came to nothing left in the cluster's list
-	// of members, and names it. It may take a minute to be sure.
+	// of members, and names it. It may take a minute to be sure. What was removed
+	// is named with an error too.
 	Tidy(ctx context.Context, via fleet.Node) (removed []string, err error)
 }

@@ -154,12 +154,17 @@ type rack struct {
 	formed   int
 	rotated  int
 	members  map[string]bool
-	left     []string  // in the cluster's list, by joins that came to nothing
-	bmc      *fakeBMC  // of all machines; nil: there is nothing to be made on it
-	shop     *workshop // their firmware; nil: nobody changes it
-	relays   Relays    // of ours; nil: each may be
-	heard    int       // orders, and questions about the power
-	wipedAs  []string  // versions and settings when a disk was wiped
+	tidied   int
+	left     []string      // in the cluster's list, by joins that came to nothing
+	doubt    time.Duration // how long a tidy-up is not sure of others
+	slow     time.Duration // how long it takes to rotate tokens
+	away     bool          // no manager answers at the end of a run
+	bmc      *fakeBMC      // of all machines; nil: there is nothing to be made on it
+	shop     *workshop     // their firmware; nil: nobody changes it
+	relays   Relays        // of ours; nil: each may be
+	own      Addresses     // of the server; nil: they are not known
+	heard    int           // orders, and questions about the power
+	wipedAs  []string      // versions and settings when a disk was wiped
 }
 
 func newRack(ctx context.Context, t *testing.T, n int) *rack {
@@ -441,21 +446,26 @@ func (r *rack) Confirm(_ context.Context, _, n fleet.Node, j fleet.Joined) error
 	return nil
 }
 
-// Rotate implements Rotator.
-func (r *rack) Rotate(context.Context, fleet.Node) error {
+// Rotate implements Closer.
+func (r *rack) Rotate(ctx context.Context, _ fleet.Node) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.rotated++
-	return nil
+	away, slow := r.away, r.slow
+	r.mu.Unlock()
+	if away {
+		return errors.New("no answer")
+	}
+	return rest(ctx, slow)
 }
 
-// Tidy implements Rotator.
-func (r *rack) Tidy(context.Context, fleet.Node) ([]string, error) {
+// Tidy implements Closer. What was removed before it is ended is told all the same.
+func (r *rack) Tidy(ctx context.Context, _ fleet.Node) ([]string, error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	left := r.left
+	r.tidied++
+	left, doubt := r.left, r.doubt
 	r.left = nil
-	return left, nil
+	r.mu.Unlock()
+	return left, rest(ctx, doubt)
 }
 
 // Image implements Images.
@@ -479,7 +489,7 @@ func testSite() fleet.Site {
 func (r *rack) serve(s *memoryStore) (*Engine, func()) { return r.serveOn(r.ctx, s) }
 
 func (r *rack) serveOn(ctx context.Context, s *memoryStore) (*Engine, func()) {
-	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Rotator: r, Relays: r.relays, TicketKey: []byte("the key of this rack")}
+	o := Options{Store: s, Power: r, Images: r, Seeds: r, Joiner: r, Closer: r, Relays: r.relays, Addresses: r.own, TicketKey: []byte("the key of this rack")}
 	if r.bmc != nil {
 		o.Prober, o.Vault, o.Accounts = r.bmc, r.bmc, r.bmc
 		if r.bmc.maker {

@@ -142,8 +142,7 @@ func (e *Engine) carryOut(ctx context.Context, id fleet.RunID) error {
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // the server is stopping; the next one goes on
 	}
-	e.endBatch(ctx, r)
-	return e.finish(ctx, id)
+	return e.endBatch(ctx, r)
 }
 
 // finish closes a run whose nodes are all over.

@@ -62,6 +62,7 @@ func TestThreeMachinesBecomeOneSwarm(t *testing.T) {
 			t.Errorf("run is %s, want done: %+v", run.State, run.Nodes)
 		}
 		checkActive(t, r, 1)
+		synctest.Wait() // until it has tidied up
 		if r.rotated != 1 {
 			t.Errorf("tokens rotated %d times, want once", r.rotated)
 		}
@@ -135,4 +136,103 @@ func TestADiskThatHoldsSomethingSinceThePlanIsLeftAlone(t *testing.T) {
 			t.Error("the disk was wiped")
 		}
 	})
+}
+
+// A run is over before its cluster is tidied up, which may take a minute; the
+// tokens that it gave out are worthless by then.
+func TestARunDoesNotWaitForTheTidyUp(t *testing.T) {
+	withRack(t, 2, testSite(), func(t *testing.T, r *rack) {
+		r.left, r.doubt = []string{"m1 (prd-02)"}, time.Minute
+		run := over(t, r.server, start(t, r.server).ID)
+		ended := r.told(run.ID, "ended: 2 active")
+		if tokens := r.told(run.ID, "join tokens rotated"); tokens < 0 || ended < tokens {
+			t.Errorf("tokens rotated is event %d, the end %d; want it before", tokens, ended)
+		}
+		if at := r.told(run.ID, "removed from the cluster's list"); at >= 0 {
+			t.Errorf("the run has waited for the tidy-up: event %d", at)
+		}
+		wait(time.Minute)
+		if at := r.told(run.ID, "removed from the cluster's list"); at < ended {
+			t.Errorf("what was removed is event %d, the end %d; want it after", at, ended)
+		}
+	})
+}
+
+func TestAManagerThatIsAwayIsNotAskedToTidyUp(t *testing.T) {
+	withRack(t, 2, testSite(), func(t *testing.T, r *rack) {
+		r.away = true
+		run := over(t, r.server, start(t, r.server).ID)
+		if at := r.told(run.ID, "join tokens NOT rotated"); at < 0 || at > r.told(run.ID, "ended: 2 active") {
+			t.Errorf("that tokens were not rotated is event %d", at)
+		}
+		wait(5 * time.Minute)
+		if r.tidied != 0 {
+			t.Errorf("tidied up %d times by a manager that did not answer", r.tidied)
+		}
+	})
+}
+
+// A server that is stopped while it tidies up does not wait for it, and says what
+// is gone; the next one finds the run over, and its next run looks again.
+func TestAServerIsStoppedWhileItTidiesUp(t *testing.T) {
+	withRack(t, 2, testSite(), func(t *testing.T, r *rack) {
+		r.left, r.doubt = []string{"m1 (prd-02)"}, time.Minute
+		run := over(t, r.server, start(t, r.server).ID)
+		stopped := time.Now()
+		r.kill()
+		if took := time.Since(stopped); took > time.Second {
+			t.Errorf("it took %s to stop", took)
+		}
+		if at := r.told(run.ID, "removed from the cluster's list"); at < 0 {
+			t.Error("no event names what was removed before the end")
+		}
+		e := r.up()
+		wait(5 * time.Minute)
+		if got, err := e.GetRun(run.ID); err != nil || got.State != fleet.RunDone || r.tidied != 1 || r.rotated != 1 {
+			t.Errorf("run is %s, %v; tidied %d, rotated %d times", got.State, err, r.tidied, r.rotated)
+		}
+	})
+}
+
+// A server that is stopped while it rotates tokens leaves the run to the next
+// one, which does it again.
+func TestAServerIsStoppedWhileItRotatesTokens(t *testing.T) {
+	withRack(t, 2, testSite(), func(t *testing.T, r *rack) {
+		r.slow = time.Minute
+		run := start(t, r.server)
+		for r.count(&r.rotated) == 0 {
+			wait(time.Second)
+		}
+		r.kill()
+		if at := r.told(run.ID, "join tokens"); at >= 0 || r.told(run.ID, "ended") >= 0 {
+			t.Errorf("of the tokens is event %d, of the end %d; want neither", at, r.told(run.ID, "ended"))
+		}
+		over(t, r.up(), run.ID)
+		if at := r.told(run.ID, "join tokens rotated"); at < 0 || r.rotated != 2 {
+			t.Errorf("that tokens were rotated is event %d, it was tried %d times; want twice", at, r.rotated)
+		}
+	})
+}
+
+func TestWhichNodesAreJoining(t *testing.T) {
+	e := New(Options{})
+	for id, s := range map[fleet.NodeID]fleet.State{"n-1": fleet.Installed, "n-2": fleet.Joining, "n-3": fleet.Active, "n-4": fleet.Failed} {
+		e.world.index(fleet.Node{ID: id, State: s})
+	}
+	if got := e.Joining(); len(got) != 1 || got[0].ID != "n-2" {
+		t.Errorf("Joining = %+v, want n-2", got)
+	}
+}
+
+func (r *rack) count(of *int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return *of
+}
+
+// told returns which event of a run begins so; -1: none.
+func (r *rack) told(run fleet.RunID, text string) int {
+	r.store.mu.Lock()
+	defer r.store.mu.Unlock()
+	return slices.IndexFunc(r.store.events, func(e fleet.Event) bool { return e.Run == run && strings.HasPrefix(e.Text, text) })
 }

@@ -99,7 +99,7 @@ func serveWired(t *testing.T, w *wired, s *memoryStore) (*Engine, func()) {
 	t.Helper()
 	r := &rack{}
 	e := New(Options{
-		Store: s, Power: w, Images: r, Seeds: r, Joiner: r, Rotator: r,
+		Store: s, Power: w, Images: r, Seeds: r, Joiner: r, Closer: r,
 		Setup: w, Updater: w, Examiner: w, CheckEvery: -1, AskEvery: 50 * time.Millisecond,
 	})
 	ctx, cancel := context.WithCancel(t.Context())

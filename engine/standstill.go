@@ -38,7 +38,7 @@ func (s *standstill) Error() string {
 // After its script a machine loads kernel and ramdisk: by TFTP nothing is
 // heard of that until it is over, and it has its own time (agentWithin, and the
 // phase's deadline). What it loaded from a server that was killed is over, but not
-// what it loads from a relay of ours, of which the server does not hear afterwards.
+// what it loads from elsewhere, of which the server does not hear afterwards.
 func (e *Engine) mayStand(n fleet.Node, cut bool) bool {
 	switch n.Phase {
 	case fleet.PhaseDHCP, fleet.PhaseLoader:
@@ -51,19 +51,20 @@ func (e *Engine) mayStand(n fleet.Node, cut bool) bool {
 }
 
 // loadsElsewhere reports whether a machine may have kernel and ramdisk from
-// somebody who goes on while no server is there. A router's DHCP relay sends
-// none; behind it they are ours, unless site.yaml names somebody else. While it
-// cannot be told they may not be: a cut boot that is taken for a slow one costs some
-// minutes, and a slow one that is taken for a cut one would be switched off.
+// somebody who goes on while no server is there: from who is named in site.yaml,
+// unless that is us, else from a relay of ours. A router's DHCP relay sends none.
+// While it cannot be told they may not be ours: a cut boot that is taken for a slow one
+// costs some minutes, and a slow one that is taken for a cut one would be switched off.
 func (e *Engine) loadsElsewhere(n fleet.Node) bool {
-	at := n.Place
+	at, subnets := n.Place, e.Site().Subnets
+	i := slices.IndexFunc(subnets, func(s fleet.Subnet) bool { return s.Name == at.Subnet })
 	switch {
+	case i >= 0 && subnets[i].Server.IsValid():
+		return e.Addresses == nil || !e.Addresses.Own(subnets[i].Server)
 	case e.Relays == nil:
 		return at.Relay.IsValid()
-	case e.Relays.AddrOn(at.Subnet).IsValid():
-		return true
 	default:
-		return at.Relay.IsValid() && slices.ContainsFunc(e.Site().Subnets, func(s fleet.Subnet) bool { return s.Name == at.Subnet && s.Server.IsValid() })
+		return e.Relays.AddrOn(at.Subnet).IsValid()
 	}
 }
 

@@ -74,44 +74,70 @@ type relaysOn map[string]netip.Addr
 // AddrOn implements Relays.
 func (r relaysOn) AddrOn(subnet string) netip.Addr { return r[subnet] }
 
+// addresses are those of a server.
+type addresses []netip.Addr
+
+// Own implements Addresses.
+func (a addresses) Own(addr netip.Addr) bool { return slices.Contains(a, addr) }
+
+// atServer is two subnets, of which one says where boot files are fetched from.
+func atServer(subnet string, server netip.Addr) fleet.Site {
+	site := testSite()
+	site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("10.77.0.0/24")}, {Name: "west", CIDR: netip.MustParsePrefix("10.77.8.0/24")}}
+	for i, n := range site.Subnets {
+		if n.Name == subnet {
+			site.Subnets[i].Server = server
+		}
+	}
+	return site
+}
+
 // A relay of ours goes on serving kernel and ramdisk while the server is away,
-// and says nothing of it when that is over. Behind a router's they come from the
-// server.
-func TestABootThroughARelayIsNotCutByARestartOfTheServer(t *testing.T) {
+// and so does another host that site.yaml names; neither says anything when that
+// is over. All else comes from the server, whichever of its addresses is named.
+func TestABootFromElsewhereIsNotCutByARestartOfTheServer(t *testing.T) {
 	const deadline = 12 * time.Minute
 	var (
-		relay   = netip.MustParseAddr("10.77.8.1")
-		west    = fleet.Place{Subnet: "west", Relay: relay}
-		site    = testSite()
-		ours    = relaysOn{"west": relay}
-		others  = relaysOn{"east": netip.MustParseAddr("10.77.9.1")}
-		atOther = testSite()
+		relay  = netip.MustParseAddr("10.77.8.1")
+		west   = fleet.Place{Subnet: "west", Relay: relay}
+		wire   = fleet.Place{Subnet: "rack"}
+		site   = atServer("", netip.Addr{})
+		ours   = relaysOn{"west": relay}
+		others = relaysOn{"east": netip.MustParseAddr("10.77.9.1")}
+		us     = netip.MustParseAddr("10.77.0.1")
+		host   = netip.MustParseAddr("10.77.0.9")
+		own    = addresses{netip.MustParseAddr("10.76.0.1"), us}
 	)
-	site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("10.77.0.0/24")}, {Name: "west", CIDR: netip.MustParsePrefix("10.77.8.0/24")}}
-	atOther.Subnets = slices.Clone(site.Subnets)
-	atOther.Subnets[1].Server = netip.MustParseAddr("10.77.0.9")
 	tests := map[string]struct {
 		site   fleet.Site
 		relays Relays
+		own    Addresses
 		behind fleet.Place
 		at     fleet.Phase
 		after  time.Duration
 		said   int
 	}{
-		"ours, after its loader: its script is the server's":     {site, ours, west, fleet.PhaseLoader, stillWithin, 1},
-		"ours, after its script":                                 {site, ours, west, fleet.PhaseScript, deadline, 0},
-		"ours, after its kernel":                                 {site, ours, west, fleet.PhaseKernel, deadline, 0},
-		"ours, on a subnet that is declared no more":             {testSite(), ours, west, fleet.PhaseKernel, deadline, 0},
-		"a router's, after its script":                           {site, others, west, fleet.PhaseScript, stillWithin, 1},
-		"a router's, after its kernel":                           {site, others, west, fleet.PhaseKernel, stillWithin, 1},
-		"a router's, and boot files are elsewhere":               {atOther, others, west, fleet.PhaseKernel, deadline, 0},
-		"nobody's: ours is on another network":                   {site, others, fleet.Place{Subnet: "rack"}, fleet.PhaseKernel, stillWithin, 1},
-		"anybody's: which are ours, is not known to this server": {site, nil, west, fleet.PhaseKernel, deadline, 0},
+		"ours, after its loader: its script is the server's":     {site, ours, own, west, fleet.PhaseLoader, stillWithin, 1},
+		"ours, after its script":                                 {site, ours, own, west, fleet.PhaseScript, deadline, 0},
+		"ours, after its kernel":                                 {site, ours, own, west, fleet.PhaseKernel, deadline, 0},
+		"ours, on a subnet that is declared no more":             {testSite(), ours, own, west, fleet.PhaseKernel, deadline, 0},
+		"ours, but this server is named":                         {atServer("west", us), ours, own, west, fleet.PhaseKernel, stillWithin, 1},
+		"ours, and it is named":                                  {atServer("west", relay), ours, own, west, fleet.PhaseKernel, deadline, 0},
+		"a router's, after its script":                           {site, others, own, west, fleet.PhaseScript, stillWithin, 1},
+		"a router's, after its kernel":                           {site, others, own, west, fleet.PhaseKernel, stillWithin, 1},
+		"a router's, and another host is named":                  {atServer("west", host), others, own, west, fleet.PhaseKernel, deadline, 0},
+		"a router's, and this server is named":                   {atServer("west", us), others, own, west, fleet.PhaseKernel, stillWithin, 1},
+		"nobody's: ours is on another network":                   {site, others, own, wire, fleet.PhaseKernel, stillWithin, 1},
+		"nobody's, and another host is named":                    {atServer("rack", host), others, own, wire, fleet.PhaseKernel, deadline, 0},
+		"nobody's, and this server is named":                     {atServer("rack", us), others, own, wire, fleet.PhaseKernel, stillWithin, 1},
+		"nobody's, and another subnet names another host":        {atServer("west", host), others, own, wire, fleet.PhaseKernel, stillWithin, 1},
+		"anybody's: which are ours, is not known to this server": {site, nil, own, west, fleet.PhaseKernel, deadline, 0},
+		"a host that may be us is named":                         {atServer("rack", us), others, nil, wire, fleet.PhaseKernel, deadline, 0},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			withStops(t, tt.site, []fleet.Phase{tt.at}, func(t *testing.T, r *rack, m *machine) {
-				r.relays = tt.relays
+				r.relays, r.own = tt.relays, tt.own
 				r.server.Observe(fleet.Evidence{MAC: m.mac, Phase: fleet.PhaseDHCP, Place: tt.behind})
 				run := start(t, r.server)
 				wait(20 * time.Second)

@@ -45,7 +45,7 @@ func (h *hiddenShop) Switch(ctx context.Context, n fleet.Node, o fleet.PowerOrde
 func (h *hiddenShop) serve(t *testing.T, s *memoryStore) (e *Engine, stop func()) {
 	t.Helper()
 	r := &rack{}
-	e = New(Options{Store: s, Power: h, Images: r, Seeds: r, Joiner: r, Rotator: r, Setup: h, Updater: h, Examiner: h, CheckEvery: -1})
+	e = New(Options{Store: s, Power: h, Images: r, Seeds: r, Joiner: r, Closer: r, Setup: h, Updater: h, Examiner: h, CheckEvery: -1})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -149,7 +149,7 @@ func TestAnUpdateGoesOnWithTheNewPassword(t *testing.T) {
 		m := &movingShop{hiddenShop: &hiddenShop{workshop: newWorkshop()}}
 		s := &memoryStore{world: biosWorld()}
 		r := &rack{}
-		e := New(Options{Store: s, Power: m, Images: r, Seeds: r, Joiner: r, Rotator: r, Setup: m, Updater: m, Examiner: m, CheckEvery: -1})
+		e := New(Options{Store: s, Power: m, Images: r, Seeds: r, Joiner: r, Closer: r, Setup: m, Updater: m, Examiner: m, CheckEvery: -1})
 		m.change = func() {
 			e.refine(t.Context(), "n-1", func(b fleet.BMC) fleet.BMC {
 				b.SealedPassword = "new"

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	joinPatience   = 90 * time.Second // Docker itself gives up after 20
+	joinPatience   = 90 * time.Second // Docker itself answers after 20, and goes on
 	memberPatience = 30 * time.Second // from "joined" to a certificate
 	leavePatience  = 60 * time.Second
 )

@@ -1,23 +1,13 @@
 package swarm
 
 import (
-	"context"
-	"fmt"
 	"net/netip"
-	"time"
+	"slices"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/swarm"
-	"github.com/moby/moby/client"
 
 	"github.com/rackstage/provision/fleet"
 )
-
-// patience is how long a member that has no name yet is waited for, and one
-// that Docker still takes for alive. A join takes seconds: after 20 Docker gives
-// up, and the agent makes it leave. That a member is gone Docker sees 10 to 16
-// seconds later.
-const patience = time.Minute
 
 // A fate is what a tidy-up does with a member.
 type fate int
@@ -30,26 +20,38 @@ const (
 	doubtful // as goes, but for all that Docker knows it may be alive
 )
 
-// fateOf looks at a member of a list. A manager stays whatever it is: taking it
+// A roll is a manager's list of members, and what is known beside it.
+type roll struct {
+	members []swarm.Node
+	joining []fleet.Node // nodes of ours that are not confirmed yet
+}
+
+// fateOf looks at a member of the list. A manager stays whatever it is: taking it
 // away is a decision about quorum. One that never came into the managers' log
 // has no status as a manager, and no voice.
-func fateOf(m swarm.Node, list []swarm.Node) fate {
-	if m.ManagerStatus != nil {
-		return stays
-	}
-	if neverHeard(m) {
-		return nameless
-	}
-	for _, now := range list {
-		if !replaces(now, m) {
-			continue
+func (r roll) fateOf(m swarm.Node) fate {
+	for _, now := range r.members {
+		if f := r.fateBeside(now, m); f != stays {
+			return f
 		}
-		if m.Status.State == swarm.NodeStateDown {
-			return goes
-		}
-		return doubtful // after a change of leader the living are unknown too
 	}
 	return stays
+}
+
+// fateBeside is fateOf, as far as one member decides it.
+func (r roll) fateBeside(now, m swarm.Node) fate {
+	switch {
+	case m.ManagerStatus != nil:
+		return stays
+	case neverHeard(m):
+		return nameless
+	case !r.replaces(now, m):
+		return stays
+	case m.Status.State == swarm.NodeStateDown:
+		return goes
+	default:
+		return doubtful // after a change of leader the living are unknown too
+	}
 }
 
 // neverHeard reports whether a member has a certificate and nothing else. The
@@ -67,18 +69,37 @@ func neverOpened(m swarm.Node) bool {
 }
 
 // replaces reports whether a member that is alive and ours is the machine that
-// an older one was: by our label, or where an older one never got any, by name
-// or address.
-func replaces(now, old swarm.Node) bool {
-	ours := now.Spec.Labels[LabelNode]
-	if now.ID == old.ID || ours == "" || now.Status.State != swarm.NodeStateReady || now.CreatedAt.Before(old.CreatedAt) {
+// an older one was: by our label, or where the older one never got any, by name
+// and address. One of them is not enough: behind NAT all have one address, and
+// what a machine has given up, name or address, the next one gets.
+func (r roll) replaces(now, old swarm.Node) bool {
+	if !isOurs(now) || now.ID == old.ID || now.CreatedAt.Before(old.CreatedAt) {
 		return false
 	}
-	if old.Spec.Labels[LabelNode] == ours {
+	if old.Spec.Labels[LabelNode] == now.Spec.Labels[LabelNode] {
 		return true
 	}
 	name, addr := old.Description.Hostname, old.Status.Addr
-	return neverOpened(old) && (name != "" && name == now.Description.Hostname || isOwn(addr) && addr == now.Status.Addr)
+	same := name != "" && name == now.Description.Hostname && isOwn(addr) && addr == now.Status.Addr
+	return neverOpened(old) && same && !r.mayBeAnother(now, old)
+}
+
+// isOurs reports whether a member is alive, and one that we opened for work.
+func isOurs(m swarm.Node) bool {
+	return m.Spec.Labels[LabelNode] != "" && m.Status.State == swarm.NodeStateReady
+}
+
+// mayBeAnother reports whether a member may be of another node than now is: of
+// one that has its name and lives, or of one that is just joining.
+func (r roll) mayBeAnother(now, old swarm.Node) bool {
+	node, name := now.Spec.Labels[LabelNode], old.Description.Hostname
+	lives := func(m swarm.Node) bool {
+		return isOurs(m) && m.Spec.Labels[LabelNode] != node && m.Description.Hostname == name
+	}
+	joins := func(n fleet.Node) bool {
+		return string(n.ID) != node && (n.Member.NodeID == old.ID || n.Name == name)
+	}
+	return slices.ContainsFunc(r.members, lives) || slices.ContainsFunc(r.joining, joins)
 }
 
 // isOwn reports whether an address is one machine's: a leader that reports to
@@ -86,105 +107,4 @@ func replaces(now, old swarm.Node) bool {
 func isOwn(addr string) bool {
 	a, err := netip.ParseAddr(addr)
 	return err == nil && !a.IsUnspecified() && !a.IsLoopback()
-}
-
-// removeOlder removes what earlier systems of the machine, and earlier joins,
-// left in the list, as far as Docker knows that they are gone.
-func removeOlder(ctx context.Context, c *client.Client, n fleet.Node, j fleet.Joined) error {
-	list, err := c.NodeList(ctx, client.NodeListOptions{})
-	if err != nil {
-		return trouble("list swarm nodes", n, err)
-	}
-	for _, now := range list.Items {
-		if now.ID != j.NodeID {
-			continue
-		}
-		for _, m := range list.Items {
-			if fateOf(m, []swarm.Node{now}) != goes {
-				continue
-			}
-			if _, err := remove(ctx, c, n, m); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// remove removes a member that is not alive and no manager; Docker looks itself.
-// What is gone already, or has come to life since, is left alone.
-func remove(ctx context.Context, c *client.Client, n fleet.Node, m swarm.Node) (bool, error) {
-	_, err := c.NodeRemove(ctx, m.ID, client.NodeRemoveOptions{})
-	if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, trouble("remove old member", n, err)
-	}
-	return true, nil
-}
-
-// Tidy implements cluster.Kind. It looks at the list once a second until there
-// is no doubt about any member that was in it at first.
-func (s *Swarm) Tidy(ctx context.Context, via fleet.Node) (removed []string, err error) {
-	c, err := s.engine(via)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.own(ctx, c, via); err != nil {
-		return nil, err
-	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	var open map[string]bool // members in doubt
-	for end := time.Now().Add(s.patience); ; {
-		last := !time.Now().Before(end)
-		left, gone, err := tidyOnce(ctx, c, via, open, last)
-		removed = append(removed, gone...)
-		if err != nil || last || len(left) == 0 {
-			return removed, err
-		}
-		open = left
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return removed, trouble("wait for old members", via, context.Cause(ctx))
-		}
-	}
-}
-
-// tidyOnce removes what can go. It returns the members in doubt: all of them at
-// first (open is nil), later those of them that still are. The last time what
-// has said nothing until then goes too.
-func tidyOnce(ctx context.Context, c *client.Client, via fleet.Node, open map[string]bool, last bool) (left map[string]bool, removed []string, err error) {
-	list, err := c.NodeList(ctx, client.NodeListOptions{})
-	if err != nil {
-		return nil, nil, trouble("list swarm nodes", via, err)
-	}
-	left = map[string]bool{}
-	for _, m := range list.Items {
-		known := open == nil || open[m.ID]
-		switch f := fateOf(m, list.Items); {
-		case f == goes, f == nameless && known && last:
-			done, err := remove(ctx, c, via, m)
-			if err != nil {
-				return left, removed, err
-			}
-			if done {
-				removed = append(removed, describe(m))
-			}
-		case f != stays && known:
-			left[m.ID] = true
-		}
-	}
-	return left, removed, nil
-}
-
-// describe names a member for people, who see it no more in the list.
-func describe(m swarm.Node) string {
-	name := fleet.CleanText(m.Description.Hostname)
-	if name == "" {
-		name = "without a name"
-	}
-	return fmt.Sprintf("%s (%s)", m.ID, name)
 }

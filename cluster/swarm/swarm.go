@@ -38,12 +38,16 @@ const port = "2377"
 
 // A Swarm forms and fills the swarms of all stages.
 type Swarm struct {
-	ask      Ask
-	patience time.Duration // with members that may come yet, or be gone
+	ask     Ask
+	joining Joining
 }
 
-// New returns a Swarm that reaches engines by ask.
-func New(ask Ask) *Swarm { return &Swarm{ask: ask, patience: patience} }
+// Joining returns the nodes that have begun to join, and are not confirmed yet.
+type Joining func() []fleet.Node
+
+// New returns a Swarm that reaches engines by ask. It takes no member away that
+// may be of a node that is just joining.
+func New(ask Ask, joining Joining) *Swarm { return &Swarm{ask: ask, joining: joining} }
 
 func (s *Swarm) engine(n fleet.Node) (*client.Client, error) {
 	return client.New(client.WithHost("tcp://node"), client.WithHTTPClient(tunnel(s.ask, n.ID)), client.WithAPIVersion("1.41"))
@@ -159,7 +163,7 @@ func (s *Swarm) Confirm(ctx context.Context, via, n fleet.Node, j fleet.Joined) 
 	if err != nil {
 		return err
 	}
-	return removeOlder(ctx, c, n, j)
+	return s.removeOlder(ctx, c, n, j)
 }
 
 func (s *Swarm) confirmOnce(ctx context.Context, c *client.Client, n fleet.Node, j fleet.Joined) error {

@@ -174,7 +174,7 @@ func becomeSwarm(t *testing.T, network netip.Prefix) {
 	t.Helper()
 	e := startEngines(t, network, "prd-01", "prd-02")
 	byID := enginesByID(e)
-	s := New(asking(e))
+	s := New(asking(e), nobody)
 	clustertest.Run(t, clustertest.Fixture{
 		Kind: s, Manager: e[0].node, Worker: e[1].node,
 		Join: func(ctx context.Context, n fleet.Node, o fleet.JoinOrder) (fleet.Joined, error) {

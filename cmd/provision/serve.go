@@ -154,11 +154,11 @@ func (st *station) wireEngine() error {
 	// of ours holds the line to.
 	cluster := swarm.New(func(ctx context.Context, node fleet.NodeID, r fleet.DockerRequest) (fleet.DockerResponse, error) {
 		return st.engine.Docker(ctx, node, r)
-	})
+	}, func() []fleet.Node { return st.engine.Joining() })
 	st.engine = engine.New(engine.Options{
-		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Maker: power, Checker: power, Loaders: loaders{st}, Media: medias{st}, Relays: st.relays, Images: imageNames{st.images}, Seeds: seeds{},
+		Store: st.store, Power: power, Prober: power, Vault: power, Accounts: power, Maker: power, Checker: power, Loaders: loaders{st}, Media: medias{st}, Relays: st.relays, Addresses: addresses{st.conf.Advertise}, Images: imageNames{st.images}, Seeds: seeds{},
 		Examiner: power, Setup: power, Updater: power, Checkups: st.store, CheckEvery: st.conf.BMC.every(),
-		Joiner: cluster, Rotator: cluster, Consoles: st.consoles, Log: st.log, TicketKey: ticketKey,
+		Joiner: cluster, Closer: cluster, Consoles: st.consoles, Log: st.log, TicketKey: ticketKey,
 	})
 	st.store.SetAlarms(st.engine)
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/rackstage/provision/api"
@@ -31,6 +32,24 @@ func (st *station) serverFor(client netip.Addr) (netip.Addr, error) {
 	}
 	defer c.Close()
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// addresses is engine.Addresses: those of this machine, and those that
+// provision.yaml says it is reached by.
+type addresses struct{ said advertise }
+
+// Own implements engine.Addresses.
+func (a addresses) Own(addr netip.Addr) bool {
+	for _, said := range append([]string{a.said.Address}, a.said.Names...) {
+		if ip, err := netip.ParseAddr(said); err == nil && ip.Unmap() == addr.Unmap() {
+			return true
+		}
+	}
+	list, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(list, func(l net.Addr) bool { // else it may be somebody else's
+		p, err := netip.ParsePrefix(l.String())
+		return err == nil && p.Addr().Unmap() == addr.Unmap()
+	})
 }
 
 // seeds is engine.Seeds over package templates.
