@@ -125,19 +125,19 @@ func sends(w http.ResponseWriter, r *http.Request, heard string) bool {
 // be the next one, and however it comes back, in words, in rubbish or as a name.
 func TestNoErrorShowsWhatABMCHasHeard(t *testing.T) {
 	t.Parallel()
-	power := func(c *bmc.Controller, t *testing.T, target bmc.Target) error {
+	power := func(t *testing.T, c *bmc.Controller, target bmc.Target) error {
 		t.Helper()
 		_, err := c.Power(t.Context(), target)
 		return err
 	}
-	change := func(c *bmc.Controller, t *testing.T, target bmc.Target) error {
+	change := func(t *testing.T, c *bmc.Controller, target bmc.Target) error {
 		t.Helper()
 		return c.ChangePassword(t.Context(), target, nextPassword)
 	}
 	tests := map[string]struct {
 		after int
 		say   func(http.ResponseWriter, *http.Request, string) bool
-		do    func(*bmc.Controller, *testing.T, bmc.Target) error
+		do    func(*testing.T, *bmc.Controller, bmc.Target) error
 	}{
 		"a login, in words":                {1, refuses, power},
 		"a login, in rubbish":              {1, rambles, power},
@@ -152,7 +152,7 @@ func TestNoErrorShowsWhatABMCHasHeard(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			target, p := startParrot(t, tt.after, tt.say)
-			err := tt.do(quick(), t, target)
+			err := tt.do(t, quick(), target)
 			if all, _ := p.hear(); len(all) < tt.after {
 				t.Errorf("it has heard %d secrets, want %d", len(all), tt.after)
 			}

@@ -37,6 +37,7 @@ const enough = 8
 // carriers are words after which logins stand, of sessions too that a library has
 // and we do not know.
 var carriers = regexp.MustCompile(`(?i)\b((?:x-auth-token|x-csrf-?token|csrftoken|qsessionid)["'\\]*\s*[:=]\s*["'\\]*)[^\s"'\\,;&<>]+` +
+	`|\b(digest\s+)\w+=[^\r\n<]+` +
 	`|\b((?:authorization["'\\]*\s*[:=]\s*["'\\]*(?:basic|bearer|digest)\s|(?:set-)?cookie:\s))[^\r\n<]+`)
 
 // A veil takes secrets out of what a BMC says: some repeat what they did not like,
@@ -64,7 +65,7 @@ func (v *veil) over(said string) string {
 	said = v.overKnown(said)
 	return carriers.ReplaceAllStringFunc(said, func(found string) string {
 		m := carriers.FindStringSubmatch(found)
-		return m[1] + carrier(m[2]) + hidden
+		return m[1] + m[2] + carrier(m[3]) + hidden
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/rackstage/provision/fleet"
 )
 
-// veiled is a BMC whose password needs to be written in other letters wherever
+// veiledTarget is a BMC whose password needs to be written in other letters wherever
 // there are some to write it in.
 func veiledTarget() Target {
 	return Target{Node: "n1", Address: "10.0.9.14", Driver: fleet.DriverDell, Username: "admin", Password: `Tr0ub4&dor"<3`}
@@ -137,24 +137,32 @@ func TestAnOrdinaryPasswordGarblesNothing(t *testing.T) {
 // What a driver's program or library says is understood before anything is taken
 // out of it.
 func TestWhatIsTakenOutIsUnderstoodBefore(t *testing.T) {
-	for password, tests := range map[Password]map[string]struct {
-		err, want error
+	tool := func(p Password, said string) error { return (&ipmitoolLine{target: Target{Password: p}}).failure(said) }
+	library := func(p Password, said string) error {
+		l := &vendorLine{target: Target{Password: p, Driver: fleet.DriverDell}, wire: &wire{}}
+		return l.failure(errors.New(said))
+	}
+	tests := map[string]struct {
+		failure  func(Password, string) error
+		password Password
+		said     string
+		want     error
 	}{
-		"insufficient": {
-			"ipmitool, of a privilege": {(&ipmitoolLine{target: Target{Password: "insufficient"}}).failure("Set failed: insufficient privilege level"), ErrDenied},
-		},
-		"401": {
-			"a driver of bmclib, of a login": {(&vendorLine{target: Target{Password: "401", Driver: fleet.DriverDell}, wire: &wire{}}).failure(errors.New("401: go away")), ErrLogin},
-		},
-		"unauthorized": {
-			"a driver of bmclib, in words": {(&vendorLine{target: Target{Password: "unauthorized", Driver: fleet.DriverDell}, wire: &wire{}}).failure(errors.New("status: unauthorized")), ErrLogin},
-		},
-	} {
-		for name, tt := range tests {
-			if !errors.Is(tt.err, tt.want) || strings.Contains(strings.TrimPrefix(tt.err.Error(), tt.want.Error()), string(password)) {
-				t.Errorf("%s: %v, want %v without %s", name, tt.err, tt.want, password)
+		"ipmitool, of a privilege":      {tool, "insufficient", "Set failed: insufficient privilege level", ErrDenied},
+		"ipmitool, of a command":        {tool, "command", "Invalid command", ErrUnsupported},
+		"bmclib, of a login":            {library, "401", "status 401: go away", ErrLogin},
+		"bmclib, of a login, in words":  {library, "unauthorized", "status: unauthorized", ErrLogin},
+		"bmclib, of sessions":           {library, "RAC0218", "RAC0218: go away", ErrSessions},
+		"bmclib, of what it cannot do":  {library, "supported", "it is not supported by this service", ErrUnsupported},
+		"bmclib, of a service too slow": {library, "Timeout", "Client.Timeout exceeded", ErrHangs},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := tt.failure(tt.password, tt.said)
+			if shown := strings.TrimPrefix(err.Error(), tt.want.Error()); !errors.Is(err, tt.want) || strings.Contains(shown, string(tt.password)) {
+				t.Errorf("%v, want %v without %s", err, tt.want, tt.password)
 			}
-		}
+		})
 	}
 }
 
@@ -186,6 +194,7 @@ func TestWhatCarriesALoginIsNotSeenEither(t *testing.T) {
 		`{"X-CSRFTOKEN": "aZ9/x=", "a": 1}`:                         `{"X-CSRFTOKEN": "[hidden]", "a": 1}`,
 		"Cookie: QSESSIONID=abc; lang=en":                           "Cookie: [hidden]",
 		`Authorization: Digest username="admin", response="0123af"`: "Authorization: [hidden]",
+		`no such Digest username="admin", response="0123af"`:        "no such Digest [hidden]",
 		"Authorization: Bearer abc.def, sorry":                      "Authorization: [hidden]",
 		"no authorization for this cookie":                          "no authorization for this cookie",
 	} {
