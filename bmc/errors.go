@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode"
 
@@ -113,6 +114,7 @@ func trouble(op string, t Target, err error) error {
 type legible struct {
 	error
 	target Target // whose secrets are meant
+	text   func() string
 }
 
 const longestTrouble = 480
@@ -122,11 +124,15 @@ func (t Target) legible(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &legible{err, t}
+	e := &legible{error: err, target: t}
+	e.text = sync.OnceValue(e.read)
+	return e
 }
 
 // Error is the error's text, cleaned, veiled and cut.
-func (e *legible) Error() string {
+func (e *legible) Error() string { return e.text() }
+
+func (e *legible) read() string {
 	said := e.error.Error()
 	said = strings.Map(func(r rune) rune {
 		switch {

@@ -83,8 +83,9 @@ func (v *veil) overKnown(said string) string {
 			said = replaceWords(said, v.finder(secret))
 		}
 	}
-	if slices.ContainsFunc(v.long, func(secret string) bool { return mayHave(said, secret) }) {
-		said = v.finder(v.long...).ReplaceAllLiteralString(said, hidden)
+	maybe := slices.DeleteFunc(slices.Clone(v.long), func(secret string) bool { return !mayHave(said, secret) })
+	if len(maybe) > 0 {
+		said = v.finder(maybe...).ReplaceAllLiteralString(said, hidden)
 	}
 	return said
 }
@@ -92,7 +93,8 @@ func (v *veil) overKnown(said string) string {
 // finder finds the longest: one secret may begin as another does, and one spelling
 // of a rune too.
 func (v *veil) finder(secrets ...string) *regexp.Regexp {
-	if known := v.finders[secrets[0]]; known != nil {
+	key := strings.Join(secrets, "\x00")
+	if known := v.finders[key]; known != nil {
 		return known
 	}
 	var all []string
@@ -101,7 +103,7 @@ func (v *veil) finder(secrets ...string) *regexp.Regexp {
 	}
 	known := regexp.MustCompile(strings.Join(all, "|")) // its parts are quoted
 	known.Longest()
-	v.finders[secrets[0]] = known
+	v.finders[key] = known
 	return known
 }
 
