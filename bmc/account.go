@@ -25,6 +25,7 @@ func (c *Controller) SetPassword(ctx context.Context, t Target, user string, nex
 	if err := next.valid(); err != nil {
 		return invalid(op, t, err)
 	}
+	t.next = next
 	defer c.changed(t, user, next)
 	return c.changeBMC(ctx, op, t, func(ctx context.Context) error {
 		var err error
@@ -55,6 +56,7 @@ func (c *Controller) MakeAccount(ctx context.Context, t Target, user string, pas
 	if user == "" || len(user) > maxUsername {
 		return invalid(op, t, fmt.Errorf("a user name of %d bytes: want 1 to %d", len(user), maxUsername))
 	}
+	t.next = password
 	defer c.changed(t, user, password)
 	return c.changeBMC(ctx, op, t, func(ctx context.Context) error {
 		if !t.Driver.Web() {

@@ -119,6 +119,7 @@ func (c *Controller) consoleBy(ctx context.Context, t Target, open func(context.
 	ctx, _ = withContact(ctx)
 	ctx, taken := withLogin(ctx)
 	console, err := open(ctx)
+	err = t.legible(err)
 	g.breaker.signed(t, classify(err), taken.Load(), time.Now())
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)

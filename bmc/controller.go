@@ -130,7 +130,7 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 	done := make(chan result[T], 1)
 	ctx = context.WithValue(ctx, earlyKey{}, func(err error) {
 		select {
-		case done <- result[T]{none, err}:
+		case done <- result[T]{none, t.legible(err)}:
 		default:
 		}
 	})
@@ -139,6 +139,7 @@ func converse[T any](ctx context.Context, c *Controller, t Target, f func(contex
 		defer cancel()
 		defer c.leave(g)
 		value, err := f(ctx)
+		err = t.legible(err)
 		g.breaker.signed(t, err, taken.Load(), time.Now())
 		select {
 		case done <- result[T]{value, err}:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode"
 
@@ -92,7 +93,7 @@ func trouble(op string, t Target, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) { // the caller's own
 		err = fmt.Errorf("%w (%v)", ErrNoAnswer, err)
 	}
-	err = legible{err}
+	err = t.legible(err)
 	check := "check the BMC with: provision power status " + t.name()
 	e := &fleet.Error{
 		Kind: fleet.Unreachable, Op: op, On: "node " + t.name(), Hint: check,
@@ -108,14 +109,30 @@ func trouble(op string, t Target, err error) error {
 	return e
 }
 
-// A legible error says no more than a person reads, and nothing that a terminal
-// obeys: BMCs are quoted in errors.
-type legible struct{ error }
+// A legible error says no more than a person reads, nothing that a terminal
+// obeys, and nothing secret: BMCs are quoted in errors.
+type legible struct {
+	error
+	target Target // whose secrets are meant
+	text   func() string
+}
 
 const longestTrouble = 480
 
-// Error is the error's text, cleaned and cut.
-func (e legible) Error() string {
+// legible is for every error of a conversation before anybody keeps it or shows it.
+func (t Target) legible(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &legible{error: err, target: t}
+	e.text = sync.OnceValue(e.read)
+	return e
+}
+
+// Error is the error's text, cleaned, veiled and cut.
+func (e *legible) Error() string { return e.text() }
+
+func (e *legible) read() string {
 	said := e.error.Error()
 	said = strings.Map(func(r rune) rune {
 		switch {
@@ -125,12 +142,34 @@ func (e legible) Error() string {
 			return ' '
 		}
 		return -1
-	}, strings.ToValidUTF8(said[:min(len(said), longestTrouble)], ""))
-	return said
+	}, strings.ToValidUTF8(said[:min(len(said), longestSaid)], ""))
+	said = e.target.newVeil().around(said)
+	return strings.ToValidUTF8(said[:min(len(said), longestTrouble)], "")
+}
+
+// GoString says no more than Error.
+func (e *legible) GoString() string { return e.Error() }
+
+// around veils what stands around our own sentences: what would be missing
+// in them tells a password that is one of their words.
+func (v *veil) around(text string) string {
+	var b strings.Builder
+	for text != "" {
+		at, own := len(text), ""
+		for _, a := range advice {
+			sentence := a.err.Error()
+			if i := strings.Index(text, sentence); i >= 0 && (i < at || i == at && len(sentence) > len(own)) {
+				at, own = i, sentence
+			}
+		}
+		b.WriteString(v.over(text[:at]) + own)
+		text = text[at+len(own):]
+	}
+	return b.String()
 }
 
 // Unwrap is the error.
-func (e legible) Unwrap() error { return e.error }
+func (e *legible) Unwrap() error { return e.error }
 
 // invalid is the caller's mistake.
 func invalid(op string, t Target, err error) error {

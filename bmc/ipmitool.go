@@ -161,23 +161,23 @@ var failures = []struct {
 	{"Unable to establish IPMI v2", ErrHangs}, // its greeting was answered
 }
 
-// failure names what ipmitool says.
+// failure names what ipmitool says, which is understood as it is.
 func (l *ipmitoolLine) failure(said string) error {
 	lines := strings.Split(strings.TrimSpace(said), "\n")
-	last := fleet.CleanText(l.target.veil(lines[len(lines)-1]))
-	last = strings.ToValidUTF8(last[:min(len(last), longestMessage)], "")
+	last := fleet.CleanText(lines[len(lines)-1])
+	shown := l.target.quote(lines[len(lines)-1])
 	for _, f := range failures {
 		if strings.Contains(said, f.says) {
-			return fmt.Errorf("%w (%s)", f.err, last)
+			return fmt.Errorf("%w (%s)", f.err, shown)
 		}
 	}
 	switch {
 	case strings.Contains(last, "nsufficient privilege"):
-		return fmt.Errorf("%w (%s)", ErrDenied, last)
+		return fmt.Errorf("%w (%s)", ErrDenied, shown)
 	case strings.Contains(last, "nvalid command"), strings.Contains(last, "not supported"), lacksInterrupt(last):
-		return fmt.Errorf("%w (%s)", ErrUnsupported, last)
+		return fmt.Errorf("%w (%s)", ErrUnsupported, shown)
 	}
-	return fmt.Errorf("%w (%s)", ErrRejected, last)
+	return fmt.Errorf("%w (%s)", ErrRejected, shown)
 }
 
 // lacksInterrupt reports whether ipmitool says what [nameOfInterrupt] translates.

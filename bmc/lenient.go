@@ -22,6 +22,19 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// A phrase is a text of a BMC as it is, for who veils it: "" where it has something
+// else than a text.
+type phrase string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *phrase) UnmarshalJSON(raw []byte) error {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		*p = phrase(s)
+	}
+	return nil
+}
+
 // A number is one of a BMC's, 0 where it has none. Some write numbers as text.
 type number float64
 

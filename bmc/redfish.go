@@ -178,7 +178,7 @@ func (r *redfish) get(ctx context.Context, path string, v any) error {
 		r.etags[path] = tag
 	}
 	if err := json.Unmarshal(res.body, v); err != nil {
-		return fmt.Errorf("%w: what it says of %s is no JSON of that kind (%v)", ErrRejected, path, err)
+		return r.target.legible(fmt.Errorf("%w: what it says of %s is no JSON of that kind (%v)", ErrRejected, path, err))
 	}
 	return nil
 }
@@ -239,7 +239,11 @@ func (r *redfish) send(ctx context.Context, method, path string, body any) (answ
 	if tag := r.etags[path]; tag != "" && method == http.MethodPatch {
 		req.Header.Set("If-Match", tag)
 	}
-	return r.exchange(req)
+	res, err := r.exchange(req)
+	if err != nil {
+		return answer{}, r.target.legible(fmt.Errorf("%s %s: %w", method, req.URL.Path, err))
+	}
+	return res, nil
 }
 
 // patience is how long an answer may take: one that is dead or hangs is named within
@@ -254,23 +258,22 @@ func (r *redfish) patience() time.Duration {
 }
 
 func (r *redfish) exchange(req *http.Request) (answer, error) {
-	what := req.Method + " " + req.URL.Path
 	began := time.Now()
 	res, err := r.client.Do(req)
 	if err != nil {
-		return answer{}, fmt.Errorf("%s: %w", what, r.failure(err))
+		return answer{}, r.failure(err)
 	}
 	defer res.Body.Close()
 	raw, err := io.ReadAll(res.Body)
 	if err != nil {
-		return answer{}, fmt.Errorf("%s: %w", what, r.failure(err))
+		return answer{}, r.failure(err)
 	}
 	r.answers++
 	r.longest = max(r.longest, time.Since(began))
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		said := newStatusError(res.StatusCode, raw, r.target.veil)
+		said := newStatusError(res.StatusCode, raw, r.target.quote)
 		r.owing = cmp.Or(said.account, r.owing)
-		return answer{}, fmt.Errorf("%s: %w", what, said)
+		return answer{}, said
 	}
 	if r.token != "" || r.target.BasicAuth {
 		admitted(req.Context())
@@ -294,7 +297,7 @@ func (r *redfish) failure(err error) error {
 	case errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout():
 		return fmt.Errorf("%w (%v)", ErrHangs, err)
 	}
-	return fmt.Errorf("%w: its answer cannot be read (%s)", ErrRejected, r.target.veil(err.Error()))
+	return fmt.Errorf("%w: its answer cannot be read (%v)", ErrRejected, err)
 }
 
 // login opens a session.
@@ -308,6 +311,7 @@ func (r *redfish) login(ctx context.Context) error {
 		return sessionError(err)
 	}
 	r.token = res.header.Get("X-Auth-Token")
+	r.target.token = Password(r.token)
 	var opened resource
 	_ = json.Unmarshal(res.body, &opened) // some say it there only
 	r.session = cmp.Or(localPath(res.header.Get("Location")), localPath(opened.Path))
@@ -334,13 +338,16 @@ func (r *redfish) sessions(context.Context) string { return rootPath + "SessionS
 func (r *redfish) hangUp(ctx context.Context) {
 	r.due = time.Time{} // the end of a session is always sent
 	if r.session != "" {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(dieIn, 2*r.longest))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.parting())
 		defer cancel()
 		_ = r.remove(ctx, r.session) // a session that is lost ends by itself
 	}
 	r.token, r.session = "", ""
 	r.client.CloseIdleConnections()
 }
+
+// parting is how long the end of a session may take.
+func (r *redfish) parting() time.Duration { return max(dieIn, 2*r.longest) }
 
 // CloseIdleConnections implements what [http.Client] looks for.
 func (s *signer) CloseIdleConnections() { s.next.CloseIdleConnections() }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-
-	"github.com/rackstage/provision/fleet"
 )
 
 // A statusError is what a Redfish service answers when it does not do what it
@@ -28,10 +26,8 @@ func (e *statusError) Error() string {
 	return text
 }
 
-const longestMessage = 300
-
-// newStatusError reads an answer; veil takes out of a text what nobody shall see.
-func newStatusError(status int, body []byte, veil func(string) string) *statusError {
+// newStatusError reads an answer; quote is what is shown of a text.
+func newStatusError(status int, body []byte, quote func(string) string) *statusError {
 	var said struct {
 		Error struct {
 			Message  string    `json:"message"`
@@ -52,8 +48,7 @@ func newStatusError(status int, body []byte, veil func(string) string) *statusEr
 			e.message = x.Message
 		}
 	}
-	e.message = fleet.CleanText(veil(e.message))
-	e.message = strings.ToValidUTF8(e.message[:min(len(e.message), longestMessage)], "")
+	e.message = quote(e.message)
 	return e
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -127,12 +128,8 @@ func smbiosUUID(b [16]byte) string {
 	return fmt.Sprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%x-%x", b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8:10], b[10:16])
 }
 
-// mostCards and mostSockets bound how many network cards are asked for, and how
-// many processors.
-const (
-	mostCards   = 16
-	mostSockets = 4
-)
+// mostCards bounds how many network cards are asked for.
+const mostCards = 16
 
 func (r *redfish) identify(ctx context.Context) (Machine, error) {
 	path, err := r.systemPath(ctx)
@@ -186,28 +183,63 @@ func (r *redfish) cards(ctx context.Context, path string) []fleet.MAC {
 }
 
 // arch returns for which architecture a machine's processors are, as far as its
-// BMC says so: what a machine boots that never asked by the network depends on it.
+// BMC says so in what time there is to spare: what a machine boots that never asked
+// by the network depends on it. Accelerators have processors of their own. Those
+// whose kind is not said are believed when they are all there are, and agree.
 func (r *redfish) arch(ctx context.Context, processors string) string {
-	if processors == "" {
+	ctx, cancel := r.spare(ctx)
+	defer cancel()
+	if processors == "" || !r.spares(ctx) {
 		return ""
 	}
-	paths, err := r.membersUpTo(ctx, processors, mostSockets)
+	paths, err := r.membersUpTo(ctx, processors, mostProcessors+1)
 	if err != nil {
 		return ""
 	}
-	for _, path := range paths {
+	var untold []string
+	for _, path := range paths[:min(len(paths), mostProcessors)] {
 		var p struct {
 			ProcessorType, ProcessorArchitecture, InstructionSet text
+
+			Status condition
 		}
-		if r.get(ctx, path, &p) != nil { // the next one would take as long
+		if !r.spares(ctx) {
+			return ""
+		}
+		if err := r.get(ctx, path, &p); err != nil && !optional(ctx, err) { // the next one would take as long
 			return ""
 		}
 		arch := archOf(p.ProcessorArchitecture, p.InstructionSet)
-		if arch != "" && (p.ProcessorType == "CPU" || p.ProcessorType == "") {
+		switch {
+		case p.Status.absent(): // an empty socket
+		case p.ProcessorType == "CPU":
 			return arch
+		case p.ProcessorType == "":
+			untold = append(untold, arch)
 		}
 	}
-	return ""
+	if untold = slices.Compact(untold); len(untold) != 1 || len(paths) > mostProcessors {
+		return ""
+	}
+	return untold[0]
+}
+
+// spare returns a context for what nobody has to know: it ends so early that a
+// conversation can still sign off in time.
+func (r *redfish) spare(ctx context.Context) (context.Context, context.CancelFunc) {
+	const margin = 250 * time.Millisecond
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end.Add(-r.parting()-margin))
+}
+
+// spares reports whether there is time for another answer: one that is cut off
+// costs the connection.
+func (r *redfish) spares(ctx context.Context) bool {
+	end, ok := ctx.Deadline()
+	return !ok || time.Until(end) > r.longest
 }
 
 // archOf reads the words of the schema Processor. Some services have the family

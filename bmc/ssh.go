@@ -127,7 +127,7 @@ func (c *Controller) openSSH(ctx context.Context, t Target, how shell) (_ *sshCo
 	if err != nil {
 		_ = raw.Close()
 		if s.said && ctx.Err() == nil && (errors.Is(err, io.EOF) || strings.Contains(err.Error(), "disconnect")) {
-			return nil, fmt.Errorf("%w (%s)", ErrLogin, t.veil(err.Error())) // some hang up on it
+			return nil, fmt.Errorf("%w (%v)", ErrLogin, err) // some hang up on it
 		}
 		return nil, nameOfSSH(err)
 	}

@@ -76,13 +76,14 @@ func (l logService) worth() int {
 const mostPages = 20 // of a log
 
 func (s *survey) entries(ctx context.Context, path string) error {
+	veil := s.target.newVeil()
 	for page := 0; path != "" && page < mostPages; page++ {
 		var c struct {
 			Members []struct {
 				ID                text `json:"Id"`
 				Created, Severity text
 				EventTimestamp    text
-				Message           text
+				Message           phrase
 			}
 			Count number `json:"Members@odata.count"`
 			Next  string `json:"Members@odata.nextLink"`
@@ -95,7 +96,7 @@ func (s *survey) entries(ctx context.Context, path string) error {
 		log.Total = max(log.Total, int(c.Count))
 		for _, e := range c.Members {
 			log.Entries = append(log.Entries, fleet.LogEntry{
-				ID: string(e.ID), At: timeOf(cmp.Or(e.Created, e.EventTimestamp)), Health: healthOf(string(e.Severity)), Text: string(e.Message),
+				ID: string(e.ID), At: timeOf(cmp.Or(e.Created, e.EventTimestamp)), Health: healthOf(string(e.Severity)), Text: veil.told(string(e.Message)),
 			})
 		}
 		log.Total = max(log.Total, len(log.Entries))

@@ -61,6 +61,8 @@ type Target struct {
 	Outlets      fleet.PDUOutlets
 	Wake         Wake
 
+	next, token Password // what must not be seen besides: the password that its user is being given, and that of a session
+
 	leisure time.Duration // a conversation that may last so long, and gives way to others
 	shell   bool          // by SSH, which may have users of its own
 	insist  bool          // also where the breaker would leave the BMC alone

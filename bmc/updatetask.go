@@ -150,10 +150,14 @@ func (c *Controller) askTask(ctx context.Context, t Target, path string, tell fu
 	var task struct {
 		TaskState       text
 		PercentComplete number
-		Messages        []struct{ Message text }
+		Messages        []struct{ Message phrase }
 	}
-	_, err := talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (none struct{}, err error) {
-		return none, r.get(ctx, path, &task)
+	why, err := talkRedfish(ctx, c, t, func(ctx context.Context, r *redfish) (why []string, err error) {
+		err = r.get(ctx, path, &task)
+		for _, m := range task.Messages[:min(len(task.Messages), 8)] {
+			why = append(why, r.target.newVeil().told(string(m.Message)))
+		}
+		return why, err
 	})
 	if ctx.Err() != nil {
 		return true, context.Cause(ctx)
@@ -176,11 +180,8 @@ func (c *Controller) askTask(ctx context.Context, t Target, path string, tell fu
 		tell(100)
 		return true, nil
 	case "Exception", "Killed", "Cancelled", "Interrupted":
-		why := []string{string(task.TaskState)}
-		for _, m := range task.Messages[:min(len(task.Messages), 8)] {
-			why = append(why, string(m.Message))
-		}
-		return true, fmt.Errorf("%w: the update ended with %s", ErrRejected, fleet.CleanText(strings.Join(why, ": ")))
+		said := strings.Join(append([]string{string(task.TaskState)}, why...), ": ")
+		return true, fmt.Errorf("%w: the update ended with %s", ErrRejected, fleet.CleanText(said))
 	}
 	return false, nil
 }

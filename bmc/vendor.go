@@ -178,32 +178,32 @@ func (c *Controller) openVendor(ctx context.Context, t Target) (*vendorLine, err
 	return l, nil
 }
 
-// failure names what a driver of bmclib says, which is text mostly.
+// failure names what a driver of bmclib says, which is text mostly, and understood
+// as it is.
 func (l *vendorLine) failure(err error) error {
 	l.wire.mu.Lock()
 	below := l.wire.last
 	l.wire.mu.Unlock()
-	text := err.Error()
-	full := strings.Contains(text, "SessionLimitExceeded") || strings.Contains(text, "RAC0218")
-	text = fleet.CleanText(l.target.veil(text))
-	text = strings.ToValidUTF8(text[:min(len(text), longestMessage)], "")
+	raw := err.Error()
+	full := strings.Contains(raw, "SessionLimitExceeded") || strings.Contains(raw, "RAC0218")
+	shown, text := l.target.quote(raw), fleet.CleanText(raw)
 	switch {
 	case below != nil:
 		return below
 	case full:
-		return fmt.Errorf("%w (%s)", ErrSessions, text)
+		return fmt.Errorf("%w (%s)", ErrSessions, shown)
 	case l.target.Driver == fleet.DriverAMT && strings.Contains(text, "401"):
 		return ErrLogin // it may repeat the digest, from which passwords can be guessed
 	case strings.Contains(text, "401") || strings.Contains(text, "nauthorized") || strings.Contains(text, bmclibErrs.ErrLoginFailed.Error()):
-		return fmt.Errorf("%w (%s)", ErrLogin, text)
+		return fmt.Errorf("%w (%s)", ErrLogin, shown)
 	case strings.Contains(text, "is not supported by this service"):
-		return fmt.Errorf("%w (%s)", ErrUnsupported, text)
+		return fmt.Errorf("%w (%s)", ErrUnsupported, shown)
 	case strings.Contains(text, "not compatible") || errors.Is(err, bmclibErrs.ErrIncompatibleProvider):
-		return fmt.Errorf("%w: its driver does not know this BMC (%s)", ErrUnsupported, text)
+		return fmt.Errorf("%w: its driver does not know this BMC (%s)", ErrUnsupported, shown)
 	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "Client.Timeout") || strings.Contains(text, "handshake timeout") || time.Since(l.called) >= l.c.timeout(l.target):
-		return fmt.Errorf("%w (%s)", ErrHangs, text)
+		return fmt.Errorf("%w (%s)", ErrHangs, shown)
 	}
-	return fmt.Errorf("%w (%s)", ErrRejected, text)
+	return fmt.Errorf("%w (%s)", ErrRejected, shown)
 }
 
 func (l *vendorLine) power(ctx context.Context) (fleet.PowerState, error) {

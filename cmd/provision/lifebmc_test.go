@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -59,9 +61,8 @@ func (l *life) serveBMC(service *redfish.Service, w http.ResponseWriter, r *http
 	_ = json.Unmarshal(body, &in) // most have none
 	l.secret("password that a BMC got", in.Password)
 	l.secret("token of a BMC", r.Header.Get("X-Auth-Token"))
-	if _, password, ok := r.BasicAuth(); ok {
-		l.secret("password that a BMC got", password)
-	}
+	user, password, _ := r.BasicAuth()
+	l.secret("password that a BMC got", password)
 	l.secret("authorization of a BMC", strings.TrimPrefix(r.Header.Get("Authorization"), "Basic "))
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	answer := httptest.NewRecorder()
@@ -70,11 +71,34 @@ func (l *life) serveBMC(service *redfish.Service, w http.ResponseWriter, r *http
 	if in.Password != "" && answer.Code >= 400 || answer.Code == http.StatusUnauthorized {
 		w.Header().Del("Content-Length")
 		w.WriteHeader(answer.Code)
-		repeats(w, fmt.Sprintf("The value '%s' of user %s is not taken: %s %s", in.Password, in.UserName, r.Header.Get("Authorization"), body))
+		repeats(w, fmt.Sprintf("The value '%s' of user %s is not taken: %s %s %s", in.Password, in.UserName, l.spellings(cmp.Or(in.UserName, user), cmp.Or(in.Password, password)), r.Header.Get("Authorization"), body))
 		return
 	}
 	w.WriteHeader(answer.Code)
 	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// spellings are ways to write a login that are not Go's, each of which is a secret
+// too: as forms and JSON may escape each letter of it, as pages name some, as URLs
+// have Base64, and as much as there is place for.
+func (l *life) spellings(user, password string) string {
+	if password == "" {
+		return ""
+	}
+	const place = 10
+	form, script := "", ""
+	for _, b := range []byte(password) {
+		form += fmt.Sprintf("%%%02x", b)
+		script += fmt.Sprintf(`\u%04X`, b)
+	}
+	all := []string{
+		form, script, strings.NewReplacer("&", "&amp;", `"`, "&quot;", "<", "&lt;").Replace(password),
+		base64.RawURLEncoding.EncodeToString([]byte(user + ":" + password)), password[:min(len(password), place)],
+	}
+	for _, spelling := range all {
+		l.secret("password that a BMC got, in other letters", spelling)
+	}
+	return strings.Join(all, " ")
 }
 
 // repeats answers with what a Redfish service says about an error.

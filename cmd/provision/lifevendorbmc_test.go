@@ -42,7 +42,7 @@ func (a *asrock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.l.secret("password that a BMC got", form.Get("password"))
 		if form.Get("password") != a.password.Load() {
 			w.WriteHeader(http.StatusUnauthorized)
-			repeats(w, string(body)+form.Get("password"))
+			repeats(w, form.Get("password")+a.l.spellings(form.Get("username"), form.Get("password"))+string(body))
 			return
 		}
 		http.SetCookie(w, &http.Cookie{Name: "QSESSIONID", Value: cookie, Path: "/"})

@@ -14,10 +14,18 @@ type Facts struct {
 	CPU                               string // model
 	ARM                               bool   // its processor is an arm64 one
 	CPUs                              int    // cores
-	MemoryMiB                         int    // in one module
+	Processors                        []Processor
+	MemoryMiB                         int // in one module
 	NICs                              []NIC
 	Disks                             []Disk
 	Sensors                           []Sensor
+}
+
+// A Processor is one of a system, or an empty socket. What it does not say is
+// left out.
+type Processor struct {
+	ID, Type, Family, Set string // "CPU", "x86", "x86-64"
+	Absent                bool
 }
 
 // A NIC is a network card of a system.
@@ -55,6 +63,13 @@ func (f Facts) withDefaults(i int) Facts {
 	f.CPU = cmp.Or(f.CPU, "Contoso CPU 7")
 	f.CPUs = cmp.Or(f.CPUs, 8)
 	f.MemoryMiB = cmp.Or(f.MemoryMiB, 16384)
+	if f.Processors == nil {
+		family, set := "x86", "x86-64"
+		if f.ARM {
+			family, set = "ARM", "ARM-A64"
+		}
+		f.Processors = []Processor{{ID: "CPU.1", Type: "CPU", Family: family, Set: set}}
+	}
 	if f.NICs == nil {
 		f.NICs = []NIC{{ID: "NIC.1", MAC: fmt.Sprintf("02:00:00:77:00:%02x", nr&255), Mbit: 10000, Link: true}}
 	}

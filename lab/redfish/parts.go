@@ -10,7 +10,7 @@ import (
 func (s *Service) partResources() map[string]resource {
 	const one = systems + "/{system}"
 	return map[string]resource{
-		one + "/Processors":                         {get: s.collect("Processors", "ProcessorCollection", func(Facts) []string { return []string{"CPU.1"} })},
+		one + "/Processors":                         {get: s.collect("Processors", "ProcessorCollection", processorNames)},
 		one + "/Processors/{part}":                  {get: s.part(processor)},
 		one + "/Memory":                             {get: s.collect("Memory", "MemoryCollection", func(Facts) []string { return []string{"DIMM.A1"} })},
 		one + "/Memory/{part}":                      {get: s.part(module)},
@@ -52,18 +52,34 @@ func (s *Service) part(show func(f Facts, path, id string) object) func(*http.Re
 	}
 }
 
+func processorNames(f Facts) []string {
+	var ids []string
+	for _, p := range f.Processors {
+		ids = append(ids, p.ID)
+	}
+	return ids
+}
+
 func processor(f Facts, path, id string) object {
-	if id != "CPU.1" {
+	i := slices.IndexFunc(f.Processors, func(p Processor) bool { return p.ID == id })
+	if i < 0 {
 		return nil
 	}
-	family, set := "x86", "x86-64"
-	if f.ARM {
-		family, set = "ARM", "ARM-A64"
+	p := f.Processors[i]
+	status := fine()
+	if p.Absent {
+		status = object{"State": "Absent"}
 	}
-	return item(path+"/Processors/"+id, "Processor.v1_18_0.Processor", id, "CPU 1", object{
-		"Socket": "CPU1", "ProcessorType": "CPU", "ProcessorArchitecture": family, "InstructionSet": set, "Manufacturer": f.Vendor,
-		"Model": f.CPU, "MaxSpeedMHz": 3200, "TotalCores": f.CPUs, "TotalThreads": f.CPUs, "Status": fine(),
-	})
+	o := object{
+		"Socket": fmt.Sprintf("CPU%d", i+1), "Manufacturer": f.Vendor,
+		"Model": f.CPU, "MaxSpeedMHz": 3200, "TotalCores": f.CPUs, "TotalThreads": f.CPUs, "Status": status,
+	}
+	for name, said := range map[string]string{"ProcessorType": p.Type, "ProcessorArchitecture": p.Family, "InstructionSet": p.Set} {
+		if said != "" {
+			o[name] = said
+		}
+	}
+	return item(path+"/Processors/"+id, "Processor.v1_18_0.Processor", id, fmt.Sprintf("CPU %d", i+1), o)
 }
 
 func module(f Facts, path, id string) object {
