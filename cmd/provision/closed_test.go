@@ -82,7 +82,7 @@ var closedBoots = map[string]boot{
 	},
 	"uefi-http-lacks": {
 		firmware: lab.UEFIHTTP, mac: lacksTheirs, state: fleet.Ready,
-		want:  []string{"maker.efi (ready: boots our agent, its maker says so)", "dhcp: HEAD maker.efi from 10.77.0.1"},
+		want:  []string{"maker.efi (ready: boots our agent, its maker says so)", "HEAD maker.efi from 10.77.0.1"},
 		never: []string{"loader:", "script"}, console: "HTTP server",
 	},
 }
