@@ -109,27 +109,36 @@ func (c *Conn) Send(b []byte) (int, error) {
 }
 
 // ReadFrom implements io.ReaderFrom: it is what makes files go out by
-// sendfile, in packets as large as they can be.
+// sendfile.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	c.asking.Store(false)
-	from, ok := c.Conn.(io.ReaderFrom)
+	tcp, ok := c.Conn.(*net.TCPConn)
 	if !ok {
-		return io.Copy(struct{ io.Writer }{c}, r)
+		return io.Copy(sender{c}, r)
 	}
-	defer c.cork()()
-	n, err := from.ReadFrom(r)
+	if part, ok := r.(*io.LimitedReader); ok && part.N >= corkFrom {
+		if _, ok := part.R.(*os.File); ok {
+			defer cork(tcp)()
+		}
+	}
+	n, err := tcp.ReadFrom(r)
 	c.stalled(err)
 	return n, err
 }
 
+// A sender writes to a connection what is not looked at.
+type sender struct{ conn *Conn }
+
+func (s sender) Write(b []byte) (int, error) { return s.conn.Send(b) }
+
+// corkFrom is what a file has to be to be more than one packet.
+const corkFrom = 64 << 10
+
 // cork has the kernel hold back a packet that can grow, until uncork is called.
 // Without it each ACK that comes while a file goes out sends off what there is:
 // a fifth more packets (of GSO, which are 64 KiB at most), and a tenth more CPU.
-func (c *Conn) cork() (uncork func()) {
-	tcp, ok := c.Conn.(*net.TCPConn)
-	if !ok {
-		return func() {}
-	}
+// It is for files, which are never waited for: what comes slowly has to leave.
+func cork(tcp *net.TCPConn) (uncork func()) {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return func() {}
