@@ -7,9 +7,8 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Ends count why connections ended.
@@ -144,7 +143,7 @@ func cork(tcp *net.TCPConn) (uncork func()) {
 		return func() {}
 	}
 	set := func(on int) {
-		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, on) })
+		_ = raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CORK, on) })
 	}
 	set(1)
 	return func() { set(0) }

@@ -6,10 +6,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const big = 32 << 20 // more than sockets take that nobody reads
@@ -120,7 +119,7 @@ func corked(t *testing.T, conn net.Conn) (on int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := raw.Control(func(fd uintptr) { on, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK) })
+	e := raw.Control(func(fd uintptr) { on, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CORK) })
 	if err := errors.Join(e, err); err != nil {
 		t.Fatal(err)
 	}
