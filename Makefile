@@ -53,12 +53,15 @@ test:
 
 # These boot machines, which takes all the cores there are, or hold good clients'
 # answers in a flood to a second: one after the other.
-ALONE := ./internal/benchboot ./relay ./cluster/swarm ./cmd/provision ./http ./image ./lab
+ALONE := ./internal/benchboot ./cmd/provision ./http ./image ./lab
+# These wait more than they work, for joins and for leases that end: two at a time.
+WAITING := ./relay ./cluster/swarm
 
 run-test: build images
 	go vet ./...
-	@others="$$(go list ./... | grep -vxF "$$(go list $(ALONE))")" && failed= && \
-	{ echo "go test: what others may run beside"; $(SUDO) $$(command -v go) test -timeout 20m $$others || failed=1; } && \
+	@others="$$(go list ./... | grep -vxF "$$(go list $(ALONE) $(WAITING))")" && failed= && \
+	{ echo "go test: what others may run beside"; $(SUDO) $$(command -v go) test -parallel 8 -timeout 20m $$others || failed=1; } && \
+	{ echo "go test -p 2 $(WAITING)"; $(SUDO) $$(command -v go) test -p 2 -timeout 20m $(WAITING) || failed=1; } && \
 	{ echo "go test -p 1 $(ALONE)"; $(SUDO) $$(command -v go) test -p 1 -timeout 60m $(ALONE) || failed=1; } && \
 	[ -z "$$failed" ]
 
