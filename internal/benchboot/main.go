@@ -106,6 +106,7 @@ func loads() map[string]load {
 		"six":       sixLoad,
 		"flood":     floodLoad,
 		"mutants":   mutantsLoad,
+		"siege":     siegeLoad,
 		"feed":      feedLoad,
 		"http":      httpLoad,
 		"tftp":      tftpLoad,
