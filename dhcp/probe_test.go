@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/internal/pcap"
 )
 
 // onASquattedWire starts a server, and runs work at the other end of its wire,
@@ -202,6 +204,13 @@ func TestOnlyProperARPIsHeard(t *testing.T) {
 }
 
 func FuzzARP(f *testing.F) {
+	answers, err := pcap.ARP("testdata/neighbours/linux.pcap")
+	if err != nil || len(answers) == 0 {
+		f.Fatalf("answers: %x, %v", answers, err)
+	}
+	for _, b := range answers {
+		f.Add(b)
+	}
 	f.Add(arpProbe(macA.Hardware(), netip.MustParseAddr("10.77.0.5")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if v, ok := parseARP(b); ok && (!v.addr.Is4() || len(v.card) != 17) {
@@ -246,6 +255,13 @@ func TestOnlyTheAnswerToAQuestionIsHeard(t *testing.T) {
 }
 
 func FuzzEcho(f *testing.F) {
+	answers, err := pcap.ICMP("testdata/neighbours/linux.pcap")
+	if err != nil || len(answers) == 0 {
+		f.Fatalf("answers: %x, %v", answers, err)
+	}
+	for _, b := range answers {
+		f.Add(b, binary.BigEndian.Uint16(b[4:]))
+	}
 	f.Add(append([]byte{0, 0, 0, 0, 0x12, 0x34, 0, 1}, make([]byte, 16)...), uint16(0x1234))
 	f.Add([]byte("\x00\x00\xff\xff\x00\x01\x00\x01provision"), uint16(1))
 	f.Fuzz(func(t *testing.T, b []byte, id uint16) {

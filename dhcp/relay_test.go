@@ -251,6 +251,13 @@ func TestNobodyAddsToWhatARelaySays(t *testing.T) {
 }
 
 func FuzzSuboptionsOfARelay(f *testing.F) {
+	for _, p := range clientPackets(f, "testdata/neighbours/relays.pcap") {
+		m, err := dhcpv4.FromBytes(p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(m.Options.Get(dhcpv4.GenericOptionCode(codeRelayInfo)))
+	}
 	f.Add([]byte("\x01\x08ge-0/0/7\x02\x06leaf-1\x05\x04\x0a\x58\x00\x01\x0b\x04\x0a\x58\x00\x01"))
 	f.Add([]byte("\x01\x06\x00\x04\x00\x01\x00\x07"))
 	f.Add([]byte("\xff"))

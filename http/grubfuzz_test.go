@@ -12,6 +12,9 @@ import (
 // FuzzGRUBPath reads what GRUB may ask for: what names a machine's script is in
 // the folder of them, and has a MAC address that can be read again or none.
 func FuzzGRUBPath(f *testing.F) {
+	for _, name := range capturedURLs(f, "") {
+		f.Add(name)
+	}
 	for _, s := range []string{
 		"/grub.cfg", "/EFI/debian/grub.cfg-01-52-54-00-00-00-99", "/boot/grub/x86_64/52:54:00:00:00:99.cfg", "/boot/grub/arm64/52:54:00:00:00:99.menu.cfg",
 		"/boot/grub/x86_64/.cfg", "/boot/grub//x.cfg", "/boot/grub/x86_64/../../etc/passwd.cfg", "/boot/grub/x86_64", "", "/", "/boot/grub/x86_64/a.b.c.cfg\x00",

@@ -204,6 +204,9 @@ func TestAMachineThatAsksWithoutEndLeavesRoomForOthers(t *testing.T) {
 }
 
 func FuzzLinkPath(f *testing.F) {
+	for _, rest := range capturedURLs(f, pathLinks) {
+		f.Add(rest)
+	}
 	for _, s := range []string{strings.Repeat("A", 43) + "/secret.cfg", "/", "", strings.Repeat("A", 43) + "/../x", strings.Repeat("A", 43) + "/.x", "a/b/c"} {
 		f.Add(s)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rackstage/provision/fleet"
+	"github.com/rackstage/provision/pxe"
 )
 
 const customText = "#!ipxe\necho custom for {{.Name}} {{.MAC}}\nchain {{.Agent}}\n"
@@ -131,6 +132,9 @@ func TestAScriptThatCannotBeFilledInIsSaid(t *testing.T) {
 }
 
 func FuzzBootQuery(f *testing.F) {
+	for _, query := range capturedURLs(f, pxe.PathScript+"?") {
+		f.Add(query)
+	}
 	for _, s := range []string{
 		"mac=52-54-00-12-34-56&uuid=9707b47b-0000-4000-8000-000000000001&platform=efi&arch=arm64&do=menu",
 		"mac=52%3A54%3A00%3A12%3A34%3A56", "mac=&mac=52-54-00-12-34-56", "mac=%zz", "&&==&", "do=%0Achain", "mac=${net0/mac}",

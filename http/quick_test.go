@@ -73,14 +73,8 @@ func TestTheDoorKnowsHowLoadersAsk(t *testing.T) {
 // FuzzQuick compares with what net/http reads: what is answered at the door
 // must mean to it exactly the same.
 func FuzzQuick(f *testing.F) {
-	names, err := filepath.Glob("../dhcp/testdata/*.pcap")
-	if err != nil || len(names) == 0 {
-		f.Fatalf("captures: %q, %v", names, err)
-	}
-	for _, name := range names {
-		for _, head := range capturedRequests(f, name) {
-			f.Add([]byte(head + "\r\n\r\n"))
-		}
+	for _, head := range capturedRequests(f, captures(f)...) {
+		f.Add([]byte(head + "\r\n\r\n"))
 	}
 	f.Add([]byte(ipxeAsks))
 	f.Add([]byte("GET /boot/ipxe?mac=x%20&do=local HTTP/1.1\r\nhost: [fd77::1]:80\r\nAccept: */*\r\n\r\nGET / HTTP/1.1\r\n\r\n"))

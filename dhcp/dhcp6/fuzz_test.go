@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
+	"golang.org/x/net/ipv6"
+
+	"github.com/rackstage/provision/internal/pcap"
 )
 
 // FuzzHandle hands anything in, straight and through a relay: nothing may make
@@ -34,6 +37,17 @@ func FuzzHandle(f *testing.F) {
 
 // FuzzAdvertisement reads what neighbours say about themselves as routers.
 func FuzzAdvertisement(f *testing.F) {
+	for _, name := range append(captures(f), "testdata/neighbours/radvd.pcap") {
+		messages, err := pcap.ICMP(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, m := range messages {
+			if ipv6.ICMPType(m[0]) == ipv6.ICMPTypeRouterAdvertisement {
+				f.Add(m[4:]) // what is behind type, code and checksum
+			}
+		}
+	}
 	f.Add(advertisement{}.body())
 	f.Add(advertisement{managed: true, lifetime: routerLife, mtu: 1500, hardware: []byte{2, 0, 0, 0, 0, 1}}.body())
 	f.Add(bytes.Repeat([]byte{0}, 11))
@@ -46,6 +60,15 @@ func FuzzAdvertisement(f *testing.F) {
 
 // FuzzDUID reads identifiers: two orders of one UUID stay one machine.
 func FuzzDUID(f *testing.F) {
+	for _, name := range captures(f) {
+		for _, p := range clientPackets(f, name) {
+			m, err := dhcpv6.MessageFromBytes(p.Data)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(m.Options.ClientID().ToBytes())
+		}
+	}
 	f.Add([]byte{0, 4, 0x97, 0x07, 0xb4, 0x7b, 0x2e, 0x23, 0x7e, 0x42, 0xa9, 0xab, 0x2b, 0x3d, 0x9e, 0xf2, 0x4f, 0xbe})
 	f.Add([]byte{0, 3, 0, 1, 0x52, 0x54, 0, 0x7e, 0xf7, 0x34})
 	f.Add([]byte{0, 1, 0, 1, 1, 2, 3, 4, 0x52, 0x54, 0, 0x7e, 0xf7, 0x34})

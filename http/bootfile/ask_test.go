@@ -4,6 +4,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/rackstage/provision/internal/pcap"
 )
 
 func TestAFileIsAskedForFromItsStartOnce(t *testing.T) {
@@ -42,6 +44,13 @@ func TestNamesOfChunks(t *testing.T) {
 // FuzzChunkID reads names of chunks: what is one names one file, and no other
 // folder.
 func FuzzChunkID(f *testing.F) {
+	captured, err := pcap.Requests("../testdata/after-firmware.pcap")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, head := range captured { // of a chunk, and of something else
+		f.Add(strings.TrimPrefix(strings.Fields(head)[1], "/chunks/"))
+	}
 	id := strings.Repeat("0123456789abcdef", 4)
 	for _, s := range []string{"0123/" + id + ".cacnk", "0124/" + id + ".cacnk", "../" + id + ".cacnk", "0123/../" + id + ".cacnk", "/.cacnk", "", "0123/" + id[:63] + "\x00.cacnk"} {
 		f.Add(s)

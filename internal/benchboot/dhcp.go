@@ -31,8 +31,9 @@ func dhcpSection(ctx context.Context, b *bench) ([]figure.Figure, error) {
 		}
 	}
 	pxe, errPXE := b.pxeExchanges(ctx, 256)
+	perf, errPerf := b.perfExchanges(ctx)
 	many, errMany := b.manyLeases(ctx)
-	return slices.Concat(all, less, pxe, many), errors.Join(err, errLess, errPXE, errMany)
+	return slices.Concat(all, less, pxe, perf, many), errors.Join(err, errLess, errPXE, errPerf, errMany)
 }
 
 // A dhcpRound is what one server did in one round.

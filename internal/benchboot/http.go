@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -187,24 +185,6 @@ func (b *bench) withHTTP(ctx context.Context, name string, size int64, nodes *ha
 		return err
 	}
 	return do(l, p)
-}
-
-// makeBig puts big.bin into a folder: one file for all servers and rounds, since
-// how fast it goes out depends on the pages of memory that it got as well.
-func (b *bench) makeBig(dir string, size int64) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // nginx's worker reads it
-		return err
-	}
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // likewise
-		return err
-	}
-	one := filepath.Join(b.dir, fmt.Sprintf("big-%d.bin", size))
-	if _, err := os.Stat(one); errors.Is(err, fs.ErrNotExist) {
-		if err := os.WriteFile(one, slices.Repeat([]byte("boot"), int(size+3)/4)[:size], 0o644); err != nil { //nolint:gosec // likewise
-			return err
-		}
-	}
-	return os.Link(one, filepath.Join(dir, "big.bin"))
 }
 
 func (l *link) startHTTP(ctx context.Context, name, dir string) (*process, error) {

@@ -45,7 +45,7 @@ type section struct {
 
 func sections() []section {
 	return []section{
-		{"dhcp", dhcpSection, []string{"kea-dhcp4", "dhcpd", "dnsmasq"}, ""},
+		{"dhcp", dhcpSection, []string{"kea-dhcp4", "dhcpd", "dnsmasq", "perfdhcp"}, ""},
 		{"tftp", tftpSection, []string{"in.tftpd", "dnsmasq"}, ""},
 		{"http", httpSection, []string{"nginx"}, ""},
 		{"script", scriptSection, []string{"nginx"}, ""},
@@ -106,6 +106,7 @@ func loads() map[string]load {
 		"six":       sixLoad,
 		"flood":     floodLoad,
 		"mutants":   mutantsLoad,
+		"siege":     siegeLoad,
 		"feed":      feedLoad,
 		"http":      httpLoad,
 		"tftp":      tftpLoad,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -80,6 +79,11 @@ func mutantsLoad(ctx context.Context, raw json.RawMessage) (any, error) {
 		return nil, err
 	}
 	defer w.close()
+	good, err := newGoodClients(a.Server, a.GoodRelay)
+	if err != nil {
+		return nil, err
+	}
+	defer good.close()
 	floods := map[string]*flood{}
 	defer func() {
 		for _, f := range floods {
@@ -95,7 +99,7 @@ func mutantsLoad(ctx context.Context, raw json.RawMessage) (any, error) {
 	}
 	res := map[string]survivor{}
 	for n := uint32(0); n < 10 || !a.enough(floods); n++ {
-		for p, try := range w.good() {
+		for p, try := range good.tries() {
 			before := floods[p].sent.Load()
 			took, err := try(ctx, n)
 			if err != nil {
@@ -121,9 +125,8 @@ func (a mutantsArgs) enough(floods map[string]*flood) bool {
 // mutantWires are the sockets that mutants leave by, and what good clients do.
 type mutantWires struct {
 	mutantsArgs
-	four, six         *net.UDPConn
-	tftp              []*net.UDPConn
-	goodFour, goodSix *net.UDPConn // of good clients: who floods is answered less, and so is whoever shares its address
+	four, six *net.UDPConn
+	tftp      []*net.UDPConn
 }
 
 func newMutantWires(a mutantsArgs) (w *mutantWires, err error) {
@@ -136,13 +139,8 @@ func newMutantWires(a mutantsArgs) (w *mutantWires, err error) {
 	if w.four, err = dialAsRelay(a.Relay, a.Server); err != nil {
 		return w, err
 	}
-	if w.goodFour, err = dialAsRelay(a.GoodRelay, a.Server); err != nil {
+	if w.six, err = listenAsClient6(badLocal); err != nil {
 		return w, err
-	}
-	for to, addr := range map[**net.UDPConn]netip.Addr{&w.six: badLocal, &w.goodSix: goodLocal} {
-		if *to, err = net.ListenUDP("udp6", &net.UDPAddr{IP: addr.AsSlice(), Port: 546, Zone: clientIface}); err != nil {
-			return w, err
-		}
 	}
 	bad := stormRange.Addr().Next().Next() // one that is served
 	for range 16 {
@@ -156,7 +154,7 @@ func newMutantWires(a mutantsArgs) (w *mutantWires, err error) {
 }
 
 func (w *mutantWires) close() {
-	for _, c := range append(w.tftp, w.four, w.six, w.goodFour, w.goodSix) {
+	for _, c := range append(w.tftp, w.four, w.six) {
 		if c != nil {
 			_ = c.Close()
 		}
@@ -217,82 +215,4 @@ func (w *mutantWires) sendHTTP(ctx context.Context, b []byte) {
 	_, _ = conn.Write(b)
 	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Millisecond))
 	_, _ = conn.Read(make([]byte, 512))
-}
-
-// good is what good clients do, at an address of their own, and how long they
-// wait for their answer: by DHCP an address, by HTTP a file. By TFTP it is the
-// first packet: they fetch the file then, but a second goes by whenever a packet is
-// lost.
-func (w *mutantWires) good() map[string]func(ctx context.Context, n uint32) (time.Duration, error) {
-	local := stormRange.Addr().Next()
-	return map[string]func(context.Context, uint32) (time.Duration, error){
-		"dhcp4": func(_ context.Context, n uint32) (time.Duration, error) {
-			return goodClient(w.goodFour, w.GoodRelay, 1<<31+n)
-		},
-		"dhcp6": timed(func(_ context.Context, n uint32) error { return w.solicit(n) }),
-		"tftp": func(ctx context.Context, n uint32) (time.Duration, error) {
-			node := tftpNode{local, netip.AddrPortFrom(w.Server, 69)}
-			took, err := timed(func(ctx context.Context, _ uint32) error { _, err := node.size(ctx, mutantFile); return err })(ctx, n)
-			if err != nil {
-				return took, err
-			}
-			b, err := node.get(ctx, mutantFile, 1428, 0)
-			if err == nil && len(b) != mutantFileSize {
-				err = fmt.Errorf("%d bytes", len(b))
-			}
-			return took, err
-		},
-		"http": timed(func(ctx context.Context, _ uint32) error {
-			c, err := dialHTTP(ctx, local, netip.AddrPortFrom(w.Server, 80))
-			if err != nil {
-				return err
-			}
-			defer c.close()
-			b, err := c.get("/boot/"+mutantFile, "")
-			if err == nil && len(b) != mutantFileSize {
-				err = fmt.Errorf("%d bytes", len(b))
-			}
-			return err
-		}),
-	}
-}
-
-// timed says how long something took.
-func timed(do func(context.Context, uint32) error) func(context.Context, uint32) (time.Duration, error) {
-	return func(ctx context.Context, n uint32) (time.Duration, error) {
-		began := time.Now()
-		err := do(ctx, n)
-		return time.Since(began), err
-	}
-}
-
-// A file that good clients fetch.
-const (
-	mutantFile     = "ipxe.efi"
-	mutantFileSize = 20_000
-)
-
-// solicit asks for an IPv6 address until one is advertised.
-func (w *mutantWires) solicit(n uint32) error {
-	mac := hallMAC(n)
-	b := []byte{1, 0x5e, byte(n >> 8), byte(n), 0, 1, 0, 10, 0, 3, 0, 1}
-	b = append(b, mac...)
-	b = append(b, 0, 3, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 2, 0, 0)
-	in := make([]byte, 1500)
-	for range 50 {
-		if _, err := w.goodSix.WriteTo(b, allServers6); err != nil {
-			return err
-		}
-		_ = w.goodSix.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-		for {
-			k, err := w.goodSix.Read(in)
-			if err != nil {
-				break
-			}
-			if k > 4 && in[0] == 2 && slices.Equal(in[1:4], b[1:4]) {
-				return nil
-			}
-		}
-	}
-	return errors.New("nothing was advertised in 10 s")
 }

@@ -181,10 +181,7 @@ func (t tftpNode) open(ctx context.Context) (*net.UDPConn, error) {
 
 // request sends a read request until there is an answer, which is in buf then.
 func (t tftpNode) request(ctx context.Context, conn *net.UDPConn, buf []byte, file string, options ...string) (int, netip.AddrPort, error) {
-	rrq := append([]byte("\x00\x01"), file+"\x00octet\x00"...)
-	for _, o := range options {
-		rrq = append(append(rrq, o...), 0)
-	}
+	rrq := tftpRequest(file, options...)
 	for range 10 {
 		if _, err := conn.WriteToUDPAddrPort(rrq, t.server); err != nil {
 			return 0, netip.AddrPort{}, err
@@ -201,6 +198,15 @@ func (t tftpNode) request(ctx context.Context, conn *net.UDPConn, buf []byte, fi
 		}
 	}
 	return 0, netip.AddrPort{}, errors.New("no answer")
+}
+
+// tftpRequest asks for a file, with options: names and values.
+func tftpRequest(file string, options ...string) []byte {
+	b := append([]byte("\x00\x01"), file+"\x00octet\x00"...)
+	for _, o := range options {
+		b = append(append(b, o...), 0)
+	}
+	return b
 }
 
 // get reads a file with this block size and, unless 0, window.

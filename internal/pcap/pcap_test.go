@@ -38,6 +38,32 @@ func TestARealBootIsReadAsTcpdumpDoes(t *testing.T) {
 	}
 }
 
+func TestWhatNeighboursAnswerIsReadToo(t *testing.T) {
+	tests := map[string]struct {
+		read  func(string) ([][]byte, error)
+		name  string
+		first string // of a message
+		size  int
+	}{
+		"ARP":                    {pcap.ARP, "../../dhcp/testdata/neighbours/linux.pcap", "\x00\x01\x08\x00\x06\x04\x00\x02", 28},
+		"an echo reply":          {pcap.ICMP, "../../dhcp/testdata/neighbours/linux.pcap", "\x00\x00", 24},
+		"a router advertisement": {pcap.ICMP, "../../dhcp/dhcp6/testdata/neighbours/radvd.pcap", "\x86\x00", 136},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			all, err := tt.read(tt.name)
+			if err != nil || len(all) == 0 {
+				t.Fatalf("%x, %v", all, err)
+			}
+			for _, m := range all {
+				if !strings.HasPrefix(string(m), tt.first) || len(m) != tt.size {
+					t.Errorf("%x is no message of %d bytes that begins with %x", m, tt.size, tt.first)
+				}
+			}
+		})
+	}
+}
+
 func TestWhatIsNoCaptureIsSaid(t *testing.T) {
 	whole, err := os.ReadFile("../../dhcp/testdata/rack-bios.pcap")
 	if err != nil {
