@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -32,6 +33,22 @@ const (
 	HTTPAlways  HTTPUse = "always" // have PXE end at once, so that the firmware goes on to HTTP
 	HTTPNever   HTTPUse = "never"  // leave HTTP boot unanswered
 )
+
+// Or is what a quirk says, and of what it leaves open what another one says. Who
+// they are for is that of the first.
+func (q Quirk) Or(other Quirk) Quirk {
+	both := q
+	both.Loader, both.BlockSize, both.HTTP = cmp.Or(q.Loader, other.Loader), cmp.Or(q.BlockSize, other.BlockSize), cmp.Or(q.HTTP, other.HTTP)
+	both.Rechain, both.NoAutoexec = q.Rechain || other.Rechain, q.NoAutoexec || other.NoAutoexec
+	switch {
+	case both == q || other.Reason == "":
+	case q.Reason == "":
+		both.Reason = other.Reason
+	default:
+		both.Reason += "; " + other.Reason
+	}
+	return both
+}
 
 // Fits reports whether a quirk is for this machine. The zero node is one that
 // we do not know: only its MAC address counts.

@@ -18,11 +18,11 @@ func (l *Learner) Quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
 		q.BlockSize, _ = l.block(r.MAC, n)
 		l.mu.Unlock()
 	}
-	if q.HTTP == fleet.HTTPAsAsked && l.leaveToHTTP(r, n) {
-		q.HTTP, q.Reason = fleet.HTTPAlways, leftToHTTP
+	if q.Loader != "" {
 		return q
 	}
-	if q.Loader != "" {
+	if q.HTTP == fleet.HTTPAsAsked && l.leaveToHTTP(r, n) {
+		q.HTTP, q.Reason = fleet.HTTPAlways, leftToHTTP
 		return q
 	}
 	learned := l.learned(r, n)
@@ -36,15 +36,15 @@ func (l *Learner) Quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
 	return q
 }
 
-// declared is what site.yaml says. Who asks not as a firmware, but for a file
-// by TFTP, has a platform that is not known.
-func (l *Learner) declared(r pxe.Request, n fleet.Node) fleet.Quirk {
+// declared is what site.yaml says, of each thing the first that it says. Who asks
+// not as a firmware, but for a file by TFTP, has a platform that is not known.
+func (l *Learner) declared(r pxe.Request, n fleet.Node) (all fleet.Quirk) {
 	for _, q := range l.boots.Site().Quirks {
 		if q.Fits(r.MAC, n) && (q.Platform == "" || r.Firmware == pxe.NoBoot || q.Platform == string(r.Platform())) {
-			return q
+			all = all.Or(q)
 		}
 	}
-	return fleet.Quirk{}
+	return all
 }
 
 // learned is what boots have taught. A firmware that asks again although it
@@ -60,12 +60,13 @@ func (l *Learner) learned(r pxe.Request, n fleet.Node) fleet.Quirk {
 	return l.recall(r.MAC, n, r.Platform(), r.Firmware)
 }
 
-// recall is what is known of a machine's model, or else of itself. The caller
-// holds mu.
+// recall is what is known of a machine's model, or else of itself, that makes a
+// difference. The caller holds mu.
 func (l *Learner) recall(mac fleet.MAC, n fleet.Node, platform pxe.Platform, by pxe.Firmware) fleet.Quirk {
 	for _, model := range []fleet.Quirk{pxe.ModelOf(mac, n, platform), pxe.ModelOf(mac, fleet.Node{}, platform)} {
-		if lesson, ok := l.book.of(model); ok {
-			return pxe.QuirkOf(lesson, pxe.LoadersFor(by, platform))
+		lesson, ok := l.book.of(model)
+		if q := pxe.QuirkOf(lesson, pxe.LoadersFor(by, platform)); ok && q.Loader != "" {
+			return q
 		}
 	}
 	return fleet.Quirk{}
@@ -84,7 +85,7 @@ func (l *Learner) OfNode(n fleet.Node) fleet.Quirk {
 	if blocks := l.blockReason(n.MAC, n); blocks != "" && declared.BlockSize == 0 {
 		why = append(why, blocks)
 	}
-	if declared.HTTP == fleet.HTTPAsAsked && l.prefersHTTP(n) {
+	if declared.Loader == "" && declared.HTTP == fleet.HTTPAsAsked && l.prefersHTTP(n) {
 		why = append(why, "left to HTTP boot, "+leftToHTTP)
 	}
 	q.Reason = strings.Join(why, "; ")
