@@ -188,7 +188,7 @@ func (s *Server) MediaURL(secret string, bmc netip.Addr) (string, error) {
 		return "", noDisc(m.Node, err)
 	}
 	at := pxe.Request{Server: server, Port: s.o.BootPort}
-	if subnet, ok := s.o.Engine.Site().SubnetOf(bmc); ok && subnet.BootHTTPS && s.o.BootHTTPS != 0 {
+	if s.byHTTPS(bmc) {
 		at.Secure, at.Port = true, s.o.BootHTTPS
 	}
 	return at.BaseURL() + pathMedia + secret + "/" + d.version + ".iso", nil

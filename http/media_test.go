@@ -234,8 +234,7 @@ func TestWhyThereIsNoImageIsSaid(t *testing.T) {
 
 func TestAnImageIsNamedByHTTPSWhereTheBMCsSubnetSaysSo(t *testing.T) {
 	d := newDiscDesk(t)
-	d.s.o.BootHTTPS = 443
-	d.e.site.Subnets = []fleet.Subnet{{Name: "bmcs", CIDR: netip.MustParsePrefix("10.77.1.0/24"), BootHTTPS: true}}
+	d.s.o.BootHTTPS, d.s.o.ByHTTPS = 443, netip.MustParsePrefix("10.77.1.0/24").Contains
 	at, err := d.s.MediaURL(mediaSecret, netip.MustParseAddr("10.77.1.12"))
 	if err != nil || !strings.HasPrefix(at, "https://10.77.1.1/boot/media/") {
 		t.Errorf("MediaURL = %s, %v", at, err)

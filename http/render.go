@@ -48,6 +48,9 @@ func (s *Server) renderScripts(ctx context.Context, n fleet.Node, server netip.A
 	b, q := boot{s}, bootQuery{UUID: n.UUID, Arch: archOfNode(n)}
 	ipxe := &visit{dry: true}
 	b.fill(ipxe, pxe.IPXE, n.Addr, server, n.MAC, q)
+	if q.Arch != pxe.BIOS && s.byHTTPS(n.Addr) { // as by UEFI HTTP boot: its PXE has no TLS
+		b.fillSecure(ipxe)
+	}
 	grub := b.grubVisitor(GRUBRequest{Addr: n.Addr, Server: server, By: pxe.ByHTTP, Asking: true}, n.MAC, q)
 	add := func(name string, text []byte, failed error) {
 		files, err = append(files, api.RenderedFile{Name: name, Text: string(text)}), errors.Join(err, failed)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -88,6 +89,44 @@ func TestWhatIsShownDiffersInTheTicketOnly(t *testing.T) {
 	ticket := after[:len(noTicket)]
 	if got := strings.ReplaceAll(fetched, ticket, noTicket); got != out.Body.Files[0].Text {
 		t.Errorf("fetched\n%s\nshown\n%s", got, out.Body.Files[0].Text)
+	}
+}
+
+// Where firmware boots by HTTPS, all that a script names comes by that: shown as
+// to a machine that fetches it so.
+func TestWhatIsShownWhereFirmwareBootsByHTTPS(t *testing.T) {
+	server, there := netip.MustParseAddr("10.77.0.1"), netip.MustParsePrefix("10.77.0.0/24")
+	s, e := newTestServer(t, func(o *Options) {
+		o.BootHTTPS, o.ByHTTPS = 443, there.Contains
+		o.ServerFor = func(netip.Addr) (netip.Addr, error) { return server, nil }
+	})
+	of := func(name, mac, addr, firmware string) fleet.Node {
+		return fleet.Node{ID: fleet.NodeID("n-" + name), Name: name, MAC: fleet.MAC(mac), State: fleet.Ready, Addr: netip.MustParseAddr(addr), Inventory: fleet.Inventory{Firmware: firmware}}
+	}
+	e.nodes = append(e.nodes, of("uefi", "52:54:00:00:00:21", "10.77.0.21", "uefi"), of("bios", "52:54:00:00:00:22", "10.77.0.22", "bios"), of("apart", "52:54:00:00:00:23", "10.78.0.23", "uefi"))
+	for name, secure := range map[string]bool{"uefi": true, "bios": false, "apart": false} {
+		t.Run(name, func(t *testing.T) {
+			n, err := s.o.Engine.Node(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := s.renderNode(t.Context(), &renderNode{Ref: name, As: "ipxe"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			query := url.Values{"mac": {string(n.MAC)}, "arch": {"7"}}
+			if name == "bios" {
+				query.Set("arch", "0")
+			}
+			given := boot{s}.scriptFor(t.Context(), new(scriptBuffer), scriptAsk{addr: n.Addr, local: server, query: query.Encode(), secure: secure, dry: true})
+			shown := out.Body.Files[0].Text
+			if string(given.text) != shown {
+				t.Errorf("given\n%s\nshown\n%s", given.text, shown)
+			}
+			if want := map[bool]string{true: "https://10.77.0.1/boot/", false: "http://10.77.0.1/boot/"}[secure]; !strings.Contains(shown, want) {
+				t.Errorf("shown without %s:\n%s", want, shown)
+			}
+		})
 	}
 }
 

@@ -86,8 +86,7 @@ func (b boot) scriptFor(ctx context.Context, buf *scriptBuffer, a scriptAsk) scr
 	*v = visit{dry: a.dry}
 	b.fill(v, pxe.IPXE, a.addr, b.serverFor(a.addr, a.local), mac, q)
 	if a.secure {
-		v.ask.Secure, v.ask.Port = true, b.o.BootHTTPS
-		v.front = b.frontFor(frontKey{v.ask.Server, true})
+		b.fillSecure(v)
 	}
 	do := b.settle(ctx, v)
 	if (do == doAgent || do == doCustom) && !v.dry && !b.tickets.allow(v.node, a.addr) {
@@ -139,6 +138,12 @@ func (s *Server) fill(v *visit, loader pxe.Firmware, addr, server netip.Addr, ma
 	if v.title = v.node.Title(); v.title == "" {
 		v.title = string(mac)
 	}
+}
+
+// fillSecure has all that a machine is told to fetch come by TLS.
+func (s *Server) fillSecure(v *visit) {
+	v.ask.Secure, v.ask.Port = true, s.o.BootHTTPS
+	v.front = s.frontFor(frontKey{v.ask.Server, true})
 }
 
 // settle says which script a machine gets, after the rescue system was ended or
@@ -306,6 +311,11 @@ func (b boot) byTLS(req *http.Request) bool {
 	}
 	at, err := netip.ParseAddrPort(local.String())
 	return err == nil && at.Port() == b.o.BootHTTPS
+}
+
+// byHTTPS reports whether a machine's firmware is told to boot by that listener.
+func (s *Server) byHTTPS(machine netip.Addr) bool {
+	return s.o.BootHTTPS != 0 && s.o.ByHTTPS != nil && s.o.ByHTTPS(machine)
 }
 
 // made is the answer with a script, or without one when err says why.

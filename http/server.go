@@ -58,6 +58,7 @@ type Options struct {
 
 	Seed      func(n fleet.Node, p fleet.Profile) ([]fleet.SeedFile, error) // files of a new system, to show them; may be nil
 	ServerFor func(machine netip.Addr) (netip.Addr, error)                  // our address as a machine sees it, to show scripts; may be nil
+	ByHTTPS   func(machine netip.Addr) bool                                 // whether firmware there boots by the listener BootHTTPS; may be nil
 
 	BootPort  uint16      // of the boot listener; 0: 80
 	BootHTTPS uint16      // of the boot listener with TLS; 0: there is none

@@ -34,6 +34,13 @@ func (st *station) serverFor(client netip.Addr) (netip.Addr, error) {
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
 }
 
+// byHTTPS reports whether a machine at an address, or a BMC, is given https URLs
+// to boot from.
+func (st *station) byHTTPS(client netip.Addr) bool {
+	n, ok := st.engine.Site().SubnetOf(client)
+	return ok && n.BootHTTPS && st.conf.Listen.BootHTTPS != "" && !st.atRelay(n)
+}
+
 // addresses is engine.Addresses: those of this machine, and those that
 // provision.yaml says it is reached by.
 type addresses struct{ said advertise }

@@ -146,7 +146,7 @@ func (st *station) httpServer() (*httpd.Server, error) {
 		Log: st.log, Version: api.Version{Version: version, Server: version},
 		Engine: bootEngine{st.engine, st.lessons}, Accounts: st.accounts, Authority: st.authority, Images: imageWire{st.images}, Secrets: st.secrets,
 		ParseSite: st.parseSite, Counters: st.counters, Consoles: st.consoles, Quirk: st.lessons.OfNode, Doctor: st.doctor, Profile: bmcProfileYAML, BootDir: filepath.Join(st.conf.StateDir, "boot"), Absent: st.absent,
-		PrivateDir: filepath.Join(st.conf.StateDir, "private"), Seed: seeds{}.Seed, ServerFor: st.serverFor,
+		PrivateDir: filepath.Join(st.conf.StateDir, "private"), Seed: seeds{}.Seed, ServerFor: st.serverFor, ByHTTPS: st.byHTTPS,
 		BootPort: portOf(st.conf.Listen.HTTP), BootHTTPS: portOf(st.conf.Listen.BootHTTPS), AgentPort: portOf(st.conf.Listen.HTTPS),
 		TLS: secure, DemoLogin: st.conf.DemoLogin, Relays: st.relays, Segments: segments{st}, OnePort: st.conf.TFTP.SinglePort, DUID: dhcp6.DUID(st.serverID()),
 	}
