@@ -24,6 +24,7 @@ func (s *Server) answer(sc *scene) (reply, bool) {
 		return s.refuse(sc, why)
 	}
 	s.noteForeign(sc)
+	s.noteTenant(sc)
 	switch {
 	case sc.subnet.Mode == fleet.Proxy:
 		return s.answerProxy(sc)

@@ -30,6 +30,8 @@ type Server struct {
 	prober *prober
 	alarms *alarm.Board
 
+	tenants tenants
+
 	declaring sync.Mutex
 	saving    sync.Mutex
 	ready     chan struct{} // closed when the leases are loaded

@@ -170,8 +170,16 @@ func (b boot) observeWhole(req *http.Request, name string, bytes int64) {
 // counts more than what the request says: a request for another machine's
 // script is answered with one's own. A request from an address without a lease
 // is believed only on a subnet where somebody else gives out the addresses.
+//
+// It is for evidence alone: loaders say no MAC address when they are fetched, and
+// what their machine said by DHCP is good enough for that.
 func (b boot) machine(req *http.Request) (fleet.MAC, bool) {
-	return b.machineAt(req.Context(), remoteAddr(req), readBootQuery(req.URL.RawQuery).MAC)
+	addr, said := remoteAddr(req), readBootQuery(req.URL.RawQuery).MAC
+	mac, ok := b.machineAt(req.Context(), addr, said)
+	if !ok && said == "" && b.o.Leases != nil && b.othersGive(addr) {
+		return b.o.Leases.TenantAt(addr)
+	}
+	return mac, ok
 }
 
 // machineAt does so for a machine at addr; said is "" when it says nothing.

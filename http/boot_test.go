@@ -245,6 +245,48 @@ func TestOnlyLeasesAreBelievedWhereWeGiveTheAddresses(t *testing.T) {
 	}
 }
 
+// A rented book has an address that another server gave to a machine, as that says.
+type rented struct{ leaseBook }
+
+// TenantAt implements Leases.
+func (rented) TenantAt(addr netip.Addr) (fleet.MAC, bool) {
+	return "52:54:00:00:00:99", addr == netip.MustParseAddr("127.0.0.1")
+}
+
+func TestWhatAMachineSaidOfItsAddressIsEnoughForEvidenceAndForNothingElse(t *testing.T) {
+	here := netip.MustParseAddr("127.0.0.1")
+	tests := map[string]struct {
+		mode   fleet.DHCPMode
+		leases leaseBook
+		path   string
+		want   fleet.MAC
+	}{
+		"it fetches a file":              {fleet.Proxy, leaseBook{}, "/boot/vmlinuz", "52:54:00:00:00:99"},
+		"where we watch":                 {fleet.Observe, leaseBook{}, "/boot/vmlinuz", "52:54:00:00:00:99"},
+		"it has a lease of ours":         {fleet.Proxy, leaseBook{here: "52:54:00:00:00:66"}, "/boot/vmlinuz", "52:54:00:00:00:66"},
+		"the request says who it is":     {fleet.Proxy, leaseBook{}, "/boot/vmlinuz?mac=52-54-00-00-00-77", "52:54:00:00:00:77"},
+		"where we alone give addresses":  {fleet.Full, leaseBook{}, "/boot/vmlinuz", ""},
+		"its script has to be asked for": {fleet.Proxy, leaseBook{}, "/boot/ipxe", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			base, e := serveBoot(t, func(o *Options) { o.Leases = rented{tt.leases} })
+			e.site.Subnets = []fleet.Subnet{{Name: "rack", CIDR: netip.MustParsePrefix("127.0.0.0/8"), Mode: tt.mode}}
+			res, body := fetch(t, base, "GET", tt.path)
+			if res.StatusCode != 200 || e.minted != 0 {
+				t.Errorf("status %d, %d tickets made:\n%s", res.StatusCode, e.minted, body)
+			}
+			var seen fleet.MAC
+			for _, ev := range e.evidence() {
+				seen = ev.MAC
+			}
+			if seen != tt.want {
+				t.Errorf("evidence of %q, want %q", seen, tt.want)
+			}
+		})
+	}
+}
+
 func TestAMachineThatIsToldToLoadWhatIsNotThereHasThatOnItsTimeline(t *testing.T) {
 	here := netip.MustParseAddr("127.0.0.1")
 	absent := func(file string) string {

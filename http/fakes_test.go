@@ -472,6 +472,9 @@ func (l leaseBook) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
 	return fleet.Lease{Addr: addr, MAC: mac}, ok
 }
 
+// TenantAt knows of no other server.
+func (leaseBook) TenantAt(netip.Addr) (fleet.MAC, bool) { return "", false }
+
 // noAuthority recognises nobody; tests of mutual TLS use the real one.
 type noAuthority struct{}
 

@@ -29,6 +29,9 @@ type hall struct {
 	leases map[netip.Addr]fleet.Lease
 }
 
+// TenantAt implements Leases.
+func (h *hall) TenantAt(netip.Addr) (fleet.MAC, bool) { return "", false }
+
 // LeaseByAddr implements Leases.
 func (h *hall) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
 	l, ok := h.leases[addr]

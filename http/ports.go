@@ -118,6 +118,7 @@ type Arming func(ctx context.Context, before, wanted []fleet.Subnet) error
 // Leases tells which machine holds an address.
 type Leases interface {
 	LeaseByAddr(addr netip.Addr) (fleet.Lease, bool)
+	TenantAt(addr netip.Addr) (fleet.MAC, bool) // a machine that says that another server gave it to it
 }
 
 // Held tells which addresses machines hold now.

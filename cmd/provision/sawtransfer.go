@@ -18,9 +18,9 @@ import (
 // an alarm of a subnet where nobody hears our answers. What strangers do is
 // neither.
 type transferWatch struct {
-	lease  func(netip.Addr) (fleet.Lease, bool)
-	subnet func(netip.Addr) (fleet.Subnet, bool)
-	alarms interface {
+	machine func(netip.Addr) (fleet.MAC, bool)
+	subnet  func(netip.Addr) (fleet.Subnet, bool)
+	alarms  interface {
 		Raise(code, on, detail string)
 		Clear(code, on string)
 	}
@@ -40,30 +40,30 @@ func (st *station) sawTransfer(t tftp.Transfer) {
 
 func (st *station) transfers(relay string) transferWatch {
 	return transferWatch{
-		lease: st.leases().LeaseByAddr, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
+		machine: st.leases().machineAt, subnet: func(a netip.Addr) (fleet.Subnet, bool) { return st.engine.Site().SubnetOf(a) },
 		alarms: st.engine, unheard: &st.unheard, now: time.Now, relay: relay,
 		observe: st.lessons.Observe, stalled: st.lessons.Stalled, flowed: st.lessons.Flowed, absent: st.absent,
 	}
 }
 
 func (w transferWatch) saw(t tftp.Transfer) {
-	lease, ok := w.lease(t.Client.Addr())
+	mac, ok := w.machine(t.Client.Addr())
 	if !ok {
 		return
 	}
-	w.alarm(t, lease.MAC)
+	w.alarm(t, mac)
 	if t.Proved && t.Err == nil && t.Block > pxe.SmallBlock && t.Sent > pxe.SmallBlock {
-		w.flowed(lease.MAC)
+		w.flowed(mac)
 	}
 	phase := fleet.PhaseLoader
 	switch {
 	case errors.Is(t.Err, fs.ErrNotExist):
-		w.notThere(t, lease.MAC)
+		w.notThere(t, mac)
 		return
 	case t.Stalled():
 		phase = fleet.PhaseDHCP
 		if t.Proved {
-			defer w.stalled(lease.MAC, t.Block)
+			defer w.stalled(mac, t.Block)
 		}
 	case t.Probed(), errors.Is(t.Err, fs.ErrInvalid):
 		return
@@ -72,7 +72,7 @@ func (w transferWatch) saw(t tftp.Transfer) {
 	case t.Err != nil && !errors.Is(t.Err, tftp.ErrLastUnheard):
 		phase = fleet.PhaseDHCP // it has got no further
 	}
-	ev := fleet.Evidence{At: time.Now(), MAC: lease.MAC, Phase: phase, Detail: fleet.CleanText(w.text(t)), File: path.Base(t.Name)}
+	ev := fleet.Evidence{At: time.Now(), MAC: mac, Phase: phase, Detail: fleet.CleanText(w.text(t)), File: path.Base(t.Name)}
 	if !t.Proved {
 		ev.File = "" // it teaches nothing about loaders: somebody else may have asked in the machine's name
 	}

@@ -120,9 +120,9 @@ func TestTransfersBecomeEvidenceAndAlarms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var book logbook
 			transferWatch{
-				lease:  func(a netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: mac}, a == known.Addr() },
-				subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{Name: "rack"}, true },
-				alarms: &book, unheard: new(unheardTries), now: time.Now, observe: book.observe, absent: stationFor(t).absent,
+				machine: func(a netip.Addr) (fleet.MAC, bool) { return mac, a == known.Addr() },
+				subnet:  func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{Name: "rack"}, true },
+				alarms:  &book, unheard: new(unheardTries), now: time.Now, observe: book.observe, absent: stationFor(t).absent,
 			}.saw(tt.transfer)
 			if !slices.Equal(book.lines, tt.want) {
 				t.Errorf("got %q, want %q", book.lines, tt.want)
@@ -136,9 +136,9 @@ func TestATransferThroughARelayIsTakenForOneOfOurs(t *testing.T) {
 	var seen []fleet.Evidence
 	now := time.Now()
 	w := transferWatch{
-		lease:  func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: "52:54:00:00:00:77"}, true },
-		subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{Name: "far"}, true },
-		alarms: alarmList{&alarms}, unheard: new(unheardTries), observe: func(ev fleet.Evidence) { seen = append(seen, ev) }, relay: "west",
+		machine: func(netip.Addr) (fleet.MAC, bool) { return "52:54:00:00:00:77", true },
+		subnet:  func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{Name: "far"}, true },
+		alarms:  alarmList{&alarms}, unheard: new(unheardTries), observe: func(ev fleet.Evidence) { seen = append(seen, ev) }, relay: "west",
 		now: func() time.Time { now = now.Add(time.Minute); return now },
 	}
 	f := api.RelayFetched{Addr: netip.MustParseAddr("10.78.0.50"), File: "boot/ipxe.efi", By: "TFTP", Transfer: &api.RelayTransfer{Port: 40123, Packets: 6, Err: api.TransferUnheard}}
@@ -159,7 +159,7 @@ func TestATransferThroughARelayIsTakenForOneOfOurs(t *testing.T) {
 func TestATransferThatProvesNothingTeachesNothing(t *testing.T) {
 	var seen []fleet.Evidence
 	w := transferWatch{
-		lease:   func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: "52:54:00:00:00:77"}, true },
+		machine: func(netip.Addr) (fleet.MAC, bool) { return "52:54:00:00:00:77", true },
 		subnet:  func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{}, false },
 		observe: func(ev fleet.Evidence) { seen = append(seen, ev) },
 	}
@@ -181,9 +181,9 @@ func (a alarmList) Clear(code, on string)    { *a.said = append(*a.said, "-"+cod
 func TestOnlyWhoIsProvedToAskTeachesOfBlocks(t *testing.T) {
 	var stalls, flows int
 	w := transferWatch{
-		lease:  func(netip.Addr) (fleet.Lease, bool) { return fleet.Lease{MAC: "52:54:00:00:00:01"}, true },
-		subnet: func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{}, false },
-		alarms: noAlarms{}, observe: func(fleet.Evidence) {}, stalled: func(fleet.MAC, int) { stalls++ }, flowed: func(fleet.MAC) { flows++ },
+		machine: func(netip.Addr) (fleet.MAC, bool) { return "52:54:00:00:00:01", true },
+		subnet:  func(netip.Addr) (fleet.Subnet, bool) { return fleet.Subnet{}, false },
+		alarms:  noAlarms{}, observe: func(fleet.Evidence) {}, stalled: func(fleet.MAC, int) { stalls++ }, flowed: func(fleet.MAC) { flows++ },
 	}
 	dropped := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Packets: 5, Resent: 3, Err: tftp.ErrSilent}
 	came := tftp.Transfer{Name: "ipxe.efi", Block: 1468, Size: 4096, Sent: 4096, Packets: 4}

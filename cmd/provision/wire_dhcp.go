@@ -98,6 +98,22 @@ func (l leases) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {
 	return plainLease(six), ok
 }
 
+// TenantAt implements httpd.Leases.
+func (l leases) TenantAt(addr netip.Addr) (fleet.MAC, bool) {
+	if addr = addr.Unmap(); addr.Is4() {
+		return l.v4.TenantAt(addr)
+	}
+	return "", false
+}
+
+// machineAt tells whose evidence it is what somebody at an address does.
+func (l leases) machineAt(addr netip.Addr) (fleet.MAC, bool) {
+	if lease, ok := l.LeaseByAddr(addr); ok {
+		return lease.MAC, true
+	}
+	return l.TenantAt(addr)
+}
+
 // AddrsOf implements httpd.Held.
 func (l leases) AddrsOf(macs ...fleet.MAC) (addrs []netip.Addr) {
 	for _, mac := range macs {

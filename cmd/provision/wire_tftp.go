@@ -73,12 +73,12 @@ func mayBoot(site fleet.Site, addr netip.Addr, gave func(netip.Addr) bool) bool 
 
 // quirkAt is how the machine that has an address boots otherwise than usual.
 func (st *station) quirkAt(addr netip.Addr) fleet.Quirk {
-	lease, ok := st.leases().LeaseByAddr(addr)
+	mac, ok := st.leases().machineAt(addr)
 	if !ok {
 		return fleet.Quirk{}
 	}
-	n, _ := st.engine.NodeByMAC(lease.MAC)
-	return st.lessons.Quirk(pxe.Request{MAC: lease.MAC}, n)
+	n, _ := st.engine.NodeByMAC(mac)
+	return st.lessons.Quirk(pxe.Request{MAC: mac}, n)
 }
 
 // maxBlock is the largest TFTP block for the machine that has an address.
