@@ -128,12 +128,37 @@ func (s *Server) refresh() error {
 	return nil
 }
 
-// load reads the leases, and returns how many there were.
+// loadEach is how many leases go from the disk to the book at a time.
+const loadEach = 1024
+
+// load reads the leases, and returns how many there were. Reading them and
+// entering them take as long as each other: with two cores both go on at once.
 func (s *Server) load(ctx context.Context) (n int, err error) {
+	read, entered := make(chan []fleet.Lease, 4), make(chan []fleet.Lease, 4)
+	for range cap(entered) {
+		entered <- make([]fleet.Lease, 0, loadEach)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for some := range read {
+			for i := range some {
+				s.book.load(some[i], !s.isKnown(some[i].MAC))
+			}
+			n += len(some)
+			entered <- some[:0]
+		}
+	}()
+	some := <-entered
 	err = s.o.Leases.EachLease(ctx, func(l fleet.Lease) {
-		s.book.load(l, !s.isKnown(l.MAC))
-		n++
+		if some = append(some, l); len(some) == loadEach {
+			read <- some
+			some = <-entered
+		}
 	})
+	read <- some
+	close(read)
+	<-done
 	if err != nil {
 		return 0, fmt.Errorf("load leases: %w", err)
 	}

@@ -16,7 +16,11 @@ import (
 func (e *Engine) NodeByMAC(mac fleet.MAC) (fleet.Node, bool) {
 	e.world.mu.RLock()
 	defer e.world.mu.RUnlock()
-	n, ok := e.world.nodes[e.world.byMAC[mac]]
+	id, ok := e.world.byMAC[mac]
+	if !ok {
+		return fleet.Node{}, false // most that ask on a large network are no nodes
+	}
+	n, ok := e.world.nodes[id]
 	return n, ok
 }
 
