@@ -58,6 +58,13 @@ func (b *bench) newLink(ctx context.Context, name string, server, client netip.P
 	return l, nil
 }
 
+// onEveryCore is the link with servers that run on any core.
+func (l *link) onEveryCore() *link {
+	b := *l.b
+	b.unpinned = true
+	return &link{b: &b, server: l.server, client: l.client, wire: l.wire}
+}
+
 // carrier waits until both ends see one another: Kea opens no socket on an
 // interface that does not run yet, and never tries again.
 func (l *link) carrier(ctx context.Context) error {
