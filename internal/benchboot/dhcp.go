@@ -155,21 +155,6 @@ func (l *link) whenUp(ctx context.Context, p *process, began time.Time) (up star
 	return up, err
 }
 
-// dhcpUp waits until one whole exchange worked.
-func (l *link) dhcpUp(ctx context.Context, p *process) error {
-	first := uint32(0)
-	return poll(ctx, time.Minute, func() error {
-		first++
-		var r exchanged
-		if err := p.alive(); err != nil {
-			return err
-		}
-		return l.load(ctx, 10*time.Second, "dhcp", exchangeArgs{
-			Server: dhcpServerAddr.Addr(), Relay: dhcpRelayAddr.Addr(), InFlight: 1, For: 50 * time.Millisecond, FirstClient: first << 10,
-		}, &r)
-	})
-}
-
 // measureDHCP puts a server under load and counts what it costs.
 func (l *link) measureDHCP(ctx context.Context, p *process, a exchangeArgs) (r dhcpRound, err error) {
 	a.Server, a.Relay = dhcpServerAddr.Addr(), dhcpRelayAddr.Addr()

@@ -49,24 +49,41 @@ func dialAsRelay(relay, server netip.Addr) (*net.UDPConn, error) {
 // dhcpLoad does four-way exchanges in a closed loop: as soon as one client has
 // its address, the next one asks.
 func dhcpLoad(_ context.Context, raw json.RawMessage) (any, error) {
+	x, err := newExchanger(raw)
+	if err != nil {
+		return nil, err
+	}
+	defer x.udp.Close()
+	return x.run()
+}
+
+func newExchanger(raw json.RawMessage) (*exchanger, error) {
 	var a exchangeArgs
 	if err := json.Unmarshal(raw, &a); err != nil {
 		return nil, err
+	}
+	if a.InFlight < 1 || a.InFlight >= 1<<slotBits {
+		return nil, errors.New("no such number in flight")
 	}
 	udp, err := dialAsRelay(a.Relay, a.Server)
 	if err != nil {
 		return nil, err
 	}
-	defer udp.Close()
 	if err := udp.SetReadBuffer(4 << 20); err != nil {
-		return nil, err
+		return nil, errors.Join(err, udp.Close())
 	}
 	conn, err := mmsg.New(udp, false)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, udp.Close())
 	}
-	x := &exchanger{exchangeArgs: a, udp: udp, conn: conn, given: make([]uint64, 1<<24/64)}
-	return x.run()
+	x := &exchanger{
+		exchangeArgs: a, udp: udp, conn: conn, given: make([]uint64, 1<<24/64),
+		out: mmsg.NewWriter(64), clients: make([]client, a.InFlight),
+	}
+	for i := range x.clients {
+		x.clients[i].packet = make([]byte, x.size())
+	}
+	return x, nil
 }
 
 // A client is one exchange under way.
@@ -94,16 +111,10 @@ type exchanger struct {
 const slotBits = 12
 
 func (x *exchanger) run() (exchanged, error) {
-	if x.InFlight < 1 || x.InFlight >= 1<<slotBits {
-		return exchanged{}, errors.New("no such number in flight")
-	}
 	in := mmsg.NewReader(64, 1500)
-	x.out = mmsg.NewWriter(64)
-	x.clients = make([]client, x.InFlight)
 	x.took = make([]time.Duration, 0, 1<<20)
 	begin := time.Now()
 	for i := range x.clients {
-		x.clients[i].packet = make([]byte, x.size())
 		x.begin(i, begin)
 	}
 	end, swept := begin.Add(x.For), begin

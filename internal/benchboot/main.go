@@ -101,6 +101,7 @@ type load func(ctx context.Context, args json.RawMessage) (result any, err error
 func loads() map[string]load {
 	return map[string]load{
 		"dhcp":      dhcpLoad,
+		"dhcp-up":   dhcpUpLoad,
 		"strangers": strangersLoad,
 		"renew":     renewLoad,
 		"six":       sixLoad,
