@@ -129,10 +129,7 @@ func (s *seat) ready(ctx context.Context, leave context.CancelCauseFunc, types b
 	s.raw = true
 	s.say("connected to the console of %s; ~. to leave, ~? for help", s.node)
 	yes := true
-	if err := s.send(ctx, api.ConsoleMessage{Keyboard: &yes}); err != nil {
-		_ = term.Restore(stdin, before)
-		return restore, err
-	}
+	_ = s.send(ctx, api.ConsoleMessage{Keyboard: &yes}) // when that fails, so does reading, which says why
 	go s.typing(ctx, leave)
 	return func() {
 		_ = term.Restore(stdin, before) // there is nothing else to be done about it
@@ -140,22 +137,25 @@ func (s *seat) ready(ctx context.Context, leave context.CancelCauseFunc, types b
 	}, nil
 }
 
-// typing sends keys until the person leaves. The read of a key cannot be ended:
-// the end of the program does.
+// typing sends keys until the person leaves, or until they cannot be sent: then
+// reading fails too, and says why. The read of a key cannot be ended: the end of the
+// program does.
 func (s *seat) typing(ctx context.Context, leave context.CancelCauseFunc) {
 	var k keyboard
 	buf := make([]byte, 1024)
 	for ctx.Err() == nil {
 		n, err := s.a.stdin.Read(buf)
 		for _, stroke := range k.read(buf[:n]) {
-			if len(stroke.keys) > 0 {
-				err = errors.Join(err, s.write(ctx, websocket.MessageBinary, stroke.keys))
+			if len(stroke.keys) > 0 && s.write(ctx, websocket.MessageBinary, stroke.keys) != nil {
+				return
 			}
 			switch stroke.escape {
 			case escapeLeave:
 				err = errLeft
 			case escapeBreak:
-				err = errors.Join(err, s.send(ctx, api.ConsoleMessage{Break: true}))
+				if s.send(ctx, api.ConsoleMessage{Break: true}) != nil {
+					return
+				}
 			case escapeHelp:
 				fmt.Fprint(s.a.stderr, strings.ReplaceAll(escapeHelpText, "\n", "\r\n"))
 			case escapeNone:
