@@ -55,7 +55,11 @@ func New(o Options) (*Server, error) {
 }
 
 // Stats returns the counters.
-func (s *Server) Stats() Stats { return s.stats.stats() }
+func (s *Server) Stats() Stats {
+	now := s.stats.stats()
+	now.TenantsForgotten = s.tenants.lost()
+	return now
+}
 
 // LeaseByAddr returns the lease that holds an address now.
 func (s *Server) LeaseByAddr(addr netip.Addr) (fleet.Lease, bool) {

@@ -41,12 +41,16 @@ type Stats struct {
 	Conflicts    int64 // of them, somebody was
 	ProbeSkipped int64 // offered without asking, because too many came at once
 	ProbeForged  int64 // echo replies to what we never asked
+
+	TenantsRefused   int64 // machines said to be at an address of another server, which nobody believes
+	TenantsForgotten int64 // before their time, because there were too many
 }
 
 type counters struct {
 	received, malformed, ignored, offers, acks, naks, proxied                            atomic.Int64
 	noAddress, unsaved, dropped, remaining, limited, tooLong, sendError, foreign, panics atomic.Int64
 	declined, queries, probes, conflicts, probeSkipped, probeForged                      atomic.Int64
+	tenantsRefused                                                                       atomic.Int64
 
 	refused [refusals]atomic.Int64
 }
@@ -62,6 +66,6 @@ func (c *counters) stats() Stats {
 		Observed: c.refused[refusedObserve].Load(), Unapproved: c.refused[refusedUnapproved].Load(), TooOld: c.refused[refusedBOOTP].Load(),
 		QueryRefused: c.refused[refusedQuery].Load(), Elsewhere: c.refused[refusedElsewhere].Load(), NotAnswered: c.refused[refusedOther].Load(),
 		Declined: c.declined.Load(), Queries: c.queries.Load(), Probes: c.probes.Load(), Conflicts: c.conflicts.Load(), ProbeSkipped: c.probeSkipped.Load(),
-		ProbeForged: c.probeForged.Load(),
+		ProbeForged: c.probeForged.Load(), TenantsRefused: c.tenantsRefused.Load(),
 	}
 }
