@@ -87,7 +87,10 @@ func (s *Server) renderScripts(ctx context.Context, n fleet.Node, server netip.A
 		text, failed := b.compose(ctx, nil, ipxe, choice(as))
 		add(as+".ipxe", text, failed)
 	}
-	return files, ipxe.plan.Reason, err
+	if why = ipxe.plan.Reason; ipxe.ask.Secure {
+		why += "; as UEFI HTTP boot fetches it, by https"
+	}
+	return files, why, err
 }
 
 // nodeOrStranger returns a node, or a machine of which only the MAC address is

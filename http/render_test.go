@@ -123,6 +123,9 @@ func TestWhatIsShownWhereFirmwareBootsByHTTPS(t *testing.T) {
 			if string(given.text) != shown {
 				t.Errorf("given\n%s\nshown\n%s", given.text, shown)
 			}
+			if said := strings.Contains(out.Body.Why, "by https"); said != secure {
+				t.Errorf("why: %q", out.Body.Why)
+			}
 			if want := map[bool]string{true: "https://10.77.0.1/boot/", false: "http://10.77.0.1/boot/"}[secure]; !strings.Contains(shown, want) {
 				t.Errorf("shown without %s:\n%s", want, shown)
 			}
