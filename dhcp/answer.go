@@ -59,7 +59,7 @@ func (s *Server) answer(sc *scene) (reply, bool) {
 func (s *Server) refuse(sc *scene, why refusal) (reply, bool) {
 	s.stats.refused[why].Add(1)
 	if text := refusalTexts[why]; text != "" && sc.boot.Firmware != pxe.NoBoot {
-		s.observe(sc, "silence: "+text+sc.subnet.Name)
+		s.tell(sc, "silence: "+text+sc.subnet.Name, "", false)
 	}
 	return reply{}, false
 }

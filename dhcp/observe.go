@@ -10,9 +10,10 @@ import (
 
 // observe reports what a machine that wants to boot asked, and what came of
 // it. What an operating system asks for is no evidence of a boot.
-func (s *Server) observe(sc *scene, outcome string) { s.tell(sc, outcome, false) }
+func (s *Server) observe(sc *scene, outcome string) { s.tell(sc, outcome, sc.plan.File, false) }
 
-func (s *Server) tell(sc *scene, outcome string, passedOn bool) {
+// tell says also which file it was told to load, and whether to go on to HTTP.
+func (s *Server) tell(sc *scene, outcome, file string, passedOn bool) {
 	if sc.boot.Firmware == pxe.NoBoot {
 		return
 	}
@@ -23,7 +24,7 @@ func (s *Server) tell(sc *scene, outcome string, passedOn bool) {
 	s.o.Observer.Observe(fleet.Evidence{
 		At: s.o.Now(), MAC: sc.mac, Phase: fleet.PhaseDHCP, Detail: fleet.CleanText(detail + ": " + outcome),
 		Place:    sc.place(),
-		Firmware: string(sc.boot.Firmware), Platform: string(sc.boot.Platform()), File: sc.plan.File, PassedOn: passedOn,
+		Firmware: string(sc.boot.Firmware), Platform: string(sc.boot.Platform()), File: file, PassedOn: passedOn,
 	})
 }
 
@@ -33,5 +34,5 @@ func (s *Server) observeAddr(sc *scene, what string, addr netip.Addr) {
 	if sc.boot.Firmware == pxe.NoBoot {
 		return
 	}
-	s.tell(sc, what+" "+addr.String()+", "+planText(sc), sc.plan.LeftToHTTP())
+	s.tell(sc, what+" "+addr.String()+", "+planText(sc), sc.plan.File, sc.plan.LeftToHTTP())
 }

@@ -49,3 +49,30 @@ func TestPXEOfAModelThatBootsByHTTPIsToldToEnd(t *testing.T) {
 		})
 	}
 }
+
+// Whether firmware is left to HTTP boot depends on whether it can be told.
+func TestWhoDecidesKnowsWhetherPXECanBeToldToEnd(t *testing.T) {
+	for mode, want := range map[fleet.DHCPMode]bool{fleet.Full: false, fleet.Proxy: true} {
+		ts := newTestServer(t, rackSubnet(mode))
+		var asked []bool
+		ts.o.Quirk = func(r pxe.Request, _ fleet.Node) fleet.Quirk {
+			asked = append(asked, r.NoPassOn)
+			return fleet.Quirk{}
+		}
+		ts.put(packet(macA, discover, firmware("PXEClient:Arch:00007:UNDI:003000", 7)).ToBytes(), byBroadcast())
+		if len(asked) != 1 || asked[0] != want {
+			t.Errorf("%s: NoPassOn is %v, want %t once", mode, asked, want)
+		}
+	}
+}
+
+// A loader is on trial where we have told a machine to load it, and nowhere else.
+func TestSilenceNamesNoLoader(t *testing.T) {
+	for mode, want := range map[fleet.DHCPMode]string{fleet.Full: "snponly.efi", fleet.Proxy: "snponly.efi", fleet.Observe: "", fleet.Reserved: ""} {
+		ts := newTestServer(t, rackSubnet(mode))
+		ts.put(packet(macA, discover, firmware("PXEClient:Arch:00007:UNDI:003000", 7)).ToBytes(), byBroadcast())
+		if len(ts.seen.events) != 1 || ts.seen.events[0].File != want {
+			t.Errorf("%s: %+v, want one that names %q", mode, ts.seen.events, want)
+		}
+	}
+}

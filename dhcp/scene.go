@@ -73,7 +73,7 @@ func (s *Server) identify(sc *scene, n *network) {
 // plan decides what the client shall boot.
 func (s *Server) plan(sc *scene) {
 	n := sc.subnet
-	sc.boot.Server, sc.boot.Port, sc.boot.Subnet = sc.server, s.o.HTTPPort, n.Name
+	sc.boot.Server, sc.boot.Port, sc.boot.Subnet, sc.boot.NoPassOn = sc.server, s.o.HTTPPort, n.Name, sc.beside
 	if n.Server.IsValid() {
 		sc.boot.Server = n.Server
 	}

@@ -50,6 +50,10 @@ func (q Quirk) Or(other Quirk) Quirk {
 	return both
 }
 
+// Why is the reason, as far as there is one: of what is only declared there may be
+// none.
+func (q Quirk) Why() string { return cmp.Or(q.Reason, "site.yaml says so") }
+
 // Fits reports whether a quirk is for this machine. The zero node is one that
 // we do not know: only its MAC address counts.
 func (q Quirk) Fits(mac MAC, n Node) bool {

@@ -23,7 +23,7 @@ func (r Request) loader(n fleet.Node) (choice, Plan) {
 	if use := r.Quirk.HTTP; use == fleet.HTTPNever && r.Firmware == HTTP || use == fleet.HTTPAlways && r.Firmware == ROM {
 		return choice{}, Plan{
 			Action: Ignore, PassOn: r.Firmware == ROM,
-			Reason: fmt.Sprintf("%s firmware is not served on this model: %s", r.Firmware, r.Quirk.Reason),
+			Reason: fmt.Sprintf("%s firmware is not served on this model: %s", r.Firmware, r.Quirk.Why()),
 		}
 	}
 	all := LoadersFor(r.Firmware, r.Platform())
@@ -34,9 +34,9 @@ func (r Request) loader(n fleet.Node) (choice, Plan) {
 		i := slices.IndexFunc(all, func(l Loader) bool { return l.File == file })
 		switch {
 		case i >= 0:
-			return choice{all[i], ", " + r.Quirk.Reason}, Plan{}
+			return choice{all[i], ", " + r.Quirk.Why()}, Plan{}
 		case !IsLoader(file): // the operator's own; one of ours is for another platform
-			return choice{Loader{File: file}, ", " + r.Quirk.Reason}, Plan{}
+			return choice{Loader{File: file}, ", " + r.Quirk.Why()}, Plan{}
 		}
 	}
 	if n.Inventory.Secure {

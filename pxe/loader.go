@@ -69,6 +69,16 @@ func LoadersFor(f Firmware, p Platform) []Loader {
 	return nil
 }
 
+// Loads reports whether a firmware of a platform may be told to load a file: a
+// loader of ours that is built for it, or the operator's own. What is no ROM is given
+// loaders as one.
+func Loads(f Firmware, p Platform, file string) bool {
+	if f != HTTP {
+		f = ROM
+	}
+	return !IsLoader(file) || slices.ContainsFunc(LoadersFor(f, p), func(l Loader) bool { return l.File == file })
+}
+
 // Loaders returns the files that machines in racks are given, each once, so
 // that a server can check that it has them. What a Raspberry Pi loads is
 // brought by whoever has one.

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/rackstage/provision/fleet"
 )
 
 // An Arch is a client architecture, as in option 93 (RFC 4578 §2.1 and the
@@ -72,6 +74,9 @@ func isPi(r Request) bool {
 	}
 	return slices.ContainsFunc(piPrefixes, func(p string) bool { return strings.HasPrefix(string(r.MAC), p) })
 }
+
+// IsPi tells a Raspberry Pi by its card alone.
+func IsPi(mac fleet.MAC) bool { return isPi(Request{MAC: mac}) }
 
 // piLoader is the first file that a Raspberry Pi 4 fetches by a name that is
 // always the same. It is not told any name: it knows what to ask for.

@@ -43,6 +43,7 @@ type Request struct {
 	Port     uint16     // of our HTTP boot listener; 0 is 80, or 443
 	Secure   bool       // that listener speaks TLS
 	Subnet   string     // name of the subnet that it is on
+	NoPassOn bool       // the answer has no way to end the firmware's PXE: by IPv6, and beside another server
 	Relay    netip.Addr // the relay that it came through; invalid when none
 	Quirk    fleet.Quirk
 }

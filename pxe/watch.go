@@ -64,6 +64,15 @@ func (w *Watch) See(ev fleet.Evidence, n fleet.Node) (Verdict, bool) {
 // Watches reports whether a loader is on trial on a machine.
 func (w *Watch) Watches(mac fleet.MAC) bool { return w.trials[mac] != nil }
 
+// PlatformOf returns the platform of a machine on which a loader is on trial.
+func (w *Watch) PlatformOf(mac fleet.MAC) (Platform, bool) {
+	t := w.trials[mac]
+	if t == nil {
+		return "", false
+	}
+	return Platform(t.model.Platform), true
+}
+
 // AsksAgain is for a firmware that asks for something to boot, before it is
 // answered. When it has fetched its loader before, that was of no use to it.
 func (w *Watch) AsksAgain(mac fleet.MAC, now time.Time) (v Verdict, out bool) {

@@ -17,12 +17,8 @@ type quirkFile struct {
 }
 
 func (f quirkFile) quirk() fleet.Quirk {
-	q := fleet.Quirk{
+	return fleet.Quirk{
 		MACPrefix: f.MAC, Vendor: f.Vendor, Product: f.Product, Platform: f.Platform,
 		Loader: f.Loader, BlockSize: f.BlockSize, HTTP: fleet.HTTPUse(f.HTTP), NoAutoexec: f.NoAutoexec, Rechain: f.Rechain, Reason: f.Reason,
 	}
-	if q.Reason == "" {
-		q.Reason = "site.yaml says so"
-	}
-	return q
 }

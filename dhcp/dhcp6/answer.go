@@ -97,7 +97,7 @@ func (s *Server) scene(q *query) (scene, bool) {
 		sc.known = n.WasApproved()
 	}
 	q.place.Subnet = sc.subnet.Name
-	q.boot.MAC, q.boot.Port, q.boot.Subnet = q.mac, s.o.HTTPPort, sc.subnet.Name
+	q.boot.MAC, q.boot.Port, q.boot.Subnet, q.boot.NoPassOn = q.mac, s.o.HTTPPort, sc.subnet.Name, true
 	if sc.subnet.BootHTTPS && q.boot.Firmware == pxe.HTTP && s.o.HTTPSPort != 0 {
 		q.boot.Secure, q.boot.Port = true, s.o.HTTPSPort
 	}

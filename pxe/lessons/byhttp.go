@@ -2,7 +2,6 @@ package lessons
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/rackstage/provision/fleet"
@@ -33,25 +32,22 @@ func (l *Learner) learnWay(v pxe.Verdict) {
 }
 
 // leaveToHTTP reports whether a firmware's PXE is to be told to end, so that it goes
-// on to HTTP boot.
+// on to HTTP boot. Where it cannot be told so, silence would keep it for a minute. The
+// caller holds mu.
 func (l *Learner) leaveToHTTP(r pxe.Request, n fleet.Node) bool {
-	if r.Firmware != pxe.ROM {
+	if r.Firmware != pxe.ROM || r.NoPassOn {
 		return false
 	}
 	now, model := time.Now(), pxe.ModelOf(r.MAC, n, r.Platform())
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	lesson, ok := l.book.of(model)
 	return ok && pxe.PrefersHTTP(lesson, now) && !l.watch.IsStranded(r.MAC, now)
 }
 
-// prefersHTTP says for people whether a node is left to HTTP boot. The caller holds
-// mu.
-func (l *Learner) prefersHTTP(n fleet.Node) bool {
-	return slices.ContainsFunc(platformsOf(n.Inventory), func(p pxe.Platform) bool {
-		lesson, ok := l.book.of(pxe.ModelOf(n.MAC, n, p))
-		return ok && pxe.PrefersHTTP(lesson, time.Now())
-	})
+// prefersHTTP says for people whether a node of a platform is left to HTTP boot. The
+// caller holds mu.
+func (l *Learner) prefersHTTP(n fleet.Node, p pxe.Platform) bool {
+	lesson, ok := l.book.of(pxe.ModelOf(n.MAC, n, p))
+	return ok && pxe.PrefersHTTP(lesson, time.Now())
 }
 
 // stranded ends that for the models of machines that did not come by HTTP. The

@@ -2,6 +2,8 @@ package lessons
 
 import (
 	"cmp"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,54 +12,63 @@ import (
 )
 
 // Quirk is how a machine boots otherwise than usual: as site.yaml says, then
-// as was learned of its model, then of itself.
+// as was learned of its model, then of itself. A firmware that asks again although
+// it has had a loader teaches at this very moment.
 func (l *Learner) Quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
-	q := l.declared(r, n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	platform := r.Platform()
+	if r.Firmware == pxe.NoBoot {
+		platform = l.platformOf(r.MAC, n)
+	}
+	q := l.declared(r.MAC, n, r.Firmware, platform)
 	if q.BlockSize == 0 {
-		l.mu.Lock()
 		q.BlockSize, _ = l.block(r.MAC, n)
-		l.mu.Unlock()
 	}
-	if q.Loader != "" {
-		return q
+	switch {
+	case q.Loader != "":
+	case q.HTTP == fleet.HTTPAsAsked && l.leaveToHTTP(r, n):
+		q = q.Or(fleet.Quirk{HTTP: fleet.HTTPAlways, Reason: leftToHTTP})
+	default:
+		if v, ok := l.watch.AsksAgain(r.MAC, time.Now()); ok && (r.Firmware == pxe.ROM || r.Firmware == pxe.HTTP) {
+			l.learn(v)
+		}
+		learned := l.recall(r.MAC, n, platform, r.Firmware)
+		q = q.Or(fleet.Quirk{Loader: learned.Loader, Reason: learned.Reason})
 	}
-	if q.HTTP == fleet.HTTPAsAsked && l.leaveToHTTP(r, n) {
-		q.HTTP, q.Reason = fleet.HTTPAlways, leftToHTTP
-		return q
-	}
-	learned := l.learned(r, n)
-	if learned.Loader == "" {
-		return q
-	}
-	if q.Reason != "" {
-		learned.Reason = q.Reason + "; " + learned.Reason
-	}
-	q.Loader, q.Reason = learned.Loader, learned.Reason
 	return q
 }
 
-// declared is what site.yaml says, of each thing the first that it says. Who asks
-// not as a firmware, but for a file by TFTP, has a platform that is not known.
-func (l *Learner) declared(r pxe.Request, n fleet.Node) (all fleet.Quirk) {
+// declared is what site.yaml says of a platform, of each thing the first that it
+// says; of one that is not known, what it says of all. A loader that is built for
+// another platform says nothing.
+func (l *Learner) declared(mac fleet.MAC, n fleet.Node, by pxe.Firmware, platform pxe.Platform) (all fleet.Quirk) {
 	for _, q := range l.boots.Site().Quirks {
-		if q.Fits(r.MAC, n) && (q.Platform == "" || r.Firmware == pxe.NoBoot || q.Platform == string(r.Platform())) {
-			all = all.Or(q)
+		if !q.Fits(mac, n) || q.Platform != "" && q.Platform != string(platform) {
+			continue
 		}
+		if !pxe.Loads(by, platform, q.Loader) {
+			q.Loader = ""
+		}
+		all = all.Or(q)
 	}
 	return all
 }
 
-// learned is what boots have taught. A firmware that asks again although it
-// has had a loader teaches at this very moment.
-func (l *Learner) learned(r pxe.Request, n fleet.Node) fleet.Quirk {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if r.Firmware == pxe.ROM || r.Firmware == pxe.HTTP {
-		if v, ok := l.watch.AsksAgain(r.MAC, time.Now()); ok {
-			l.learn(v)
-		}
+// platformOf is the platform of a machine that asks for a file, as its firmware has
+// said just now, or else its agent; "" when it may be one of several. The caller
+// holds mu.
+func (l *Learner) platformOf(mac fleet.MAC, n fleet.Node) pxe.Platform {
+	if p, ok := l.watch.PlatformOf(mac); ok {
+		return p
 	}
-	return l.recall(r.MAC, n, r.Platform(), r.Firmware)
+	if pxe.IsPi(mac) {
+		return pxe.PlatformPi
+	}
+	if all := platformsOf(n.Inventory); len(all) == 1 {
+		return all[0]
+	}
+	return ""
 }
 
 // recall is what is known of a machine's model, or else of itself, that makes a
@@ -73,37 +84,63 @@ func (l *Learner) recall(mac fleet.MAC, n fleet.Node, platform pxe.Platform, by 
 }
 
 // OfNode is how a node will boot otherwise than usual, for people: it teaches
-// nothing.
-func (l *Learner) OfNode(n fleet.Node) fleet.Quirk {
+// nothing. Of one that may be of several platforms, it is what is so on any.
+func (l *Learner) OfNode(n fleet.Node) (q fleet.Quirk) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	q, declared := l.loaderOf(n), l.declared(pxe.Request{MAC: n.MAC}, n)
 	var why []string
-	if q.Reason != "" {
-		why = append(why, q.Reason)
+	add := func(text string) {
+		if text != "" && !slices.Contains(why, text) {
+			why = append(why, text)
+		}
 	}
-	if blocks := l.blockReason(n.MAC, n); blocks != "" && declared.BlockSize == 0 {
-		why = append(why, blocks)
+	small, blocks := 0, l.blockReason(n.MAC, n)
+	for _, platform := range platformsOf(n.Inventory) {
+		declared := l.declared(n.MAC, n, pxe.ROM, platform)
+		small = cmp.Or(small, declared.BlockSize)
+		if learned := l.recall(n.MAC, n, platform, pxe.ROM); declared.Loader == "" {
+			q.Loader = cmp.Or(q.Loader, learned.Loader)
+			add(learned.Reason)
+		}
+		q.Loader = cmp.Or(q.Loader, declared.Loader)
+		add(declaredText(declared))
+		if declared.Loader == "" && declared.HTTP == fleet.HTTPAsAsked && l.prefersHTTP(n, platform) {
+			add("left to HTTP boot, " + leftToHTTP)
+		}
 	}
-	if declared.Loader == "" && declared.HTTP == fleet.HTTPAsAsked && l.prefersHTTP(n) {
-		why = append(why, "left to HTTP boot, "+leftToHTTP)
+	if small == 0 {
+		add(blocks)
 	}
 	q.Reason = strings.Join(why, "; ")
 	return q
 }
 
-func (l *Learner) loaderOf(n fleet.Node) fleet.Quirk {
-	for _, platform := range platformsOf(n.Inventory) {
-		for _, q := range l.boots.Site().Quirks {
-			if q.Fits(n.MAC, n) && (q.Platform == "" || q.Platform == string(platform)) && q.Loader != "" {
-				return fleet.Quirk{Loader: q.Loader, Reason: cmp.Or(q.Reason, "site.yaml says so")}
-			}
-		}
-		if q := l.recall(n.MAC, n, platform, pxe.ROM); q.Loader != "" {
-			return q
-		}
+// declaredText says for people what site.yaml says; "" for nothing.
+func declaredText(q fleet.Quirk) string {
+	var what []string
+	if q.Loader != "" {
+		what = append(what, "loader "+q.Loader)
 	}
-	return fleet.Quirk{}
+	if q.BlockSize != 0 {
+		what = append(what, fmt.Sprintf("TFTP blocks of %d", q.BlockSize))
+	}
+	if q.HTTP != fleet.HTTPAsAsked {
+		what = append(what, "HTTP boot "+string(q.HTTP))
+	}
+	if q.Rechain {
+		what = append(what, "our loader for the iPXE in its ROM")
+	}
+	if q.NoAutoexec {
+		what = append(what, "no autoexec.ipxe")
+	}
+	if len(what) == 0 {
+		return ""
+	}
+	text := strings.Join(what, ", ") + ", as site.yaml says"
+	if q.Reason != "" {
+		text += ": " + q.Reason
+	}
+	return text
 }
 
 // platformsOf is what a machine may be. One whose agent has not told may be any.

@@ -102,8 +102,81 @@ func TestQuirksOfSeveralDeclarationsCountTogether(t *testing.T) {
 	if got != want {
 		t.Errorf("Quirk = %+v\nwant    %+v", got, want)
 	}
-	if told := l.OfNode(unit(unitMAC)); told.Loader != "ipxe.efi" || told.Reason != "its SNP driver hangs" {
+	told := l.OfNode(unit(unitMAC))
+	const says = "loader ipxe.efi, TFTP blocks of 1024, no autoexec.ipxe, as site.yaml says: the wire of this rack is thin; its SNP driver hangs"
+	if told.Loader != "ipxe.efi" || told.Reason != says {
 		t.Errorf("people are told %+v", told)
+	}
+}
+
+// A loader that a platform cannot start is none for it, so that what was learned
+// counts, and what another quirk says.
+func TestALoaderOfAnotherPlatformIsNone(t *testing.T) {
+	bios := fleet.Quirk{Product: "R1", Loader: "undionly.kpxe"}
+	own := fleet.Quirk{Product: "R1", Loader: "mine.efi", Reason: "ours"}
+	for name, tt := range map[string]struct {
+		declared []fleet.Quirk
+		want     string
+	}{
+		"alone":            {[]fleet.Quirk{bios}, "shimx64.efi"},
+		"before the right": {[]fleet.Quirk{bios, own}, "mine.efi"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newDeclared(tt.declared...)
+			l.loaderFailed("snponly.efi", unitMAC, pxe.ModelOf(unitMAC, unit(unitMAC), pxe.PlatformX64))
+			if got := l.Quirk(asksByPXE(unitMAC), unit(unitMAC)); got.Loader != tt.want {
+				t.Errorf("Quirk = %+v, want %s", got, tt.want)
+			}
+			if told := l.OfNode(unit(unitMAC)); told.Loader != tt.want || told.Reason == "" {
+				t.Errorf("people are told %+v", told)
+			}
+			old := pxe.Request{MAC: unitMAC, Firmware: pxe.ROM, Arch: pxe.BIOS}
+			if got := l.Quirk(old, unit(unitMAC)); got.Loader != "undionly.kpxe" {
+				t.Errorf("with a BIOS it gets %+v", got)
+			}
+		})
+	}
+}
+
+// Who asks for a file by TFTP says nothing of its platform. Its firmware has, when
+// it asked what to boot; or its agent did; or its card is of one maker.
+func TestAMachineThatAsksForAFileHasThePlatformThatItBootsAs(t *testing.T) {
+	of := func(platform pxe.Platform, block int) fleet.Quirk {
+		return fleet.Quirk{MACPrefix: "52:54:00", Platform: string(platform), BlockSize: block, NoAutoexec: platform == pxe.PlatformARM64}
+	}
+	pi := fleet.Quirk{MACPrefix: "dc:a6:32", Platform: string(pxe.PlatformPi), BlockSize: 1024}
+	l := newDeclared(of(pxe.PlatformBIOS, 512), of(pxe.PlatformX64, 1400), of(pxe.PlatformARM64, 0), pi)
+	byTFTP := func(mac fleet.MAC, n fleet.Node) fleet.Quirk { return l.Quirk(pxe.Request{MAC: mac}, n) }
+	if q := byTFTP(unitMAC, fleet.Node{}); q != (fleet.Quirk{}) {
+		t.Errorf("of one that may be anything: %+v", q)
+	}
+	if q := byTFTP(unitMAC, unit(unitMAC)); q.BlockSize != 1400 || q.NoAutoexec {
+		t.Errorf("as its agent said: %+v", q)
+	}
+	if q := byTFTP("dc:a6:32:00:00:01", fleet.Node{}); q.BlockSize != 1024 {
+		t.Errorf("of a Raspberry Pi: %+v", q)
+	}
+	l.mu.Lock()
+	l.watch.See(fleet.Evidence{MAC: unitMAC, At: time.Now(), Phase: fleet.PhaseDHCP, Firmware: string(pxe.ROM), Platform: string(pxe.PlatformBIOS), File: "undionly.kpxe"}, fleet.Node{})
+	l.mu.Unlock()
+	if q := byTFTP(unitMAC, unit(unitMAC)); q.BlockSize != 512 || q.NoAutoexec {
+		t.Errorf("as its firmware said: %+v", q)
+	}
+}
+
+// Silence would keep its PXE for a minute, where it cannot be told to end.
+func TestWhoCannotBeToldToEndItsPXEIsNotLeftToHTTP(t *testing.T) {
+	small := fleet.Quirk{Product: "R1", BlockSize: 512, Reason: "its card is old"}
+	l := newDeclared(small)
+	l.fellToHTTP(unitMAC)
+	l.fellToHTTP(otherMAC)
+	r := asksByPXE(unitMAC)
+	if q := l.Quirk(r, unit(unitMAC)); q.HTTP != fleet.HTTPAlways || q.Reason != "its card is old; "+leftToHTTP {
+		t.Errorf("Quirk = %+v", q)
+	}
+	r.NoPassOn = true
+	if q := l.Quirk(r, unit(unitMAC)); q.HTTP != fleet.HTTPAsAsked || q.BlockSize != 512 {
+		t.Errorf("beside another server, Quirk = %+v", q)
 	}
 }
 
