@@ -56,7 +56,7 @@ func newNetworks(subnets []fleet.Subnet, pools []fleet.Pool) *networks {
 		}
 		for _, r := range s.Relays {
 			all.relays[r] = true
-			if s.Mode == fleet.Full || s.Mode == fleet.Reserved {
+			if s.Mode.GivesAddresses() {
 				all.asking[r] = true
 			}
 		}

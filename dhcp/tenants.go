@@ -15,8 +15,8 @@ import (
 // Tenants are machines that boot where another server gives out the addresses,
 // at the address that they say is theirs. Whoever is on their wire can say so too:
 // it tells whose evidence the fetching of a file is, as a DISCOVER in a machine's
-// name does, and gives access to nothing. From elsewhere nobody can: see
-// [Server.noteTenant].
+// name does, and gives access to nothing. From elsewhere only those can whose router
+// lets forged sources pass: see [Server.noteTenant].
 //
 // There are two generations of them: when the young one is full, or old, the
 // other one is forgotten.
@@ -30,6 +30,7 @@ type tenants struct {
 type tenant struct {
 	mac  fleet.MAC
 	said time.Time
+	near bool // by broadcast, which no router passes on, or to a relay that is believed
 }
 
 const (
@@ -39,11 +40,12 @@ const (
 )
 
 // note reports whether it believes a machine: not when another one has just said
-// that it is there.
-func (t *tenants) note(addr netip.Addr, mac fleet.MAC, now time.Time) bool {
+// that it is there, as near as this one.
+func (t *tenants) note(addr netip.Addr, who tenant) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if other := t.find(addr); other.mac != "" && other.mac != mac && now.Sub(other.said) < movesIn {
+	now := who.said
+	if other := t.find(addr); other.mac != "" && other.mac != who.mac && now.Sub(other.said) < movesIn && (other.near || !who.near) {
 		return false
 	}
 	if full := len(t.young) >= tenantsKept; full || now.Sub(t.began) > tenancy {
@@ -55,7 +57,7 @@ func (t *tenants) note(addr netip.Addr, mac fleet.MAC, now time.Time) bool {
 	if t.young == nil {
 		t.young = map[netip.Addr]tenant{}
 	}
-	t.young[addr] = tenant{mac, now}
+	t.young[addr] = who
 	return true
 }
 
@@ -92,7 +94,7 @@ func (s *Server) TenantAt(addr netip.Addr) (fleet.MAC, bool) {
 }
 
 // othersGive reports whether another server gives out the addresses of a network.
-func (n *network) othersGive() bool { return n.Mode != fleet.Full && n.Mode != fleet.Reserved }
+func (n *network) othersGive() bool { return !n.Mode.GivesAddresses() }
 
 // noteTenant notes which address a machine takes of another server: it says so
 // to all when it takes it (RFC 2131 §4.3.2), and to a ProxyDHCP server
@@ -112,11 +114,12 @@ func (s *Server) noteTenant(sc *scene) {
 		return
 	}
 	from := sc.from.Addr()
-	vouched := sc.believed
+	near, vouched := sc.believed, sc.believed
 	if !sc.relay.IsValid() {
-		vouched = from.IsUnspecified() || from == addr
+		near = from.IsUnspecified()
+		vouched = near || from == addr
 	}
-	if !vouched || !s.tenants.note(addr, sc.mac, s.o.Now()) {
+	if !vouched || !s.tenants.note(addr, tenant{sc.mac, s.o.Now(), near}) {
 		s.stats.tenantsRefused.Add(1)
 	}
 }

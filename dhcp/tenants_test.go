@@ -79,8 +79,10 @@ func TestAMachineIsNotPushedOutOfItsAddress(t *testing.T) {
 		t.Errorf("%d were refused, want 1", n)
 	}
 	ts.clock = ts.clock.Add(movesIn)
-	says(macB)
+	ts.put(packet(macB, request, rom, has("10.77.0.50")).ToBytes(), onProxyPort())
 	is(macB)
+	says(macA) // by broadcast, which comes from no other wire
+	is(macA)
 	ts.SetSubnets([]fleet.Subnet{modesSubnet(fleet.Full)})
 	is("")
 }
@@ -89,7 +91,7 @@ func TestTenantsAreForgotten(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	var all tenants
 	first, addr := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.1.0.0")
-	all.note(first, macA, now)
+	all.note(first, tenant{macA, now, true})
 	if mac, ok := all.at(first, now.Add(tenancy)); mac != macA || !ok {
 		t.Errorf("after %s: %q, %t", tenancy, mac, ok)
 	}
@@ -97,7 +99,7 @@ func TestTenantsAreForgotten(t *testing.T) {
 		t.Errorf("after more than %s: %q", tenancy, mac)
 	}
 	for range 10 * tenantsKept {
-		if !all.note(addr, macA, now) {
+		if !all.note(addr, tenant{macA, now, true}) {
 			t.Fatalf("nobody believes it of %s", addr)
 		}
 		if n := len(all.young) + len(all.old); n > 2*tenantsKept {

@@ -105,7 +105,7 @@ func knows(n fleet.Subnet, other foreign.Server) bool {
 // newlyArmed lists the subnets that are to give out addresses and did not, or
 // not of this network.
 func newlyArmed(before, wanted []fleet.Subnet) (armed []fleet.Subnet) {
-	gives := func(n fleet.Subnet) bool { return n.Mode == fleet.Full || n.Mode == fleet.Reserved }
+	gives := func(n fleet.Subnet) bool { return n.Mode.GivesAddresses() }
 	for _, n := range wanted {
 		was := slices.ContainsFunc(before, func(o fleet.Subnet) bool { return o.CIDR == n.CIDR && gives(o) })
 		if gives(n) && !was {

@@ -13,6 +13,10 @@ const (
 	Full     DHCPMode = "full"     // addresses and boot information for everybody
 )
 
+// GivesAddresses reports whether we give out addresses; otherwise another server
+// does, or nobody.
+func (m DHCPMode) GivesAddresses() bool { return m == Full || m == Reserved }
+
 // A Subnet is one network that machines boot from, IPv4 or IPv6. Where the
 // comments name an option, it is DHCPv4's; on IPv6 the router is in our
 // advertisements, and only when it is ourselves.

@@ -35,7 +35,7 @@ func (s Site) validateFactory() error {
 		}
 	}
 	for i, n := range s.Subnets {
-		if n.OOB && (n.Mode != Full && n.Mode != Reserved || !n.CIDR.Addr().Is4()) {
+		if n.OOB && (!n.Mode.GivesAddresses() || !n.CIDR.Addr().Is4()) {
 			errs = append(errs, Invalidf(fmt.Sprintf("subnets[%d].oob", i), "use mode: full, or reserved with a reservation for each BMC, on an IPv4 subnet",
 				fmt.Errorf("BMCs are found by the addresses that we give out, and in mode %s there are none", n.Mode)))
 		}

@@ -211,7 +211,7 @@ func (s *Server) othersGive(addr netip.Addr) bool {
 		return false
 	}
 	subnet, ok := s.o.Engine.Site().SubnetOf(addr)
-	return ok && (subnet.Mode != fleet.Full && subnet.Mode != fleet.Reserved || subnet.SLAAC)
+	return ok && (!subnet.Mode.GivesAddresses() || subnet.SLAAC)
 }
 
 // leasedTo reports whether a machine holds the lease of an address.

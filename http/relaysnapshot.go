@@ -109,7 +109,7 @@ func (s *Server) snapshot(relay fleet.Relay, files []api.RelayFile) api.RelaySna
 
 func fromRelaySubnet(n fleet.Subnet) api.RelaySubnet {
 	return api.RelaySubnet{
-		Name: n.Name, CIDR: n.CIDR, Serves: n.Mode == fleet.Full || n.Mode == fleet.Reserved,
+		Name: n.Name, CIDR: n.CIDR, Serves: n.Mode.GivesAddresses(),
 		Router: n.Router, DNS: n.DNS, NTP: n.NTP, Domain: n.Domain, MTU: n.MTU, SLAAC: n.SLAAC,
 	}
 }

@@ -63,7 +63,7 @@ func mayBoot(site fleet.Site, addr netip.Addr, gave func(netip.Addr) bool) bool 
 	switch {
 	case !ok:
 		return false
-	case n.Mode != fleet.Full && n.Mode != fleet.Reserved, len(n.KnownDHCP)+len(n.KnownDUIDs) > 0:
+	case !n.Mode.GivesAddresses(), len(n.KnownDHCP)+len(n.KnownDUIDs) > 0:
 		return true // others give out addresses there
 	case n.SLAAC:
 		return true // machines make their own

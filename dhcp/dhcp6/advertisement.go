@@ -92,7 +92,7 @@ func lifetimeOf(body []byte) (time.Duration, bool) {
 // address long ago.
 func advertisementFor(l links.Link, subnets []fleet.Subnet) (a advertisement, courtesy, ok bool) {
 	for _, n := range subnets {
-		if n.Mode != fleet.Full && n.Mode != fleet.Reserved || !n.CIDR.IsValid() {
+		if !n.Mode.GivesAddresses() || !n.CIDR.IsValid() {
 			continue // we say nothing at all where we only observe
 		}
 		if !containsAny(n.CIDR, l.Prefixes) {

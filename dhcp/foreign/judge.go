@@ -54,7 +54,7 @@ func (t *table) link(s *Server) []fleet.Subnet {
 	if s.Iface != "" {
 		return t.here(s.network)
 	}
-	if sub := t.subnet(s.Subnet); sub.Mode != fleet.Full && sub.Mode != fleet.Reserved {
+	if sub := t.subnet(s.Subnet); !sub.Mode.GivesAddresses() {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(t.subnets), func(n fleet.Subnet) bool { return !n.CIDR.Addr().Is6() })
@@ -118,7 +118,7 @@ func conflict(a Advert, n Network, here []fleet.Subnet) string {
 			continue
 		}
 		six = append(six, sub)
-		if sub.Mode == fleet.Full || sub.Mode == fleet.Reserved {
+		if sub.Mode.GivesAddresses() {
 			served, gate = true, gate || n.owns(sub.Router)
 		}
 	}

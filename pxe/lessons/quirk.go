@@ -30,8 +30,10 @@ func (l *Learner) Quirk(r pxe.Request, n fleet.Node) fleet.Quirk {
 	case q.HTTP == fleet.HTTPAsAsked && l.leaveToHTTP(r, n):
 		q = q.Or(fleet.Quirk{HTTP: fleet.HTTPAlways, Reason: leftToHTTP})
 	default:
-		if v, ok := l.watch.AsksAgain(r.MAC, time.Now()); ok && (r.Firmware == pxe.ROM || r.Firmware == pxe.HTTP) {
-			l.learn(v)
+		if r.Firmware == pxe.ROM || r.Firmware == pxe.HTTP {
+			if v, ok := l.watch.AsksAgain(r.MAC, time.Now()); ok {
+				l.learn(v)
+			}
 		}
 		learned := l.recall(r.MAC, n, platform, r.Firmware)
 		q = q.Or(fleet.Quirk{Loader: learned.Loader, Reason: learned.Reason})
@@ -102,7 +104,7 @@ func (l *Learner) OfNode(n fleet.Node) (q fleet.Quirk) {
 			q.Loader = cmp.Or(q.Loader, learned.Loader)
 			add(learned.Reason)
 		}
-		q.Loader = cmp.Or(q.Loader, declared.Loader)
+		q.Loader, q.HTTP = cmp.Or(q.Loader, declared.Loader), cmp.Or(q.HTTP, declared.HTTP)
 		add(declaredText(declared))
 		if declared.Loader == "" && declared.HTTP == fleet.HTTPAsAsked && l.prefersHTTP(n, platform) {
 			add("left to HTTP boot, " + leftToHTTP)

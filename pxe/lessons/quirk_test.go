@@ -164,6 +164,25 @@ func TestAMachineThatAsksForAFileHasThePlatformThatItBootsAs(t *testing.T) {
 	}
 }
 
+// A loader that was fetched has failed when the firmware asks again, and not when
+// the loader fetches something.
+func TestAFileThatIsFetchedNextSaysNothingOfTheLoader(t *testing.T) {
+	l := newDeclared()
+	see := func(phase fleet.Phase, firmware pxe.Firmware) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.watch.See(fleet.Evidence{MAC: unitMAC, At: time.Now(), Phase: phase, Firmware: string(firmware), Platform: string(pxe.PlatformX64), File: "snponly.efi"}, unit(unitMAC))
+	}
+	see(fleet.PhaseDHCP, pxe.ROM)
+	see(fleet.PhaseLoader, "")
+	if q := l.Quirk(pxe.Request{MAC: unitMAC}, unit(unitMAC)); q.Loader != "" {
+		t.Errorf("as it fetches: %+v", q)
+	}
+	if q := l.Quirk(asksByPXE(unitMAC), unit(unitMAC)); q.Loader != "shimx64.efi" {
+		t.Errorf("as it asks again: %+v", q)
+	}
+}
+
 // Silence would keep its PXE for a minute, where it cannot be told to end.
 func TestWhoCannotBeToldToEndItsPXEIsNotLeftToHTTP(t *testing.T) {
 	small := fleet.Quirk{Product: "R1", BlockSize: 512, Reason: "its card is old"}
