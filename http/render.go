@@ -48,7 +48,7 @@ func (s *Server) renderScripts(ctx context.Context, n fleet.Node, server netip.A
 	b, q := boot{s}, bootQuery{UUID: n.UUID, Arch: archOfNode(n)}
 	ipxe := &visit{dry: true}
 	b.fill(ipxe, pxe.IPXE, n.Addr, server, n.MAC, q)
-	if q.Arch != pxe.BIOS && s.byHTTPS(n.Addr) { // as by UEFI HTTP boot: its PXE has no TLS
+	if s.shownByHTTPS(n, q.Arch) {
 		b.fillSecure(ipxe)
 	}
 	grub := b.grubVisitor(GRUBRequest{Addr: n.Addr, Server: server, By: pxe.ByHTTP, Asking: true}, n.MAC, q)
@@ -87,10 +87,17 @@ func (s *Server) renderScripts(ctx context.Context, n fleet.Node, server netip.A
 		text, failed := b.compose(ctx, nil, ipxe, choice(as))
 		add(as+".ipxe", text, failed)
 	}
-	if why = ipxe.plan.Reason; ipxe.ask.Secure {
-		why += "; as UEFI HTTP boot fetches it, by https"
+	why = ipxe.plan.Reason
+	if ipxe.ask.Secure && as != "grub" && as != "grub-menu" {
+		why = strings.TrimPrefix(why+"; for iPXE as UEFI HTTP boot fetches it, by https", "; ")
 	}
 	return files, why, err
+}
+
+// shownByHTTPS reports whether a machine's script for iPXE is shown as its HTTP boot
+// fetches it: its PXE, and GRUB, have no TLS.
+func (s *Server) shownByHTTPS(n fleet.Node, arch pxe.Arch) bool {
+	return arch != pxe.BIOS && s.byHTTPS(n.Addr) && s.quirk(n).HTTP != fleet.HTTPNever
 }
 
 // nodeOrStranger returns a node, or a machine of which only the MAC address is

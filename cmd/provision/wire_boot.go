@@ -38,7 +38,7 @@ func (st *station) serverFor(client netip.Addr) (netip.Addr, error) {
 // to boot from.
 func (st *station) byHTTPS(client netip.Addr) bool {
 	n, ok := st.engine.Site().SubnetOf(client)
-	return ok && n.BootHTTPS && st.conf.Listen.BootHTTPS != "" && !st.atRelay(n)
+	return ok && n.BootHTTPS && !st.atRelay(n)
 }
 
 // addresses is engine.Addresses: those of this machine, and those that
