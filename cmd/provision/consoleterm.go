@@ -129,17 +129,31 @@ func (s *seat) ready(ctx context.Context, leave context.CancelCauseFunc, types b
 	s.raw = true
 	s.say("connected to the console of %s; ~. to leave, ~? for help", s.node)
 	yes := true
-	_ = s.send(ctx, api.ConsoleMessage{Keyboard: &yes}) // when that fails, so does reading, which says why
-	go s.typing(ctx, leave)
+	if s.send(ctx, api.ConsoleMessage{Keyboard: &yes}) != nil {
+		go s.hangUp(ctx)
+	} else {
+		go s.typing(ctx, leave)
+	}
 	return func() {
 		_ = term.Restore(stdin, before) // there is nothing else to be done about it
 		fmt.Fprintln(s.a.stderr)
 	}, nil
 }
 
-// typing sends keys until the person leaves, or until they cannot be sent: then
-// reading fails too, and says why. The read of a key cannot be ended: the end of the
-// program does.
+// hangUp is for a connection that nothing can be sent by. Reading fails too, and says
+// why; if it does not, it is ended.
+func (s *seat) hangUp(ctx context.Context) {
+	late := time.NewTimer(time.Second)
+	defer late.Stop()
+	select {
+	case <-ctx.Done():
+	case <-late.C:
+		_ = s.conn.CloseNow() // reading says what is wrong
+	}
+}
+
+// typing sends keys until the person leaves, or until they cannot be sent. The read
+// of a key cannot be ended: the end of the program does.
 func (s *seat) typing(ctx context.Context, leave context.CancelCauseFunc) {
 	var k keyboard
 	buf := make([]byte, 1024)
@@ -147,6 +161,7 @@ func (s *seat) typing(ctx context.Context, leave context.CancelCauseFunc) {
 		n, err := s.a.stdin.Read(buf)
 		for _, stroke := range k.read(buf[:n]) {
 			if len(stroke.keys) > 0 && s.write(ctx, websocket.MessageBinary, stroke.keys) != nil {
+				s.hangUp(ctx)
 				return
 			}
 			switch stroke.escape {
@@ -154,6 +169,7 @@ func (s *seat) typing(ctx context.Context, leave context.CancelCauseFunc) {
 				err = errLeft
 			case escapeBreak:
 				if s.send(ctx, api.ConsoleMessage{Break: true}) != nil {
+					s.hangUp(ctx)
 					return
 				}
 			case escapeHelp:
