@@ -86,7 +86,7 @@ func (b *bench) manyLeases(ctx context.Context) ([]figure.Figure, error) {
 		},
 		clean:  figure.Figure{Name: "dhcp-restart-1m-leases", What: "DHCP restart with 1,000,000 leases", Unit: "s", Aim: "<=3"},
 		crash:  figure.Figure{Name: "dhcp-crash-1m-leases", What: "DHCP restart after kill -9 under load, 1,000,000 leases", Unit: "s", Aim: "<=3"},
-		pinned: figure.Figure{Name: "dhcp-restart-1m-leases-1core", Unit: "s"},
+		pinned: figure.Figure{Name: "dhcp-restart-1m-leases-1core", What: "DHCP restart with 1,000,000 leases on one core", Unit: "s"},
 		work:   figure.Figure{Name: "dhcp-restart-1m-leases-cpu", Unit: "s"},
 		piled:  figure.Figure{Name: "dhcp-restart-2m-pile", What: "DHCP restart with 2,000,000 leases, half of them in journals", Unit: "s"},
 		sustained: figure.Figure{

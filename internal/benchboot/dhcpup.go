@@ -29,8 +29,8 @@ func (l *link) dhcpUp(ctx context.Context, p *process) error {
 	return nil
 }
 
-// askAgain is when a client asks again whom the server does not answer because it
-// is not up yet.
+// askAgain is when another client asks, if the server has not answered one because
+// it is not up yet.
 const askAgain = 50 * time.Millisecond
 
 // dhcpUpLoad has one client after the other ask until one has its address. It
@@ -46,7 +46,9 @@ func dhcpUpLoad(_ context.Context, raw json.RawMessage) (any, error) {
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	for now := begin; now.Sub(begin) < x.For; now = <-again.C {
-		x.begin(0, now)
+		if c := &x.clients[0]; !c.asks || now.Sub(c.sent) > time.Second {
+			x.begin(0, now)
+		}
 		if err := x.listen(in, now.Add(askAgain)); err != nil && !notUp(err) {
 			return x.res, err
 		}
