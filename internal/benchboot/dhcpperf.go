@@ -162,14 +162,8 @@ func readPerfdhcp(text string) (r perfRun, err error) {
 
 func perfFigures(results map[string][]perfRun, missing string) []figure.Figure {
 	make := func(name, what, unit string, value func(perfRun) float64) figure.Figure {
-		f := figure.Figure{Name: "dhcp-perfdhcp" + name, What: "DHCP, load of perfdhcp: " + what + " / kea-memfile", Unit: unit, Peer: "kea-memfile", Missing: missing}
-		for _, r := range results["provision"] {
-			f.Rounds = append(f.Rounds, value(r))
-		}
-		for _, r := range results["kea-memfile"] {
-			f.PeerRounds = append(f.PeerRounds, value(r))
-		}
-		return f
+		f := figure.Figure{Name: "dhcp-perfdhcp" + name, What: "DHCP, load of perfdhcp: " + what + " / kea-memfile", Unit: unit, Missing: missing}
+		return besideKea(f, results, value)
 	}
 	return []figure.Figure{
 		make("", "durable exchanges/s", "exch/s", perfRun.perSecond),

@@ -60,19 +60,25 @@ func startProvisionPXE(ctx context.Context, l *link, dir string) (*process, erro
 	return startProvision(ctx, l, dir)
 }
 
+// besideKea fills in the rounds of our server and of Kea.
+func besideKea[R any](f figure.Figure, results map[string][]R, value func(R) float64) figure.Figure {
+	f.Peer = "kea-memfile"
+	for _, r := range results["provision"] {
+		f.Rounds = append(f.Rounds, value(r))
+	}
+	for _, r := range results[f.Peer] {
+		f.PeerRounds = append(f.PeerRounds, value(r))
+	}
+	return f
+}
+
 func pxeFigures(inFlight int, results map[string][]dhcpRound, missing string) []figure.Figure {
 	make := func(name, what, unit string, value func(dhcpRound) float64) figure.Figure {
 		f := figure.Figure{
 			Name: fmt.Sprintf("dhcp-pxe%s-%d", name, inFlight), What: fmt.Sprintf("DHCP of PXE firmware, %d in flight: %s / kea-memfile", inFlight, what),
-			Unit: unit, Peer: "kea-memfile", Missing: missing,
+			Unit: unit, Missing: missing,
 		}
-		for _, r := range results["provision"] {
-			f.Rounds = append(f.Rounds, value(r))
-		}
-		for _, r := range results["kea-memfile"] {
-			f.PeerRounds = append(f.PeerRounds, value(r))
-		}
-		return f
+		return besideKea(f, results, value)
 	}
 	return []figure.Figure{
 		make("", "durable exchanges/s", "exch/s", func(r dhcpRound) float64 { return r.rate() }),
